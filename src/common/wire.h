@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * wire.h
+ *	  Frames between the relay (a background worker) and its sender (a child
+ *	  process that speaks Kafka).
+ *
+ * Compiled into both sides: no palloc, no ereport, no libpq, no librdkafka.
+ *
+ * A frame is  u32 length | u8 type | body,  where length counts type and body.
+ * Integers are big-endian.  A "string" is u32 length and that many bytes,
+ * without a terminator; length UINT32_MAX means NULL.  The sender reads
+ * frames from file descriptor 0 and answers on file descriptor 1, so it can be
+ * run by hand with a file as its input.
+ *
+ * Conversation:
+ *	  OPEN                  -> OPENED | FAILED
+ *	  LOOK                  -> CURSOR | FAILED    (no fence; may be stale)
+ *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
+ *	  DECLARE               -> nothing            (FAILED if it cannot be made)
+ *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
+ * After REFUSED the transaction is aborted and the next BATCH may follow.
+ * After FAILED the sender has dropped its producer: only OPEN, LOOK or FENCE
+ * may follow, and frames of a batch still in the pipe are skipped.
+ */
+#ifndef OUTBOX_WIRE_H
+#define OUTBOX_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OUTBOX_WIRE_VERSION		1
+#define OUTBOX_WIRE_HEADER_SIZE	5			/* length and type */
+#define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
+#define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
+#define OUTBOX_WIRE_EVENT_FIXED	44			/* bytes of EVENT before its strings */
+
+typedef enum OutboxFrameType
+{
+	/*
+	 * relay -> sender
+	 */
+
+	/*
+	 * u16 version, u16 pairs, then (string key, string value) each.  Keys
+	 * "relay.*" are listed below; every other key is a librdkafka property.
+	 */
+	OUTBOX_FRAME_OPEN = 'O',
+
+	/* empty */
+	OUTBOX_FRAME_LOOK = 'L',
+
+	/* empty */
+	OUTBOX_FRAME_FENCE = 'F',
+
+	/*
+	 * string topic, i32 partitions, i16 replication factor (-1: broker's
+	 * default), i64 retention ms (-1: for ever, INT64_MIN: broker's default),
+	 * string cleanup policy (NULL: broker's default).  Created if absent;
+	 * an existing topic is never altered.
+	 */
+	OUTBOX_FRAME_DECLARE = 'D',
+
+	/* u64 batch number, string cursor metadata (at most 4,096 bytes) */
+	OUTBOX_FRAME_BATCH = 'B',
+
+	/* see OutboxWireEvent */
+	OUTBOX_FRAME_EVENT = 'E',
+
+	/* u32 number of EVENT frames since BATCH */
+	OUTBOX_FRAME_END = 'Z',
+
+	/*
+	 * sender -> relay
+	 */
+
+	/* u16 version, string librdkafka version, string effective properties */
+	OUTBOX_FRAME_OPENED = 'o',
+
+	/* u8 present (0: no offset is stored), i64 batch number, string metadata */
+	OUTBOX_FRAME_CURSOR = 'c',
+
+	/*
+	 * u64 batch number, u32 events, u64 payload and key bytes, u64 duration in
+	 * us, u8 suspect (1: a transactional request may still be under way twice,
+	 * the relay must FENCE before the next BATCH)
+	 */
+	OUTBOX_FRAME_COMMITTED = 'k',
+
+	/* u32 index of the event in the batch, i32 Kafka error, string text */
+	OUTBOX_FRAME_REFUSED = 'r',
+
+	/* u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text */
+	OUTBOX_FRAME_FAILED = 'f',
+} OutboxFrameType;
+
+/* Keys of OPEN that are not librdkafka properties. */
+#define OUTBOX_OPEN_DELIVERY		"relay.delivery"		/* exactly_once | at_least_once */
+#define OUTBOX_OPEN_GROUP			"relay.group"			/* consumer group of the cursor */
+#define OUTBOX_OPEN_CURSOR_TOPIC	"relay.cursor_topic"	/* topic of the cursor */
+#define OUTBOX_OPEN_SOURCE			"relay.source"			/* value of ce_source */
+#define OUTBOX_OPEN_ENVELOPE		"relay.envelope"		/* cloudevents | none */
+
+/*
+ * One event.  On the wire: u8 id[16], i64 created_at, u16 topic length, u16
+ * type length, u16 content type length, u16 reserved (0), u32 key length, u32 payload
+ * length (OUTBOX_WIRE_NULL: NULL), u32 headers length (0: none); then the
+ * bytes of topic, type, content type, key, payload, headers.
+ *
+ * Headers are encoded as in a Kafka record (zigzag varint count, then for each
+ * varint key length, key, varint value length or -1, value).
+ */
+typedef struct OutboxWireEvent
+{
+	const uint8_t *id;			/* 16 bytes */
+	int64_t		created_at;		/* us since 1970-01-01 UTC */
+	const char *topic;
+	const char *type;
+	const char *content_type;
+	const uint8_t *key;			/* NULL: no key */
+	const uint8_t *payload;		/* NULL: tombstone */
+	const uint8_t *headers;
+	uint16_t	topic_len;
+	uint16_t	type_len;
+	uint16_t	content_type_len;
+	uint32_t	key_len;
+	uint32_t	payload_len;
+	uint32_t	headers_len;
+} OutboxWireEvent;
+
+/* A growing output buffer; memory comes from the owner's grow function. */
+typedef struct OutboxWireBuffer
+{
+	uint8_t    *data;
+	size_t		len;
+	size_t		capacity;
+	/* returns data of at least `capacity` bytes, or NULL: the put fails */
+	void	   *(*grow) (void *data, size_t capacity);
+} OutboxWireBuffer;
+
+/* Reads the body of one frame; `bad` is set once anything is out of bounds. */
+typedef struct OutboxWireReader
+{
+	const uint8_t *pos;
+	const uint8_t *end;
+	bool		bad;
+} OutboxWireReader;
+
+/* wire.c: writing.  Each returns false when memory could not be had. */
+extern bool outbox_wire_begin(OutboxWireBuffer *buf, OutboxFrameType type, size_t *mark);
+extern void outbox_wire_finish(OutboxWireBuffer *buf, size_t mark);
+extern bool outbox_wire_put_u8(OutboxWireBuffer *buf, uint8_t value);
+extern bool outbox_wire_put_u16(OutboxWireBuffer *buf, uint16_t value);
+extern bool outbox_wire_put_u32(OutboxWireBuffer *buf, uint32_t value);
+extern bool outbox_wire_put_u64(OutboxWireBuffer *buf, uint64_t value);
+extern bool outbox_wire_put_string(OutboxWireBuffer *buf, const char *data, size_t len);
+extern bool outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text);	/* NULL allowed */
+extern bool outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event);
+
+/* wire.c: reading */
+extern bool outbox_wire_frame(const uint8_t *data, size_t len, OutboxFrameType *type,
+							  OutboxWireReader *body, size_t *frame_size, bool *corrupt);
+extern uint8_t outbox_wire_get_u8(OutboxWireReader *reader);
+extern uint16_t outbox_wire_get_u16(OutboxWireReader *reader);
+extern uint32_t outbox_wire_get_u32(OutboxWireReader *reader);
+extern uint64_t outbox_wire_get_u64(OutboxWireReader *reader);
+/* points into the frame; *data is NULL for a NULL string */
+extern bool outbox_wire_get_string(OutboxWireReader *reader, const char **data, uint32_t *len);
+extern bool outbox_wire_get_event(OutboxWireReader *reader, OutboxWireEvent *event);
+
+#endif							/* OUTBOX_WIRE_H */
