@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* outbox--1.0.sql: objects of the extension.  Frozen once released.
+ *
+ * Sections: guard, schema, types, event ring, batch log, topics and rights,
+ * emit, consumers, dead letters, relay, views, configuration tables, rights.
+ */
+
+\echo Use "CREATE EXTENSION outbox" to load this file. \quit
+
+CREATE SCHEMA outbox;
+
+/* ---------------------------------------------------------------- types */
+
+/* One record header: name not NULL, value NULL allowed. */
+CREATE TYPE outbox.header AS (name text, value bytea);
+
+/* ----------------------------------------------------------- event ring
+ *
+ * outbox.event: committed events, insert-only; a ring of eight leaves.  Space
+ * comes back by emptying a whole leaf.  Only emit() writes here.
+ *
+ *	txid			top-level transaction (never the tuple's xmin)
+ *	seq				order inside a transaction; not an identity (reissued after a failover)
+ *	segment			leaf
+ *	id				UUID version 7, the event's identity
+ *	topic, key		Kafka topic and record key; key NULL allowed
+ *	type			ce_type
+ *	payload			record value, verbatim; NULL = tombstone
+ *	content_type	content-type header; NULL = none
+ *	headers			the event's own headers in Kafka's encoding; NULL = none
+ *	created_at		clock when emitted, ce_time
+ */
+CREATE SEQUENCE outbox.event_seq CACHE 1;
+
+CREATE TABLE outbox.event (
+	txid xid8 NOT NULL,
+	seq bigint NOT NULL,
+	segment smallint NOT NULL,
+	id uuid NOT NULL,
+	topic text NOT NULL,
+	key bytea,
+	type text NOT NULL,
+	payload bytea,
+	content_type text,
+	headers bytea,
+	created_at timestamptz NOT NULL
+) PARTITION BY LIST (segment);
+
+CREATE TABLE outbox.event_0 PARTITION OF outbox.event FOR VALUES IN (0);
+CREATE TABLE outbox.event_1 PARTITION OF outbox.event FOR VALUES IN (1);
+CREATE TABLE outbox.event_2 PARTITION OF outbox.event FOR VALUES IN (2);
+CREATE TABLE outbox.event_3 PARTITION OF outbox.event FOR VALUES IN (3);
+CREATE TABLE outbox.event_4 PARTITION OF outbox.event FOR VALUES IN (4);
+CREATE TABLE outbox.event_5 PARTITION OF outbox.event FOR VALUES IN (5);
+CREATE TABLE outbox.event_6 PARTITION OF outbox.event FOR VALUES IN (6);
+CREATE TABLE outbox.event_7 PARTITION OF outbox.event FOR VALUES IN (7);
+
+CREATE INDEX event_txid ON outbox.event (txid);
+
+/* ------------------------------------------------------------ batch log
+ *
+ * outbox.batch: one row a batch, insert-only, in a ring of two leaves; written
+ * by the relay at top level only.
+ *
+ *	batch_no		1, 2, ...; 0 is the genesis row written by start_relay()
+ *	leaf			leaf of the ring
+ *	nonce			random; says which history of batch_no this is
+ *	lower, upper	the batch is what upper sees and lower does not
+ *	lower_txid, lower_seq	of this transaction, events up to seq are already
+ *					in earlier batches; NULL = none
+ *	upper_txid, upper_seq	of this transaction, events up to seq are in this
+ *					batch though upper does not see it; NULL = none
+ *	events			their number
+ *	digest			sum of a hash over the event ids
+ *	txid			the transaction that wrote the row; equals its xmin unless the row
+ *					was restored from a dump
+ *	timeline, system_id, database	where it was written
+ *	prepared_at		clock
+ */
+CREATE TABLE outbox.batch (
+	batch_no bigint NOT NULL,
+	leaf smallint NOT NULL,
+	nonce uuid NOT NULL,
+	lower pg_snapshot NOT NULL,
+	upper pg_snapshot NOT NULL,
+	lower_txid xid8,
+	lower_seq bigint,
+	upper_txid xid8,
+	upper_seq bigint,
+	events integer NOT NULL,
+	digest bigint NOT NULL,
+	txid xid8 NOT NULL,
+	timeline integer NOT NULL,
+	system_id bigint NOT NULL,
+	database oid NOT NULL,
+	prepared_at timestamptz NOT NULL
+) PARTITION BY LIST (leaf);
+
+CREATE TABLE outbox.batch_0 PARTITION OF outbox.batch FOR VALUES IN (0);
+CREATE TABLE outbox.batch_1 PARTITION OF outbox.batch FOR VALUES IN (1);
+
+CREATE UNIQUE INDEX batch_0_no ON outbox.batch_0 (batch_no);
+CREATE UNIQUE INDEX batch_1_no ON outbox.batch_1 (batch_no);
+
+/* The installation's name in Kafka: group outbox-relay.<id> and transactional.id. */
+CREATE TABLE outbox.installation (
+	id uuid NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row)
+);
+INSERT INTO outbox.installation (id) VALUES (pg_catalog.gen_random_uuid());
+
+/* ------------------------------------------------------ topics and rights
+ *
+ * outbox.topic: declared topics; the relay creates them in Kafka before it
+ * first sends to them and never shrinks or deletes one.
+ *
+ *	partitions			number when created
+ *	replication_factor	NULL = broker's default
+ *	retention_ms		-1 = for ever, NULL = broker's default
+ *	cleanup_policy		delete | compact | compact,delete; NULL = broker's default
+ */
+CREATE TABLE outbox.topic (
+	name text PRIMARY KEY,
+	partitions integer NOT NULL,
+	replication_factor smallint,
+	retention_ms bigint,
+	cleanup_policy text,
+	declared_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	declared_by name NOT NULL DEFAULT session_user
+);
+
+/* Who may emit to which topic; '*' stands for all. */
+CREATE TABLE outbox.topic_grant (
+	topic text NOT NULL,
+	grantee regrole NOT NULL,
+	granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	granted_by name NOT NULL DEFAULT session_user,
+	PRIMARY KEY (topic, grantee)
+);
+
+/* @section topics: functions declare_topic, grant_topic, revoke_topic (src/topic.c) */
+/* @end topics */
+
+/* ----------------------------------------------------------------- emit */
+
+/* @section emit: functions emit, emit_json, emit_bytes, view outgoing (src/emit.c, src/capture.c) */
+/* @end emit */
+
+/* ------------------------------------------------------------ consumers */
+
+/* @section claim: table idempotency, functions claim, claim_many (src/claim.c) */
+/* @end claim */
+
+/* @section consumers: table consumer_offset and the functions of the consumer runtime */
+/* @end consumers */
+
+/* --------------------------------------------------------- dead letters
+ *
+ * outbox.dead_letter: what could not be sent (origin relay) or processed (origin
+ * consumer).
+ *
+ *	state	retrying	tries are left, next at next_attempt_at
+ *			held		waits behind blocked_by, an earlier record of its key
+ *			open		tries are spent: a person decides
+ *			resolved, discarded	done with
+ *	headers	Kafka's encoding
+ *	txid, seq, batch_no	origin relay: the event and the batch it was left out of
+ */
+CREATE TABLE outbox.dead_letter (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	origin text NOT NULL CHECK (origin IN ('relay', 'consumer')),
+	consumer text CHECK ((consumer IS NULL) = (origin = 'relay')),
+	topic text NOT NULL,
+	partition integer,
+	"offset" bigint,
+	key bytea,
+	value bytea,
+	headers bytea,
+	record_time timestamptz,
+	event_id uuid NOT NULL,
+	event_type text,
+	correlation_id text,
+	error_class text NOT NULL,
+	sqlstate text,
+	error_message text NOT NULL,
+	attempts integer NOT NULL DEFAULT 1,
+	first_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	last_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	next_attempt_at timestamptz,
+	state text NOT NULL CHECK (state IN ('retrying', 'held', 'open', 'resolved', 'discarded')),
+	blocked_by bigint,
+	txid xid8,
+	seq bigint,
+	batch_no bigint,
+	resolved_at timestamptz,
+	resolved_by name,
+	reason text,
+	UNIQUE (consumer, topic, partition, "offset")
+);
+CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
+	WHERE state = 'retrying';
+CREATE INDEX dead_letter_key ON outbox.dead_letter (consumer, topic, key, id)
+	WHERE state IN ('retrying', 'held', 'open');
+CREATE INDEX dead_letter_batch ON outbox.dead_letter (batch_no)
+	WHERE origin = 'relay';
+
+/* ---------------------------------------------------------------- relay */
+
+/* @section relay: functions start_relay, stop_relay, adopt and the views relay_status, backlog, events, batches */
+/* @end relay */
+
+/* ------------------------------------------------- configuration tables
+ *
+ * What pg_dump takes along.  One statement each: two in one SELECT fail with
+ * "tuple already updated by self".
+ */
+SELECT pg_catalog.pg_extension_config_dump('outbox.event', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_0', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_1', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_2', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_3', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_4', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_5', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_6', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_7', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch_0', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch_1', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
+
+/* --------------------------------------------------------------- rights
+ *
+ * Nothing to PUBLIC.  grant_topic, grant_consume and grant_operate give rights
+ * to roles.
+ */
+REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON TYPE outbox.header FROM PUBLIC;

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * guc.h
+ *	  Settings "outbox.*".  Declared as one table in guc.c, described for users
+ *	  in docs/settings.md.
+ */
+#ifndef OUTBOX_GUC_H
+#define OUTBOX_GUC_H
+
+typedef enum OutboxDelivery
+{
+	OUTBOX_DELIVERY_EXACTLY_ONCE,
+	OUTBOX_DELIVERY_AT_LEAST_ONCE,
+} OutboxDelivery;
+
+typedef enum OutboxEnvelope
+{
+	OUTBOX_ENVELOPE_CLOUDEVENTS,
+	OUTBOX_ENVELOPE_NONE,
+} OutboxEnvelope;
+
+typedef enum OutboxDivergence
+{
+	OUTBOX_DIVERGENCE_HOLD,
+	OUTBOX_DIVERGENCE_RESEND,
+	OUTBOX_DIVERGENCE_SKIP,
+} OutboxDivergence;
+
+/* Any session (USERSET): what emit() puts in the headers. "" = none. */
+extern char *outbox_guc_correlation_id;
+extern char *outbox_guc_traceparent;
+extern char *outbox_guc_tracestate;
+
+/* Superuser (SUSET): refusals of emit(), and the relay's switch of a database. */
+extern bool outbox_guc_relay;
+extern int	outbox_guc_max_event_bytes;	/* bytes of key + payload + headers */
+extern bool outbox_guc_require_declared_topics;
+
+/* Server (SIGHUP): the relay. */
+extern int	outbox_guc_delivery;
+extern int	outbox_guc_envelope;
+extern int	outbox_guc_on_divergence;
+extern char *outbox_guc_kafka_properties;		/* superuser only */
+extern char *outbox_guc_kafka_properties_file;	/* superuser only */
+extern char *outbox_guc_source;			/* ce_source; "" = /outbox/<database> */
+extern int	outbox_guc_batch_max_events;	/* events of one Kafka transaction */
+extern int	outbox_guc_batch_max_bytes;		/* kB of one Kafka transaction */
+extern int	outbox_guc_sort_memory;			/* kB for the order of a window */
+extern int	outbox_guc_retention;			/* s an event is kept after it was relayed */
+extern int	outbox_guc_segment_size;		/* MB at which the ring moves on */
+
+/* _PG_init: defines all of them and reserves the prefix. */
+extern void outbox_guc_define(void);
+
+/* Text for views: "exactly_once", ... */
+extern const char *outbox_guc_delivery_name(int delivery);
+extern const char *outbox_guc_envelope_name(int envelope);
+
+#endif							/* OUTBOX_GUC_H */

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * shmem.c
+ *	  The one struct of the extension in shared memory.
+ *
+ * Runs in the postmaster (request, start-up) and in every process that emits or relays.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+#include "shmem.h"
+
+#define SHMEM_NAME	"outbox"
+
+OutboxShared *outbox_shared = NULL;
+
+static OutboxSlot *own_slot = NULL;
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static void
+request_shmem(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(OutboxShared)));
+	RequestNamedLWLockTranche(SHMEM_NAME, 1);
+}
+
+static void
+clear_slot(OutboxSlot *slot)
+{
+	slot->database = InvalidOid;
+	pg_atomic_write_u32(&slot->segment, 0);
+	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+	slot->probe = false;
+	slot->wanted = false;
+	slot->suspended = false;
+	slot->failures = 0;
+	memset(&slot->status, 0, sizeof(slot->status));
+	slot->status.delivered_batch = -1;
+}
+
+static void
+start_shmem(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	outbox_shared = ShmemInitStruct(SHMEM_NAME, sizeof(OutboxShared), &found);
+	if (!found)
+	{
+		memset(outbox_shared, 0, sizeof(OutboxShared));
+		outbox_shared->lock = &(GetNamedLWLockTranche(SHMEM_NAME))->lock;
+		pg_atomic_init_u32(&outbox_shared->launcher_proc, OUTBOX_NO_PROC);
+		for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
+		{
+			OutboxSlot *slot = &outbox_shared->slots[i];
+
+			pg_atomic_init_u32(&slot->segment, 0);
+			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+			SpinLockInit(&slot->mutex);
+			clear_slot(slot);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+outbox_shmem_request(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shmem;
+}
+
+OutboxSlot *
+outbox_shmem_slot_of(Oid database, bool make)
+{
+	OutboxSlot *found = NULL;
+	OutboxSlot *unused = NULL;
+
+	if (outbox_shared == NULL)
+		return NULL;
+
+	LWLockAcquire(outbox_shared->lock, make ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < OUTBOX_MAX_DATABASES && found == NULL; i++)
+	{
+		OutboxSlot *slot = &outbox_shared->slots[i];
+
+		if (slot->database == database)
+			found = slot;
+		else if (slot->database == InvalidOid && unused == NULL)
+			unused = slot;
+	}
+	if (found == NULL && make && unused != NULL)
+	{
+		clear_slot(unused);
+		unused->database = database;
+		found = unused;
+	}
+	LWLockRelease(outbox_shared->lock);
+	return found;
+}
+
+OutboxSlot *
+outbox_shmem_slot(void)
+{
+	if (own_slot == NULL)
+		own_slot = outbox_shmem_slot_of(MyDatabaseId, true);
+	return own_slot;
+}
+
+void
+outbox_shmem_forget(Oid database)
+{
+	OutboxSlot *slot = outbox_shmem_slot_of(database, false);
+
+	if (slot == NULL)
+		return;
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == database)
+		clear_slot(slot);
+	LWLockRelease(outbox_shared->lock);
+}
+
+void
+outbox_shmem_wake(pg_atomic_uint32 *proc)
+{
+	uint32		procno = pg_atomic_read_u32(proc);
+
+	if (procno != OUTBOX_NO_PROC && procno < ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+const char *
+outbox_relay_state_name(OutboxRelayState state)
+{
+	switch (state)
+	{
+		case OUTBOX_RELAY_STOPPED:
+			return "stopped";
+		case OUTBOX_RELAY_STARTING:
+			return "starting";
+		case OUTBOX_RELAY_CONNECTING:
+			return "connecting";
+		case OUTBOX_RELAY_FENCING:
+			return "fencing";
+		case OUTBOX_RELAY_IDLE:
+			return "idle";
+		case OUTBOX_RELAY_PREPARING:
+			return "preparing";
+		case OUTBOX_RELAY_REPLICATING:
+			return "replicating";
+		case OUTBOX_RELAY_SENDING:
+			return "sending";
+		case OUTBOX_RELAY_BACKOFF:
+			return "backoff";
+		case OUTBOX_RELAY_HOLD:
+			return "hold";
+	}
+	return "unknown";
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * shmem.h
+ *	  The one struct of the extension in shared memory.
+ *
+ * Exists only when the library was loaded by shared_preload_libraries.  A slot
+ * belongs to a database from its first emit(), start_relay() or probe until the database is
+ * dropped; a process looks its slot up once (outbox_shmem_slot) and keeps the
+ * pointer.  Nothing here outlives the server; every field can be found again
+ * from the tables.
+ *
+ * Locks: OutboxShared.lock (LWLock) guards the allocation of slots and the
+ * launcher's fields; OutboxSlot.mutex (spinlock) guards OutboxRelayStatus.
+ * Atomics stand alone.  Lock order: lock before mutex.
+ */
+#ifndef OUTBOX_SHMEM_H
+#define OUTBOX_SHMEM_H
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#define OUTBOX_SEGMENTS			8	/* leaves of the event ring */
+#define OUTBOX_MAX_DATABASES	64
+#define OUTBOX_NO_PROC			PG_UINT32_MAX
+#define OUTBOX_TEXT_SIZE		1024	/* errors and property texts in status */
+
+typedef enum OutboxRelayState
+{
+	OUTBOX_RELAY_STOPPED,		/* no worker, not wanted or not probed yet */
+	OUTBOX_RELAY_STARTING,		/* worker runs, tables not read yet */
+	OUTBOX_RELAY_CONNECTING,	/* sender starts, Kafka is asked for the cursor */
+	OUTBOX_RELAY_FENCING,		/* new producer, authoritative cursor */
+	OUTBOX_RELAY_IDLE,			/* everything visible is delivered */
+	OUTBOX_RELAY_PREPARING,		/* a batch is read and its row committed */
+	OUTBOX_RELAY_REPLICATING,	/* the batch row waits for a synchronous standby */
+	OUTBOX_RELAY_SENDING,		/* the batch is with the sender */
+	OUTBOX_RELAY_BACKOFF,		/* something failed, the next try has a time */
+	OUTBOX_RELAY_HOLD,			/* divergence: a person must decide */
+} OutboxRelayState;
+
+/* Writer: the relay of the database.  Lock: OutboxSlot.mutex. */
+typedef struct OutboxRelayStatus
+{
+	OutboxRelayState state;
+	int			pid;			/* worker, 0 = none */
+	int			sender_pid;		/* child, 0 = none */
+	int64		delivered_batch;	/* last batch known delivered, -1 = unknown */
+	int64		events_sent;	/* since the worker's slot was made */
+	int64		bytes_sent;		/* keys and payloads */
+	int64		batches_sent;
+	int64		events_refused; /* by Kafka, now dead letters */
+	int64		recoveries;		/* I6 taken after a failure */
+	int64		suspect_transactions;	/* torn-transaction watch fired */
+	int64		rotations;
+	int64		rotations_refused;	/* a leaf could not be locked */
+	TimestampTz started_at;		/* 0 = not started */
+	TimestampTz delivered_at;	/* 0 = never */
+	TimestampTz last_error_at;	/* 0 = never */
+	int			delivery;		/* OutboxDelivery in use */
+	bool		commit_order;	/* true: commit time; false: seq (setting off) */
+	char		last_error[OUTBOX_TEXT_SIZE];
+	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD */
+	char		kafka[OUTBOX_TEXT_SIZE];	/* librdkafka version, effective properties */
+} OutboxRelayStatus;
+
+typedef struct OutboxSlot
+{
+	Oid			database;		/* InvalidOid = free; writer: allocator; lock */
+	pg_atomic_uint32 segment;	/* current leaf + 1, 0 = find it again;
+								 * writer: relay, or first emitter by CAS from 0 */
+	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
+
+	/* lock; writer: see launcher.c */
+	bool		probe;			/* look at the database's switch */
+	bool		wanted;			/* last probe: the switch is on */
+	bool		suspended;		/* utility command runs: no worker meanwhile */
+	int			failures;		/* exits in a row without progress, for the back-off */
+
+	slock_t		mutex;
+	OutboxRelayStatus status;
+} OutboxSlot;
+
+typedef struct OutboxShared
+{
+	LWLock	   *lock;
+	pg_atomic_uint32 launcher_proc; /* pgprocno to wake; writer: launcher */
+	OutboxSlot	slots[OUTBOX_MAX_DATABASES];
+} OutboxShared;
+
+extern OutboxShared *outbox_shared; /* NULL: not preloaded */
+
+/* _PG_init, under shared_preload_libraries only. */
+extern void outbox_shmem_request(void);
+
+/*
+ * Slot of this process's database, made if needed.  NULL when not preloaded or
+ * when all OUTBOX_MAX_DATABASES are taken.
+ */
+extern OutboxSlot *outbox_shmem_slot(void);
+
+/* Slot of any database; made if `make`.  Caller must not hold the lock. */
+extern OutboxSlot *outbox_shmem_slot_of(Oid database, bool make);
+
+/* Frees the slot of a dropped database. */
+extern void outbox_shmem_forget(Oid database);
+
+/* Sets the latch of a process published in one of the atomics, if any. */
+extern void outbox_shmem_wake(pg_atomic_uint32 *proc);
+
+/* Name of a state for views: "idle", ... */
+extern const char *outbox_relay_state_name(OutboxRelayState state);
+
+#endif							/* OUTBOX_SHMEM_H */

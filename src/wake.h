@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * wake.h
+ *	  Wakes the relay when a transaction that emitted has committed.
+ */
+#ifndef OUTBOX_WAKE_H
+#define OUTBOX_WAKE_H
+
+/* Backend: the current transaction emitted; its commit sets the relay's latch. */
+extern void outbox_wake_at_commit(void);
+
+/* Backend: at commit the launcher looks at this database's switch. */
+extern void outbox_wake_launcher_at_commit(void);
+
+#endif							/* OUTBOX_WAKE_H */
