@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# all, install and clean build with PGXS; the other targets are scripts, which
+# install what they need first (make help lists them).
+
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+
+RUN_TARGETS = help deps demo up down bench check check-rules check-unit \
+	check-regress check-isolation check-e2e check-long
+.PHONY: $(RUN_TARGETS)
+
+ifneq ($(filter $(RUN_TARGETS) bench-%,$(MAKECMDGOALS)),)
+
+help:
+	@scripts/help $(MAKEFILE_LIST)
+
+deps: ## install what is missing: packages, Kafka's jars, Python packages
+	@scripts/deps
+
+demo: ## place orders through PostgreSQL, Kafka and the three services, and show the outcome
+	@scripts/demo
+
+up: ## start the demo's system and leave it running
+	@scripts/up
+
+down: ## stop what make up started
+	@scripts/down
+
+check: ## build with warnings as errors, then run every test
+	@scripts/check rules unit regress isolation e2e
+
+check-rules: ## rules of the source tree that a script can see
+	@scripts/check rules
+
+check-unit: ## C unit tests, no server
+	@scripts/check unit
+
+check-regress: ## pg_regress: sql/ and expected/
+	@scripts/check regress
+
+check-isolation: ## isolation specs
+	@scripts/check isolation
+
+check-e2e: ## pytest against a real PostgreSQL and a real Kafka; PYTEST_ARGS selects
+	@scripts/check e2e
+
+check-long: ## the tests too long for make check
+	@scripts/check long
+
+bench: ## every benchmark; bench-NAME runs one
+	@scripts/bench
+
+bench-%:
+	@scripts/bench $*
+
+else
+
+EXTENSION = outbox
+MODULE_big = outbox
+DATA = outbox--1.0.sql
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/common/*.c bgworker/*.c)))
+PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
+
+# As system headers PostgreSQL's own are not held to our warnings.
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(if $(WERROR),-Werror)
+EXTRA_CLEAN = build $(OBJS:.o=.d)
+
+override with_llvm = no
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+-include $(OBJS:.o=.d)
+
+# Programs beside the server: the relay's child process, and the services.
+PROGRAMS = $(patsubst %/Makefile,%,$(wildcard bgworker/sender/Makefile services/Makefile))
+
+.PHONY: $(PROGRAMS) clean-run
+all: $(PROGRAMS)
+
+$(PROGRAMS):
+	$(MAKE) -C $@ all PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR)
+
+install: $(PROGRAMS:%=install-%)
+
+install-%: %
+	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) DESTDIR=$(DESTDIR)
+
+clean: clean-run
+
+clean-run:
+	scripts/clean-run
+
+endif

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Private PostgreSQL, Kafka and services for tests, the demo, `make up` and the benchmarks."""
+
+from .environment import Environment
+from .kafka import KafkaBroker
+from .postgres import PostgresCluster
+from .service import Service
+from .session import Session
+from .wait import WaitTimeout, wait_until
+
+__all__ = [
+    "Environment",
+    "KafkaBroker",
+    "PostgresCluster",
+    "Service",
+    "Session",
+    "WaitTimeout",
+    "wait_until",
+]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The places and the user scripts/env.sh decides on, for Python."""
+
+import grp
+import os
+import pathlib
+import pwd
+import random
+import shutil
+import socket
+import subprocess
+
+_NAMES = ("OUTBOX_ROOT", "OUTBOX_CACHE", "OUTBOX_USER", "OUTBOX_RUN")
+
+
+class Environment:
+    """Where things are and who runs them; one implementation with the scripts.
+
+    root   the checkout            cache   downloads kept between runs
+    run    what runs write         user    the unprivileged user of servers
+    """
+
+    def __init__(self):
+        values = {name: os.environ.get(name) for name in _NAMES}
+        if not all(values.values()):
+            script = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "env.sh"
+            text = subprocess.run(
+                ["bash", "-c", '. "$0"; env -0', str(script)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
+            found = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+            values = {name: found[name] for name in _NAMES}
+        self.root = pathlib.Path(values["OUTBOX_ROOT"])
+        self.cache = pathlib.Path(values["OUTBOX_CACHE"])
+        self.run = pathlib.Path(values["OUTBOX_RUN"])
+        self.user = values["OUTBOX_USER"]
+        prefix = self.run / "pg"
+        config = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
+        system_bin = pathlib.Path(config).resolve().parent
+        self.pg_prefix = prefix
+        # Server programs, and the services and the sender, come from the private copy.
+        self.bindir = prefix / system_bin.relative_to("/")
+
+    @property
+    def pkglibdir(self):
+        """Where the private copy keeps outbox.so and outbox-sender."""
+        return pathlib.Path(
+            subprocess.check_output([self.bindir / "pg_config", "--pkglibdir"], text=True).strip()
+        )
+
+    def popen_identity(self):
+        """Arguments of subprocess that make a child run as the unprivileged user."""
+        if os.geteuid() != 0:
+            return {}
+        entry = pwd.getpwnam(self.user)
+        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+    def give(self, path):
+        """Make path (a file or directory this process made) the unprivileged user's."""
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam(self.user)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        return path
+
+    def make_directory(self, path, mode=0o755):
+        """Make path, owned by the unprivileged user."""
+        path = pathlib.Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
+        return self.give(path)
+
+    def jars(self, profile="broker"):
+        """Class path of one profile of test/java/pom.xml ("broker" or "clients")."""
+        return f"{self.cache / profile}/*"
+
+    def java(self):
+        """The java program."""
+        home = os.environ.get("JAVA_HOME")
+        candidate = pathlib.Path(home) / "bin" / "java" if home else None
+        return str(candidate) if candidate and candidate.exists() else shutil.which("java")
+
+    def group_name(self):
+        """The group of the unprivileged user."""
+        return grp.getgrgid(pwd.getpwnam(self.user).pw_gid).gr_name
+
+
+_ports_given = set()
+
+
+def free_port():
+    """A TCP port nobody on this machine uses, below the range of outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        if port in _ports_given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A single-node KRaft broker, and an existing one named by the environment."""
+
+import os
+import signal
+import subprocess
+import uuid
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from .environment import free_port
+from .process import ChildProcess
+from .wait import wait_until
+
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "true",
+    "num.partitions": "3",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "broker.heartbeat.interval.ms": "500",
+    # A killed broker may register again only when its old session has run out.
+    "broker.session.timeout.ms": "3000",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "controlled.shutdown.enable": "false",
+}
+
+_LOG4J = """status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %-5p %c{1} %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+logger.kafka.name = kafka.server.KafkaRaftServer
+logger.kafka.level = info
+logger.coordinator.name = org.apache.kafka.coordinator.transaction
+logger.coordinator.level = info
+"""
+
+# Compiling little starts soonest; a benchmark's broker takes Java's default instead.
+_FAST_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+
+class KafkaClient:
+    """What tests ask of any broker; bootstrap is host:port."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self._admin = None
+
+    @property
+    def admin(self):
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        return self._admin
+
+    def wait_ready(self, timeout=60.0):
+        """Wait until the broker answers a metadata request."""
+        wait_until(lambda: self.admin.list_topics(timeout=2).brokers, timeout, f"Kafka at {self.bootstrap}")
+
+    def topics(self):
+        """Names of the topics, without Kafka's own."""
+        return sorted(t for t in self.admin.list_topics(timeout=10).topics if not t.startswith("__"))
+
+    def create_topic(self, name, partitions=3, config=None):
+        """Create a topic and wait until it can be used. Returns its name."""
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+        self.admin.create_topics([topic])[name].result(30)
+
+        def has_leaders():
+            found = self.admin.list_topics(name, timeout=5).topics[name].partitions
+            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+        wait_until(has_leaders, 30, f"leaders of topic {name}")
+        return name
+
+    def delete_topic(self, name):
+        self.admin.delete_topics([name])[name].result(30)
+
+    def describe_topic(self, name):
+        """{"partitions": n, "replication": n, "config": {name: value}} or None when it does not exist.
+
+        Never creates the topic."""
+        found = self.admin.list_topics(timeout=10).topics.get(name)
+        if found is None or found.error is not None:
+            return None
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        config = self.admin.describe_configs([resource])[resource].result(30)
+        replication = len(next(iter(found.partitions.values())).replicas)
+        return {
+            "partitions": len(found.partitions),
+            "replication": replication,
+            "config": {key: entry.value for key, entry in config.items()},
+        }
+
+    def group_offsets(self, group):
+        """{(topic, partition): (offset, metadata)} as committed by a consumer group."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        result = self.admin.list_consumer_group_offsets(request)[group].result(30)
+        return {(p.topic, p.partition): (p.offset, p.metadata) for p in result.topic_partitions}
+
+    def consumer(self, group=None, **config):
+        """A read_committed consumer from offset 0 with auto commit off; the caller closes it."""
+        values = {
+            "bootstrap.servers": self.bootstrap,
+            "group.id": group or f"test-{uuid.uuid4()}",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+        values.update({key.replace("_", "."): value for key, value in config.items()})
+        return Consumer(values)
+
+    def read_all(self, *topics, timeout=60.0, isolation="read_committed"):
+        """All records from offset 0 to the end as it is now, as confluent_kafka Messages.
+
+        The end is the last stable offset for read_committed: what is in an open
+        transaction is not waited for. Topics that do not exist count as empty.
+        """
+        consumer = self.consumer(isolation_level=isolation, enable_partition_eof=True)
+        try:
+            known = self.admin.list_topics(timeout=10).topics
+            parts = [TopicPartition(t, p, 0) for t in topics if t in known for p in known[t].partitions]
+            waiting = {(p.topic, p.partition) for p in parts}
+            records = []
+            if not parts:
+                return records
+            consumer.assign(parts)
+
+            def drained():
+                for message in consumer.consume(10000, 0.2):
+                    if message.error() is None:
+                        records.append(message)
+                        waiting.add((message.topic(), message.partition()))
+                    elif message.error().name() == "_PARTITION_EOF":
+                        waiting.discard((message.topic(), message.partition()))
+                return not waiting
+            wait_until(drained, timeout, f"the end of {', '.join(topics)}", interval=0)
+            return records
+        finally:
+            consumer.close()
+
+    def wait_for_records(self, topic, count, timeout=60.0):
+        """Wait until topic holds at least count committed records; returns all of them."""
+        records = []
+        consumer = self.consumer(topic_metadata_refresh_interval_ms=250)
+        consumer.subscribe([topic])
+
+        def enough():
+            for message in consumer.consume(max(1, min(10000, count - len(records))), 0.2):
+                if message.error() is None:
+                    records.append(message)
+            return len(records) >= count
+        try:
+            wait_until(enough, timeout, f"{count} records in {topic}", interval=0)
+        except AssertionError as error:
+            raise type(error)(f"{error}; it held {len(records)}") from None
+        finally:
+            consumer.close()
+        return records
+
+
+class KafkaBroker(KafkaClient):
+    """A broker of our own: start, stop, kill9, pause, resume; data stays between starts."""
+
+    def __init__(self, session, name="kafka", conf=None, heap="384m", fast_start=True):
+        self.port = free_port()
+        super().__init__(f"127.0.0.1:{self.port}")
+        self.session = session
+        self.environment = session.environment
+        self.name = name
+        self.data = self.environment.make_directory(session.data / name)
+        self.child = ChildProcess(session, name)
+        self.heap = heap
+        self.jvm_options = _FAST_START if fast_start else ()
+        controller = free_port()
+        self.settings = {
+            **_SETTINGS,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "log.dirs": str(self.data / "log"),
+            **(conf or {}),
+        }
+        self.properties = self.data / "server.properties"
+        self.properties.write_text("".join(f"{k}={v}\n" for k, v in self.settings.items()))
+        (self.data / "log4j2.properties").write_text(_LOG4J)
+        session.on_close(self.stop)
+        self._format()
+
+    def _java(self, main, *arguments):
+        return [
+            self.environment.java(), f"-Xmx{self.heap}", *self.jvm_options,
+            f"-Dlog4j2.configurationFile={self.data / 'log4j2.properties'}",
+            "-cp", self.environment.jars("broker"), main, *arguments,
+        ]
+
+    def _format(self):
+        cluster = uuid.uuid4()
+        done = subprocess.run(
+            [str(a) for a in self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+            **self.environment.popen_identity(),
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"formatting Kafka's storage failed:\n{done.stdout}")
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    @property
+    def running(self):
+        return self.child.running
+
+    def start(self, wait=True, timeout=90.0):
+        self.child.spawn(self._java("kafka.Kafka", self.properties))
+        if wait:
+            self.wait_ready(timeout)
+        return self
+
+    def wait_ready(self, timeout=90.0):
+        def answers():
+            self.child.require_running()
+            return self.admin.list_topics(timeout=2).brokers
+        wait_until(answers, timeout, f"Kafka at {self.bootstrap}")
+
+    def stop(self, timeout=30.0):
+        if self.running:
+            self.resume()
+        return self.child.stop(signal.SIGTERM, timeout)
+
+    def kill9(self):
+        return self.child.kill9()
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def pause(self):
+        """Freeze the broker: connections stay open, nothing answers."""
+        self.child.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.child.send_signal(signal.SIGCONT)
+
+
+def open_kafka(session, **options):
+    """The broker KAFKA_BOOTSTRAP names, else a started one of our own."""
+    bootstrap = os.environ.get("KAFKA_BOOTSTRAP")
+    if bootstrap:
+        client = KafkaClient(bootstrap)
+        client.wait_ready(30)
+        return client
+    return KafkaBroker(session, **options).start()
