@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * guc.c
+ *	  Settings "outbox.*": one table, sorted by name.
+ *
+ * Runs in every process that loads the library.  Check hooks report through
+ * GUC_check_errdetail and never throw.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <limits.h>
+
+#include "utils/guc_tables.h"
+
+#include "common/kafka_properties.h"
+#include "guc.h"
+
+#define CORRELATION_ID_MAX	256
+#define TRACEPARENT_LENGTH	55	/* 00-<32 hex>-<16 hex>-<2 hex> */
+#define TRACESTATE_MAX		512
+#define SOURCE_MAX			512
+
+char	   *outbox_guc_correlation_id;
+char	   *outbox_guc_traceparent;
+char	   *outbox_guc_tracestate;
+bool		outbox_guc_relay;
+int			outbox_guc_max_event_bytes;
+bool		outbox_guc_require_declared_topics;
+int			outbox_guc_delivery;
+int			outbox_guc_envelope;
+int			outbox_guc_on_divergence;
+char	   *outbox_guc_kafka_properties;
+char	   *outbox_guc_kafka_properties_file;
+char	   *outbox_guc_source;
+int			outbox_guc_batch_max_events;
+int			outbox_guc_batch_max_bytes;
+int			outbox_guc_sort_memory;
+int			outbox_guc_retention;
+int			outbox_guc_segment_size;
+
+static const struct config_enum_entry delivery_options[] = {
+	{"exactly_once", OUTBOX_DELIVERY_EXACTLY_ONCE, false},
+	{"at_least_once", OUTBOX_DELIVERY_AT_LEAST_ONCE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry envelope_options[] = {
+	{"cloudevents", OUTBOX_ENVELOPE_CLOUDEVENTS, false},
+	{"none", OUTBOX_ENVELOPE_NONE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry divergence_options[] = {
+	{"hold", OUTBOX_DIVERGENCE_HOLD, false},
+	{"resend", OUTBOX_DIVERGENCE_RESEND, false},
+	{"skip", OUTBOX_DIVERGENCE_SKIP, false},
+	{NULL, 0, false}
+};
+
+/* Is text at most max bytes of printable UTF-8 or ASCII (no control bytes)? */
+static bool
+check_plain_text(const char *text, size_t max)
+{
+	if (strlen(text) > max)
+	{
+		GUC_check_errdetail("The value is longer than %zu bytes.", max);
+		return false;
+	}
+	for (const char *c = text; *c != '\0'; c++)
+	{
+		if (iscntrl((unsigned char) *c))
+		{
+			GUC_check_errdetail("The value contains a control character.");
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+check_correlation_id(char **newval, void **extra, GucSource source)
+{
+	return check_plain_text(*newval, CORRELATION_ID_MAX);
+}
+
+static bool
+check_tracestate(char **newval, void **extra, GucSource source)
+{
+	return check_plain_text(*newval, TRACESTATE_MAX);
+}
+
+static bool
+check_source(char **newval, void **extra, GucSource source)
+{
+	return check_plain_text(*newval, SOURCE_MAX);
+}
+
+/* Lower-case hex digits with dashes after the 2nd, 35th and 52nd character. */
+static bool
+is_traceparent(const char *text)
+{
+	if (strlen(text) < TRACEPARENT_LENGTH || strncmp(text, "ff", 2) == 0)
+		return false;
+	for (int i = 0; i < TRACEPARENT_LENGTH; i++)
+	{
+		bool		dash = (i == 2 || i == 35 || i == 52);
+
+		if (dash ? text[i] != '-' : strchr("0123456789abcdef", text[i]) == NULL)
+			return false;
+	}
+	/* Version 00 ends here; a later version may only go on after a dash. */
+	if (text[TRACEPARENT_LENGTH] == '\0')
+		return true;
+	return strncmp(text, "00", 2) != 0 && text[TRACEPARENT_LENGTH] == '-';
+}
+
+static bool
+check_traceparent(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0')
+		return true;
+	if (!is_traceparent(*newval))
+	{
+		GUC_check_errdetail("The value is not a W3C traceparent (version-traceid-parentid-flags in lower-case hex).");
+		return false;
+	}
+	return check_plain_text(*newval, TRACESTATE_MAX);
+}
+
+static bool
+check_kafka_properties(char **newval, void **extra, GucSource source)
+{
+	char		error[256];
+
+	if (outbox_kafka_properties_parse(*newval, OUTBOX_KAFKA_PRODUCER, NULL, NULL,
+									  error, sizeof(error)))
+		return true;
+	GUC_check_errdetail("%s", error);
+	return false;
+}
+
+static bool
+check_kafka_properties_file(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0' || is_absolute_path(*newval))
+		return true;
+	GUC_check_errdetail("The value is not an absolute path.");
+	return false;
+}
+
+/* One setting.  The fields that belong to another kind stay zero. */
+typedef struct Setting
+{
+	const char *name;
+	enum config_type kind;
+	void	   *variable;
+	GucContext	context;
+	int			flags;
+	int			boot;			/* bool, int, enum */
+	int			min,
+				max;			/* int */
+	const struct config_enum_entry *options;	/* enum */
+	GucStringCheckHook check;	/* string; their boot value is "" */
+	const char *text;
+} Setting;
+
+static const Setting settings[] = {
+	{"outbox.batch_max_bytes", PGC_INT, &outbox_guc_batch_max_bytes, PGC_SIGHUP,
+		GUC_UNIT_KB, 32 * 1024, 1, 1024 * 1024,
+	.text = "Keys and payloads of one Kafka transaction, at most."},
+	{"outbox.batch_max_events", PGC_INT, &outbox_guc_batch_max_events, PGC_SIGHUP,
+		0, 50000, 1, 1000000,
+	.text = "Events of one Kafka transaction, at most."},
+	{"outbox.correlation_id", PGC_STRING, &outbox_guc_correlation_id, PGC_USERSET,
+		.check = check_correlation_id,
+	.text = "Correlation id that emit() gives to events of this session."},
+	{"outbox.delivery", PGC_ENUM, &outbox_guc_delivery, PGC_SIGHUP,
+		0, OUTBOX_DELIVERY_EXACTLY_ONCE, .options = delivery_options,
+	.text = "Guarantee of the relay towards Kafka."},
+	{"outbox.envelope", PGC_ENUM, &outbox_guc_envelope, PGC_SIGHUP,
+		0, OUTBOX_ENVELOPE_CLOUDEVENTS, .options = envelope_options,
+	.text = "Headers the relay adds to each record."},
+	{"outbox.kafka_properties", PGC_STRING, &outbox_guc_kafka_properties, PGC_SIGHUP,
+		GUC_SUPERUSER_ONLY, .check = check_kafka_properties,
+	.text = "librdkafka properties, name=value, separated by semicolons."},
+	{"outbox.kafka_properties_file", PGC_STRING, &outbox_guc_kafka_properties_file, PGC_SIGHUP,
+		GUC_SUPERUSER_ONLY, .check = check_kafka_properties_file,
+	.text = "File with librdkafka properties, for secrets."},
+	{"outbox.max_event_bytes", PGC_INT, &outbox_guc_max_event_bytes, PGC_SUSET,
+		GUC_UNIT_BYTE, 1000000, 1, 1000000000,
+	.text = "Key, payload and headers of one event, at most."},
+	{"outbox.on_divergence", PGC_ENUM, &outbox_guc_on_divergence, PGC_SIGHUP,
+		0, OUTBOX_DIVERGENCE_HOLD, .options = divergence_options,
+	.text = "What the relay does when database and Kafka disagree about history."},
+	{"outbox.relay", PGC_BOOL, &outbox_guc_relay, PGC_SUSET,
+		0, false,
+	.text = "Switch of a database's relay, set by outbox.start_relay() and stop_relay()."},
+	{"outbox.require_declared_topics", PGC_BOOL, &outbox_guc_require_declared_topics, PGC_SUSET,
+		0, true,
+	.text = "Refuse events for topics that were not declared."},
+	{"outbox.retention", PGC_INT, &outbox_guc_retention, PGC_SIGHUP,
+		GUC_UNIT_S, 7 * 24 * 3600, 1, INT_MAX,
+	.text = "Time a relayed event is kept."},
+	{"outbox.segment_size", PGC_INT, &outbox_guc_segment_size, PGC_SIGHUP,
+		GUC_UNIT_MB, 1024, 1, 1024 * 1024,
+	.text = "Size at which the event ring moves on to its next leaf."},
+	{"outbox.sort_memory", PGC_INT, &outbox_guc_sort_memory, PGC_SIGHUP,
+		GUC_UNIT_KB, 32 * 1024, 64, MAX_KILOBYTES,
+	.text = "Memory in which the relay orders the events of a window."},
+	{"outbox.source", PGC_STRING, &outbox_guc_source, PGC_SIGHUP,
+		.check = check_source,
+	.text = "ce_source of the records; empty: /outbox/<database>."},
+	{"outbox.traceparent", PGC_STRING, &outbox_guc_traceparent, PGC_USERSET,
+		.check = check_traceparent,
+	.text = "W3C traceparent that emit() gives to events of this session."},
+	{"outbox.tracestate", PGC_STRING, &outbox_guc_tracestate, PGC_USERSET,
+		.check = check_tracestate,
+	.text = "W3C tracestate that emit() gives to events of this session."},
+};
+
+static void
+define_setting(const Setting *s)
+{
+	switch (s->kind)
+	{
+		case PGC_BOOL:
+			DefineCustomBoolVariable(s->name, s->text, NULL, s->variable, s->boot != 0,
+									 s->context, s->flags, NULL, NULL, NULL);
+			break;
+		case PGC_INT:
+			DefineCustomIntVariable(s->name, s->text, NULL, s->variable, s->boot,
+									s->min, s->max, s->context, s->flags, NULL, NULL, NULL);
+			break;
+		case PGC_ENUM:
+			DefineCustomEnumVariable(s->name, s->text, NULL, s->variable, s->boot,
+									 s->options, s->context, s->flags, NULL, NULL, NULL);
+			break;
+		case PGC_STRING:
+			DefineCustomStringVariable(s->name, s->text, NULL, s->variable, "",
+									   s->context, s->flags, s->check, NULL, NULL);
+			break;
+		case PGC_REAL:
+			elog(ERROR, "setting %s has a kind that is not used", s->name);
+	}
+}
+
+void
+outbox_guc_define(void)
+{
+	for (size_t i = 0; i < lengthof(settings); i++)
+		define_setting(&settings[i]);
+	MarkGUCPrefixReserved("outbox");
+}
+
+static const char *
+find_option_name(const struct config_enum_entry *options, int value)
+{
+	for (; options->name != NULL; options++)
+	{
+		if (options->val == value)
+			return options->name;
+	}
+	return "unknown";
+}
+
+const char *
+outbox_guc_delivery_name(int delivery)
+{
+	return find_option_name(delivery_options, delivery);
+}
+
+const char *
+outbox_guc_envelope_name(int envelope)
+{
+	return find_option_name(envelope_options, envelope);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * module.c
+ *	  Entry point of the library.
+ *
+ * Runs in the postmaster when preloaded, else in the backend that first calls a
+ * function of the extension; then emit() works, but nothing relays.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "../bgworker/launcher.h"
+#include "guc.h"
+#include "shmem.h"
+#include "utility.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	outbox_guc_define();
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	outbox_shmem_request();
+	outbox_launcher_register();
+	outbox_utility_install();
+}
