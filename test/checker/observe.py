@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Reading both sides: the truth table, and the topics with a read_committed consumer."""
+
+import json
+import uuid
+
+import psycopg
+from confluent_kafka import Consumer, TopicPartition
+from harness.wait import WaitTimeout, wait_until
+
+from .check import Seen, Truth, check
+
+
+def read_truth(dsn):
+    """All committed events that load wrote, after any recovery. Returns a list of Truth."""
+    with psycopg.connect(dsn) as connection, connection.cursor(name="truth") as cursor:
+        cursor.itersize = 20000
+        cursor.execute("select id::text, topic, key, key_seq from checker.truth")
+        return [Truth(*row) for row in cursor]
+
+
+def decode_record(message):
+    """A consumed message as Seen. Raises ValueError when load cannot have written it."""
+    headers = dict(message.headers() or [])
+    try:
+        event_id = (headers.get("ce_id") or headers["id"]).decode()
+        payload = json.loads(message.value())
+        return Seen(event_id, message.topic(), message.key().decode(), payload["keySeq"],
+                    message.partition(), message.offset())
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
+        where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+        raise ValueError(f"the record at {where} is not one of the load's: {error!r}") from error
+
+
+class TopicReader:
+    """Reads topics from offset 0 on all partitions, read_committed, without joining a group."""
+
+    def __init__(self, bootstrap, topics):
+        self.topics = topics
+        self.seen = []
+        self.ids = set()
+        self.assigned = []
+        self.at_end = set()
+        self.consumer = Consumer({
+            "bootstrap.servers": bootstrap,
+            "group.id": f"checker-{uuid.uuid4()}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "log_level": 0,
+        })
+
+    def assign_new(self):
+        """Take up partitions that have come into being."""
+        known = self.consumer.list_topics(timeout=10).topics
+        found = [(t, p) for t in self.topics if t in known for p in sorted(known[t].partitions)]
+        if found != self.assigned:
+            fresh = [TopicPartition(t, p, 0) for t, p in found if (t, p) not in self.assigned]
+            self.consumer.incremental_assign(fresh)
+            self.assigned = found
+
+    def read_some(self):
+        for message in self.consumer.consume(10000, 0.2):
+            place = (message.topic(), message.partition())
+            if message.error() is None:
+                self.at_end.discard(place)
+                record = decode_record(message)
+                self.seen.append(record)
+                self.ids.add(record.id)
+            elif message.error().name() == "_PARTITION_EOF":
+                self.at_end.add(place)
+            elif not message.error().retriable() and message.error().fatal():
+                raise RuntimeError(f"reading {place}: {message.error()}")
+
+    def finished(self, expected):
+        """True when all of expected (a set of ids) was read, and every partition to its end."""
+        if not self.assigned or not self.ids >= expected:
+            self.assign_new()
+        self.read_some()
+        return self.ids >= expected and self.at_end.issuperset(self.assigned)
+
+
+def read_topics(bootstrap, topics, expected=frozenset(), timeout=60.0):
+    """Read topics until all ids of expected were seen and every partition's end is reached.
+
+    After timeout seconds returns what there was, for check() to judge. Returns a list of Seen.
+    """
+    reader = TopicReader(bootstrap, list(topics))
+    expected = frozenset(expected)
+    try:
+        wait_until(lambda: reader.finished(expected), timeout, "all events", interval=0)
+    except WaitTimeout:
+        pass
+    finally:
+        reader.consumer.close()
+    return reader.seen
+
+
+def check_database(dsn, bootstrap, topics, timeout=60.0):
+    """Truth of one database against its topics. Returns a Report."""
+    truth = read_truth(dsn)
+    return check(truth, read_topics(bootstrap, topics, {row.id for row in truth}, timeout))

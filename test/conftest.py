@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Fixtures: one PostgreSQL cluster and one broker for the run, a fresh database for each test."""
+
+import itertools
+import signal
+import sys
+
+import psycopg
+import pytest
+from harness import KafkaBroker, PostgresCluster, Service, Session, wait_until
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config):
+    # So that fixtures are torn down, and servers stopped, when make or CI ends the run.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show the ends of the logs of a failed test's servers."""
+    report = (yield).get_result()
+    if report.failed:
+        session = item.funcargs.get("session")
+        for path in sorted(session.logs.glob("*.log")) if session else []:
+            tail = path.read_text(errors="replace").splitlines()[-40:]
+            report.sections.append((f"end of {path}", "\n".join(tail)))
+
+
+@pytest.fixture(scope="session")
+def session():
+    """The run below .run/check; stops everything at the end."""
+    session = Session("check")
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@pytest.fixture(scope="session")
+def _kafka(session):
+    return KafkaBroker(session)
+
+
+@pytest.fixture
+def kafka(_kafka):
+    """The run's broker, started and answering (however the last test left it)."""
+    if _kafka.running:
+        _kafka.resume()
+        _kafka.wait_ready()
+    else:
+        _kafka.start()
+    return _kafka
+
+
+@pytest.fixture(scope="session")
+def _postgres(session, _kafka):
+    return PostgresCluster(session, conf={"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}"})
+
+
+@pytest.fixture
+def postgres(_postgres):
+    """The run's cluster, started, with the settings it was made with (changes are undone after the test)."""
+    before = dict(_postgres.settings)
+    if not _postgres.running:
+        _postgres.start()
+    _postgres.wait_ready()
+    yield _postgres
+    if _postgres.settings != before:
+        _postgres.settings = before
+        _postgres.configure()
+        _postgres.stop()
+
+
+@pytest.fixture
+def own_postgres(session, _kafka):
+    """make(**conf): a new, started cluster for one test alone; further keyword: name, start."""
+    made = []
+
+    def make(name=None, start=True, **conf):
+        conf = {key.replace("__", "."): value for key, value in conf.items()}
+        settings = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **conf}
+        cluster = PostgresCluster(session, f"{name or 'own'}-{next(_numbers)}", settings)
+        made.append(cluster)
+        return cluster.start() if start else cluster
+    yield make
+    for cluster in made:
+        cluster.remove()
+
+
+class Database:
+    """One database of a cluster, with what relay tests ask again and again."""
+
+    def __init__(self, cluster, name):
+        self.cluster = cluster
+        self.name = name
+
+    def dsn(self, **options):
+        return self.cluster.dsn(self.name, **options)
+
+    def connect(self, autocommit=True, **options):
+        return psycopg.connect(self.dsn(**options), autocommit=autocommit)
+
+    def execute(self, statement, parameters=None):
+        return self.cluster.execute(statement, parameters, self.name)
+
+    def value(self, statement, parameters=None):
+        return self.cluster.value(statement, parameters, self.name)
+
+    def wait_for(self, query, timeout=30.0, parameters=None, what=None):
+        return self.cluster.wait_for(query, timeout, self.name, parameters, what)
+
+    def emit(self, topic, key, type="Tested", payload="{}", headers=None):
+        """One event in its own transaction; payload and headers are JSON text. Returns the id as text."""
+        return str(self.value(
+            "select outbox.emit(%s, %s, %s, %s::jsonb, %s::jsonb)", (topic, key, type, payload, headers)
+        ))
+
+    def start_relay(self):
+        self.execute("select outbox.start_relay()")
+
+    def stop_relay(self):
+        self.execute("select outbox.stop_relay()")
+
+    def status(self):
+        """The row of outbox.relay_status as a dict, or None."""
+        with self.connect() as connection:
+            cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
+            return cursor.execute("select * from outbox.relay_status").fetchone()
+
+    def wait_state(self, state, timeout=30.0):
+        """Wait until relay_status.state is state."""
+        wait_until(lambda: (self.status() or {}).get("state") == state, timeout, f"relay state {state}")
+
+
+@pytest.fixture
+def unique(request):
+    """unique("orders") gives a name nobody else uses, fit for topics, groups and databases."""
+    return lambda stem: f"{stem}_{next(_numbers)}"
+
+
+@pytest.fixture
+def database(postgres, unique):
+    """A fresh database with the extension; its relay is not started."""
+    name = postgres.create_database(unique("test"))
+    yield Database(postgres, name)
+    if postgres.running:
+        postgres.wait_ready()
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+def make_database(unique):
+    """make(cluster, extension=True): further databases, or ones of other clusters, as Database."""
+    made = []
+
+    def make(cluster, name=None, extension=True):
+        found = Database(cluster, cluster.create_database(name or unique("test"), extension))
+        made.append(found)
+        return found
+    yield make
+    for found in made:
+        if found.cluster.running:
+            found.cluster.drop_database(found.name)
+
+
+@pytest.fixture
+def relay(database, kafka):
+    """The fresh database with its relay started and Kafka up."""
+    database.start_relay()
+    return database
+
+
+@pytest.fixture
+def topic(unique):
+    """A topic name nobody else uses; the topic is not created."""
+    return unique("topic")
+
+
+@pytest.fixture
+def service(session):
+    """make(program, config, ...): a started Service, stopped after the test."""
+    made = []
+
+    def make(program, config, name=None, env=None, start=True):
+        found = Service(session, program, config, name or f"{program}-{next(_numbers)}", env)
+        made.append(found)
+        return found.start() if start else found
+    yield make
+    for found in reversed(made):
+        found.kill9()
