@@ -16,12 +16,18 @@ class Session:
     """A directory below .run with data/ and logs/, and a record of every process.
 
     The record outlives this process, so `scripts/stop-leftovers` can end what a
-    killed run left. close() stops everything started, newest first.
+    killed run left. close() stops everything started, newest first. Unless
+    lasting, the directory is this process's own (name-pid), and what ended runs
+    of the same name left is removed first.
     """
 
-    def __init__(self, name, environment=None):
+    def __init__(self, name, lasting=False, environment=None):
         self.environment = environment or Environment()
+        if not lasting:
+            remove_ended(self.environment.run, name)
+            name = f"{name}-{os.getpid()}"
         self.directory = self.environment.make_directory(self.environment.run / name)
+        (self.directory / "owner").write_text(f"{os.getpid()} {start_time(os.getpid())}")
         self.data = self.environment.make_directory(self.directory / "data")
         self.logs = self.environment.make_directory(self.directory / "logs")
         self.records = self.directory / "processes"
@@ -52,6 +58,18 @@ class Session:
             shutil.rmtree(self.data, ignore_errors=True)
         if errors:
             raise errors[0]
+
+
+def remove_ended(run, name):
+    """Stop and remove what sessions called name left whose process is gone."""
+    for directory in pathlib.Path(run).glob(f"{name}-[0-9]*"):
+        try:
+            pid, born = (directory / "owner").read_text().split()
+        except (OSError, ValueError):
+            continue  # being made or removed by another process at this moment
+        if str(start_time(int(pid))) != born:
+            stop_recorded(directory / "processes")
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def stop_recorded(records, timeout=20.0):

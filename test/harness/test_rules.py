@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: PostgreSQL
+"""scripts/check-rules finds what it is there to find."""
+
+import shutil
+import subprocess
+
+import pytest
+from harness import Environment
+
+LONG = "int\nlong_one(void)\n{\n" + "\tcall();\n" * 90 + "}\n"
+SPDX = "/* SPDX-License-Identifier: PostgreSQL */\n"
+
+SEEDED = [
+    ("programs include only common from src", "services/a/a.c", '#include "src/emit.h"\n'),
+    ("programs include only common from src", "bgworker/sender/a.c", '#include "../../src/emit.h"\n'),
+    ("programs include only common from src", "services/a/a.c", "#include <postgres.h>\n"),
+    ("src does not include bgworker", "src/emit.c", '#include "../bgworker/link.h"\n'),
+    ("only the two clients call librdkafka", "services/runtime/db.c", "int a = rd_kafka_poll(b, 1);\n"),
+    ("common stands alone", "src/common/wire.c", "char *a = palloc(1);\n"),
+    ("common stands alone", "src/common/wire.c", '#include "postgres.h"\n'),
+    ("functions are short", "src/emit.c", LONG),
+    ("tests and expectations match", "sql/a.sql", "select 1;\n"),
+    ("tests and expectations match", "expected/a.out", "1\n"),
+    ("tests and expectations match", "test/isolation/specs/a.spec", "session s1\n"),
+    ("settings are documented", "src/guc.c", '{"outbox.secret_knob"}\n'),
+    ("nothing names this machine", "docs/a.md", "see /" + "work/main/src\n"),
+    ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
+    ("files carry their licence", "src/emit.c", None),
+    ("tests wait instead of sleeping", "test/e2e/a.py", "time.sleep(3)\n"),
+]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small tree that breaks no rule, with the script under test in it."""
+    root = Environment().root
+    files = {
+        "src/emit.c": SPDX + '#include "emit.h"\n',
+        "src/emit.h": SPDX,
+        "src/guc.c": SPDX,
+        "bgworker/link.h": SPDX,
+        "docs/settings.md": "",
+        # The words of a rule in a comment or a string break nothing.
+        "services/runtime/db.c": SPDX + '/* rd_kafka_poll() */\nchar *a = "rd_kafka_poll()";\n',
+        "src/long.c": SPDX + "/* Long because it is a table. */\n" + LONG,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(root / "scripts" / "check-rules", tmp_path / "scripts")
+    shutil.copy(root / "Makefile", tmp_path)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    return tmp_path
+
+
+def broken_rules(tree):
+    done = subprocess.run([tree / "scripts" / "check-rules"], stdout=subprocess.PIPE, text=True)
+    broken = [line.split(" - ")[1] for line in done.stdout.splitlines() if line.startswith("not ok")]
+    assert done.returncode == (1 if broken else 0), done.stdout
+    return broken
+
+
+def test_a_tree_that_keeps_the_rules_passes(tree):
+    assert broken_rules(tree) == []
+
+
+@pytest.mark.parametrize("rule, name, text", SEEDED)
+def test_a_seeded_violation_is_found(tree, rule, name, text):
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    if text is None:
+        (tree / name).write_text("int a;\n")
+    else:
+        code = name.endswith((".c", ".h"))
+        spdx = SPDX if code else "# SPDX-License-Identifier: PostgreSQL\n" if name.endswith(".py") else ""
+        (tree / name).write_text(spdx + text)
+    assert broken_rules(tree) == [rule]
