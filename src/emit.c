@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * emit.c
+ *	  outbox.emit, emit_json and emit_bytes.
+ *
+ * Runs in application backends, as the caller: EXECUTE and outbox.topic_grant
+ * are the gates, not the tables' privileges.  No name is looked up
+ * through search_path, so the functions carry no SET clause.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "emit.h"
+#include "event_headers.h"
+#include "event_store.h"
+#include "guc.h"
+#include "topic.h"
+#include "uuidv7.h"
+#include "wake.h"
+
+#define COMMAND_NAME		"outbox.emit()"
+#define JSON_CONTENT_TYPE	"application/json"
+#define TEXT_MAX			255		/* bytes of type and of content_type */
+
+PG_FUNCTION_INFO_V1(outbox_emit);
+PG_FUNCTION_INFO_V1(outbox_emit_json);
+PG_FUNCTION_INFO_V1(outbox_emit_bytes);
+
+void
+outbox_emit_check_context(void)
+{
+	PreventCommandDuringRecovery(COMMAND_NAME);
+	PreventCommandIfReadOnly(COMMAND_NAME);
+	PreventCommandIfParallelMode(COMMAND_NAME);
+}
+
+static void
+refuse_null(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s of an event must not be null", argument)));
+}
+
+static void
+check_text(const char *argument, const text *value)
+{
+	int			len = VARSIZE_ANY_EXHDR(value);
+
+	if (len == 0 || len > TEXT_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of an event must have 1 to %d bytes", argument, TEXT_MAX),
+				 errdetail("It has %d.", len)));
+}
+
+static int64
+size_of(const bytea *value)
+{
+	return value == NULL ? 0 : (int64) VARSIZE_ANY_EXHDR(value);
+}
+
+static void
+check_event(const OutboxEvent *event)
+{
+	int64		size;
+
+	if (event->topic == NULL)
+		refuse_null("topic");
+	if (event->type == NULL)
+		refuse_null("type");
+	check_text("type", event->type);
+	if (event->content_type != NULL)
+		check_text("content_type", event->content_type);
+
+	size = size_of(event->key) + size_of(event->payload) + size_of(event->headers);
+	if (size > outbox_guc_max_event_bytes)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("event is too large"),
+				 errdetail("Key, payload and headers have %lld bytes; outbox.max_event_bytes is %d.",
+						   (long long) size, outbox_guc_max_event_bytes),
+				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes.")));
+
+	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic));
+}
+
+void
+outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	check_event(event);
+	outbox_uuidv7_make(id, now);
+	outbox_event_store_insert(event, id, now);
+	outbox_wake_at_commit();
+}
+
+bytea *
+outbox_emit_key(text *key)
+{
+	const char *bytes;
+	int			len;
+
+	if (key == NULL || GetDatabaseEncoding() == PG_UTF8)
+		return key;
+	len = VARSIZE_ANY_EXHDR(key);
+	bytes = outbox_event_headers_utf8(VARDATA_ANY(key), &len);
+	return cstring_to_text_with_len(bytes, len);
+}
+
+bytea *
+outbox_emit_jsonb(Jsonb *payload)
+{
+	StringInfoData buffer;
+
+	if (payload == NULL)
+		return NULL;
+
+	/* The text is written behind room for the length word: no second copy. */
+	initStringInfo(&buffer);
+	appendStringInfoSpaces(&buffer, VARHDRSZ);
+	JsonbToCString(&buffer, &payload->root, VARSIZE(payload));
+	SET_VARSIZE(buffer.data, buffer.len);
+	return outbox_emit_key((text *) buffer.data);
+}
+
+text *
+outbox_emit_json_type(const bytea *payload)
+{
+	static union
+	{
+		int32		align;
+		char		data[VARHDRSZ + sizeof(JSON_CONTENT_TYPE)];
+	}			constant;
+
+	if (payload == NULL)
+		return NULL;
+	memcpy(VARDATA(&constant), JSON_CONTENT_TYPE, strlen(JSON_CONTENT_TYPE));
+	SET_VARSIZE(&constant, VARHDRSZ + strlen(JSON_CONTENT_TYPE));
+	return (text *) &constant;
+}
+
+/* emit(topic text, key text, type text, payload jsonb, headers jsonb) returns uuid */
+Datum
+outbox_emit(PG_FUNCTION_ARGS)
+{
+	OutboxEvent event = {0};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	outbox_emit_check_context();
+	event.topic = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	event.key = PG_ARGISNULL(1) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(1));
+	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	event.payload = PG_ARGISNULL(3) ? NULL : outbox_emit_jsonb(PG_GETARG_JSONB_P(3));
+	event.content_type = outbox_emit_json_type(event.payload);
+	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+	outbox_emit_store(&event, id);
+	PG_RETURN_UUID_P(id);
+}
+
+/* emit_json(topic text, key text, type text, payload json, headers jsonb) returns uuid */
+Datum
+outbox_emit_json(PG_FUNCTION_ARGS)
+{
+	OutboxEvent event = {0};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	outbox_emit_check_context();
+	event.topic = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	event.key = PG_ARGISNULL(1) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(1));
+	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	event.payload = PG_ARGISNULL(3) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(3));
+	event.content_type = outbox_emit_json_type(event.payload);
+	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+	outbox_emit_store(&event, id);
+	PG_RETURN_UUID_P(id);
+}
+
+/*
+ * emit_bytes(topic text, key bytea, type text, payload bytea, content_type text,
+ *			  headers outbox.header[]) returns uuid
+ */
+Datum
+outbox_emit_bytes(PG_FUNCTION_ARGS)
+{
+	OutboxEvent event = {0};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	outbox_emit_check_context();
+	event.topic = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	event.key = PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1);
+	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	event.payload = PG_ARGISNULL(3) ? NULL : PG_GETARG_BYTEA_PP(3);
+	event.content_type = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	event.headers = outbox_event_headers_from_array(PG_ARGISNULL(5) ? NULL : PG_GETARG_ARRAYTYPE_P(5));
+	outbox_emit_store(&event, id);
+	PG_RETURN_UUID_P(id);
+}

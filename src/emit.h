@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * emit.h
+ *	  One event into the current segment, in the caller's transaction.
+ */
+#ifndef OUTBOX_EMIT_H
+#define OUTBOX_EMIT_H
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* Values may have short varlena headers but are not compressed or external. */
+typedef struct OutboxEvent
+{
+	text	   *topic;			/* NULL is refused */
+	bytea	   *key;			/* NULL: no record key */
+	text	   *type;			/* NULL is refused */
+	bytea	   *payload;		/* NULL: tombstone */
+	text	   *content_type;	/* NULL: no content-type header */
+	bytea	   *headers;		/* Kafka's encoding; NULL: none */
+} OutboxEvent;
+
+/*
+ * Raises when this transaction cannot write: recovery, read-only, parallel mode.
+ * Call before the arguments are converted.
+ */
+extern void outbox_emit_check_context(void);
+
+/*
+ * Checks and stores one event, sets *id, and makes the commit wake the relay.
+ * Application backend, in a transaction; reads nothing through the caller's
+ * snapshot.  Errors: docs/errors.md.
+ */
+extern void outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id);
+
+/*
+ * The conversions of emit(text, text, text, jsonb, jsonb).  NULL stays NULL.
+ * Key and payload become UTF-8.
+ */
+extern bytea *outbox_emit_key(text *key);
+extern bytea *outbox_emit_jsonb(Jsonb *payload);
+
+/* Content type of a JSON payload; NULL for a tombstone.  Constant, not to be freed. */
+extern text *outbox_emit_json_type(const bytea *payload);
+
+#endif							/* OUTBOX_EMIT_H */

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * event_headers.c
+ *	  An event's own headers, as given by the caller, to Kafka's encoding.
+ *
+ * Runs in application backends.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/executor.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "common/kafka_headers.h"
+#include "event_headers.h"
+#include "guc.h"
+
+typedef struct HeaderList
+{
+	OutboxHeader *items;
+	int			count;
+	int			settings;		/* the first ones, from settings */
+} HeaderList;
+
+/* Headers a session can set; order in the record. */
+typedef struct SettingHeader
+{
+	const char *name;
+	char	  **value;
+} SettingHeader;
+
+static const SettingHeader setting_headers[] = {
+	{"traceparent", &outbox_guc_traceparent},
+	{"tracestate", &outbox_guc_tracestate},
+	{"correlationid", &outbox_guc_correlation_id},
+};
+
+/* Written by the envelope. */
+static const char *const reserved_names[] = {
+	"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type",
+};
+
+const char *
+outbox_event_headers_utf8(const char *src, int *len)
+{
+	char	   *converted;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return src;
+	converted = pg_server_to_any(src, *len, PG_UTF8);
+	if (converted != src)
+		*len = (int) strlen(converted);
+	return converted;
+}
+
+static bool
+is_name(const OutboxHeader *header, const char *name)
+{
+	return header->name_len == strlen(name) &&
+		pg_strncasecmp(header->name, name, header->name_len) == 0;
+}
+
+static void
+add_header(HeaderList *list, const char *name, int name_len,
+		   const char *value, int value_len)
+{
+	OutboxHeader *header = &list->items[list->count];
+
+	header->name = outbox_event_headers_utf8(name, &name_len);
+	header->name_len = name_len;
+	header->value = (const uint8_t *) value;
+	header->value_len = value_len;
+
+	if (name_len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event header must have a name")));
+	for (size_t i = 0; i < lengthof(reserved_names); i++)
+	{
+		if (is_name(header, reserved_names[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_RESERVED_NAME),
+					 errmsg("event header \"%s\" is reserved", reserved_names[i]),
+					 errdetail("The relay writes this header itself."),
+					 errhint("Leave it out; use type and content_type of the event.")));
+	}
+	list->count++;
+}
+
+/* Room for `given` headers and those from settings, and the latter's values. */
+static void
+start_list(HeaderList *list, int given)
+{
+	list->items = palloc(sizeof(OutboxHeader) * (given + lengthof(setting_headers)));
+	list->count = 0;
+	for (size_t i = 0; i < lengthof(setting_headers); i++)
+	{
+		const char *value = *setting_headers[i].value;
+		int			len;
+
+		if (value == NULL || value[0] == '\0')
+			continue;
+		len = (int) strlen(value);
+		value = outbox_event_headers_utf8(value, &len);
+		add_header(list, setting_headers[i].name, (int) strlen(setting_headers[i].name),
+				   value, len);
+	}
+	list->settings = list->count;
+}
+
+/* A header the caller gives wins over the setting. */
+static void
+drop_overridden_settings(HeaderList *list)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < list->count; i++)
+	{
+		bool		overridden = false;
+
+		for (int j = list->settings; i < list->settings && j < list->count; j++)
+			overridden |= list->items[i].name_len == list->items[j].name_len &&
+				pg_strncasecmp(list->items[i].name, list->items[j].name,
+							   list->items[i].name_len) == 0;
+		if (!overridden)
+			list->items[kept++] = list->items[i];
+	}
+	list->count = kept;
+}
+
+static bytea *
+encode_list(HeaderList *list)
+{
+	size_t		size;
+	bytea	   *encoded;
+	uint8_t    *pos;
+
+	drop_overridden_settings(list);
+	if (list->count == 0)
+		return NULL;
+
+	size = outbox_varint_size(list->count);
+	for (int i = 0; i < list->count; i++)
+		size += outbox_header_size(&list->items[i]);
+	encoded = palloc(VARHDRSZ + size);
+	SET_VARSIZE(encoded, VARHDRSZ + size);
+	pos = outbox_varint_put((uint8_t *) VARDATA(encoded), list->count);
+	for (int i = 0; i < list->count; i++)
+		pos = outbox_header_put(pos, &list->items[i]);
+	return encoded;
+}
+
+static bool
+is_without_headers(const void *given)
+{
+	if (given != NULL)
+		return false;
+	for (size_t i = 0; i < lengthof(setting_headers); i++)
+	{
+		const char *value = *setting_headers[i].value;
+
+		if (value != NULL && value[0] != '\0')
+			return false;
+	}
+	return true;
+}
+
+static void
+refuse_headers(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("event headers must be an object of strings"),
+			 errdetail_internal("%s", detail),
+			 errhint("Example: {\"tenant\": \"7\"}. For binary or repeated headers use outbox.emit_bytes.")));
+}
+
+/* The caller's headers; `given` is an object. */
+static void
+add_object(HeaderList *list, Jsonb *given)
+{
+	JsonbIterator *it = JsonbIteratorInit(&given->root);
+	JsonbIteratorToken token;
+	JsonbValue	name = {.type = jbvNull};
+	JsonbValue	value;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		const char *text;
+		int			len;
+
+		if (token == WJB_KEY)
+			name = value;
+		if (token != WJB_VALUE)
+			continue;
+		if (value.type != jbvString)
+			refuse_headers(psprintf("The value of header \"%s\" is not a string.",
+									pnstrdup(name.val.string.val, name.val.string.len)));
+		len = value.val.string.len;
+		text = outbox_event_headers_utf8(value.val.string.val, &len);
+		add_header(list, name.val.string.val, name.val.string.len, text, len);
+	}
+}
+
+bytea *
+outbox_event_headers_from_jsonb(Jsonb *given)
+{
+	HeaderList	list;
+
+	if (is_without_headers(given))
+		return NULL;
+	if (given != NULL && !JB_ROOT_IS_OBJECT(given))
+		refuse_headers("They are not an object.");
+
+	start_list(&list, given ? JB_ROOT_COUNT(given) : 0);
+	if (given != NULL)
+		add_object(&list, given);
+	return encode_list(&list);
+}
+
+static void
+refuse_element(int number, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s of event header %d must not be null", what, number)));
+}
+
+static void
+add_element(HeaderList *list, HeapTupleHeader row)
+{
+	bool		isnull;
+	Datum		name = GetAttributeByNum(row, 1, &isnull);
+	text	   *name_text;
+	bytea	   *value = NULL;
+	Datum		value_datum;
+
+	if (isnull)
+		refuse_element(list->count - list->settings + 1, "name");
+	name_text = DatumGetTextPP(name);
+	value_datum = GetAttributeByNum(row, 2, &isnull);
+	if (!isnull)
+		value = DatumGetByteaPP(value_datum);
+	add_header(list, VARDATA_ANY(name_text), VARSIZE_ANY_EXHDR(name_text),
+			   value ? VARDATA_ANY(value) : NULL,
+			   value ? VARSIZE_ANY_EXHDR(value) : 0);
+}
+
+bytea *
+outbox_event_headers_from_array(ArrayType *given)
+{
+	HeaderList	list;
+	Datum	   *elements = NULL;
+	bool	   *nulls = NULL;
+	int			count = 0;
+
+	if (is_without_headers(given))
+		return NULL;
+	if (given != NULL)
+		deconstruct_array(given, ARR_ELEMTYPE(given), -1, false, TYPALIGN_DOUBLE,
+						  &elements, &nulls, &count);
+
+	start_list(&list, count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			refuse_element(i + 1, "row");
+		add_element(&list, DatumGetHeapTupleHeader(elements[i]));
+	}
+	return encode_list(&list);
+}

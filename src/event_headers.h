@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * event_headers.h
+ *	  An event's own headers, as given by the caller, to Kafka's encoding.
+ */
+#ifndef OUTBOX_EVENT_HEADERS_H
+#define OUTBOX_EVENT_HEADERS_H
+
+#include "utils/array.h"
+#include "utils/jsonb.h"
+
+/*
+ * First traceparent, tracestate and correlationid from the settings of the same
+ * names (left out when empty or when the caller gives that header), then the
+ * caller's in order.  NULL when there is none.  Values are UTF-8 (jsonb) or bytes
+ * as given (array).  Errors: not an object of strings; a NULL element or name; a
+ * name the envelope writes itself.  `given` may be NULL.
+ */
+extern bytea *outbox_event_headers_from_jsonb(Jsonb *given);
+
+/* `given`: outbox.header[]. */
+extern bytea *outbox_event_headers_from_array(ArrayType *given);
+
+/*
+ * UTF-8 bytes of a text in the database's encoding; returns `src` itself when
+ * nothing must change, else palloc'd.  Length in *len.
+ */
+extern const char *outbox_event_headers_utf8(const char *src, int *len);
+
+#endif							/* OUTBOX_EVENT_HEADERS_H */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * event_store.h
+ *	  Writes one row of outbox.event into the current leaf.
+ */
+#ifndef OUTBOX_EVENT_STORE_H
+#define OUTBOX_EVENT_STORE_H
+
+#include "datatype/timestamp.h"
+#include "emit.h"
+
+/*
+ * Inserts the checked event with its index entries under the top-level transaction
+ * id.  Application backend.  Keeps ROW EXCLUSIVE on the leaf until the transaction ends, so
+ * that the relay cannot empty it.
+ */
+extern void outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
+									  TimestampTz now);
+
+#endif							/* OUTBOX_EVENT_STORE_H */

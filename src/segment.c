@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * segment.c
+ *	  Which leaf of the event ring takes new events.
+ *
+ * Runs in application backends and in the relay.  Everything is looked up by
+ * name in each call: a leaf gets a new relfilenode when it is emptied and new
+ * oids when the extension is made again.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am_d.h"
+#include "executor/tuptable.h"
+#include "storage/bufmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+
+#include "segment.h"
+#include "shmem.h"
+
+#define TXID_COLUMN		"txid"
+
+static const char *const leaf_names[OUTBOX_SEGMENTS] = {
+	"event_0", "event_1", "event_2", "event_3",
+	"event_4", "event_5", "event_6", "event_7",
+};
+
+Oid
+outbox_segment_named_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid("outbox", false);
+	Oid			relation = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"outbox.%s\" does not exist", name),
+				 errhint("Drop and create the extension outbox again.")));
+	return relation;
+}
+
+Oid
+outbox_segment_relation(int segment)
+{
+	return outbox_segment_named_relation(leaf_names[segment]);
+}
+
+/* Opens the leaf's plain btree on txid; error when there is none. */
+static Relation
+open_txid_index(Relation leaf)
+{
+	AttrNumber	column = get_attnum(RelationGetRelid(leaf), TXID_COLUMN);
+	List	   *indexes = RelationGetIndexList(leaf);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indisvalid &&
+			index->rd_index->indkey.values[0] == column &&
+			RelationGetIndexPredicate(index) == NIL)
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("table \"%s\" has no valid index on its column \"%s\"",
+					RelationGetRelationName(leaf), TXID_COLUMN),
+			 errhint("Create it: CREATE INDEX ON outbox.%s (%s).",
+					 RelationGetRelationName(leaf), TXID_COLUMN)));
+	return NULL;
+}
+
+/*
+ * Highest txid in a leaf, InvalidFullTransactionId when it is empty.  SnapshotAny: rows of
+ * transactions in progress count, and no predicate lock is taken.
+ */
+static FullTransactionId
+find_highest_txid(Oid leaf_oid)
+{
+	FullTransactionId highest = InvalidFullTransactionId;
+	Relation	leaf = table_open(leaf_oid, AccessShareLock);
+
+	if (RelationGetNumberOfBlocks(leaf) > 0)
+	{
+		Relation	index = open_txid_index(leaf);
+		TupleTableSlot *slot = table_slot_create(leaf, NULL);
+		IndexScanDesc scan = index_beginscan(leaf, index, SnapshotAny, 0, 0);
+
+		index_rescan(scan, NULL, 0, NULL, 0);
+		if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		{
+			bool		isnull;
+			Datum		txid = slot_getattr(slot,
+											get_attnum(leaf_oid, TXID_COLUMN),
+											&isnull);
+
+			highest = FullTransactionIdFromU64(DatumGetUInt64(txid));
+		}
+		index_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+		index_close(index, AccessShareLock);
+	}
+	table_close(leaf, AccessShareLock);
+	return highest;
+}
+
+static int
+find_segment(void)
+{
+	FullTransactionId highest = InvalidFullTransactionId;
+	int			found = 0;
+
+	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	{
+		FullTransactionId txid = find_highest_txid(outbox_segment_relation(segment));
+
+		if (FullTransactionIdFollows(txid, highest))
+		{
+			highest = txid;
+			found = segment;
+		}
+	}
+	return found;
+}
+
+int
+outbox_segment_current(void)
+{
+	OutboxSlot *slot = outbox_shmem_slot();
+	uint32		known = slot ? pg_atomic_read_u32(&slot->segment) : 0;
+	int			found;
+
+	if (known != 0)
+		return (int) known - 1;
+
+	found = find_segment();
+
+	/* Another process may have found it meanwhile and moved on: then known is its. */
+	if (slot == NULL ||
+		pg_atomic_compare_exchange_u32(&slot->segment, &known, (uint32) found + 1))
+		return found;
+	return (int) known - 1;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * topic.c
+ *	  Topic names, declared topics and the right to emit to them.
+ *
+ * Runs in application backends.  Each process keeps a copy of outbox.topic and
+ * outbox.topic_grant.  The triggers of both tables send a relcache invalidation
+ * at commit (declare.c, outbox_topics_changed); that, or any change of
+ * roles or schemas, drops the copy.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "executor/tuptable.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "guc.h"
+#include "segment.h"
+#include "topic.h"
+
+#define CURSOR_TOPIC		"outbox.cursor"
+#define EVERY_TOPIC			"*"
+#define MAX_REMEMBERED		4096	/* topics with a remembered answer */
+
+/* A topic seen before. */
+typedef struct KnownTopic
+{
+	char		name[OUTBOX_TOPIC_NAME_MAX + 1];	/* hash key */
+	bool		declared;
+	Oid			allowed_user;	/* last user found to have the right */
+} KnownTopic;
+
+/* A row of outbox.topic_grant. */
+typedef struct TopicGrant
+{
+	char		topic[OUTBOX_TOPIC_NAME_MAX + 1];
+	Oid			grantee;
+} TopicGrant;
+
+static MemoryContext cache_context = NULL;
+static HTAB *known_topics = NULL;
+static TopicGrant *grants = NULL;
+static int	grant_count = 0;
+static Oid	topic_relation = InvalidOid;
+static Oid	grant_relation = InvalidOid;
+static bool cache_valid = false;
+static bool cache_changed = false;	/* an invalidation came while loading */
+
+static void
+forget_cache(void)
+{
+	cache_valid = false;
+	cache_changed = true;
+}
+
+static void
+forget_after_relcache(Datum arg, Oid relation)
+{
+	if (relation == InvalidOid || relation == topic_relation ||
+		relation == grant_relation)
+		forget_cache();
+}
+
+static void
+forget_after_syscache(Datum arg, int cache_id, uint32 hash_value)
+{
+	forget_cache();
+}
+
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	CacheRegisterRelcacheCallback(forget_after_relcache, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget_after_syscache, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_after_syscache, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_after_syscache, (Datum) 0);
+	registered = true;
+}
+
+static void
+start_cache(void)
+{
+	HASHCTL		control = {0};
+
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "outbox topics",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(cache_context);
+	control.keysize = OUTBOX_TOPIC_NAME_MAX + 1;
+	control.entrysize = sizeof(KnownTopic);
+	control.hcxt = cache_context;
+	known_topics = hash_create("outbox topics", 64, &control,
+							   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	grants = NULL;
+	grant_count = 0;
+}
+
+static KnownTopic *
+remember_topic(const char *name, bool declared)
+{
+	bool		found;
+	KnownTopic *topic = hash_search(known_topics, name, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		topic->declared = false;
+		topic->allowed_user = InvalidOid;
+	}
+	topic->declared |= declared;
+	return topic;
+}
+
+static void
+load_topic(TupleTableSlot *slot)
+{
+	bool		isnull;
+	char	   *name = TextDatumGetCString(slot_getattr(slot, 1, &isnull));
+
+	if (strlen(name) <= OUTBOX_TOPIC_NAME_MAX)
+		remember_topic(name, true);
+	pfree(name);
+}
+
+static void
+load_grant(TupleTableSlot *slot)
+{
+	bool		isnull;
+	char	   *name = TextDatumGetCString(slot_getattr(slot, 1, &isnull));
+	TopicGrant *grant;
+
+	/* Doubled whenever the count reaches a power of two. */
+	if (grants == NULL)
+		grants = MemoryContextAlloc(cache_context, sizeof(TopicGrant));
+	else if ((grant_count & (grant_count - 1)) == 0)
+		grants = repalloc_huge(grants, sizeof(TopicGrant) * 2 * grant_count);
+	grant = &grants[grant_count++];
+	strlcpy(grant->topic, name, sizeof(grant->topic));
+	grant->grantee = DatumGetObjectId(slot_getattr(slot, 2, &isnull));
+	pfree(name);
+}
+
+/*
+ * SnapshotSelf: rows committed by now and this transaction's own, whatever
+ * snapshot the caller has; not an MVCC snapshot, so no predicate lock.
+ */
+static void
+load_relation(Oid relation_oid, void (*load_row) (TupleTableSlot *slot))
+{
+	Relation	relation = table_open(relation_oid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		load_row(slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, AccessShareLock);
+}
+
+static void
+load_cache(void)
+{
+	register_callbacks();
+	topic_relation = outbox_segment_named_relation("topic");
+	grant_relation = outbox_segment_named_relation("topic_grant");
+	cache_valid = false;
+	cache_changed = false;
+	start_cache();
+	load_relation(topic_relation, load_topic);
+	load_relation(grant_relation, load_grant);
+	cache_valid = !cache_changed;
+}
+
+void
+outbox_topic_check_name(const char *name, int len)
+{
+	bool		legal = len > 0 && len <= OUTBOX_TOPIC_NAME_MAX;
+
+	for (int i = 0; i < len && legal; i++)
+		legal = (name[i] >= 'a' && name[i] <= 'z') ||
+			(name[i] >= 'A' && name[i] <= 'Z') ||
+			(name[i] >= '0' && name[i] <= '9') ||
+			name[i] == '.' || name[i] == '_' || name[i] == '-';
+	if (!legal || (len == 1 && name[0] == '.') ||
+		(len == 2 && name[0] == '.' && name[1] == '.'))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("\"%s\" is not a legal topic name",
+						pnstrdup(name, pg_mbcliplen(name, len, OUTBOX_TOPIC_NAME_MAX))),
+				 errdetail("Kafka allows 1 to %d characters of a-z, A-Z, 0-9, \".\", \"_\" and \"-\", except \".\" and \"..\".",
+						   OUTBOX_TOPIC_NAME_MAX)));
+
+	if ((len >= 2 && name[0] == '_' && name[1] == '_') ||
+		(len == (int) strlen(CURSOR_TOPIC) && memcmp(name, CURSOR_TOPIC, len) == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("topic name \"%s\" is reserved", pnstrdup(name, len)),
+				 errdetail("Names beginning with \"__\" belong to Kafka, \"%s\" to the relay.",
+						   CURSOR_TOPIC)));
+}
+
+/* Name without the dead-letter suffix in `base`; false when it has none. */
+static bool
+strip_dead_letter_suffix(const char *name, char *base)
+{
+	size_t		len = strlen(name);
+	size_t		suffix = strlen(OUTBOX_DLT_SUFFIX);
+
+	if (len <= suffix || strcmp(name + len - suffix, OUTBOX_DLT_SUFFIX) != 0)
+		return false;
+	strlcpy(base, name, len - suffix + 1);
+	return true;
+}
+
+static bool
+is_declared(const char *name)
+{
+	char		base[OUTBOX_TOPIC_NAME_MAX + 1];
+	KnownTopic *topic = hash_search(known_topics, name, HASH_FIND, NULL);
+
+	if (topic != NULL && topic->declared)
+		return true;
+	return strip_dead_letter_suffix(name, base) && is_declared(base);
+}
+
+static bool
+is_granted(const char *name, Oid user)
+{
+	char		base[OUTBOX_TOPIC_NAME_MAX + 1];
+
+	for (int i = 0; i < grant_count; i++)
+	{
+		if ((strcmp(grants[i].topic, name) == 0 ||
+			 strcmp(grants[i].topic, EVERY_TOPIC) == 0) &&
+			has_privs_of_role(user, grants[i].grantee))
+			return true;
+	}
+	return strip_dead_letter_suffix(name, base) && is_granted(base, user);
+}
+
+/* Superusers too. */
+static bool
+is_owner(Oid user)
+{
+	HeapTuple	schema = SearchSysCache1(NAMESPACEOID,
+										 ObjectIdGetDatum(get_namespace_oid("outbox", false)));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(schema))
+		return false;
+	owner = ((Form_pg_namespace) GETSTRUCT(schema))->nspowner;
+	ReleaseSysCache(schema);
+	return has_privs_of_role(user, owner);
+}
+
+static bool
+may_emit(const char *name, Oid user, bool *declared)
+{
+	*declared = is_declared(name);
+	return (*declared || !outbox_guc_require_declared_topics) &&
+		(is_granted(name, user) || is_owner(user));
+}
+
+static void
+refuse_emit(const char *name, Oid user, bool declared)
+{
+	if (!declared && outbox_guc_require_declared_topics)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic \"%s\" is not declared", name),
+				 errdetail("outbox.require_declared_topics is on."),
+				 errhint("Declare it: SELECT outbox.declare_topic(%s);",
+						 quote_literal_cstr(name))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to emit to topic \"%s\"", name),
+			 errdetail("Role \"%s\" has no grant on this topic.",
+					   GetUserNameFromId(user, false)),
+			 errhint("Grant it: SELECT outbox.grant_topic(%s, %s);",
+					 quote_literal_cstr(name),
+					 quote_literal_cstr(quote_identifier(GetUserNameFromId(user, false))))));
+}
+
+/* A topic without a remembered answer for this user. */
+static void
+check_unknown(const char *name, Oid user)
+{
+	bool		declared;
+	KnownTopic *topic;
+
+	outbox_topic_check_name(name, (int) strlen(name));
+	if (!may_emit(name, user, &declared))
+	{
+		/* The copy may be older than a change whose message is still under way. */
+		AcceptInvalidationMessages();
+		load_cache();
+		if (!may_emit(name, user, &declared))
+			refuse_emit(name, user, declared);
+	}
+	if (hash_get_num_entries(known_topics) >= MAX_REMEMBERED &&
+		hash_search(known_topics, name, HASH_FIND, NULL) == NULL)
+		return;
+	topic = remember_topic(name, declared);
+	topic->allowed_user = user;
+}
+
+void
+outbox_topic_check_emit(const char *name, int len)
+{
+	char		key[OUTBOX_TOPIC_NAME_MAX + 1];
+	KnownTopic *topic;
+	Oid			user = GetUserId();
+
+	if (len > OUTBOX_TOPIC_NAME_MAX)
+		outbox_topic_check_name(name, len);
+	memcpy(key, name, len);
+	key[len] = '\0';
+
+	if (!cache_valid)
+		load_cache();
+	topic = hash_search(known_topics, key, HASH_FIND, NULL);
+	if (topic == NULL || topic->allowed_user != user ||
+		(!topic->declared && outbox_guc_require_declared_topics))
+		check_unknown(key, user);
+}
