@@ -111,6 +111,11 @@ class Database:
     def wait_for(self, query, timeout=30.0, parameters=None, what=None):
         return self.cluster.wait_for(query, timeout, self.name, parameters, what)
 
+    def declare(self, topic, partitions=3):
+        """Declare a topic, so that emit takes it; the relay creates it. Returns its name."""
+        self.execute("select outbox.declare_topic(%s, %s)", (topic, partitions))
+        return topic
+
     def emit(self, topic, key, type="Tested", payload="{}", headers=None):
         """One event in its own transaction; payload and headers are JSON text. Returns the id as text."""
         return str(self.value(
@@ -173,9 +178,15 @@ def relay(database, kafka):
 
 
 @pytest.fixture
-def topic(unique):
-    """A topic name nobody else uses; the topic is not created."""
+def topic_name(unique):
+    """A topic name nobody else uses, neither declared nor created."""
     return unique("topic")
+
+
+@pytest.fixture
+def topic(database, topic_name):
+    """A topic name nobody else uses, declared in the fresh database with 3 partitions."""
+    return database.declare(topic_name)
 
 
 @pytest.fixture

@@ -47,13 +47,19 @@ class PostgresCluster:
         self.port = free_port()
         self.data = session.data / name
         self.child = ChildProcess(session, name)
-        # A socket's path may not exceed 107 bytes, and a checkout's may be long.
-        self.socket_directory = self.environment.give(tempfile.mkdtemp(prefix="outbox-", dir="/tmp"))
+        self.socket_directory = self._make_socket_directory()
         self.settings = dict(_SETTINGS)
         self.settings["unix_socket_directories"] = self.socket_directory
         session.on_close(self.remove)
         self._initialize(initdb_options)
         self.configure(**(conf or {}))
+
+    def _make_socket_directory(self):
+        """Beside the data, unless that path is too long for a socket (107 bytes with its name)."""
+        beside = f"{self.data}.socket"
+        if len(os.fsencode(beside)) <= 90:
+            return str(self.environment.make_directory(beside))
+        return self.environment.give(tempfile.mkdtemp(prefix="outbox-", dir="/tmp"))
 
     def _initialize(self, options):
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
