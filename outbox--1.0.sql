@@ -238,8 +238,183 @@ CREATE INDEX dead_letter_batch ON outbox.dead_letter (batch_no)
 
 /* ---------------------------------------------------------------- relay */
 
-/* @section relay: functions start_relay, stop_relay, adopt and the views relay_status, backlog, events, batches */
-/* @end relay */
+/* start_relay() and stop_relay() turn the database setting outbox.relay; the
+ * functions they call are in src/status.c. */
+
+CREATE FUNCTION outbox.check_start() RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_start';
+CREATE FUNCTION outbox.ask_launcher() RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_launcher';
+CREATE FUNCTION outbox.server_identity(
+		OUT timeline integer, OUT system_id bigint, OUT database oid)
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
+
+/* The relay's shared status; counters count since the server's start. */
+CREATE FUNCTION outbox.relay_slot(
+		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
+		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
+		OUT batches_sent bigint, OUT events_refused bigint, OUT recoveries bigint,
+		OUT suspect_transactions bigint, OUT rotations bigint, OUT rotations_refused bigint,
+		OUT started_at timestamptz, OUT delivered_at timestamptz,
+		OUT last_error text, OUT last_error_at timestamptz,
+		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean)
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_relay_slot';
+
+/* Text when the bytes are UTF-8, else \x and hex digits. */
+CREATE FUNCTION outbox.bytes_text(bytea) RETURNS text
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_bytes_text';
+
+/* Headers in Kafka's encoding as rows, in their order. */
+CREATE FUNCTION outbox.headers_decode(bytea) RETURNS SETOF outbox.header
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_decode';
+
+CREATE FUNCTION outbox.start_relay() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.check_start();
+	IF NOT EXISTS (SELECT FROM outbox.batch) THEN
+		LOCK TABLE outbox.batch IN SHARE ROW EXCLUSIVE MODE;
+		INSERT INTO outbox.batch (batch_no, leaf, nonce, lower, upper, events, digest,
+								  txid, timeline, system_id, database, prepared_at)
+			SELECT 0, 0, gen_random_uuid(), '3:3:', '3:3:', 0, 0,
+				   pg_current_xact_id(), i.timeline, i.system_id, i.database, clock_timestamp()
+			FROM outbox.server_identity() i
+			WHERE NOT EXISTS (SELECT FROM outbox.batch);
+	ELSIF (SELECT state NOT IN ('stopped', 'backoff') FROM outbox.relay_slot()) AND
+		EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+				WHERE d.datname = current_database() AND s.setrole = 0 AND
+					'outbox.relay=on' = ANY (s.setconfig)) THEN
+		RAISE NOTICE 'the relay of database "%" runs already', current_database();
+		RETURN;
+	END IF;
+	EXECUTE format('ALTER DATABASE %I SET outbox.relay = on', current_database());
+	PERFORM outbox.ask_launcher();
+END
+$$;
+
+CREATE FUNCTION outbox.stop_relay() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('ALTER DATABASE %I SET outbox.relay = off', current_database());
+	PERFORM outbox.ask_launcher();
+END
+$$;
+
+/* Ends a hold.  'resend': what is not known to be delivered is sent; 'skip': it
+ * is taken as delivered. */
+CREATE FUNCTION outbox.adopt(decision text) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_adopt';
+
+/* outbox.event and outbox.batch are insert-only, and rows that logical
+ * replication applies are dropped. */
+CREATE FUNCTION outbox.refuse_change() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_refuse_change';
+CREATE FUNCTION outbox.drop_replicated() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_drop_replicated';
+
+DO $$
+DECLARE
+	guarded regclass;
+BEGIN
+	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch'] LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER drop_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
+			FOR EACH ROW EXECUTE FUNCTION outbox.drop_replicated()', guarded);
+	END LOOP;
+	FOR guarded IN SELECT p.relid FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.batch']::regclass[]) t(root),
+		pg_catalog.pg_partition_tree(t.root) p LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE REPLICA TRIGGER drop_replicated', guarded);
+		EXECUTE pg_catalog.format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
+			FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()', guarded);
+		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER refuse_change', guarded);
+	END LOOP;
+END
+$$;
+
+/* ---------------------------------------------------------------- views */
+
+CREATE VIEW outbox.batches AS
+	SELECT b.batch_no, b.events, b.lower, b.upper, b.lower_txid, b.lower_seq,
+		   b.upper_txid, b.upper_seq, b.txid, b.timeline, b.prepared_at
+	FROM outbox.batch b;
+
+/* The last batch known delivered: the one before the last while it is not known. */
+CREATE VIEW outbox.delivered_batch AS
+	SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
+	FROM outbox.relay_slot() s,
+		LATERAL (SELECT max(batch_no) AS batch_no FROM outbox.batch) l,
+		LATERAL (SELECT * FROM outbox.batch
+				 WHERE batch_no <= coalesce(s.delivered_batch, greatest(l.batch_no - 1, 0))
+				 ORDER BY batch_no DESC LIMIT 1) b
+	UNION ALL
+	SELECT -1, '3:3:', NULL, NULL
+	WHERE NOT EXISTS (SELECT FROM outbox.batch);
+
+/* Events not known to be delivered (I1: two index scans). */
+CREATE VIEW outbox.unsent AS
+	SELECT e.*
+	FROM outbox.delivered_batch d
+		JOIN outbox.event e ON e.txid >= pg_catalog.pg_snapshot_xmax(d.upper)
+	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
+	UNION ALL
+	SELECT e.*
+	FROM outbox.delivered_batch d
+		CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
+		JOIN outbox.event e ON e.txid = x.txid
+	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE;
+
+CREATE VIEW outbox.backlog AS
+	SELECT u.topic, pg_catalog.count(*) AS events,
+		   pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0) +
+						  coalesce(pg_catalog.length(u.payload), 0))::bigint AS bytes,
+		   pg_catalog.min(u.created_at) AS oldest_created_at,
+		   pg_catalog.clock_timestamp() - pg_catalog.min(u.created_at) AS oldest_age
+	FROM outbox.unsent u
+	GROUP BY u.topic;
+
+/* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
+ * event; NULL = everything visible is delivered. */
+CREATE VIEW outbox.relay_status AS
+	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
+		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
+		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
+		   s.recoveries, s.suspect_transactions, s.rotations, s.rotations_refused,
+		   pg_catalog.clock_timestamp() - least(
+			(SELECT e.created_at
+			 FROM outbox.delivered_batch d
+				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+									WHERE txid >= pg_catalog.pg_snapshot_xmax(d.upper) AND
+										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
+									ORDER BY txid LIMIT 1) e),
+			(SELECT pg_catalog.min(e.created_at)
+			 FROM outbox.delivered_batch d
+				CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
+				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+									WHERE txid = x.txid AND
+										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
+									LIMIT 1) e)) AS oldest_unsent_age,
+		   s.started_at, s.delivered_at, s.last_error, s.last_error_at,
+		   s.delivery, s.order_mode, s.kafka
+	FROM outbox.relay_slot() s;
+
+CREATE VIEW outbox.events AS
+	SELECT e.txid, e.seq, e.segment, e.id, e.topic, outbox.bytes_text(e.key) AS key, e.type,
+		   outbox.bytes_text(e.payload) AS payload, e.content_type,
+		   (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+				'name', h.name, 'value', outbox.bytes_text(h.value)) ORDER BY h.place)
+			FROM outbox.headers_decode(e.headers) WITH ORDINALITY h(name, value, place)) AS headers,
+		   e.created_at
+	FROM outbox.event e;
+
+/* Lets a role start, stop and watch the relay of this database. */
+CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
+		outbox.adopt(text), outbox.relay_slot() TO %s', role);
+	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches TO %s', role);
+END
+$$;
 
 /* ------------------------------------------------- configuration tables
  *

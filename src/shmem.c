@@ -38,10 +38,14 @@ clear_slot(OutboxSlot *slot)
 	slot->database = InvalidOid;
 	pg_atomic_write_u32(&slot->segment, 0);
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+	slot->used = false;
 	slot->probe = false;
+	slot->answered = true;
 	slot->wanted = false;
-	slot->suspended = false;
+	slot->suspended = 0;
+	slot->worker_pid = 0;
 	slot->failures = 0;
+	slot->adopt = OUTBOX_ADOPT_NONE;
 	memset(&slot->status, 0, sizeof(slot->status));
 	slot->status.delivered_batch = -1;
 }
@@ -83,40 +87,53 @@ outbox_shmem_request(void)
 	shmem_startup_hook = start_shmem;
 }
 
+/* Caller holds the lock, exclusively if `make`. */
+static OutboxSlot *
+find_slot(Oid database, bool make)
+{
+	OutboxSlot *unused = NULL;
+
+	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
+	{
+		OutboxSlot *slot = &outbox_shared->slots[i];
+
+		if (slot->database == database)
+			return slot;
+		if (slot->database == InvalidOid && unused == NULL)
+			unused = slot;
+	}
+	if (!make || unused == NULL)
+		return NULL;
+	clear_slot(unused);
+	unused->database = database;
+	return unused;
+}
+
 OutboxSlot *
 outbox_shmem_slot_of(Oid database, bool make)
 {
-	OutboxSlot *found = NULL;
-	OutboxSlot *unused = NULL;
+	OutboxSlot *slot;
 
 	if (outbox_shared == NULL)
 		return NULL;
 
 	LWLockAcquire(outbox_shared->lock, make ? LW_EXCLUSIVE : LW_SHARED);
-	for (int i = 0; i < OUTBOX_MAX_DATABASES && found == NULL; i++)
-	{
-		OutboxSlot *slot = &outbox_shared->slots[i];
-
-		if (slot->database == database)
-			found = slot;
-		else if (slot->database == InvalidOid && unused == NULL)
-			unused = slot;
-	}
-	if (found == NULL && make && unused != NULL)
-	{
-		clear_slot(unused);
-		unused->database = database;
-		found = unused;
-	}
+	slot = find_slot(database, make);
 	LWLockRelease(outbox_shared->lock);
-	return found;
+	return slot;
 }
 
 OutboxSlot *
 outbox_shmem_slot(void)
 {
-	if (own_slot == NULL)
-		own_slot = outbox_shmem_slot_of(MyDatabaseId, true);
+	if (own_slot != NULL || outbox_shared == NULL)
+		return own_slot;
+
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	own_slot = find_slot(MyDatabaseId, true);
+	if (own_slot != NULL)
+		own_slot->used = true;
+	LWLockRelease(outbox_shared->lock);
 	return own_slot;
 }
 
@@ -129,6 +146,16 @@ outbox_shmem_forget(Oid database)
 		return;
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	if (slot->database == database)
+		clear_slot(slot);
+	LWLockRelease(outbox_shared->lock);
+}
+
+void
+outbox_shmem_release(OutboxSlot *slot, Oid database)
+{
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == database && !slot->used && !slot->probe && slot->answered &&
+		!slot->wanted && slot->suspended == 0 && slot->worker_pid == 0)
 		clear_slot(slot);
 	LWLockRelease(outbox_shared->lock);
 }

@@ -40,7 +40,16 @@ typedef enum OutboxRelayState
 	OUTBOX_RELAY_HOLD,			/* divergence: a person must decide */
 } OutboxRelayState;
 
-/* Writer: the relay of the database.  Lock: OutboxSlot.mutex. */
+/* A person's answer to a hold. */
+typedef enum OutboxAdoption
+{
+	OUTBOX_ADOPT_NONE,
+	OUTBOX_ADOPT_RESEND,		/* send what is not known to be delivered */
+	OUTBOX_ADOPT_SKIP,			/* take everything so far as delivered */
+} OutboxAdoption;
+
+/* Writer: the relay of the database; while it has none, the launcher.
+ * Lock: OutboxSlot.mutex. */
 typedef struct OutboxRelayStatus
 {
 	OutboxRelayState state;
@@ -72,13 +81,21 @@ typedef struct OutboxSlot
 								 * writer: relay, or first emitter by CAS from 0 */
 	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
 
-	/* lock; writer: see launcher.c */
-	bool		probe;			/* look at the database's switch */
-	bool		wanted;			/* last probe: the switch is on */
-	bool		suspended;		/* utility command runs: no worker meanwhile */
-	int			failures;		/* exits in a row without progress, for the back-off */
+	/* Lock: OutboxShared.lock. */
+	bool		used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
+	bool		probe;			/* look at the switch; writers: start_relay, stop_relay,
+								 * utility hook, launcher */
+	bool		answered;		/* no worker was started that has not looked yet;
+								 * writers: launcher, relay */
+	bool		wanted;			/* its answer: the switch is on; writer: relay */
+	int			suspended;		/* commands that want no worker now; writer: utility hook */
+	int			worker_pid;		/* attached worker, 0 = none; writer: relay */
+	int			failures;		/* exits in a row without progress, for the back-off;
+								 * writers: launcher, relay */
 
+	/* Lock: mutex. */
 	slock_t		mutex;
+	int			adopt;			/* OutboxAdoption; writers: adopt() sets, relay clears */
 	OutboxRelayStatus status;
 } OutboxSlot;
 
@@ -95,16 +112,22 @@ extern OutboxShared *outbox_shared; /* NULL: not preloaded */
 extern void outbox_shmem_request(void);
 
 /*
- * Slot of this process's database, made if needed.  NULL when not preloaded or
- * when all OUTBOX_MAX_DATABASES are taken.
+ * Slot of this process's database, made if needed, kept until the database is
+ * dropped.  NULL when not preloaded or when all OUTBOX_MAX_DATABASES are taken.
  */
 extern OutboxSlot *outbox_shmem_slot(void);
 
-/* Slot of any database; made if `make`.  Caller must not hold the lock. */
+/*
+ * Slot of any database; made if `make`.  Caller must not hold the lock; may be
+ * freed (database changes) once the lock is free.
+ */
 extern OutboxSlot *outbox_shmem_slot_of(Oid database, bool make);
 
 /* Frees the slot of a dropped database. */
 extern void outbox_shmem_forget(Oid database);
+
+/* Frees the slot if no process keeps it and nothing is wanted of it. */
+extern void outbox_shmem_release(OutboxSlot *slot, Oid database);
 
 /* Sets the latch of a process published in one of the atomics, if any. */
 extern void outbox_shmem_wake(pg_atomic_uint32 *proc);

@@ -19,17 +19,34 @@ static bool callback_registered = false;
 static bool wake_relay = false;
 static bool wake_launcher = false;
 
+/* The switch has changed for every other process: let the launcher look. */
+static void
+request_probe(OutboxSlot *slot)
+{
+	if (slot == NULL)
+		return;
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	slot->probe = true;
+	slot->failures = 0;
+	LWLockRelease(outbox_shared->lock);
+	outbox_shmem_wake(&outbox_shared->launcher_proc);
+}
+
 static void
 wake_after_commit(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_PREPARE && wake_launcher)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has started or stopped the relay")));
 	if (event == XACT_EVENT_COMMIT && (wake_relay || wake_launcher))
 	{
 		OutboxSlot *slot = outbox_shmem_slot();
 
 		if (slot != NULL && wake_relay)
 			outbox_shmem_wake(&slot->relay_proc);
-		if (outbox_shared != NULL && wake_launcher)
-			outbox_shmem_wake(&outbox_shared->launcher_proc);
+		if (wake_launcher)
+			request_probe(slot);
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		event == XACT_EVENT_PREPARE)

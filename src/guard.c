@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * guard.c
+ *	  Triggers that keep outbox.event and outbox.batch insert-only and local.
+ *
+ * Runs in application backends and in apply workers of logical replication.
+ * emit() and the relay's rotation work below triggers.
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(outbox_refuse_change);
+PG_FUNCTION_INFO_V1(outbox_drop_replicated);
+
+static TriggerData *
+take_trigger(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function was not called by the trigger manager")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/* Statement trigger: what was emitted or sent cannot be changed. */
+Datum
+outbox_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = take_trigger(fcinfo);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is insert-only", RelationGetRelationName(trigger->tg_relation)),
+			 errdetail("The relay would lose or send twice what is changed here."),
+			 errhint("The relay frees the space of events older than outbox.retention.")));
+	PG_RETURN_NULL();
+}
+
+/*
+ * Row trigger, ENABLE REPLICA: rows of another server carry its transaction numbers, which
+ * mean something else here; that server relays them.
+ */
+Datum
+outbox_drop_replicated(PG_FUNCTION_ARGS)
+{
+	(void) take_trigger(fcinfo);
+	PG_RETURN_POINTER(NULL);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * status.c
+ *	  Functions under start_relay(), stop_relay(), adopt() and the views
+ *	  relay_status, backlog and events.
+ *
+ * Runs in application backends.
+ */
+#include "postgres.h"
+
+#include "access/commit_ts.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "common/kafka_headers.h"
+#include "guc.h"
+#include "kafka_settings.h"
+#include "shmem.h"
+#include "wake.h"
+
+PG_FUNCTION_INFO_V1(outbox_check_start);
+PG_FUNCTION_INFO_V1(outbox_ask_launcher);
+PG_FUNCTION_INFO_V1(outbox_server_identity);
+PG_FUNCTION_INFO_V1(outbox_adopt);
+PG_FUNCTION_INFO_V1(outbox_relay_slot);
+PG_FUNCTION_INFO_V1(outbox_bytes_text);
+PG_FUNCTION_INFO_V1(outbox_headers_decode);
+
+static void
+require_preload(void)
+{
+	const char *libraries;
+
+	if (outbox_shared != NULL)
+		return;
+	libraries = GetConfigOption("shared_preload_libraries", true, false);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("outbox is not loaded at server start"),
+			 errdetail("The relay needs shared_preload_libraries to name outbox."),
+			 errhint("Set shared_preload_libraries = '%s%soutbox' in postgresql.conf and restart the server.",
+					 libraries, libraries[0] != '\0' ? ", " : "")));
+}
+
+/*
+ * check_start(): may start_relay() go on?  The genesis row must be written by the
+ * top-level transaction, because its xmin proves where it was written.
+ */
+Datum
+outbox_check_start(PG_FUNCTION_ARGS)
+{
+	PreventCommandDuringRecovery("outbox.start_relay()");
+	PreventCommandIfReadOnly("outbox.start_relay()");
+	require_preload();
+	if (GetCurrentTransactionNestLevel() != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("outbox.start_relay() cannot run inside a subtransaction"),
+				 errhint("Call it outside of savepoints and blocks with an EXCEPTION clause.")));
+	if (!outbox_kafka_settings_complete())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no Kafka brokers are set"),
+				 errhint("Set outbox.kafka_properties = 'bootstrap.servers=host:9092' in postgresql.conf and reload the server.")));
+	if (outbox_shmem_slot() == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES)));
+	PG_RETURN_VOID();
+}
+
+/* ask_launcher(): at commit the launcher looks at this database's switch. */
+Datum
+outbox_ask_launcher(PG_FUNCTION_ARGS)
+{
+	outbox_wake_launcher_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* server_identity(OUT timeline int, OUT system_id bigint, OUT database oid) */
+Datum
+outbox_server_identity(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	PreventCommandDuringRecovery("outbox.server_identity()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	values[1] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[2] = ObjectIdGetDatum(MyDatabaseId);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* adopt(decision text): ends a hold; the relay acts on it at once. */
+Datum
+outbox_adopt(PG_FUNCTION_ARGS)
+{
+	char	   *decision = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	OutboxAdoption adoption;
+	OutboxSlot *slot;
+	bool		held = false;
+
+	if (strcmp(decision, "resend") == 0)
+		adoption = OUTBOX_ADOPT_RESEND;
+	else if (strcmp(decision, "skip") == 0)
+		adoption = OUTBOX_ADOPT_SKIP;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown decision \"%s\"", decision),
+				 errhint("Decisions are \"resend\" and \"skip\".")));
+
+	slot = outbox_shmem_slot_of(MyDatabaseId, false);
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		held = slot->status.state == OUTBOX_RELAY_HOLD;
+		if (held)
+			slot->adopt = adoption;
+		SpinLockRelease(&slot->mutex);
+	}
+	if (!held)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the relay of this database is not on hold"),
+				 errhint("See state in outbox.relay_status.")));
+	outbox_shmem_wake(&slot->relay_proc);
+	PG_RETURN_VOID();
+}
+
+static void
+put_text(Datum *value, bool *isnull, const char *text)
+{
+	*isnull = text[0] == '\0';
+	if (!*isnull)
+		*value = CStringGetTextDatum(text);
+}
+
+static void
+put_time(Datum *value, bool *isnull, TimestampTz time)
+{
+	*isnull = time == 0;
+	*value = TimestampTzGetDatum(time);
+}
+
+static void
+put_pid(Datum *value, bool *isnull, int pid)
+{
+	*isnull = pid == 0;
+	*value = Int32GetDatum(pid);
+}
+
+#define RELAY_SLOT_COLUMNS	21
+
+/* Columns in the order of relay_slot()'s OUT arguments. */
+static void
+fill_relay_slot(const OutboxRelayStatus *status, Datum *values, bool *nulls)
+{
+	bool		runs = status->pid != 0;
+
+	values[0] = CStringGetTextDatum(outbox_shared == NULL ? "not preloaded"
+									: outbox_relay_state_name(status->state));
+	put_text(&values[1], &nulls[1], status->hold_reason);
+	put_pid(&values[2], &nulls[2], status->pid);
+	put_pid(&values[3], &nulls[3], status->sender_pid);
+	nulls[4] = status->delivered_batch < 0;
+	values[4] = Int64GetDatum(status->delivered_batch);
+	values[5] = Int64GetDatum(status->events_sent);
+	values[6] = Int64GetDatum(status->bytes_sent);
+	values[7] = Int64GetDatum(status->batches_sent);
+	values[8] = Int64GetDatum(status->events_refused);
+	values[9] = Int64GetDatum(status->recoveries);
+	values[10] = Int64GetDatum(status->suspect_transactions);
+	values[11] = Int64GetDatum(status->rotations);
+	values[12] = Int64GetDatum(status->rotations_refused);
+	put_time(&values[13], &nulls[13], status->started_at);
+	put_time(&values[14], &nulls[14], status->delivered_at);
+	put_text(&values[15], &nulls[15], status->last_error);
+	put_time(&values[16], &nulls[16], status->last_error_at);
+	values[17] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
+															  : outbox_guc_delivery));
+	values[18] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
+									 ? "commit" : "seq");
+	put_text(&values[19], &nulls[19], status->kafka);
+	values[20] = BoolGetDatum(outbox_guc_relay);
+}
+
+/* relay_slot(): the relay's shared status, one row. */
+Datum
+outbox_relay_slot(PG_FUNCTION_ARGS)
+{
+	OutboxSlot *slot = outbox_shmem_slot_of(MyDatabaseId, false);
+	OutboxRelayStatus *status = palloc0(sizeof(OutboxRelayStatus));
+	TupleDesc	desc;
+	Datum		values[RELAY_SLOT_COLUMNS] = {0};
+	bool		nulls[RELAY_SLOT_COLUMNS] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+		desc->natts != RELAY_SLOT_COLUMNS)
+		elog(ERROR, "return type must be a row of %d columns", RELAY_SLOT_COLUMNS);
+	status->delivered_batch = -1;
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		memcpy(status, &slot->status, sizeof(*status));
+		SpinLockRelease(&slot->mutex);
+	}
+	fill_relay_slot(status, values, nulls);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* Can the bytes be shown as text of this database? */
+static bool
+is_showable(const char *bytes, int length)
+{
+	if (memchr(bytes, '\0', length) != NULL)
+		return false;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return pg_verify_mbstr(PG_UTF8, bytes, length, true);
+	for (int i = 0; i < length; i++)
+	{
+		if (IS_HIGHBIT_SET(bytes[i]))
+			return false;
+	}
+	return true;
+}
+
+/* bytes_text(bytea): as text when it is UTF-8, else as \x and hex digits. */
+Datum
+outbox_bytes_text(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	int			length = VARSIZE_ANY_EXHDR(bytes);
+	StringInfoData hex;
+
+	if (is_showable(VARDATA_ANY(bytes), length))
+		PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(bytes), length));
+	initStringInfo(&hex);
+	appendStringInfoString(&hex, "\\x");
+	enlargeStringInfo(&hex, Min((Size) length, MaxAllocSize / 2 - 8) * 2);
+	hex.len += hex_encode(VARDATA_ANY(bytes), length, hex.data + hex.len);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(hex.data, hex.len));
+}
+
+/* headers_decode(bytea): the headers in Kafka's encoding as rows, in order. */
+Datum
+outbox_headers_decode(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	OutboxHeaderReader reader;
+	OutboxHeader header;
+
+	InitMaterializedSRF(fcinfo, 0);
+	outbox_headers_read(&reader, (const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	while (outbox_headers_next(&reader, &header))
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false, header.value == NULL};
+		bytea	   *value = palloc(VARHDRSZ + header.value_len);
+
+		SET_VARSIZE(value, VARHDRSZ + header.value_len);
+		if (header.value != NULL)
+			memcpy(VARDATA(value), header.value, header.value_len);
+		values[0] = PointerGetDatum(cstring_to_text_with_len(header.name, (int) header.name_len));
+		values[1] = PointerGetDatum(value);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	if (reader.bad)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the bytes are not headers in Kafka's encoding")));
+	PG_RETURN_NULL();
+}
