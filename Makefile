@@ -63,7 +63,7 @@ PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
 # As system headers PostgreSQL's own are not held to our warnings.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
-PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(if $(WERROR),-Werror)
+PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR)
 EXTRA_CLEAN = build $(OBJS:.o=.d)
 
 override with_llvm = no

@@ -2,19 +2,17 @@
 """Fixtures: one PostgreSQL cluster and one broker for the run, a fresh database for each test."""
 
 import itertools
-import signal
-import sys
 
 import psycopg
 import pytest
-from harness import KafkaBroker, PostgresCluster, Service, Session, wait_until
+from harness import KafkaBroker, PostgresCluster, Service, Session, exit_on_sigterm, wait_until
 
 _numbers = itertools.count(1)
 
 
 def pytest_configure(config):
     # So that fixtures are torn down, and servers stopped, when make or CI ends the run.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    exit_on_sigterm()
 
 
 @pytest.hookimpl(hookwrapper=True)

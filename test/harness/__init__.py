@@ -5,7 +5,7 @@ from .environment import Environment
 from .kafka import KafkaBroker
 from .postgres import PostgresCluster
 from .service import Service
-from .session import Session
+from .session import Session, exit_on_sigterm
 from .wait import WaitTimeout, wait_until
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Service",
     "Session",
     "WaitTimeout",
+    "exit_on_sigterm",
     "wait_until",
 ]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from .postgres import PostgresCluster
-from .session import Session
+from .session import Session, exit_on_sigterm
 
 # name -> (program below pgxs/src/test, input directory, folder of the tests, their suffix)
 _SUITES = {
@@ -22,6 +22,7 @@ _SUITES = {
 def run_suite(suite, names):
     """Run one suite; returns pg_regress's exit code."""
     program, inputs, folder, suffix = _SUITES[suite]
+    exit_on_sigterm()
     session = Session(suite)
     try:
         environment = session.environment

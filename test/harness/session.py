@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 
 from .environment import Environment
 from .process import kill_tree, start_time
@@ -84,3 +85,8 @@ def stop_recorded(records, timeout=20.0):
             except WaitTimeout:
                 kill_tree(pid)
         path.unlink(missing_ok=True)
+
+
+def exit_on_sigterm():
+    """Have SIGTERM end this process by SystemExit, so that what it started is stopped."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

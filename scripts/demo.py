@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The demo: orders over HTTP through PostgreSQL, Kafka and the three services, and what became of them."""
+
+import argparse
+import concurrent.futures
+import itertools
+import json
+import sys
+import time
+import uuid
+
+from harness import Session, exit_on_sigterm, wait_until
+from harness.shop import describe, start_system
+
+# What each kind of order asks for, and the outcome it must have.
+KINDS = {
+    "good": ({"customerId": "ada", "items": [{"sku": "book", "quantity": 1}]}, "CONFIRMED"),
+    "too expensive": ({"customerId": "bob", "items": [{"sku": "car", "quantity": 1}]}, "CANCELLED"),
+    "out of stock": ({"customerId": "ada", "items": [{"sku": "unicorn", "quantity": 1}]}, "CANCELLED"),
+}
+MIX = ("good", "good", "good", "too expensive", "out of stock")
+
+
+def place(service, kind):
+    """POST one order. Returns (order id, kind)."""
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    status, body = service.request("POST", "/orders", KINDS[kind][0], headers)
+    if status not in (200, 201, 202):
+        raise RuntimeError(f"POST /orders answered {status}: {body}")
+    return json.loads(body)["orderId"], kind
+
+
+def place_all(service, count):
+    """Place count orders, eight at a time. Returns {order id: kind}."""
+    kinds = list(itertools.islice(itertools.cycle(MIX), count))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return dict(pool.map(lambda kind: place(service, kind), kinds))
+
+
+def final_orders(shop):
+    """{order id: (status, seconds from placed to final)} of all orders that are final."""
+    rows = shop.postgres.execute(
+        "select order_id::text, status, extract(epoch from settled_at - placed_at)::float8"
+        " from shop.orders where status in ('CONFIRMED', 'CANCELLED')",
+        dbname=shop.databases["order"],
+    )
+    return {order: (status, seconds) for order, status, seconds in rows}
+
+
+def percentile(ordered, share):
+    """The value below which share of a sorted list lies."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def print_outcome(placed, final):
+    """Print the table and the latencies. Returns how many orders ended wrongly."""
+    wrong = 0
+    print(f"\n  {'order':<16}{'placed':>8}{'CONFIRMED':>12}{'CANCELLED':>12}")
+    for kind, (_, expected) in KINDS.items():
+        orders = [order for order, of in placed.items() if of == kind]
+        ends = [final[order][0] for order in orders]
+        wrong += sum(end != expected for end in ends)
+        print(f"  {kind:<16}{len(orders):>8}{ends.count('CONFIRMED'):>12}{ends.count('CANCELLED'):>12}")
+    times = sorted(final[order][1] * 1000 for order in placed)
+    shares = ", ".join(f"p{int(s * 100)} {percentile(times, s):.0f} ms" for s in (0.5, 0.9, 0.99))
+    print(f"\n  placed to final: {shares}, longest {times[-1]:.0f} ms")
+    return wrong
+
+
+def print_relays(shop):
+    """Print outbox.relay_status of the three databases."""
+    print("\n  outbox.relay_status:")
+    print(f"  {'database':<18}{'state':<14}{'batch':>7}{'events sent':>13}{'delivery':>16}  last error")
+    for name in shop.databases.values():
+        row = shop.postgres.execute(
+            "select state, batch_no, events_sent, delivery, coalesce(last_error, 'none') from outbox.relay_status",
+            dbname=name,
+        )[0]
+        print(f"  {name:<18}{row[0]:<14}{row[1]:>7}{row[2]:>13}{row[3]:>16}  {row[4]}")
+
+
+def run(shop, count):
+    began = time.monotonic()
+    placed = place_all(shop.services["order"], count)
+    print(f"outbox: placed {len(placed)} orders in {time.monotonic() - began:.1f} s")
+    wait_until(lambda: placed.keys() <= final_orders(shop).keys(), 120, "every order to be final")
+    wrong = print_outcome(placed, final_orders(shop))
+    print_relays(shop)
+    print("\n  The same system, kept running to look at: make up")
+    print("  The services: services/README.md; the shop's tables: examples/shop; settings: docs/settings.md")
+    if wrong:
+        print(f"\noutbox: {wrong} orders ended otherwise than they should")
+    return 1 if wrong else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=300)
+    count = parser.parse_args().orders
+    exit_on_sigterm()
+    session = Session("demo")
+    try:
+        print("outbox: starting PostgreSQL, Kafka and the services", flush=True)
+        shop = start_system(session)
+        print(describe(shop), flush=True)
+        return run(shop, count)
+    finally:
+        session.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
