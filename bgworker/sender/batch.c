@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * batch.c
+ *	  One batch: a Kafka transaction with its events and, last, the cursor (I4).
+ *
+ * Runs in the sender, all of it in the main thread: delivery reports come
+ * through rd_kafka_poll and rd_kafka_flush.
+ *
+ * Nothing is ever sent a second time from here (I6).  When Kafka refuses a
+ * request of many records for the sake of one, the failure makes the next
+ * producer send each record in a request of its own ("one by one"), and the
+ * refusal then names the record.
+ */
+#include "sender.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define POLL_EVERY				512 /* events between two looks at reports */
+#define QUEUE_FULL_WAIT_MS		10
+#define CURSOR_LAG_TIMEOUT_MS	10000
+
+/* The batch under way; since outbox_batch_begin unless it says otherwise. */
+typedef struct Batch
+{
+	uint64_t	serial;			/* counts batches of this process */
+	OutboxCursor cursor;
+	bool		begun;			/* the transaction is open */
+	bool		ignore_reports; /* it is being given up */
+	bool		broken;			/* librdkafka takes no more events */
+	uint32_t	events;			/* EVENT frames seen */
+	uint64_t	bytes;
+	int64_t		started_us;
+	bool		refused;
+	uint32_t	refused_index;	/* the first of them */
+	rd_kafka_resp_err_t refused_error;
+	char		refused_text[640];
+	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
+	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
+} Batch;
+
+static Batch batch;
+static bool one_by_one;
+static bool leave_one_by_one;	/* the culprit was found: rebuild after a commit */
+
+bool
+outbox_batch_is_one_by_one(void)
+{
+	return one_by_one;
+}
+
+/* The producer goes: nothing it still reports is of interest. */
+void
+outbox_batch_forget(void)
+{
+	batch.ignore_reports = true;
+	batch.begun = false;
+}
+
+void
+outbox_batch_begin(const OutboxCursor *cursor)
+{
+	uint64_t	serial = batch.serial + 1;
+
+	batch = (Batch) {.serial = serial};
+	batch.cursor = *cursor;
+}
+
+static void
+note_refusal(uint32_t index, rd_kafka_resp_err_t code, const char *text)
+{
+	if (batch.refused && index >= batch.refused_index)
+		return;
+	batch.refused = true;
+	batch.refused_index = index;
+	batch.refused_error = code;
+	snprintf(batch.refused_text, sizeof(batch.refused_text), "%s", text);
+}
+
+/* Delivery report callback of librdkafka. */
+void
+outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
+{
+	rd_kafka_resp_err_t code = message->err;
+
+	(void) producer;
+	(void) opaque;
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR || batch.ignore_reports)
+		return;
+	if (outbox_error_is_refusal(code))
+	{
+		if (!outbox_error_is_whole_topic(code))
+			batch.refused_in_requests++;
+		note_refusal((uint32_t) (uintptr_t) message->_private, code, rd_kafka_err2str(code));
+	}
+	else if (code != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
+			 code != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT && batch.failed_error == 0)
+		batch.failed_error = code;
+}
+
+static bool
+open_transaction(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	rd_kafka_error_t *error;
+
+	batch.begun = true;
+	batch.started_us = outbox_clock_us();
+	if (!settings->exactly_once)
+		return true;
+	outbox_watch_begin();
+	error = rd_kafka_begin_transaction(outbox_producer_client());
+	if (error == NULL)
+		return true;
+	outbox_failure_from_error(failure, error, "beginning a transaction");
+	return false;
+}
+
+/* The topic of the event, open; NULL with either a refusal or a failure. */
+static OutboxTopic *
+find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *failed)
+{
+	static OutboxTopic *last;	/* topics are never freed */
+	OutboxTopic *topic = last;
+
+	*failed = false;
+	if (topic == NULL || topic->name_len != event->topic_len ||
+		memcmp(topic->name, event->topic, event->topic_len) != 0)
+	{
+		if (event->topic_len == 0 || event->topic_len >= OUTBOX_TOPIC_NAME_SIZE ||
+			memchr(event->topic, '\0', event->topic_len) != NULL)
+		{
+			note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+						 "the topic's name is not valid");
+			return NULL;
+		}
+		topic = outbox_topic_find(event->topic, event->topic_len);
+		last = topic;
+	}
+	if (topic->handle == NULL)
+	{
+		*failed = !outbox_topic_open(outbox_producer_client(), topic, failure);
+		if (*failed)
+			return NULL;
+	}
+	if (topic->used_in_batch != batch.serial)
+	{
+		topic->used_in_batch = batch.serial;
+		topic->first_event = batch.events;
+	}
+	return topic;
+}
+
+/* Hands the event over; waits while librdkafka's queue is full. */
+static void
+produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWireEvent *event)
+{
+	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_error_t *error;
+
+	while ((error = outbox_record_produce(producer, topic, event, batch.events, settings)) != NULL)
+	{
+		rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+
+		if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		{
+			rd_kafka_error_destroy(error);
+			rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
+			continue;
+		}
+		if (outbox_error_is_refusal(code))
+			note_refusal(batch.events, code, rd_kafka_error_string(error));
+		else
+			batch.broken = true;	/* why is told by the end of the transaction */
+		rd_kafka_error_destroy(error);
+		return;
+	}
+}
+
+/*
+ * One event of the batch.  False only for what ends the batch at once; an event
+ * that Kafka refuses is told by outbox_batch_end.
+ */
+bool
+outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
+				   OutboxFailure *failure)
+{
+	OutboxTopic *topic;
+	bool		failed;
+
+	if (!batch.begun && !open_transaction(settings, failure))
+		return false;
+	if (!batch.refused && !batch.broken)
+	{
+		topic = find_open_topic(event, failure, &failed);
+		if (failed)
+			return false;
+		if (topic != NULL)
+			produce_event(settings, topic, event);
+		batch.bytes += event->key_len + event->payload_len;
+	}
+	batch.events++;
+	if (batch.events % POLL_EVERY == 0)
+		rd_kafka_poll(outbox_producer_client(), 0);
+	return true;
+}
+
+/*
+ * Waits for the report of every event; short flushes, because each one wakes
+ * the broker threads.  It ends, since every message times out.
+ */
+static void
+await_reports(bool stop_when_refused)
+{
+	rd_kafka_t *producer = outbox_producer_client();
+
+	while (rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+		if (stop_when_refused && batch.refused)
+			break;
+}
+
+/* Aborts and tells which event is to blame. */
+static bool
+abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
+{
+	rd_kafka_error_t *error;
+
+	if (batch.refused_in_requests > 1 && !one_by_one)
+	{
+		one_by_one = true;
+		leave_one_by_one = false;
+		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.refused_error,
+						   "sending events",
+						   "%s: Kafka refused a request of %u events; they will be sent one by one",
+						   batch.refused_text, batch.refused_in_requests);
+		return false;
+	}
+	if (settings->exactly_once)
+	{
+		batch.ignore_reports = true;
+		error = rd_kafka_abort_transaction(outbox_producer_client(), -1);
+		if (error != NULL)
+		{
+			outbox_failure_from_error(failure, error, "aborting a transaction");
+			return false;
+		}
+		await_reports(false);
+		if (outbox_watch_is_suspect())
+		{
+			outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, 0, "aborting a transaction",
+							   "the abort may still be under way twice");
+			return false;
+		}
+	}
+	leave_one_by_one = one_by_one;
+	if (outbox_error_is_whole_topic(batch.refused_error))
+		outbox_topics_close();	/* so that the topic is looked up again */
+	result->refused = true;
+	result->refused_index = batch.refused_index;
+	result->refused_error = batch.refused_error;
+	memcpy(result->refused_text, batch.refused_text, sizeof(result->refused_text));
+	return true;
+}
+
+/* A transaction that failed because a topic is denied blames its first event. */
+static bool
+blame_denied_topic(const OutboxFailure *failure)
+{
+	char		name[OUTBOX_TOPIC_NAME_SIZE];
+	OutboxTopic *topic;
+
+	if (!outbox_take_denied_topic(name, sizeof(name)) ||
+		failure->kafka_error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+		return false;
+	topic = outbox_topic_find(name, strlen(name));
+	if (topic->used_in_batch != batch.serial)
+		return false;
+	note_refusal(topic->first_event, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, failure->text);
+	return true;
+}
+
+/* The cursor, last of all, then the commit (I4). */
+static bool
+commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_consumer_group_metadata_t *group;
+	rd_kafka_topic_partition_list_t *offsets;
+	rd_kafka_error_t *error;
+
+	group = rd_kafka_consumer_group_metadata_new(settings->group);
+	offsets = outbox_cursor_offsets(settings, &batch.cursor);
+	error = rd_kafka_send_offsets_to_transaction(producer, offsets, group, -1);
+	rd_kafka_topic_partition_list_destroy(offsets);
+	rd_kafka_consumer_group_metadata_destroy(group);
+	if (error != NULL)
+	{
+		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
+		return false;
+	}
+	if (batch.broken)
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "sending events",
+						   "the producer took no more events");
+		return false;
+	}
+	error = rd_kafka_commit_transaction(producer, -1);
+	if (error == NULL)
+		return true;
+	outbox_failure_from_error(failure, error, "committing a transaction");
+	/* it may have been committed: only a fence and a look can tell */
+	if (failure->class == OUTBOX_ERROR_RETRIABLE)
+		failure->class = OUTBOX_ERROR_FATAL;
+	return false;
+}
+
+static bool
+end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
+				 OutboxFailure *failure)
+{
+	await_reports(true);
+	if (!batch.refused && batch.failed_error == 0)
+	{
+		if (commit_transaction(settings, failure))
+		{
+			result->suspect = outbox_watch_is_suspect();
+			return true;
+		}
+		if (!blame_denied_topic(failure))
+			return false;
+	}
+	if (batch.refused)
+		return abort_refused(settings, result, failure);
+	outbox_failure_from_code(failure, batch.failed_error, "sending events", NULL);
+	return false;
+}
+
+/*
+ * All events acknowledged; the cursor follows behind.  That of the batch before
+ * must have arrived, so the cursor is never more than one batch behind.
+ */
+static bool
+end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
+				  OutboxFailure *failure)
+{
+	await_reports(false);
+	if (batch.refused)
+		return abort_refused(settings, result, failure);
+	if (batch.failed_error != 0 || batch.broken)
+	{
+		outbox_failure_from_code(failure, batch.failed_error != 0 ? batch.failed_error :
+								 RD_KAFKA_RESP_ERR__FATAL, "sending events", NULL);
+		return false;
+	}
+	if (!outbox_cursor_drain(settings, CURSOR_LAG_TIMEOUT_MS))
+	{
+		outbox_failure_from_code(failure, RD_KAFKA_RESP_ERR__TIMED_OUT, "storing the cursor",
+								 "the cursor of the batch before could not be stored");
+		return false;
+	}
+	outbox_cursor_store(&batch.cursor);
+	outbox_cursor_serve(settings);
+	return true;
+}
+
+/* Ends the batch: true with *result (committed or refused), or false. */
+bool
+outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchResult *result,
+				 OutboxFailure *failure)
+{
+	bool		ok;
+
+	memset(result, 0, sizeof(*result));
+	if (!batch.begun && !open_transaction(settings, failure))
+		return false;
+	if (events != batch.events)
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "ending a batch",
+						   "END speaks of %u events, %u were read", events, batch.events);
+		return false;
+	}
+	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
+		end_at_least_once(settings, result, failure);
+	if (!ok || result->refused)
+		return ok;
+	if (leave_one_by_one)
+	{
+		/* the relay fences, and with that gets an ordinary producer again */
+		one_by_one = false;
+		leave_one_by_one = false;
+		result->suspect = true;
+	}
+	result->batch_no = (uint64_t) batch.cursor.batch_no;
+	result->events = batch.events;
+	result->bytes = batch.bytes;
+	result->duration_us = (uint64_t) (outbox_clock_us() - batch.started_us);
+	return true;
+}

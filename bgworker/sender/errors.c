@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * errors.c
+ *	  Kafka's errors as the project's error classes, the log line, and what
+ *	  librdkafka's threads told us last.
+ *
+ * Runs in the sender.  The "last client error" is written by the main thread
+ * (error callback); the "denied topic" by any librdkafka thread (log callback)
+ * under denied_lock.
+ */
+#include "sender.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static rd_kafka_resp_err_t last_client_error;
+static char last_client_text[256];
+
+static pthread_mutex_t denied_lock = PTHREAD_MUTEX_INITIALIZER;
+static char denied_topic[OUTBOX_TOPIC_NAME_SIZE];	/* under denied_lock */
+
+/* One line on stderr, which the relay's server log receives. */
+void
+outbox_log(const char *format,...)
+{
+	char		line[1024];
+	va_list		args;
+	char	   *at;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	for (at = line; *at != '\0'; at++)
+		if (*at == '\n' || *at == '\r')
+			*at = ' ';
+	fprintf(stderr, "outbox-sender: %s\n", line);
+}
+
+/* Monotonic microseconds. */
+int64_t
+outbox_clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* The class of an error that says nothing else about itself. */
+OutboxErrorClass
+outbox_error_classify(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+		case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+			return OUTBOX_ERROR_AUTH;
+		case RD_KAFKA_RESP_ERR__FENCED:
+		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+			return OUTBOX_ERROR_FENCED;
+		case RD_KAFKA_RESP_ERR__INVALID_ARG:
+		case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+		case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
+		case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
+		case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
+		case RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT:
+		case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE:
+			return OUTBOX_ERROR_CONFIG;
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__SSL:
+		case RD_KAFKA_RESP_ERR__RESOLVE:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+		case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__WAIT_COORD:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
+		case RD_KAFKA_RESP_ERR_NOT_CONTROLLER:
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+		case RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS:
+		case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+		case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			return OUTBOX_ERROR_RETRIABLE;
+		default:
+			return OUTBOX_ERROR_FATAL;
+	}
+}
+
+/* Errors that are the fault of a record or its topic, not of Kafka's state. */
+bool
+outbox_error_is_refusal(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+			return true;
+		default:
+			return outbox_error_is_whole_topic(code);
+	}
+}
+
+/* Refusals that hit every record of the topic alike. */
+bool
+outbox_error_is_whole_topic(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+			return true;
+		default:
+			return false;
+	}
+}
+
+void
+outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
+				   const char *tried, const char *format,...)
+{
+	va_list		args;
+
+	failure->class = class;
+	failure->kafka_error = kafka_error;
+	snprintf(failure->tried, sizeof(failure->tried), "%s", tried);
+	va_start(args, format);
+	vsnprintf(failure->text, sizeof(failure->text), format, args);
+	va_end(args);
+}
+
+/*
+ * When Kafka is away the call only says "timed out"; why the connections fail
+ * was told to the error callback.
+ */
+static void
+add_client_error(OutboxFailure *failure)
+{
+	size_t		len = strlen(failure->text);
+
+	if (failure->class != OUTBOX_ERROR_RETRIABLE || last_client_error == 0)
+		return;
+	if (outbox_error_classify(last_client_error) == OUTBOX_ERROR_AUTH)
+		failure->class = OUTBOX_ERROR_AUTH;
+	snprintf(failure->text + len, sizeof(failure->text) - len, " (%s)", last_client_text);
+}
+
+/* text NULL: librdkafka's own text of the code. */
+void
+outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t code,
+						 const char *tried, const char *text)
+{
+	outbox_failure_set(failure, outbox_error_classify(code), code, tried, "%s",
+					   text != NULL ? text : rd_kafka_err2str(code));
+	add_client_error(failure);
+}
+
+/* Takes over the error object. */
+void
+outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error, const char *tried)
+{
+	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+	OutboxErrorClass class = outbox_error_classify(code);
+
+	if (class == OUTBOX_ERROR_FATAL && rd_kafka_error_txn_requires_abort(error))
+		class = OUTBOX_ERROR_ABORTABLE;
+	else if (class == OUTBOX_ERROR_FATAL && rd_kafka_error_is_retriable(error))
+		class = OUTBOX_ERROR_RETRIABLE;
+	outbox_failure_set(failure, class, code, tried, "%s", rd_kafka_error_string(error));
+	add_client_error(failure);
+	rd_kafka_error_destroy(error);
+}
+
+void
+outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
+{
+	/* "all brokers down" follows the error that says why */
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && last_client_error != 0)
+		return;
+	last_client_error = code;
+	snprintf(last_client_text, sizeof(last_client_text), "%s", text);
+}
+
+void
+outbox_forget_client_error(void)
+{
+	last_client_error = RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/*
+ * A topic we may not write to fails the whole transaction, and librdkafka
+ * names it in its log only: Failed to add partition "NAME" [N] to transaction.
+ */
+void
+outbox_note_denied_topic(const char *log_text)
+{
+	const char *name = strstr(log_text, "Failed to add partition \"");
+	const char *end;
+
+	if (name == NULL || strstr(log_text, "authorization") == NULL)
+		return;
+	name = strchr(name, '"') + 1;
+	end = strchr(name, '"');
+	if (end == NULL || end - name >= (int) sizeof(denied_topic))
+		return;
+	pthread_mutex_lock(&denied_lock);
+	if (denied_topic[0] == '\0')
+	{
+		memcpy(denied_topic, name, (size_t) (end - name));
+		denied_topic[end - name] = '\0';
+	}
+	pthread_mutex_unlock(&denied_lock);
+}
+
+/* True with the name of the topic noted since the last call. */
+bool
+outbox_take_denied_topic(char *name, size_t size)
+{
+	pthread_mutex_lock(&denied_lock);
+	snprintf(name, size, "%s", denied_topic);
+	denied_topic[0] = '\0';
+	pthread_mutex_unlock(&denied_lock);
+	return name[0] != '\0';
+}

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * main.c
+ *	  The sender's frame loop: reads what the relay writes, does it, answers.
+ *
+ * Runs in the sender: frames on descriptor 0, answers on descriptor 1, one log
+ * line per event of note on stderr.  End of input is the order to stop.
+ */
+#include "sender.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define INPUT_SIZE			(2 * 1024 * 1024)
+#define IDLE_TICK_MS		1000
+#define LAST_CURSOR_WAIT_MS	1000
+
+/* What the sender is ready for; README.md has the transition table. */
+typedef enum SenderState
+{
+	SENDER_CLOSED,				/* nothing but OPEN may come */
+	SENDER_OPENED,				/* no producer: LOOK or FENCE */
+	SENDER_FAILED,				/* as opened; a batch in the pipe is skipped */
+	SENDER_READY,				/* fenced: BATCH may come */
+	SENDER_BATCH,				/* between BATCH and END */
+} SenderState;
+
+static SenderState state = SENDER_CLOSED;
+static OutboxSettings settings;
+static OutboxWireBuffer answer = {.grow = realloc};
+
+/* Input not yet consumed lies from input_start to input_end. */
+static uint8_t *input;
+static size_t input_capacity;
+static size_t input_start;
+static size_t input_end;
+
+static void
+stop(int code)
+{
+	if (code == 0 && state != SENDER_CLOSED && !settings.exactly_once)
+		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
+	fflush(stderr);
+	_exit(code);
+}
+
+static void
+stop_for_protocol(const char *what)
+{
+	outbox_log("%s: the relay and the sender do not understand each other", what);
+	stop(2);
+}
+
+/* Writes the whole answer; the relay being gone is the end. */
+static void
+send_answer(size_t mark)
+{
+	size_t		done = 0;
+
+	outbox_wire_finish(&answer, mark);
+	while (done < answer.len)
+	{
+		ssize_t		written = write(1, answer.data + done, answer.len - done);
+
+		if (written < 0 && errno != EINTR)
+			stop(0);
+		if (written > 0)
+			done += (size_t) written;
+	}
+	answer.len = 0;
+}
+
+static size_t
+begin_answer(OutboxFrameType type)
+{
+	size_t		mark;
+
+	answer.len = 0;
+	if (!outbox_wire_begin(&answer, type, &mark))
+	{
+		outbox_log("out of memory");
+		stop(1);
+	}
+	return mark;
+}
+
+/* Every failure ends here: no producer any more, and FAILED (I6). */
+static void
+fail(const OutboxFailure *failure)
+{
+	size_t		mark;
+
+	outbox_log("%s failed (%s, Kafka error %d): %s", failure->tried,
+			   outbox_error_class_name(failure->class), failure->kafka_error, failure->text);
+	outbox_producer_drop();
+	if (state != SENDER_CLOSED)
+		state = SENDER_FAILED;
+	mark = begin_answer(OUTBOX_FRAME_FAILED);
+	outbox_wire_put_u8(&answer, (uint8_t) failure->class);
+	outbox_wire_put_u32(&answer, (uint32_t) failure->kafka_error);
+	outbox_wire_put_cstring(&answer, failure->tried);
+	outbox_wire_put_cstring(&answer, failure->text);
+	send_answer(mark);
+}
+
+static void
+do_open(OutboxWireReader *body)
+{
+	OutboxFailure failure;
+	char	   *effective = NULL;
+	size_t		mark;
+
+	if (state != SENDER_CLOSED)
+	{
+		outbox_producer_drop();
+		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
+		outbox_cursor_close();
+		outbox_settings_free(&settings);
+		state = SENDER_CLOSED;
+	}
+	if (!outbox_settings_read(&settings, body, &failure) ||
+		!outbox_effective_properties(&settings, &effective, &failure))
+	{
+		outbox_settings_free(&settings);
+		fail(&failure);
+		return;
+	}
+	state = SENDER_OPENED;
+	mark = begin_answer(OUTBOX_FRAME_OPENED);
+	outbox_wire_put_u16(&answer, OUTBOX_WIRE_VERSION);
+	outbox_wire_put_cstring(&answer, rd_kafka_version_str());
+	outbox_wire_put_cstring(&answer, effective);
+	send_answer(mark);
+	free(effective);
+}
+
+/* LOOK and FENCE. */
+static void
+do_read_cursor(bool fence)
+{
+	static OutboxCursor cursor;
+	OutboxFailure failure;
+	size_t		mark;
+
+	if (!settings.exactly_once)
+		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
+	if ((fence && !outbox_producer_open(&settings, &failure)) ||
+		!outbox_cursor_read(&settings, fence, &cursor, &failure))
+	{
+		fail(&failure);
+		return;
+	}
+	if (fence)
+		state = SENDER_READY;
+	mark = begin_answer(OUTBOX_FRAME_CURSOR);
+	outbox_wire_put_u8(&answer, cursor.present ? 1 : 0);
+	outbox_wire_put_u64(&answer, (uint64_t) cursor.batch_no);
+	outbox_wire_put_string(&answer, cursor.metadata, cursor.metadata_len);
+	send_answer(mark);
+}
+
+static void
+do_declare(OutboxWireReader *body)
+{
+	OutboxTopic topic = {.declared = true};
+	OutboxFailure failure;
+	const char *name;
+	const char *policy;
+	uint32_t	name_len;
+	uint32_t	policy_len;
+
+	outbox_wire_get_string(body, &name, &name_len);
+	topic.partitions = (int32_t) outbox_wire_get_u32(body);
+	topic.replication = (int16_t) outbox_wire_get_u16(body);
+	topic.retention_ms = (int64_t) outbox_wire_get_u64(body);
+	outbox_wire_get_string(body, &policy, &policy_len);
+	if (body->bad || name_len == 0 || name_len >= sizeof(topic.name) ||
+		policy_len >= sizeof(topic.cleanup_policy))
+		stop_for_protocol("bad DECLARE frame");
+	memcpy(topic.name, name, name_len);
+	topic.name_len = name_len;
+	if (policy_len > 0)
+		memcpy(topic.cleanup_policy, policy, policy_len);
+	outbox_topic_declare(&topic);
+	if (outbox_producer_client() != NULL &&
+		!outbox_topics_ensure(outbox_producer_client(), NULL, &failure))
+		fail(&failure);
+}
+
+static void
+do_batch(OutboxWireReader *body)
+{
+	static OutboxCursor cursor;
+	const char *metadata;
+	uint32_t	len;
+
+	cursor.present = true;
+	cursor.batch_no = (int64_t) outbox_wire_get_u64(body);
+	outbox_wire_get_string(body, &metadata, &len);
+	if (body->bad || cursor.batch_no < 0 || len >= sizeof(cursor.metadata))
+		stop_for_protocol("bad BATCH frame");
+	if (len > 0)
+		memcpy(cursor.metadata, metadata, len);
+	cursor.metadata_len = len;
+	outbox_batch_begin(&cursor);
+	state = SENDER_BATCH;
+}
+
+static void
+do_event(OutboxWireReader *body)
+{
+	OutboxWireEvent event;
+	OutboxFailure failure;
+
+	if (!outbox_wire_get_event(body, &event))
+		stop_for_protocol("bad EVENT frame");
+	if (!outbox_batch_event(&settings, &event, &failure))
+		fail(&failure);
+}
+
+static void
+do_end(OutboxWireReader *body)
+{
+	uint32_t	events = outbox_wire_get_u32(body);
+	OutboxBatchResult result;
+	OutboxFailure failure;
+	size_t		mark;
+
+	if (body->bad)
+		stop_for_protocol("bad END frame");
+	if (!outbox_batch_end(&settings, events, &result, &failure))
+	{
+		fail(&failure);
+		return;
+	}
+	state = SENDER_READY;
+	if (result.refused)
+	{
+		outbox_log("event %u of the batch was refused: %s", result.refused_index,
+				   result.refused_text);
+		mark = begin_answer(OUTBOX_FRAME_REFUSED);
+		outbox_wire_put_u32(&answer, result.refused_index);
+		outbox_wire_put_u32(&answer, (uint32_t) result.refused_error);
+		outbox_wire_put_cstring(&answer, result.refused_text);
+	}
+	else
+	{
+		mark = begin_answer(OUTBOX_FRAME_COMMITTED);
+		outbox_wire_put_u64(&answer, result.batch_no);
+		outbox_wire_put_u32(&answer, result.events);
+		outbox_wire_put_u64(&answer, result.bytes);
+		outbox_wire_put_u64(&answer, result.duration_us);
+		outbox_wire_put_u8(&answer, result.suspect ? 1 : 0);
+	}
+	send_answer(mark);
+}
+
+/* BATCH, EVENT and END, in the states that allow them. */
+static void
+do_batch_frame(OutboxFrameType type, OutboxWireReader *body)
+{
+	if (state == SENDER_FAILED)
+		return;
+	if (state != (type == OUTBOX_FRAME_BATCH ? SENDER_READY : SENDER_BATCH))
+		stop_for_protocol("a batch frame out of turn");
+	if (type == OUTBOX_FRAME_EVENT)
+		do_event(body);
+	else if (type == OUTBOX_FRAME_BATCH)
+		do_batch(body);
+	else
+		do_end(body);
+}
+
+static void
+do_frame(OutboxFrameType type, OutboxWireReader *body)
+{
+	if (state == SENDER_CLOSED && type != OUTBOX_FRAME_OPEN)
+		stop_for_protocol("a frame before OPEN");
+	if (state == SENDER_BATCH && type != OUTBOX_FRAME_EVENT && type != OUTBOX_FRAME_END)
+		stop_for_protocol("a batch without its END");
+	switch (type)
+	{
+		case OUTBOX_FRAME_OPEN:
+			do_open(body);
+			break;
+		case OUTBOX_FRAME_LOOK:
+			do_read_cursor(false);
+			break;
+		case OUTBOX_FRAME_FENCE:
+			do_read_cursor(true);
+			break;
+		case OUTBOX_FRAME_DECLARE:
+			do_declare(body);
+			break;
+		case OUTBOX_FRAME_BATCH:
+		case OUTBOX_FRAME_EVENT:
+		case OUTBOX_FRAME_END:
+			do_batch_frame(type, body);
+			break;
+		default:
+			stop_for_protocol("unknown frame");
+	}
+}
+
+/* Does every frame that is there as a whole; returns the size of the next, or 0. */
+static size_t
+do_frames(void)
+{
+	OutboxFrameType type;
+	OutboxWireReader body;
+	size_t		size;
+	bool		corrupt;
+
+	while (outbox_wire_frame(input + input_start, input_end - input_start, &type, &body,
+							 &size, &corrupt))
+	{
+		do_frame(type, &body);
+		input_start += size;
+	}
+	if (corrupt)
+		stop_for_protocol("corrupt frame");
+	return size;
+}
+
+/* Makes room to read at least the rest of a frame of that size. */
+static void
+make_room(size_t frame_size)
+{
+	size_t		kept = input_end - input_start;
+
+	if (input_start > 0)
+		memmove(input, input + input_start, kept);
+	input_start = 0;
+	input_end = kept;
+	if (frame_size + 1 < input_capacity && input_capacity >= INPUT_SIZE)
+		return;
+	input_capacity = frame_size + INPUT_SIZE;
+	input = realloc(input, input_capacity);
+	if (input == NULL)
+	{
+		outbox_log("out of memory for a frame of %zu bytes", frame_size);
+		stop(1);
+	}
+}
+
+/* Waits for input; about once a second Kafka's callbacks are served meanwhile. */
+static void
+await_input(void)
+{
+	struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.events = POLLIN}};
+
+	for (;;)
+	{
+		bool		idle = settings.exactly_once || outbox_cursor_serve(&settings);
+		bool		forever = idle && outbox_producer_client() == NULL;
+
+		fds[1].fd = outbox_cursor_wakeup_fd();
+		if (poll(fds, 2, forever ? -1 : IDLE_TICK_MS) < 0 && errno != EINTR)
+			stop(1);
+		if (fds[0].revents != 0)
+			return;
+		outbox_producer_idle();
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	size_t		next = 0;
+
+	if (argc > 1)
+	{
+		printf("usage: %s\nReads frames from standard input and answers on standard output.\n"
+			   "Started by the relay of the PostgreSQL extension outbox.\n", argv[0]);
+		return strcmp(argv[1], "--help") == 0 ? 0 : 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setvbuf(stderr, NULL, _IOLBF, 0);
+	settings.exactly_once = true;
+	for (;;)
+	{
+		ssize_t		got;
+
+		make_room(next);
+		await_input();
+		got = read(0, input + input_end, input_capacity - input_end);
+		if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+			stop(0);
+		if (got > 0)
+			input_end += (size_t) got;
+		next = do_frames();
+	}
+}

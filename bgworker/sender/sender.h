@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * sender.h
+ *	  The sender: the relay's child process, which alone speaks Kafka.
+ *
+ * One main thread; librdkafka has its own.  Every struct here is written by
+ * the main thread only, except what watch.c and errors.c say.  Functions that
+ * can fail return false and fill *failure; the caller logs it and answers
+ * FAILED.  See README.md for the states.
+ */
+#ifndef OUTBOX_SENDER_H
+#define OUTBOX_SENDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "../../src/common/error_class.h"
+#include "../../src/common/wire.h"
+
+#define OUTBOX_TOPIC_NAME_SIZE	256 /* Kafka's limit is 249 */
+#define OUTBOX_CURSOR_METADATA_SIZE 4097	/* Kafka's limit and a terminator */
+
+/* Why something could not be done. */
+typedef struct OutboxFailure
+{
+	OutboxErrorClass class;
+	int			kafka_error;	/* rd_kafka_resp_err_t, 0 if none */
+	char		tried[64];
+	char		text[640];
+} OutboxFailure;
+
+/* One librdkafka property given by OPEN. */
+typedef struct OutboxProperty
+{
+	char	   *name;
+	char	   *value;
+} OutboxProperty;
+
+/* What OPEN said. */
+typedef struct OutboxSettings
+{
+	OutboxProperty *properties;
+	int			property_count;
+	bool		exactly_once;	/* else at_least_once */
+	bool		cloudevents;	/* else the event's own headers only */
+	char	   *group;
+	char	   *cursor_topic;
+	char	   *source;
+	char	   *transactional_id;
+} OutboxSettings;
+
+/* A topic of which the sender has heard: declared, or sent to. */
+typedef struct OutboxTopic
+{
+	char		name[OUTBOX_TOPIC_NAME_SIZE];
+	size_t		name_len;
+	rd_kafka_topic_t *handle;	/* of the current producer, or NULL */
+	uint64_t	used_in_batch;	/* serial of the last batch that used it */
+	uint32_t	first_event;	/* its first event in that batch */
+	bool		declared;		/* the fields below were given */
+	bool		present;		/* known to exist in Kafka */
+	int32_t		partitions;
+	int16_t		replication;
+	int64_t		retention_ms;	/* -1 for ever, INT64_MIN broker's default */
+	char		cleanup_policy[64]; /* empty: broker's default */
+} OutboxTopic;
+
+/* A stored cursor. */
+typedef struct OutboxCursor
+{
+	bool		present;
+	int64_t		batch_no;
+	size_t		metadata_len;
+	char		metadata[OUTBOX_CURSOR_METADATA_SIZE];
+} OutboxCursor;
+
+/* The outcome of END that is not a failure. */
+typedef struct OutboxBatchResult
+{
+	bool		refused;
+	uint32_t	refused_index;
+	int			refused_error;
+	char		refused_text[640];
+	uint64_t	batch_no;
+	uint32_t	events;
+	uint64_t	bytes;
+	uint64_t	duration_us;
+	bool		suspect;
+} OutboxBatchResult;
+
+/* errors.c */
+extern void outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
+							   const char *tried, const char *format,...)
+			__attribute__((format(printf, 5, 6)));
+extern void outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t code,
+									 const char *tried, const char *text);
+extern void outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error,
+									  const char *tried);
+extern OutboxErrorClass outbox_error_classify(rd_kafka_resp_err_t code);
+extern bool outbox_error_is_refusal(rd_kafka_resp_err_t code);
+extern bool outbox_error_is_whole_topic(rd_kafka_resp_err_t code);
+extern void outbox_note_client_error(rd_kafka_resp_err_t code, const char *text);
+extern void outbox_forget_client_error(void);
+extern void outbox_note_denied_topic(const char *log_text);
+extern bool outbox_take_denied_topic(char *name, size_t size);
+extern void outbox_log(const char *format,...) __attribute__((format(printf, 1, 2)));
+extern int64_t outbox_clock_us(void);
+
+/* settings.c */
+extern bool outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body,
+								 OutboxFailure *failure);
+extern void outbox_settings_free(OutboxSettings *settings);
+extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, bool one_by_one,
+											 OutboxFailure *failure);
+extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
+										   OutboxFailure *failure);
+extern bool outbox_effective_properties(const OutboxSettings *settings, char **text,
+										OutboxFailure *failure);
+
+/* watch.c */
+extern void outbox_watch_install(rd_kafka_conf_t *conf);
+extern void outbox_watch_begin(void);
+extern bool outbox_watch_is_suspect(void);
+
+/* record.c */
+extern rd_kafka_error_t *outbox_record_produce(rd_kafka_t *producer, OutboxTopic *topic,
+											   const OutboxWireEvent *event, uint32_t index,
+											   const OutboxSettings *settings);
+
+/* topics.c */
+extern OutboxTopic *outbox_topic_find(const char *name, size_t len);
+extern void outbox_topic_declare(const OutboxTopic *declaration);
+extern bool outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic,
+								 OutboxFailure *failure);
+extern bool outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);
+extern void outbox_topics_close(void);
+
+/* cursor.c */
+extern bool outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cursor,
+							   OutboxFailure *failure);
+extern rd_kafka_topic_partition_list_t *outbox_cursor_offsets(const OutboxSettings *settings,
+															   const OutboxCursor *cursor);
+extern void outbox_cursor_store(const OutboxCursor *cursor);
+extern bool outbox_cursor_serve(const OutboxSettings *settings);
+extern int	outbox_cursor_wakeup_fd(void);
+extern bool outbox_cursor_drain(const OutboxSettings *settings, int timeout_ms);
+extern void outbox_cursor_close(void);
+
+/* producer.c */
+extern bool outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure);
+extern rd_kafka_t *outbox_producer_client(void);
+extern void outbox_producer_drop(void);
+extern void outbox_producer_idle(void);
+
+/* batch.c */
+extern bool outbox_batch_is_one_by_one(void);
+extern void outbox_batch_forget(void);
+extern void outbox_batch_begin(const OutboxCursor *cursor);
+extern bool outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
+							   OutboxFailure *failure);
+extern bool outbox_batch_end(const OutboxSettings *settings, uint32_t events,
+							 OutboxBatchResult *result, OutboxFailure *failure);
+extern void outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message,
+								   void *opaque);
+
+#endif							/* OUTBOX_SENDER_H */

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * settings.c
+ *	  What OPEN said, and the librdkafka configurations made of it.
+ *
+ * Runs in the sender.  The relay has checked the properties already; they are
+ * checked here again, because this process is the one that would load a
+ * library or run a command.
+ */
+#include "sender.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/common/kafka_properties.h"
+
+/*
+ * Ours first, the user's after.  retry.backoff.ms: a small transaction with
+ * offsets takes 104 ms with librdkafka's default of 100, 4 ms with 1.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			producer_defaults[] = {
+	{"client.id", "outbox-relay"},
+	{"log_level", "4"},
+	{"partitioner", "murmur2_random"},
+	{"compression.codec", "lz4"},
+	{"linger.ms", "5"},
+	{"retry.backoff.ms", "1"},
+	{"max.in.flight.requests.per.connection", "5"},
+	{"queue.buffering.max.messages", "1000000"},
+	{"queue.buffering.max.kbytes", "1048576"},
+	{"transaction.timeout.ms", "45000"},
+	{"message.timeout.ms", "30000"},
+	{"socket.timeout.ms", "10000"},
+	{"topic.metadata.refresh.fast.interval.ms", "10"},
+	{"topic.metadata.propagation.max.ms", "5000"},
+	{"reconnect.backoff.max.ms", "2000"},
+	{"enable.random.seed", "true"},
+};
+
+static char *
+copy_string(const char *data, size_t len)
+{
+	char	   *copy = malloc(len + 1);
+
+	if (copy != NULL)
+	{
+		if (len > 0)
+			memcpy(copy, data, len);
+		copy[len] = '\0';
+	}
+	return copy;
+}
+
+void
+outbox_settings_free(OutboxSettings *settings)
+{
+	int			i;
+
+	for (i = 0; i < settings->property_count; i++)
+	{
+		free(settings->properties[i].name);
+		free(settings->properties[i].value);
+	}
+	free(settings->properties);
+	free(settings->group);
+	free(settings->cursor_topic);
+	free(settings->source);
+	free(settings->transactional_id);
+	memset(settings, 0, sizeof(*settings));
+}
+
+/* A key that begins with "relay.", or transactional.id; takes over value. */
+static bool
+set_relay_key(OutboxSettings *settings, const char *name, char *value)
+{
+	char	  **slot = NULL;
+	bool		known = true;
+
+	if (strcmp(name, OUTBOX_OPEN_GROUP) == 0)
+		slot = &settings->group;
+	else if (strcmp(name, OUTBOX_OPEN_CURSOR_TOPIC) == 0)
+		slot = &settings->cursor_topic;
+	else if (strcmp(name, OUTBOX_OPEN_SOURCE) == 0)
+		slot = &settings->source;
+	else if (strcmp(name, "transactional.id") == 0)
+		slot = &settings->transactional_id;
+	else if (strcmp(name, OUTBOX_OPEN_DELIVERY) == 0)
+	{
+		settings->exactly_once = strcmp(value, "exactly_once") == 0;
+		known = settings->exactly_once || strcmp(value, "at_least_once") == 0;
+	}
+	else if (strcmp(name, OUTBOX_OPEN_ENVELOPE) == 0)
+	{
+		settings->cloudevents = strcmp(value, "cloudevents") == 0;
+		known = settings->cloudevents || strcmp(value, "none") == 0;
+	}
+	else
+		known = false;
+	if (slot == NULL)
+	{
+		free(value);
+		return known;
+	}
+	free(*slot);
+	*slot = value;
+	return true;
+}
+
+/* One pair of OPEN; takes over name and value. */
+static bool
+add_pair(OutboxSettings *settings, char *name, char *value, OutboxFailure *failure)
+{
+	OutboxProperty *property = &settings->properties[settings->property_count];
+	bool		ok;
+
+	if (name == NULL || value == NULL)
+	{
+		free(name);
+		free(value);
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "reading OPEN", "out of memory");
+		return false;
+	}
+	if (strncmp(name, "relay.", 6) == 0 || strcmp(name, "transactional.id") == 0)
+	{
+		ok = set_relay_key(settings, name, value);
+		if (!ok)
+			outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, 0, "reading OPEN",
+							   "\"%.100s\" is unknown or has a value that is not known", name);
+		free(name);
+		return ok;
+	}
+	property->name = name;
+	property->value = value;
+	settings->property_count++;
+	if (outbox_kafka_property_allowed(name, OUTBOX_KAFKA_PRODUCER))
+		return true;
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, 0, "reading OPEN",
+					   "Kafka property \"%.100s\" is unknown or not allowed", name);
+	return false;
+}
+
+/* Is everything there that this delivery mode needs? */
+static bool
+check_complete(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	const char *missing = NULL;
+
+	if (settings->group == NULL || settings->group[0] == '\0')
+		missing = OUTBOX_OPEN_GROUP;
+	else if (settings->cursor_topic == NULL || settings->cursor_topic[0] == '\0')
+		missing = OUTBOX_OPEN_CURSOR_TOPIC;
+	else if (settings->cloudevents && (settings->source == NULL || settings->source[0] == '\0'))
+		missing = OUTBOX_OPEN_SOURCE;
+	else if (settings->exactly_once &&
+			 (settings->transactional_id == NULL || settings->transactional_id[0] == '\0'))
+		missing = "transactional.id";
+	if (missing == NULL)
+		return true;
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, 0, "reading OPEN", "\"%s\" is not set",
+					   missing);
+	return false;
+}
+
+/* Reads the body of OPEN into *settings, which the caller frees in any case. */
+bool
+outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFailure *failure)
+{
+	uint16_t	version = outbox_wire_get_u16(body);
+	uint16_t	pairs = outbox_wire_get_u16(body);
+	int			i;
+
+	memset(settings, 0, sizeof(*settings));
+	settings->exactly_once = true;
+	settings->cloudevents = true;
+	if (version != OUTBOX_WIRE_VERSION)
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, 0, "reading OPEN",
+						   "relay speaks version %u, this sender version %d: "
+						   "both must come from one installation",
+						   version, OUTBOX_WIRE_VERSION);
+		return false;
+	}
+	settings->properties = calloc((size_t) pairs + 1, sizeof(OutboxProperty));
+	for (i = 0; i < pairs && settings->properties != NULL; i++)
+	{
+		const char *name;
+		const char *value;
+		uint32_t	name_len;
+		uint32_t	value_len;
+
+		if (!outbox_wire_get_string(body, &name, &name_len) ||
+			!outbox_wire_get_string(body, &value, &value_len))
+			break;
+		if (!add_pair(settings, copy_string(name, name_len), copy_string(value, value_len),
+					  failure))
+			return false;
+	}
+	if (i < pairs || body->bad)
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "reading OPEN",
+						   "the frame is cut off");
+		return false;
+	}
+	return check_complete(settings, failure);
+}
+
+static bool
+set_property(rd_kafka_conf_t *conf, const char *name, const char *value, OutboxFailure *failure)
+{
+	char		error[512];
+
+	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
+		return true;
+	/* the text may quote the value */
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
+					   "configuring Kafka", "%s",
+					   outbox_kafka_property_public(name) ? error : name);
+	return false;
+}
+
+static void
+print_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
+{
+	(void) client;
+	if (strcmp(facility, "ADDPARTS") == 0)
+		outbox_note_denied_topic(text);
+	outbox_log("kafka: %s: %s%s", facility, text, level <= 2 ? " (critical)" : "");
+}
+
+static void
+note_error(rd_kafka_t *client, int code, const char *text, void *opaque)
+{
+	(void) client;
+	(void) opaque;
+	outbox_note_client_error((rd_kafka_resp_err_t) code, text);
+}
+
+static const char *
+find_value(const OutboxSettings *settings, const char *name)
+{
+	int			i;
+
+	for (i = settings->property_count - 1; i >= 0; i--)
+		if (strcmp(settings->properties[i].name, name) == 0)
+			return settings->properties[i].value;
+	return NULL;
+}
+
+/* A message must time out before its transaction does. */
+static bool
+set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
+					OutboxFailure *failure)
+{
+	const char *transaction_timeout = find_value(settings, "transaction.timeout.ms");
+	char		value[32];
+
+	if (transaction_timeout == NULL || find_value(settings, "message.timeout.ms") != NULL ||
+		find_value(settings, "delivery.timeout.ms") != NULL)
+		return true;
+	snprintf(value, sizeof(value), "%ld", strtol(transaction_timeout, NULL, 10) / 3 * 2);
+	return set_property(conf, "message.timeout.ms", value, failure);
+}
+
+/* Properties without which the invariants would not hold, after the user's. */
+static bool
+set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, bool one_by_one,
+		  OutboxFailure *failure)
+{
+	if (!set_property(conf, "enable.idempotence", "true", failure) ||
+		!set_property(conf, "acks", "all", failure) ||
+		!set_message_timeout(conf, settings, failure))
+		return false;
+	if (one_by_one && !set_property(conf, "batch.num.messages", "1", failure))
+		return false;
+	return !settings->exactly_once ||
+		set_property(conf, "transactional.id", settings->transactional_id, failure);
+}
+
+/*
+ * A new configuration for the producer; one_by_one puts each record into a
+ * request of its own, so that Kafka's refusal names one record.
+ */
+rd_kafka_conf_t *
+outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFailure *failure)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		ok = true;
+	int			i;
+
+	for (i = 0; ok && i < (int) (sizeof(producer_defaults) / sizeof(producer_defaults[0])); i++)
+		ok = set_property(conf, producer_defaults[i].name, producer_defaults[i].value, failure);
+	for (i = 0; ok && i < settings->property_count; i++)
+		ok = set_property(conf, settings->properties[i].name, settings->properties[i].value,
+						  failure);
+	ok = ok && set_fixed(conf, settings, one_by_one, failure);
+	if (!ok)
+	{
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	rd_kafka_conf_set_log_cb(conf, print_log);
+	rd_kafka_conf_set_error_cb(conf, note_error);
+	rd_kafka_conf_set_dr_msg_cb(conf, outbox_batch_delivered);
+	outbox_watch_install(conf);
+	return conf;
+}
+
+/*
+ * A new configuration for the consumer handle that reads (and in at_least_once
+ * commits) the cursor; it never joins the group.
+ */
+rd_kafka_conf_t *
+outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *failure)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		ok;
+	int			i;
+
+	ok = set_property(conf, "client.id", "outbox-relay-cursor", failure) &&
+		set_property(conf, "log_level", "4", failure) &&
+		set_property(conf, "socket.timeout.ms", "10000", failure);
+	for (i = 0; ok && i < settings->property_count; i++)
+		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
+			ok = set_property(conf, settings->properties[i].name,
+							  settings->properties[i].value, failure);
+	ok = ok && set_property(conf, "group.id", settings->group, failure) &&
+		set_property(conf, "enable.auto.commit", "false", failure) &&
+		set_property(conf, "allow.auto.create.topics", "false", failure) &&
+		set_property(conf, "isolation.level", stable ? "read_committed" : "read_uncommitted",
+					 failure);
+	if (!ok)
+	{
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	rd_kafka_conf_set_log_cb(conf, print_log);
+	rd_kafka_conf_set_error_cb(conf, note_error);
+	return conf;
+}
+
+/* Appends "name=value; " of one property to text. */
+static void
+append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
+{
+	char		value[1024];
+	size_t		size = sizeof(value);
+
+	if (outbox_kafka_property_public(name) &&
+		rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_OK)
+		fprintf(out, "%s%s=%s", ftell(out) > 0 ? "; " : "", name, value);
+}
+
+/*
+ * The properties a person may want to see, as they will be used.  Builds a
+ * producer and drops it at once: some combinations are refused only then.
+ * *text is the caller's to free.
+ */
+bool
+outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxFailure *failure)
+{
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, failure);
+	rd_kafka_t *producer;
+	size_t		size;
+	FILE	   *out;
+	char		error[512];
+	int			i;
+
+	if (conf == NULL)
+		return false;
+	out = open_memstream(text, &size);
+	append_property(out, conf, "transactional.id");
+	append_property(out, conf, "enable.idempotence");
+	append_property(out, conf, "acks");
+	for (i = 0; i < (int) (sizeof(producer_defaults) / sizeof(producer_defaults[0])); i++)
+		append_property(out, conf, producer_defaults[i].name);
+	for (i = 0; i < settings->property_count; i++)
+	{
+		size_t		d;
+		size_t		defaults = sizeof(producer_defaults) / sizeof(producer_defaults[0]);
+
+		for (d = 0; d < defaults; d++)
+			if (strcmp(producer_defaults[d].name, settings->properties[i].name) == 0)
+				break;
+		if (d == defaults)
+			append_property(out, conf, settings->properties[i].name);
+	}
+	fclose(out);
+	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
+	if (producer != NULL)
+	{
+		rd_kafka_destroy(producer);
+		return true;
+	}
+	rd_kafka_conf_destroy(conf);
+	free(*text);
+	*text = NULL;
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
+					   "configuring Kafka", "%s", error);
+	return false;
+}

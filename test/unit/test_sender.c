@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * test_sender.c
+ *	  The sender against librdkafka's mock cluster, which can be told to fail:
+ *	  frames go in and come out through a socketpair.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+#include "../../src/common/error_class.h"
+#include "../../src/common/wire.h"
+#include "unit.h"
+
+#define API_INIT_PRODUCER_ID	22
+#define API_END_TXN				26
+#define API_TXN_OFFSET_COMMIT	28
+#define API_PRODUCE				0
+
+static rd_kafka_mock_cluster_t *cluster;
+static int	channel;
+static pid_t child;
+static OutboxWireBuffer out = {.grow = realloc};
+static uint8_t in[65536];
+static size_t in_used;
+static size_t in_frame;			/* size of the frame last read, still in `in` */
+
+static void
+start_sender(const char *program)
+{
+	struct timeval limit = {.tv_sec = 60};
+	int			pair[2];
+
+	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+	child = fork();
+	if (child == 0)
+	{
+		dup2(pair[1], 0);
+		dup2(pair[1], 1);
+		close(pair[0]);
+		close(pair[1]);
+		execl(program, program, (char *) NULL);
+		_exit(127);
+	}
+	close(pair[1]);
+	channel = pair[0];
+	setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	in_used = 0;
+	in_frame = 0;
+}
+
+/* Ends the input; returns the sender's exit status. */
+static int
+stop_sender(void)
+{
+	int			status;
+
+	close(channel);
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void
+flush_frames(void)
+{
+	size_t		done = 0;
+
+	while (done < out.len)
+	{
+		ssize_t		n = write(channel, out.data + done, out.len - done);
+
+		if (n <= 0)
+			break;
+		done += (size_t) n;
+	}
+	out.len = 0;
+}
+
+/* The next answer, or 0 when the sender has ended. */
+static char
+read_answer(OutboxWireReader *body)
+{
+	OutboxFrameType type;
+	bool		corrupt;
+
+	memmove(in, in + in_frame, in_used - in_frame);
+	in_used -= in_frame;
+	in_frame = 0;
+	while (!outbox_wire_frame(in, in_used, &type, body, &in_frame, &corrupt))
+	{
+		ssize_t		n = read(channel, in + in_used, sizeof(in) - in_used);
+
+		in_frame = 0;
+		if (n <= 0 || corrupt)
+			return 0;
+		in_used += (size_t) n;
+	}
+	return (char) type;
+}
+
+static void
+put_pair(const char *name, const char *value)
+{
+	outbox_wire_put_cstring(&out, name);
+	outbox_wire_put_cstring(&out, value);
+}
+
+static char
+open_sender(const char *delivery, const char *extra, const char *value, OutboxWireReader *body)
+{
+	size_t		mark;
+
+	outbox_wire_begin(&out, OUTBOX_FRAME_OPEN, &mark);
+	outbox_wire_put_u16(&out, OUTBOX_WIRE_VERSION);
+	outbox_wire_put_u16(&out, extra == NULL ? 6 : 7);
+	put_pair(OUTBOX_OPEN_DELIVERY, delivery);
+	put_pair(OUTBOX_OPEN_GROUP, "relay");
+	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, "cursor");
+	put_pair(OUTBOX_OPEN_SOURCE, "urn:test");
+	put_pair("bootstrap.servers", rd_kafka_mock_cluster_bootstraps(cluster));
+	put_pair("transactional.id", "relay");
+	if (extra != NULL)
+		put_pair(extra, value);
+	outbox_wire_finish(&out, mark);
+	flush_frames();
+	return read_answer(body);
+}
+
+static void
+put_empty(OutboxFrameType type)
+{
+	size_t		mark;
+
+	outbox_wire_begin(&out, type, &mark);
+	outbox_wire_finish(&out, mark);
+}
+
+static char
+fence(OutboxWireReader *body)
+{
+	put_empty(OUTBOX_FRAME_FENCE);
+	flush_frames();
+	return read_answer(body);
+}
+
+/* A batch of small events, and of one with payload_len bytes if that is not 0. */
+static char
+send_batch(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireReader *body)
+{
+	static const uint8_t id[16];
+	uint8_t    *payload = calloc(1, payload_len + 1);
+	uint32_t	i;
+	size_t		mark;
+
+	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
+	outbox_wire_put_u64(&out, number);
+	outbox_wire_put_cstring(&out, "nonce");
+	outbox_wire_finish(&out, mark);
+	for (i = 0; i < events; i++)
+	{
+		OutboxWireEvent event = {
+			.id = id, .created_at = 1700000000000000, .topic = "topic", .topic_len = 5,
+			.type = "T", .type_len = 1, .payload = payload,
+			.payload_len = i == events - 1 ? payload_len : 0,
+		};
+
+		outbox_wire_put_event(&out, &event);
+	}
+	outbox_wire_begin(&out, OUTBOX_FRAME_END, &mark);
+	outbox_wire_put_u32(&out, events);
+	outbox_wire_finish(&out, mark);
+	flush_frames();
+	free(payload);
+	return read_answer(body);
+}
+
+/* Is the answer COMMITTED of that batch, with that suspicion? */
+static bool
+is_committed(char type, OutboxWireReader *body, uint64_t number, uint32_t events, int suspect)
+{
+	if (type != OUTBOX_FRAME_COMMITTED || outbox_wire_get_u64(body) != number ||
+		outbox_wire_get_u32(body) != events)
+		return false;
+	outbox_wire_get_u64(body);
+	outbox_wire_get_u64(body);
+	return outbox_wire_get_u8(body) == suspect && !body->bad;
+}
+
+/* Is the answer CURSOR with that batch number (-1: absent)? */
+static bool
+is_cursor(char type, OutboxWireReader *body, int64_t number)
+{
+	bool		present;
+	int64_t		found;
+
+	if (type != OUTBOX_FRAME_CURSOR)
+		return false;
+	present = outbox_wire_get_u8(body) == 1;
+	found = (int64_t) outbox_wire_get_u64(body);
+	return number < 0 ? !present : present && found == number;
+}
+
+/* Is the answer FAILED of that class? */
+static bool
+is_failed(char type, OutboxWireReader *body, OutboxErrorClass class)
+{
+	return type == OUTBOX_FRAME_FAILED && outbox_wire_get_u8(body) == class;
+}
+
+static void
+test_open(const char *program)
+{
+	OutboxWireReader body;
+	const char *text;
+	uint32_t	len;
+	char		type;
+
+	start_sender(program);
+	type = open_sender("exactly_once", "plugin.library.paths", "/tmp/x.so", &body);
+	CHECK(is_failed(type, &body, OUTBOX_ERROR_CONFIG), "a forbidden property is refused");
+	type = open_sender("exactly_once", "linger.ms", "abc", &body);
+	CHECK(is_failed(type, &body, OUTBOX_ERROR_CONFIG), "a wrong value is refused");
+	type = open_sender("sometimes", NULL, NULL, &body);
+	CHECK(is_failed(type, &body, OUTBOX_ERROR_CONFIG), "an unknown delivery mode is refused");
+	type = open_sender("exactly_once", "sasl.password", "hidden-value", &body);
+	CHECK(type == OUTBOX_FRAME_OPENED, "after refusals a good OPEN is taken");
+	outbox_wire_get_u16(&body);
+	outbox_wire_get_string(&body, &text, &len);
+	CHECK(outbox_wire_get_string(&body, &text, &len) &&
+		  memmem(text, len, "transactional.id=relay", 22) != NULL &&
+		  memmem(text, len, "partitioner=murmur2_random", 26) != NULL,
+		  "OPENED tells the effective properties");
+	CHECK(memmem(text, len, "hidden-value", 12) == NULL, "but no secret");
+	CHECK(stop_sender() == 0, "end of input ends the sender with 0");
+	start_sender(program);
+	put_empty(OUTBOX_FRAME_FENCE);
+	flush_frames();
+	CHECK(read_answer(&body) == 0 && stop_sender() == 2, "a frame before OPEN ends it with 2");
+}
+
+static void
+test_transactions(const char *program)
+{
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	CHECK(is_cursor(fence(&body), &body, -1), "a fresh group has no cursor");
+	CHECK(is_committed(send_batch(0, 0, 0, &body), &body, 0, 0, 0), "an empty batch commits");
+	CHECK(is_committed(send_batch(1, 100, 10, &body), &body, 1, 100, 0), "100 events commit");
+	CHECK(send_batch(2, 3, 2000000, &body) == OUTBOX_FRAME_REFUSED &&
+		  outbox_wire_get_u32(&body) == 2, "the event that is too large is refused by index");
+	CHECK(is_committed(send_batch(2, 2, 10, &body), &body, 2, 2, 0),
+		  "the batch without it commits");
+	stop_sender();
+}
+
+static void
+test_failures(const char *program)
+{
+	OutboxWireReader body;
+	char		type;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	fence(&body);
+	rd_kafka_mock_push_request_errors(cluster, API_END_TXN, 1,
+									  RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+	CHECK(is_failed(send_batch(3, 1, 1, &body), &body, OUTBOX_ERROR_FENCED),
+		  "another producer with our id: FAILED fenced");
+	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "and FENCE begins anew");
+	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1,
+									  RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+	type = send_batch(3, 20, 1, &body);
+	CHECK(is_failed(type, &body, OUTBOX_ERROR_ABORTABLE),
+		  "a refused request of many events fails, blaming none");
+	fence(&body);
+	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NO_ERROR,
+									  RD_KAFKA_RESP_ERR_NO_ERROR,
+									  RD_KAFKA_RESP_ERR_INVALID_RECORD);
+	type = send_batch(3, 20, 1, &body);
+	CHECK(type == OUTBOX_FRAME_REFUSED && outbox_wire_get_u32(&body) < 20,
+		  "sent one by one the refusal names an event");
+	CHECK(is_committed(send_batch(3, 19, 1, &body), &body, 3, 19, 1),
+		  "the batch without it asks for a fence, which ends one by one");
+	rd_kafka_mock_push_request_errors(cluster, API_TXN_OFFSET_COMMIT, 1,
+									  RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+	fence(&body);
+	CHECK(is_failed(send_batch(4, 1, 1, &body), &body, OUTBOX_ERROR_AUTH),
+		  "no right to the group: FAILED auth");
+	send_batch(4, 1, 1, &body);
+	stop_sender();
+}
+
+/* A batch already in the pipe when its sender fails is skipped. */
+static void
+test_skip(const char *program)
+{
+	OutboxWireReader body;
+	size_t		mark;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	fence(&body);
+	rd_kafka_mock_push_request_errors(cluster, API_END_TXN, 1,
+									  RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+	send_batch(5, 1, 1, &body);
+	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
+	outbox_wire_put_u64(&out, 6);
+	outbox_wire_put_cstring(&out, "nonce");
+	outbox_wire_finish(&out, mark);
+	outbox_wire_begin(&out, OUTBOX_FRAME_END, &mark);
+	outbox_wire_put_u32(&out, 0);
+	outbox_wire_finish(&out, mark);
+	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "frames of a lost batch get no answer");
+	stop_sender();
+}
+
+/* A repeated EndTxn or TxnOffsetCommit makes the outcome suspect. */
+static void
+test_suspect(const char *program)
+{
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	fence(&body);
+	rd_kafka_mock_push_request_errors(cluster, API_TXN_OFFSET_COMMIT, 1,
+									  RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+	CHECK(is_committed(send_batch(7, 1, 1, &body), &body, 7, 1, 1),
+		  "TxnOffsetCommit sent twice: committed and suspect");
+	fence(&body);
+	CHECK(is_committed(send_batch(8, 1, 1, &body), &body, 8, 1, 0),
+		  "after the fence the suspicion is gone");
+	rd_kafka_mock_push_request_errors(cluster, API_END_TXN, 1, RD_KAFKA_RESP_ERR__TRANSPORT);
+	CHECK(is_committed(send_batch(9, 1, 1, &body), &body, 9, 1, 1),
+		  "EndTxn that lost its connection: committed and suspect");
+	stop_sender();
+}
+
+static void
+test_at_least_once(const char *program)
+{
+	OutboxWireReader body;
+	uint64_t	i;
+	bool		all = true;
+
+	start_sender(program);
+	open_sender("at_least_once", NULL, NULL, &body);
+	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "at_least_once reads the cursor too");
+	for (i = 20; i < 40; i++)
+		all &= is_committed(send_batch(i, 5, 10, &body), &body, i, 5, 0);
+	CHECK(all, "20 batches are acknowledged");
+	CHECK(is_cursor(fence(&body), &body, 39), "the cursor has followed");
+	send_batch(40, 1, 1, &body);
+	CHECK(stop_sender() == 0, "the sender ends");
+	start_sender(program);
+	open_sender("at_least_once", NULL, NULL, &body);
+	CHECK(is_cursor(fence(&body), &body, 40), "its last cursor was stored before it ended");
+	stop_sender();
+}
+
+int
+main(int argc, char **argv)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_t *client;
+	char		error[256];
+
+	if (argc != 2)
+		return 2;
+	signal(SIGPIPE, SIG_IGN);
+	rd_kafka_conf_set(conf, "log_level", "2", error, sizeof(error));
+	client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
+	cluster = rd_kafka_mock_cluster_new(client, 1);
+	rd_kafka_mock_topic_create(cluster, "cursor", 1, 1);
+	rd_kafka_mock_topic_create(cluster, "topic", 1, 1);
+	test_open(argv[1]);
+	test_transactions(argv[1]);
+	test_failures(argv[1]);
+	test_skip(argv[1]);
+	test_suspect(argv[1]);
+	test_at_least_once(argv[1]);
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(client);
+	free(out.data);
+	return finish_tests();
+}

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Drives an outbox-sender by hand: writes frames, reads answers (src/common/wire.h)."""
+
+import os
+import socket
+import struct
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass, field
+
+NULL = 0xFFFFFFFF
+FROM_BROKER = -(2**63)
+ERROR_CLASSES = ("retriable", "abortable", "fatal", "fenced", "config", "auth")
+
+
+def string(value):
+    """A wire string: length and bytes, or NULL."""
+    if value is None:
+        return struct.pack(">I", NULL)
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack(">I", len(data)) + data
+
+
+def varint(value):
+    """Zigzag varint, as in Kafka's records."""
+    raw = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while raw >= 0x80:
+        out.append((raw & 0x7F) | 0x80)
+        raw >>= 7
+    out.append(raw)
+    return bytes(out)
+
+
+def headers(pairs):
+    """Record headers: (name, bytes or None) in order, repeats allowed."""
+    if not pairs:
+        return b""
+    out = bytearray(varint(len(pairs)))
+    for name, value in pairs:
+        out += varint(len(name.encode())) + name.encode()
+        out += varint(-1) if value is None else varint(len(value)) + value
+    return bytes(out)
+
+
+def frame(kind, body=b""):
+    return struct.pack(">I", len(body) + 1) + kind + body
+
+
+@dataclass
+class Event:
+    topic: str
+    payload: bytes | None = b"{}"
+    key: bytes | None = None
+    type: str = "Test"
+    content_type: str = "application/json"
+    headers: list = field(default_factory=list)
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    created_at: int = field(default_factory=lambda: time.time_ns() // 1000)
+
+    def frame(self):
+        own = headers(self.headers)
+        topic, kind, content = (t.encode() for t in (self.topic, self.type, self.content_type))
+        return frame(
+            b"E",
+            self.id.bytes
+            + struct.pack(
+                ">qHHHHIII",
+                self.created_at,
+                len(topic),
+                len(kind),
+                len(content),
+                0,
+                NULL if self.key is None else len(self.key),
+                NULL if self.payload is None else len(self.payload),
+                len(own),
+            )
+            + topic
+            + kind
+            + content
+            + (self.key or b"")
+            + (self.payload or b"")
+            + own,
+        )
+
+
+@dataclass
+class Answer:
+    kind: str
+    values: dict
+
+    def __getattr__(self, name):
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class _Body:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, form):
+        (value,) = struct.unpack_from(">" + form, self.data, self.at)
+        self.at += struct.calcsize(">" + form)
+        return value
+
+    def string(self):
+        length = self.take("I")
+        if length == NULL:
+            return None
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+
+def parse(kind, data):
+    body = _Body(data)
+    if kind == b"o":
+        names = ("version", body.take("H")), ("library", body.string().decode())
+        return Answer("OPENED", dict(names, properties=body.string().decode()))
+    if kind == b"c":
+        values = {"present": bool(body.take("B")), "batch": body.take("q")}
+        return Answer("CURSOR", dict(values, metadata=body.string()))
+    if kind == b"k":
+        values = {"batch": body.take("Q"), "events": body.take("I"), "bytes": body.take("Q")}
+        values["duration_us"] = body.take("Q")
+        return Answer("COMMITTED", dict(values, suspect=body.take("B")))
+    if kind == b"r":
+        values = {"index": body.take("I"), "error": body.take("i")}
+        return Answer("REFUSED", dict(values, text=body.string().decode()))
+    if kind == b"f":
+        values = {"error_class": ERROR_CLASSES[body.take("B")], "error": body.take("i")}
+        values["tried"] = body.string().decode()
+        return Answer("FAILED", dict(values, text=body.string().decode()))
+    raise ValueError(f"unknown answer {kind!r}")
+
+
+class Sender:
+    """One outbox-sender process on a socketpair."""
+
+    def __init__(self, program, log=None):
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.process = subprocess.Popen([program], stdin=theirs, stdout=theirs, stderr=log)
+        theirs.close()
+        self.socket = ours
+        self._input = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.socket.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def write(self, data):
+        self.socket.sendall(data)
+
+    def answer(self, timeout=90):
+        self.socket.settimeout(timeout)
+        while len(self._input) < 4 or len(self._input) < 4 + struct.unpack(">I", self._input[:4])[0]:
+            data = self.socket.recv(1 << 16)
+            if not data:
+                raise EOFError("the sender has ended")
+            self._input += data
+        end = 4 + struct.unpack(">I", self._input[:4])[0]
+        kind, body = self._input[4:5], self._input[5:end]
+        self._input = self._input[end:]
+        return parse(kind, body)
+
+    def open(self, pairs, version=1):
+        body = struct.pack(">HH", version, len(pairs))
+        body += b"".join(string(name) + string(value) for name, value in pairs)
+        self.write(frame(b"O", body))
+        return self.answer()
+
+    def look(self):
+        self.write(frame(b"L"))
+        return self.answer()
+
+    def fence(self):
+        self.write(frame(b"F"))
+        return self.answer()
+
+    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None):
+        values = struct.pack(">ihq", partitions, replication, retention)
+        self.write(frame(b"D", string(topic) + values + string(policy)))
+
+    def send(self, number, events, metadata="{}"):
+        """Writes a whole batch, without waiting for the answer."""
+        parts = [frame(b"B", struct.pack(">Q", number) + string(metadata))]
+        parts += [event if isinstance(event, bytes) else event.frame() for event in events]
+        parts.append(frame(b"Z", struct.pack(">I", len(parts) - 1)))
+        self.write(b"".join(parts))
+
+    def batch(self, number, events, metadata="{}"):
+        self.send(number, events, metadata)
+        return self.answer()
+
+
+def default_program():
+    here = os.path.dirname(os.path.abspath(__file__))
+    return os.path.join(here, "..", "..", "build", "outbox-sender")
+
+
+def open_pairs(bootstrap, name, delivery="exactly_once", envelope="cloudevents", extra=()):
+    """The pairs of OPEN for an installation of that name."""
+    pairs = [
+        ("relay.delivery", delivery),
+        ("relay.group", f"outbox-relay.{name}"),
+        ("relay.cursor_topic", f"outbox.cursor.{name}"),
+        ("relay.source", f"urn:outbox:{name}"),
+        ("relay.envelope", envelope),
+        ("bootstrap.servers", bootstrap),
+        ("transactional.id", f"outbox-relay.{name}"),
+    ]
+    return pairs + list(extra)
