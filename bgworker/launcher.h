@@ -6,7 +6,7 @@
 #ifndef OUTBOX_LAUNCHER_H
 #define OUTBOX_LAUNCHER_H
 
-#include "shmem.h"
+#include "src/shmem.h"
 
 /* _PG_init, under shared_preload_libraries only: registers the launcher. */
 extern void outbox_launcher_register(void);

@@ -13,7 +13,8 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 
-#include "guc.h"
+#include "src/guc.h"
+
 #include "launcher.h"
 
 /* A process that has attached is alive as long as worker_pid names it. */

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * retention.h
+ *	  Moves the event ring and the batch log on and empties their old leaves.
+ *
+ * Process: the relay, between batches, outside a transaction.  Events leave
+ * only when every one of their leaf is delivered (I1) and older than outbox.retention;
+ * the leaf with the newest batch row is never emptied.
+ */
+#ifndef OUTBOX_RETENTION_H
+#define OUTBOX_RETENTION_H
+
+#include "src/shmem.h"
+
+#include "snapshot.h"
+
+#define OUTBOX_BATCH_LEAF_ROWS	100000	/* rows after which the batch log changes leaf */
+
+/*
+ * Looks, at most every few seconds and only if something was delivered since or
+ * an event's time has come, and does what is due in transactions of its own.
+ * delivered: the upper snapshot of the last batch known delivered; an event of
+ * a transaction it does not see is kept.  Not to be called before it is known.
+ */
+extern void outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delivered);
+
+/*
+ * Leaf of outbox.batch for the next row.  The first time inside a transaction
+ * begun with outbox_session_begin, later anywhere.
+ */
+extern int	outbox_retention_batch_leaf(void);
+
+/*
+ * Gives relation new, empty storage, with its TOAST table and all indexes, if every
+ * lock is free at once and `may` still agrees under them.  Own transaction,
+ * committed locally.  false: nothing was changed.
+ */
+typedef bool (*OutboxEmptyCheck) (void *arg);
+extern bool outbox_leaf_empty(Oid relation, OutboxEmptyCheck may, void *arg, bool *locked);
+
+#endif							/* OUTBOX_RETENTION_H */
