@@ -53,6 +53,10 @@ bench: ## every benchmark; bench-NAME runs one
 bench-%:
 	@scripts/bench $*
 
+# Named beside one of the above, as in make clean check.
+all install clean:
+	@$(MAKE) $@
+
 else
 
 EXTENSION = outbox

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # Names the places every script, make target and test uses. Source it; it exports
-#   OUTBOX_ROOT   the checkout
-#   OUTBOX_CACHE  downloads kept between runs: Kafka jars, Python environment
-#   OUTBOX_USER   the unprivileged user servers run as (the caller, unless root)
-#   OUTBOX_RUN    everything a run writes; .run is this directory or a link to it
-# Values already in the environment are kept.
+#   HARNESS_ROOT   the checkout
+#   HARNESS_CACHE  downloads kept between runs: Kafka jars, Python environment
+#   HARNESS_USER   the unprivileged user servers run as (the caller, unless root)
+#   HARNESS_RUN    everything a run writes; .run is this directory or a link to it
+# Values already in the environment are kept. (OUTBOX_ begins the services' own settings.)
 
 outbox_say() { printf '%s\n' "outbox: $*" >&2; }
 outbox_die() { outbox_say "$*"; exit 1; }
@@ -13,7 +13,7 @@ outbox_die() { outbox_say "$*"; exit 1; }
 outbox_as_user()
 {
 	if [ "$(id -u)" -eq 0 ]; then
-		setpriv --reuid "$OUTBOX_USER" --regid "$(id -gn "$OUTBOX_USER")" --clear-groups -- "$@"
+		setpriv --reuid "$HARNESS_USER" --regid "$(id -gn "$HARNESS_USER")" --clear-groups -- "$@"
 	else
 		"$@"
 	fi
@@ -21,36 +21,36 @@ outbox_as_user()
 
 outbox_run_directory()
 {
-	if [ -L "$OUTBOX_ROOT/.run" ] && [ ! -d "$OUTBOX_ROOT/.run/" ]; then
-		rm -f "$OUTBOX_ROOT/.run"
+	if [ -L "$HARNESS_ROOT/.run" ] && [ ! -d "$HARNESS_ROOT/.run/" ]; then
+		rm -f "$HARNESS_ROOT/.run"
 	fi
-	if [ ! -d "$OUTBOX_ROOT/.run/" ]; then
-		if outbox_as_user test -x "$OUTBOX_ROOT" 2>/dev/null; then
-			mkdir -p "$OUTBOX_ROOT/.run"
+	if [ ! -d "$HARNESS_ROOT/.run/" ]; then
+		if outbox_as_user test -x "$HARNESS_ROOT" 2>/dev/null; then
+			mkdir -p "$HARNESS_ROOT/.run"
 		else
 			# The user cannot reach the checkout: its files go where it can.
-			ln -s "$(mktemp -d /tmp/outbox-run.XXXXXX)" "$OUTBOX_ROOT/.run"
+			ln -s "$(mktemp -d /tmp/outbox-run.XXXXXX)" "$HARNESS_ROOT/.run"
 		fi
-		chmod 755 "$OUTBOX_ROOT/.run/"
+		chmod 755 "$HARNESS_ROOT/.run/"
 	fi
-	OUTBOX_RUN=$(cd "$OUTBOX_ROOT/.run/" && pwd -P)
-	[ -w "$OUTBOX_RUN" ] || outbox_die "$OUTBOX_RUN belongs to another user; remove it (make clean) as its owner"
+	HARNESS_RUN=$(cd "$HARNESS_ROOT/.run/" && pwd -P)
+	[ -w "$HARNESS_RUN" ] || outbox_die "$HARNESS_RUN belongs to another user; remove it (make clean) as its owner"
 }
 
-if [ -z "${OUTBOX_ROOT:-}" ]; then
-	OUTBOX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+if [ -z "${HARNESS_ROOT:-}" ]; then
+	HARNESS_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 fi
 if [ "$(id -u)" -eq 0 ]; then
-	: "${OUTBOX_CACHE:=/var/cache/outbox}"
-	if [ -z "${OUTBOX_USER:-}" ]; then
-		OUTBOX_USER=nobody
-		! id postgres >/dev/null 2>&1 || OUTBOX_USER=postgres
+	: "${HARNESS_CACHE:=/var/cache/outbox}"
+	if [ -z "${HARNESS_USER:-}" ]; then
+		HARNESS_USER=nobody
+		! id postgres >/dev/null 2>&1 || HARNESS_USER=postgres
 	fi
 else
-	: "${OUTBOX_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/outbox}"
-	OUTBOX_USER=$(id -un)
+	: "${HARNESS_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/outbox}"
+	HARNESS_USER=$(id -un)
 fi
-[ -n "${OUTBOX_RUN:-}" ] || outbox_run_directory
-OUTBOX_PYTHON=$OUTBOX_CACHE/python/bin/python
-export OUTBOX_ROOT OUTBOX_CACHE OUTBOX_USER OUTBOX_RUN OUTBOX_PYTHON
+[ -n "${HARNESS_RUN:-}" ] || outbox_run_directory
+HARNESS_PYTHON=$HARNESS_CACHE/python/bin/python
+export HARNESS_ROOT HARNESS_CACHE HARNESS_USER HARNESS_RUN HARNESS_PYTHON
 export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 
-_NAMES = ("OUTBOX_ROOT", "OUTBOX_CACHE", "OUTBOX_USER", "OUTBOX_RUN")
+_NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_USER", "HARNESS_RUN")
 
 
 class Environment:
@@ -32,10 +32,10 @@ class Environment:
             ).stdout
             found = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
             values = {name: found[name] for name in _NAMES}
-        self.root = pathlib.Path(values["OUTBOX_ROOT"])
-        self.cache = pathlib.Path(values["OUTBOX_CACHE"])
-        self.run = pathlib.Path(values["OUTBOX_RUN"])
-        self.user = values["OUTBOX_USER"]
+        self.root = pathlib.Path(values["HARNESS_ROOT"])
+        self.cache = pathlib.Path(values["HARNESS_CACHE"])
+        self.run = pathlib.Path(values["HARNESS_RUN"])
+        self.user = values["HARNESS_USER"]
         prefix = self.run / "pg"
         config = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
         system_bin = pathlib.Path(config).resolve().parent

@@ -84,7 +84,7 @@ class ChildProcess:
         """Start arguments; output is appended to the log file."""
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
-        merged = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "OUTBOX_"))}
+        merged = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "OUTBOX_", "HARNESS_"))}
         merged.update(env or {})
         with open(self.log_path, "ab") as log:
             self.session.environment.give(self.log_path)

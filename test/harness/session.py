@@ -55,7 +55,7 @@ class Session:
             except Exception as error:  # the others must be stopped all the same
                 errors.append(error)
         stop_recorded(self.records)
-        if not keep_data and not os.environ.get("OUTBOX_KEEP"):
+        if not keep_data and not os.environ.get("HARNESS_KEEP"):
             shutil.rmtree(self.data, ignore_errors=True)
         if errors:
             raise errors[0]
