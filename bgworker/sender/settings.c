@@ -28,7 +28,8 @@ static const struct
 	{"log_level", "4"},
 	{"partitioner", "murmur2_random"},
 	{"compression.codec", "lz4"},
-	{"linger.ms", "5"},
+	{"linger.ms", "0.5"},
+	{"socket.nagle.disable", "true"},
 	{"retry.backoff.ms", "1"},
 	{"max.in.flight.requests.per.connection", "5"},
 	{"queue.buffering.max.messages", "1000000"},
@@ -323,6 +324,7 @@ outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *f
 
 	ok = set_property(conf, "client.id", "outbox-relay-cursor", failure) &&
 		set_property(conf, "log_level", "4", failure) &&
+		set_property(conf, "socket.nagle.disable", "true", failure) &&
 		set_property(conf, "socket.timeout.ms", "10000", failure);
 	for (i = 0; ok && i < settings->property_count; i++)
 		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * adopt.c
+ *	  Ends a divergence the way a person or outbox.on_divergence decided.
+ *
+ * Runs in the relay.  Afterwards a new batch row without events is the base; what
+ * `resend` keeps is above it, what `skip` drops is below it.  A copy gets an installation
+ * of its own, so it cannot fence the database it was copied from.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/xid8.h"
+
+#include "relay.h"
+#include "retention.h"
+#include "session.h"
+
+static void
+run(const char *command)
+{
+	if (SPI_execute(command, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", command);
+}
+
+/*
+ * A dump carries transaction ids of another server.  Inside its own numbering the last
+ * batch row still says which events are delivered: those get the oldest id,
+ * the others that of this transaction.
+ */
+static void
+restamp_events(const OutboxBatchRow *last, bool resend)
+{
+	const OutboxSnapshot *lower = &last->range.lower;
+	StringInfoData command;
+
+	initStringInfo(&command);
+	appendStringInfoString(&command, "ALTER TABLE outbox.event DISABLE TRIGGER USER; UPDATE outbox.event SET txid = ");
+	if (resend)
+	{
+		appendStringInfo(&command, "CASE WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
+		for (uint32 i = 0; i < lower->nxip; i++)
+			appendStringInfo(&command, " OR txid = '" UINT64_FORMAT "'::xid8", lower->xip[i]);
+		appendStringInfoString(&command, " THEN pg_current_xact_id() ELSE '3'::xid8 END");
+	}
+	else
+		appendStringInfoString(&command, "'3'::xid8");
+	appendStringInfoString(&command, "; ALTER TABLE outbox.event ENABLE TRIGGER USER");
+	run(command.data);
+}
+
+/* The range of the base: nothing, at the place where sending goes on. */
+static void
+choose_base(OutboxRelay *relay, bool resend, OutboxBatchRow *base)
+{
+	OutboxSnapshot *place = &base->range.upper;
+
+	if (relay->comparison.kind == OUTBOX_RESTORED || !resend)
+		outbox_cursor_snapshot(relay->scratch, place);
+	else
+	{
+		outbox_cursor_copy_snapshot(relay->scratch, place, &relay->last.range.lower);
+		base->range.upper_at = relay->last.range.lower_at;
+	}
+	base->range.lower = *place;
+	base->range.lower_at = base->range.upper_at;
+}
+
+void
+outbox_relay_adopt(OutboxRelay *relay, bool resend)
+{
+	OutboxBatchRow base = {0};
+
+	outbox_session_begin();
+	choose_base(relay, resend, &base);
+	if (relay->comparison.kind == OUTBOX_RESTORED)
+		restamp_events(&relay->last, resend);
+	if (relay->comparison.kind != OUTBOX_LOST_HISTORY)
+		run("UPDATE outbox.installation SET id = gen_random_uuid()");
+	outbox_session_end();
+
+	base.batch_no = Max(relay->last.batch_no, relay->comparison.kafka_batch) + 1;
+	(void) outbox_cursor_store(&base, outbox_retention_batch_leaf(), &relay->identity);
+	relay->overruled = true;
+	ereport(LOG,
+			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",
+					resend ? "resend" : "skip", base.batch_no)));
+
+	/* read everything anew; the sender gets the installation's new name */
+	outbox_relay_begin_anew(relay, true, 0);
+	outbox_cursor_identify(&relay->identity);
+	outbox_relay_load_last(relay);
+}

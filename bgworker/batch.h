@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * batch.h
+ *	  Events of a window in order, and batches cut from it.
+ *
+ * Process: the relay.  A window is the events of one range (I1), ordered once; a chunk
+ * is the part of it that becomes one batch.  A window holds places of rows, not rows.
+ */
+#ifndef OUTBOX_BATCH_H
+#define OUTBOX_BATCH_H
+
+#include "snapshot.h"
+#include "cursor.h"
+#include "src/common/wire.h"
+#include "src/shmem.h"
+
+typedef struct OutboxWindow
+{
+	MemoryContext context;		/* owns all below; reset by the next window */
+	OutboxRange range;
+	OutboxEntry *entries;		/* in order */
+	size_t		count;
+	size_t		next;			/* first entry that is in no chunk yet */
+	uint64	   *lowest;			/* see outbox_cut_index */
+	Oid			filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
+	bool		commit_order;	/* false: track_commit_timestamp is off */
+} OutboxWindow;
+
+/* Events a batch leaves out: dead letters and held keys (I7). */
+typedef struct OutboxExclusion
+{
+	uint64		txid;
+	int64		seq;
+} OutboxExclusion;
+
+typedef struct OutboxChunk
+{
+	MemoryContext context;		/* owns row's snapshots */
+	OutboxBatchRow row;			/* batch_no set by the relay */
+	OutboxWireBuffer frames;	/* BATCH is not in it: EVENT... END */
+	size_t		first;			/* entries [first, end) of the window */
+	size_t		end;
+	size_t		read;			/* next entry to read */
+	size_t		boundary;		/* last end of a transaction, as entry ... */
+	size_t		boundary_len;	/* ... and as length of frames */
+	int32		boundary_events;
+	int64		boundary_digest;
+	int64		boundary_bytes;
+	int32		sent;			/* EVENT frames, exclusions left out */
+	int32		boundary_sent;
+	int64		bytes;			/* keys, payloads, headers */
+	bool		complete;
+	int			nexcluded;
+	OutboxExclusion *excluded;
+} OutboxChunk;
+
+/* Own transaction.  Is anything visible now that `lower` does not see?  Opens the window on it.
+ * `upper` NULL: the snapshot taken here. */
+extern bool outbox_window_open(OutboxWindow *window, const OutboxSnapshot *lower,
+							   const OutboxPosition *lower_at, const OutboxSnapshot *upper);
+
+/* Own transaction.  The window of a batch that is sent again. */
+extern void outbox_window_reopen(OutboxWindow *window, const OutboxRange *range);
+
+/* Starts a chunk at the window's next entry; whole: the rest of the window whatever its size. */
+extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool whole);
+
+/*
+ * Own transaction.  Reads up to `budget` events into the chunk; sets
+ * chunk->complete when it has its end and its row.  false: the leaves were
+ * rewritten meanwhile, the window must be opened again.
+ */
+extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole);
+
+/* Own transaction.  Loads the exclusions of batch_no into the chunk. */
+extern void outbox_chunk_load_exclusions(OutboxChunk *chunk, int64 batch_no);
+
+/*
+ * Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
+ * a dead letter (I7).
+ */
+extern void outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
+								int32 kafka_error, const char *text);
+
+#endif							/* OUTBOX_BATCH_H */

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * cursor.c
+ *	  Snapshots and batch rows: what is read from and written to the tables.
+ *
+ * Runs in the relay.  I2: a batch row is flushed here before anything is sent.
+ * The interlock that makes a flushed row cover all it sees is the order in
+ * RecordTransactionCommit and ProcArrayEndTransaction (access/transam/README,
+ * "Interlocking Transaction Begin, Transaction End, and Snapshots"): a transaction seen by the snapshot has
+ * its commit record in WAL before the row's.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "replication/message.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+#include "utils/builtins.h"
+#include "catalog/pg_type.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "cursor.h"
+#include "session.h"
+
+#define ROW_COLUMNS \
+	"batch_no, nonce, lower::text, upper::text, lower_txid, lower_seq, " \
+	"upper_txid, upper_seq, events, digest, txid, timeline, system_id, database, " \
+	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint"
+
+/* ------------------------------------------------------------ snapshots */
+
+void
+outbox_cursor_snapshot(MemoryContext context, OutboxSnapshot *snapshot)
+{
+	Snapshot	active = GetActiveSnapshot();
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint64		epoch_base = U64FromFullTransactionId(next) & ~UINT64CONST(0xFFFFFFFF);
+
+	snapshot->xip = MemoryContextAlloc(context, sizeof(uint64) * Max(active->xcnt, 1));
+	snapshot->xmax = epoch_base | active->xmax;
+	if (snapshot->xmax > U64FromFullTransactionId(next))
+		snapshot->xmax -= UINT64CONST(1) << 32;
+	for (uint32 i = 0; i < active->xcnt; i++)
+	{
+		snapshot->xip[i] = epoch_base | active->xip[i];
+		if (snapshot->xip[i] > U64FromFullTransactionId(next))
+			snapshot->xip[i] -= UINT64CONST(1) << 32;
+	}
+	/* during PREPARE an xid stands twice in the raw list */
+	snapshot->nxip = outbox_snapshot_sort(snapshot->xip, active->xcnt);
+}
+
+void
+outbox_cursor_copy_snapshot(MemoryContext context, OutboxSnapshot *to, const OutboxSnapshot *from)
+{
+	to->xmax = from->xmax;
+	to->nxip = from->nxip;
+	to->xip = MemoryContextAlloc(context, sizeof(uint64) * Max(from->nxip, 1));
+	memcpy(to->xip, from->xip, sizeof(uint64) * from->nxip);
+}
+
+static char *
+format_snapshot(const OutboxSnapshot *snapshot)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":",
+					 outbox_snapshot_xmin(snapshot), snapshot->xmax);
+	for (uint32 i = 0; i < snapshot->nxip; i++)
+		appendStringInfo(&text, "%s" UINT64_FORMAT, i > 0 ? "," : "", snapshot->xip[i]);
+	return text.data;
+}
+
+static void
+parse_snapshot(const char *text, MemoryContext context, OutboxSnapshot *snapshot)
+{
+	uint32		room = 1;
+	char	   *pos;
+
+	for (const char *p = text; *p; p++)
+		room += *p == ',';
+	snapshot->xip = MemoryContextAlloc(context, sizeof(uint64) * room);
+	snapshot->nxip = 0;
+
+	strtoull(text, &pos, 10);	/* xmin follows from the rest */
+	if (*pos == ':')
+		snapshot->xmax = strtoull(pos + 1, &pos, 10);
+	if (*pos != ':')
+		elog(ERROR, "unreadable snapshot \"%s\"", text);
+	while (pos[1] != '\0')
+		snapshot->xip[snapshot->nxip++] = strtoull(pos + 1, &pos, 10);
+}
+
+/* ----------------------------------------------------------- batch rows */
+
+static uint64
+read_txid(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
+}
+
+static int64
+read_int64(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+static void
+read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow *row)
+{
+	bool		isnull;
+
+	row->batch_no = read_int64(tuple, desc, 1);
+	row->nonce = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
+	parse_snapshot(SPI_getvalue(tuple, desc, 3), context, &row->range.lower);
+	parse_snapshot(SPI_getvalue(tuple, desc, 4), context, &row->range.upper);
+	row->range.lower_at.txid = read_txid(tuple, desc, 5);
+	row->range.lower_at.seq = read_int64(tuple, desc, 6);
+	row->range.upper_at.txid = read_txid(tuple, desc, 7);
+	row->range.upper_at.seq = read_int64(tuple, desc, 8);
+	row->events = DatumGetInt32(SPI_getbinval(tuple, desc, 9, &isnull));
+	row->digest = read_int64(tuple, desc, 10);
+	row->txid = read_txid(tuple, desc, 11);
+	row->timeline = DatumGetInt32(SPI_getbinval(tuple, desc, 12, &isnull));
+	row->system_id = (uint64) read_int64(tuple, desc, 13);
+	row->database = DatumGetObjectId(SPI_getbinval(tuple, desc, 14, &isnull));
+	row->restored = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
+}
+
+bool
+outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(batch_no)};
+	bool		found;
+
+	outbox_session_begin();
+	if (SPI_execute_with_args("SELECT " ROW_COLUMNS " FROM outbox.batch WHERE "
+							  "batch_no = (SELECT CASE WHEN $1 >= 0 THEN $1 ELSE "
+							  "(SELECT max(batch_no) FROM outbox.batch) END)",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.batch");
+	found = SPI_processed > 0;
+	if (found)
+		read_row(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, context, row);
+	outbox_session_end();
+	return found;
+}
+
+static void
+set_position(const OutboxPosition *position, Datum *values, char *nulls, int at)
+{
+	if (position->txid == 0)
+		nulls[at] = nulls[at + 1] = 'n';
+	values[at] = FullTransactionIdGetDatum(FullTransactionIdFromU64(position->txid));
+	values[at + 1] = Int64GetDatum(position->seq);
+}
+
+XLogRecPtr
+outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID, INT2OID, UUIDOID, TEXTOID, TEXTOID, XID8OID, INT8OID,
+		XID8OID, INT8OID, INT4OID, INT8OID, XID8OID, INT4OID, INT8OID, OIDOID};
+	Datum		values[15];
+	char		nulls[15];
+
+	if (!pg_strong_random(row->nonce.data, UUID_LEN))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random nonce")));
+	row->timeline = identity->timeline;
+	row->system_id = identity->system_id;
+	row->database = identity->database;
+	row->restored = false;
+
+	outbox_session_begin();
+	row->txid = U64FromFullTransactionId(GetTopFullTransactionId());
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(row->batch_no);
+	values[1] = Int16GetDatum(leaf);
+	values[2] = UUIDPGetDatum(&row->nonce);
+	values[3] = CStringGetTextDatum(format_snapshot(&row->range.lower));
+	values[4] = CStringGetTextDatum(format_snapshot(&row->range.upper));
+	set_position(&row->range.lower_at, values, nulls, 5);
+	set_position(&row->range.upper_at, values, nulls, 7);
+	values[9] = Int32GetDatum(row->events);
+	values[10] = Int64GetDatum(row->digest);
+	values[11] = FullTransactionIdGetDatum(FullTransactionIdFromU64(row->txid));
+	values[12] = Int32GetDatum(row->timeline);
+	values[13] = Int64GetDatum((int64) row->system_id);
+	values[14] = ObjectIdGetDatum(row->database);
+	if (plan == NULL)
+	{
+		plan = SPI_prepare("INSERT INTO outbox.batch VALUES ($1, $2, $3, $4::pg_snapshot, "
+						   "$5::pg_snapshot, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
+						   "clock_timestamp())", 15, types);
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the batch row: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+	}
+	if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write the batch row");
+	outbox_session_end();		/* synchronous_commit = local: flushed here */
+	return XactLastCommitEnd;
+}
+
+/* --------------------------------------------------- identity and fence */
+
+void
+outbox_cursor_identify(OutboxIdentity *identity)
+{
+	bool		isnull;
+
+	memset(identity, 0, sizeof(*identity));
+	outbox_session_begin();
+	if (SPI_execute("SELECT id FROM outbox.installation", true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("outbox.installation has no row"),
+				 errhint("Create the extension anew in this database.")));
+	identity->installation =
+		*DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	outbox_session_end();
+
+	identity->system_id = GetSystemIdentifier();
+	identity->database = MyDatabaseId;
+	identity->timeline = (int) GetWALInsertionTimeLine();
+	if (gethostname(identity->host, sizeof(identity->host) - 1) != 0)
+		strlcpy(identity->host, "unknown", sizeof(identity->host));
+	strlcpy(identity->data_directory, DataDir, sizeof(identity->data_directory));
+}
+
+XLogRecPtr
+outbox_cursor_fence(void)
+{
+	XLogRecPtr	lsn = LogLogicalMessage("outbox", "fence", 5, false);
+
+	XLogFlush(lsn);
+	return lsn;
+}
+
+bool
+outbox_cursor_replicated(XLogRecPtr lsn)
+{
+	XLogRecPtr	flushed;
+
+	if (max_wal_senders == 0 ||
+		!(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status & SYNC_STANDBY_DEFINED))
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+	LWLockRelease(SyncRepLock);
+	return flushed >= lsn;
+}

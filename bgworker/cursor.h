@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * cursor.h
+ *	  Where the relay stands: snapshots, batch rows, and what Kafka's cursor says
+ *	  about them (I2, I4).
+ *
+ * Process: the relay.  Functions marked "own transaction" start and commit one.
+ */
+#ifndef OUTBOX_CURSOR_H
+#define OUTBOX_CURSOR_H
+
+#include "access/xlogdefs.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "snapshot.h"
+
+#define OUTBOX_CURSOR_TOPIC		"outbox.cursor"
+#define OUTBOX_NOTE_SIZE		2048	/* cursor metadata, below Kafka's 4,096 */
+
+/* Who writes: identity of this server and database. */
+typedef struct OutboxIdentity
+{
+	pg_uuid_t	installation;
+	uint64		system_id;
+	Oid			database;
+	int			timeline;
+	char		host[256];
+	char		data_directory[MAXPGPATH];
+} OutboxIdentity;
+
+/* A row of outbox.batch; snapshots live in the context given when it was read. */
+typedef struct OutboxBatchRow
+{
+	int64		batch_no;
+	pg_uuid_t	nonce;
+	OutboxRange range;
+	int32		events;
+	int64		digest;
+	uint64		txid;
+	int			timeline;
+	uint64		system_id;
+	Oid			database;
+	bool		restored;		/* heap xmin is not txid: came from a dump */
+} OutboxBatchRow;
+
+/* Kafka's answer to LOOK or FENCE, its metadata taken apart. */
+typedef struct OutboxKafkaCursor
+{
+	bool		present;
+	int64		batch_no;
+	bool		readable;		/* metadata is ours to read */
+	pg_uuid_t	nonce;
+	uint64		system_id;
+	Oid			database;
+	int			timeline;
+	char		host[256];
+	char		data_directory[MAXPGPATH];
+} OutboxKafkaCursor;
+
+/* What to do after a cursor was read. */
+typedef enum OutboxVerdict
+{
+	OUTBOX_VERDICT_GO_ON,		/* Kafka has B */
+	OUTBOX_VERDICT_SEND_AGAIN,	/* Kafka has K < B: K+1 .. B are sent again */
+	OUTBOX_VERDICT_CURSOR_LOST,	/* Kafka has no offset: B is sent again, may be doubled */
+	OUTBOX_VERDICT_DIVERGED,	/* history lost or a copy: on_divergence decides */
+} OutboxVerdict;
+
+/* Why DIVERGED: decides what adopt() has to do. */
+typedef enum OutboxDivergenceKind
+{
+	OUTBOX_LOST_HISTORY,		/* same installation, other past */
+	OUTBOX_COPY,				/* another database or server is the real one */
+	OUTBOX_RESTORED,			/* a dump: transaction ids are of another server */
+} OutboxDivergenceKind;
+
+typedef struct OutboxComparison
+{
+	OutboxVerdict verdict;
+	OutboxDivergenceKind kind;	/* DIVERGED only */
+	int64		delivered;		/* last batch known delivered */
+	int64		kafka_batch;	/* what Kafka has, -1 = unknown or nothing */
+	char		reason[512];	/* DIVERGED: what and what to do */
+} OutboxComparison;
+
+/* Own transaction.  Identity of this installation; ERROR if its row is gone. */
+extern void outbox_cursor_identify(OutboxIdentity *identity);
+
+/* Own transaction.  The last row (batch_no < 0) or row batch_no; false if absent. */
+extern bool outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row);
+
+/*
+ * Own transaction, committed flushed on this server (I2).  Fills in nonce and
+ * txid; returns the end of the commit record.
+ */
+extern XLogRecPtr outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity);
+
+/* Inside a transaction with an active snapshot: that snapshot as a set. */
+extern void outbox_cursor_snapshot(MemoryContext context, OutboxSnapshot *snapshot);
+
+extern void outbox_cursor_copy_snapshot(MemoryContext context, OutboxSnapshot *to, const OutboxSnapshot *from);
+
+/*
+ * A record in WAL behind everything visible now, flushed: what a restarted relay
+ * waits for on the standbys before it sends an old batch again (I2).
+ */
+extern XLogRecPtr outbox_cursor_fence(void);
+
+/* Have the synchronous standbys flushed up to lsn?  true when there are none. */
+extern bool outbox_cursor_replicated(XLogRecPtr lsn);
+
+/* Metadata of the cursor, and back. */
+extern void outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
+									 const OutboxIdentity *identity);
+extern void outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor);
+
+/*
+ * The start rules (design section 3, "Start").  Own transaction when it must
+ * look up the row Kafka names.  at_least_once: the cursor may lag more than one batch.
+ */
+extern void outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+								  const OutboxIdentity *identity, bool at_least_once,
+								  OutboxComparison *result);
+
+/* Divergence of the tables alone, before Kafka is asked: verdict GO_ON or DIVERGED. */
+extern void outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,
+										OutboxComparison *result);
+
+#endif							/* OUTBOX_CURSOR_H */

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * declare.c
+ *	  What the relay tells its sender besides batches: settings and declared topics.
+ *
+ * Runs in the relay.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "link.h"
+#include "relay.h"
+#include "session.h"
+#include "src/common/kafka_properties.h"
+#include "src/guc.h"
+#include "src/kafka_settings.h"
+
+#define NAME_PREFIX		"outbox-relay."
+#define DLT_SUFFIX		".DLT"
+
+typedef struct PairWriter
+{
+	OutboxWireBuffer buffer;
+	uint16		pairs;
+} PairWriter;
+
+static bool topics_stale = true;
+static Oid	topic_relation = InvalidOid;
+
+static void *
+grow_frame(void *data, size_t capacity)
+{
+	return data == NULL ? palloc(capacity) : repalloc(data, capacity);
+}
+
+/* ----------------------------------------------------------------- OPEN */
+
+static bool
+put_pair(const char *name, const char *value, void *arg)
+{
+	PairWriter *writer = arg;
+
+	writer->pairs++;
+	return outbox_wire_put_cstring(&writer->buffer, name) &&
+		outbox_wire_put_cstring(&writer->buffer, value);
+}
+
+static char *
+choose_source(void)
+{
+	char	   *database;
+
+	if (outbox_guc_source[0] != '\0')
+		return outbox_guc_source;
+	outbox_session_begin();
+	database = MemoryContextStrdup(TopTransactionContext, get_database_name(MyDatabaseId));
+	database = MemoryContextStrdup(TopMemoryContext, database);
+	outbox_session_end();
+	return database;
+}
+
+static void
+put_all_pairs(const OutboxRelay *relay, PairWriter *writer)
+{
+	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
+	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
+	char	   *database = choose_source();
+	char		error[256];
+
+	put_pair(OUTBOX_OPEN_DELIVERY, outbox_guc_delivery_name(outbox_guc_delivery), writer);
+	put_pair(OUTBOX_OPEN_GROUP, name, writer);
+	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, OUTBOX_CURSOR_TOPIC, writer);
+	put_pair(OUTBOX_OPEN_SOURCE, database == outbox_guc_source ? database : psprintf("/outbox/%s", database), writer);
+	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
+	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
+		put_pair("transactional.id", name, writer);
+	if (!outbox_kafka_properties_parse(outbox_kafka_settings_read(), OUTBOX_KAFKA_PRODUCER,
+									   put_pair, writer, error, sizeof(error)))
+		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("outbox.kafka_properties: %s", error)));
+	if (database != outbox_guc_source)
+		pfree(database);
+}
+
+/* All that OPEN says, to see whether a reload changed it. */
+char *
+outbox_relay_settings_text(const OutboxRelay *relay)
+{
+	PairWriter	writer = {.buffer = {.grow = grow_frame}};
+
+	put_all_pairs(relay, &writer);
+	for (size_t i = 0; i < writer.buffer.len; i++)
+	{
+		if (writer.buffer.data[i] == '\0')
+			writer.buffer.data[i] = ' ';
+	}
+	return pnstrdup((char *) writer.buffer.data, writer.buffer.len);
+}
+
+void
+outbox_relay_open(OutboxRelay *relay)
+{
+	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
+	OutboxWireBuffer frame = {.grow = grow_frame};
+	char	   *text;
+	size_t		mark;
+
+	put_all_pairs(relay, &pairs);
+	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_OPEN, &mark) ||
+		!outbox_wire_put_u16(&frame, OUTBOX_WIRE_VERSION) ||
+		!outbox_wire_put_u16(&frame, pairs.pairs))
+		elog(ERROR, "could not write a frame");
+	frame.data = repalloc(frame.data, frame.len + pairs.buffer.len);
+	frame.capacity = frame.len + pairs.buffer.len;
+	memcpy(frame.data + frame.len, pairs.buffer.data, pairs.buffer.len);
+	frame.len += pairs.buffer.len;
+	outbox_wire_finish(&frame, mark);
+	outbox_link_give_small(&frame);
+
+	text = outbox_relay_settings_text(relay);
+	if (relay->settings != NULL)
+		pfree(relay->settings);
+	relay->settings = MemoryContextStrdup(TopMemoryContext, text);
+	topics_stale = true;
+}
+
+/* --------------------------------------------------------------- topics */
+
+static void
+invalidate_topics(Datum arg, Oid relation)
+{
+	if (relation == InvalidOid || relation == topic_relation)
+		topics_stale = true;
+}
+
+void
+outbox_relay_watch_topics(void)
+{
+	CacheRegisterRelcacheCallback(invalidate_topics, (Datum) 0);
+}
+
+static int64
+get_int64_or(HeapTuple tuple, TupleDesc desc, int column, int64 when_null)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? when_null : DatumGetInt64(value);
+}
+
+/* The topic, and its dead letter topic with the same number of partitions. */
+static void
+put_topic(OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc, bool dead_letters)
+{
+	char	   *name = SPI_getvalue(tuple, desc, 1);
+	char	   *cleanup = SPI_getvalue(tuple, desc, 5);
+	int64		retention = get_int64_or(tuple, desc, 4, PG_INT64_MIN);
+	size_t		mark;
+
+	if (dead_letters)
+	{
+		name = psprintf("%s" DLT_SUFFIX, name);
+		cleanup = NULL;
+		retention = PG_INT64_MIN;
+	}
+	if (!outbox_wire_begin(frame, OUTBOX_FRAME_DECLARE, &mark) ||
+		!outbox_wire_put_cstring(frame, name) ||
+		!outbox_wire_put_u32(frame, (uint32) get_int64_or(tuple, desc, 2, 1)) ||
+		!outbox_wire_put_u16(frame, (uint16) get_int64_or(tuple, desc, 3, -1)) ||
+		!outbox_wire_put_u64(frame, (uint64) retention) ||
+		!outbox_wire_put_cstring(frame, cleanup))
+		elog(ERROR, "could not write a frame");
+	outbox_wire_finish(frame, mark);
+}
+
+void
+outbox_relay_declare_topics(OutboxRelay *relay)
+{
+	OutboxWireBuffer frames = {.grow = grow_frame};
+
+	if (!topics_stale)
+		return;
+	topics_stale = false;
+	outbox_session_begin();
+	topic_relation = get_relname_relid("topic", get_namespace_oid("outbox", false));
+	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, cleanup_policy "
+					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.topic");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		put_topic(&frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, false);
+		put_topic(&frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, true);
+	}
+	if (frames.len > 0)
+		outbox_link_give_small(&frames);
+	outbox_session_end();
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * link.h
+ *	  The relay's child process, the sender, and the frames to and from it.
+ *
+ * Process: the relay.  One link at a time.  No call blocks except outbox_link_wait.
+ */
+#ifndef OUTBOX_LINK_H
+#define OUTBOX_LINK_H
+
+#include "src/common/wire.h"
+
+/* Starts the sender; ERROR if it cannot be started.  Kills and reaps it when the worker exits. */
+extern void outbox_link_start(void);
+
+/* Kills and reaps the sender, drops what is in the pipe.  Harmless if there is none. */
+extern void outbox_link_stop(void);
+
+/* Process id of the sender, 0 = none. */
+extern int	outbox_link_pid(void);
+
+/*
+ * Hands over bytes of whole frames.  They are sent from this memory by
+ * outbox_link_pump; one piece at a time, so outbox_link_idle must hold before.
+ */
+extern void outbox_link_give(const uint8_t *frames, size_t len);
+
+/* A small frame, copied; goes out before what outbox_link_give gave later. */
+extern void outbox_link_give_small(const OutboxWireBuffer *frame);
+
+/* Everything given is in the pipe. */
+extern bool outbox_link_idle(void);
+
+/* Sends and receives what can be without waiting.  false: the sender is gone. */
+extern bool outbox_link_pump(void);
+
+/* Next whole frame received; its body is valid until the next pump. */
+extern bool outbox_link_next(OutboxFrameType *type, OutboxWireReader *body);
+
+/* Waits for the latch, the pipe or the time; services interrupts before it returns. */
+extern void outbox_link_wait(long timeout_ms);
+
+#endif							/* OUTBOX_LINK_H */

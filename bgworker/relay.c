@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay.c
+ *	  The relay: takes committed events to Kafka in commit order.
+ *
+ * Runs in one background worker for each database that called start_relay().
+ * Each turn of the loop: settings, answers of the sender, time, one step of the
+ * state, status, wait.  I5: no transaction is open across the wait, and no turn
+ * takes longer than reading a piece of a batch.  I6: every failure ends in
+ * BACKOFF, from where the cursor is asked for again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+
+#include "launcher.h"
+#include "link.h"
+#include "relay.h"
+#include "session.h"
+#include "src/guc.h"
+
+#define BACKOFF_FIRST_MS	100
+#define BACKOFF_MOST_MS		30000
+
+PGDLLEXPORT void outbox_relay_main(Datum main_arg);
+
+/* --------------------------------------------------------------- status */
+
+static void
+publish_text(OutboxRelay *relay, char *field, const char *text)
+{
+	SpinLockAcquire(&relay->slot->mutex);
+	strlcpy(field, text, OUTBOX_TEXT_SIZE);
+	SpinLockRelease(&relay->slot->mutex);
+}
+
+static void
+publish_error(OutboxSlot *slot, const char *text)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&slot->mutex);
+	strlcpy(slot->status.last_error, text, OUTBOX_TEXT_SIZE);
+	slot->status.last_error_at = now;
+	SpinLockRelease(&slot->mutex);
+}
+
+void
+outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
+{
+	OutboxRelayStatus *status = &relay->slot->status;
+	char		activity[64];
+
+	if (!outbox_relay_state_follows(relay->state, state))
+		elog(ERROR, "relay cannot go from %s to %s", outbox_relay_state_name(relay->state),
+			 outbox_relay_state_name(state));
+	elog(DEBUG2, "outbox relay: %s -> %s", outbox_relay_state_name(relay->state),
+		 outbox_relay_state_name(state));
+	relay->state = state;
+
+	SpinLockAcquire(&relay->slot->mutex);
+	status->state = state;
+	status->sender_pid = outbox_link_pid();
+	status->delivered_batch = relay->delivered;
+	status->delivery = outbox_guc_delivery;
+	status->commit_order = relay->window.commit_order;
+	if (state != OUTBOX_RELAY_HOLD)
+		status->hold_reason[0] = '\0';
+	SpinLockRelease(&relay->slot->mutex);
+
+	snprintf(activity, sizeof(activity), "%s, batch " INT64_FORMAT,
+			 outbox_relay_state_name(state), relay->last.batch_no);
+	pgstat_report_activity(state == OUTBOX_RELAY_IDLE ? STATE_IDLE : STATE_RUNNING, activity);
+}
+
+void
+outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
+{
+	if (drop_sender)
+	{
+		outbox_link_stop();
+		relay->opened = false;
+	}
+	relay->fenced = relay->asked = relay->started = relay->ahead = false;
+	relay->resending = relay->refreshing = false;
+	relay->window.next = relay->window.count = 0;
+	relay->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
+}
+
+void
+outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
+{
+	long		wait = Min(BACKOFF_FIRST_MS << Min(relay->failures, 9), BACKOFF_MOST_MS);
+
+	if (relay->failures == 0)
+		ereport(LOG, (errmsg("outbox relay: %s", text)));
+	relay->failures++;
+	publish_error(relay->slot, text);
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.recoveries++;
+	SpinLockRelease(&relay->slot->mutex);
+	outbox_relay_begin_anew(relay, drop_sender, wait);
+}
+
+void
+outbox_relay_hold(OutboxRelay *relay, const char *reason)
+{
+	ereport(LOG,
+			(errmsg("outbox relay holds: %s", reason),
+			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
+	publish_error(relay->slot, reason);
+	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
+	publish_text(relay, relay->slot->status.hold_reason, reason);
+}
+
+void
+outbox_relay_load_last(OutboxRelay *relay)
+{
+	MemoryContextReset(relay->last_context);
+	if (!outbox_cursor_load(-1, relay->last_context, &relay->last))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.batch is empty"),
+				 errhint("Call outbox.start_relay() in this database.")));
+}
+
+/* ----------------------------------------------------------------- loop */
+
+static void
+connect_worker(Datum main_arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
+	outbox_session_settle();
+}
+
+static OutboxRelay *
+make_relay(OutboxSlot *slot)
+{
+	OutboxRelay *relay = MemoryContextAllocZero(TopMemoryContext, sizeof(OutboxRelay));
+
+	relay->slot = slot;
+	relay->state = OUTBOX_RELAY_STOPPED;
+	relay->delivered = -1;
+	relay->scratch = AllocSetContextCreate(TopMemoryContext, "outbox turn", ALLOCSET_DEFAULT_SIZES);
+	relay->last_context = AllocSetContextCreate(TopMemoryContext, "outbox last batch", ALLOCSET_SMALL_SIZES);
+	relay->waypoint_context = AllocSetContextCreate(TopMemoryContext, "outbox waypoints", ALLOCSET_DEFAULT_SIZES);
+	relay->window.context = AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < 2; i++)
+		relay->chunks[i].context = AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
+	SpinLockAcquire(&slot->mutex);
+	slot->status.pid = MyProcPid;
+	slot->status.started_at = GetCurrentTimestamp();
+	SpinLockRelease(&slot->mutex);
+	pg_atomic_write_u32(&slot->relay_proc, (uint32) MyProc->pgprocno);
+	return relay;
+}
+
+static void
+reload_settings(OutboxRelay *relay)
+{
+	char	   *text;
+
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (relay->settings == NULL || relay->state == OUTBOX_RELAY_HOLD)
+		return;
+	text = outbox_relay_settings_text(relay);
+	if (strcmp(text, relay->settings) != 0)
+	{
+		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
+		relay->failures = 0;
+		outbox_relay_begin_anew(relay, true, 0);
+	}
+	else if (relay->state == OUTBOX_RELAY_BACKOFF)
+		relay->next_try = GetCurrentTimestamp();
+}
+
+static void
+watch_time(OutboxRelay *relay)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now >= relay->next_look)
+	{
+		relay->look_due = true;
+		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
+	}
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
+	{
+		if (relay->next_waypoint != 0 && relay->delivered >= 0)
+			outbox_relay_note_waypoint(relay);
+		relay->next_waypoint = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
+	}
+}
+
+static long
+choose_wait(const OutboxRelay *relay)
+{
+	TimestampTz until = relay->next_look;
+	long		ms;
+
+	if (relay->state == OUTBOX_RELAY_REPLICATING)
+		return 1;				/* a standby's progress sets no latch of ours */
+	if (relay->state == OUTBOX_RELAY_BACKOFF)
+		until = Min(until, relay->next_try);
+	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD)
+		ms = Min(ms, OUTBOX_TURN_MS);
+	return Max(ms, 1);
+}
+
+static void
+run_loop(OutboxRelay *relay)
+{
+	outbox_relay_enter(relay, OUTBOX_RELAY_STARTING);
+	for (;;)
+	{
+		MemoryContextReset(relay->scratch);
+		MemoryContextSwitchTo(relay->scratch);
+		CHECK_FOR_INTERRUPTS();
+		reload_settings(relay);
+		outbox_relay_read_answers(relay);
+		watch_time(relay);
+		if (outbox_relay_step(relay))
+			continue;
+		Assert(!IsTransactionState());
+		outbox_link_wait(choose_wait(relay));
+		if (MyLatch->is_set)
+		{
+			ResetLatch(MyLatch);
+			relay->look_due = true;
+		}
+	}
+}
+
+void
+outbox_relay_main(Datum main_arg)
+{
+	OutboxSlot *slot;
+
+	connect_worker(main_arg);
+	slot = outbox_shmem_slot_of(MyDatabaseId, false);
+	if (!outbox_relay_probe(slot))
+		proc_exit(1);
+
+	outbox_relay_watch_topics();
+	PG_TRY();
+	{
+		run_loop(make_relay(slot));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		publish_error(slot, error->message);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

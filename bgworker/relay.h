@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay.h
+ *	  The relay's own state and the parts of its loop.
+ *
+ * Process: the relay, one per database.  Nothing here is shared.
+ */
+#ifndef OUTBOX_RELAY_H
+#define OUTBOX_RELAY_H
+
+#include "nodes/pg_list.h"
+
+#include "batch.h"
+#include "cursor.h"
+#include "relay_state.h"
+
+#define OUTBOX_LOOK_MS		1000	/* idle look: COMMIT PREPARED elsewhere wakes nobody */
+#define OUTBOX_TURN_MS		200		/* longest wait while work is under way (I5) */
+
+typedef struct OutboxRelay
+{
+	OutboxSlot *slot;
+	OutboxIdentity identity;
+	OutboxRelayState state;
+	MemoryContext scratch;		/* current context of a turn, reset by it */
+
+	OutboxBatchRow last;		/* newest row of outbox.batch */
+	MemoryContext last_context; /* owns its snapshots */
+	int64		delivered;		/* last batch known delivered */
+	bool		cursor_lost;	/* said in the log once for each start */
+
+	bool		opened;			/* the sender has its settings */
+	bool		fenced;			/* our producer holds the transactional id */
+	bool		asked;			/* LOOK or FENCE is out, no answer yet */
+	bool		overruled;		/* a person or on_divergence has decided: no comparison */
+	OutboxComparison comparison;	/* newest */
+
+	OutboxWindow window;
+	OutboxChunk chunks[2];		/* one is sent, the other read ahead */
+	int			sending;		/* index of the one that is sent */
+	bool		started;		/* the one to be sent is being read */
+	bool		ahead;			/* the other one is started */
+	bool		resending;		/* the chunk's row is older than this process */
+	bool		refreshing;		/* the batch holds nothing but the cursor */
+	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
+	XLogRecPtr	row_end;		/* what they need before this batch */
+
+	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
+	MemoryContext waypoint_context;
+
+	bool		look_due;
+	TimestampTz next_look;
+	TimestampTz next_waypoint;
+	TimestampTz next_try;		/* BACKOFF */
+	TimestampTz next_refresh;	/* of an idle cursor, which Kafka forgets */
+	int			failures;		/* in a row */
+	char	   *settings;		/* what OPEN said, to see a change */
+} OutboxRelay;
+
+/* relay.c: the one setter; logs and publishes. */
+extern void outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state);
+/* Keeps text as last_error, drops the producer and waits before the next try. */
+extern void outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text);
+/* Drops what is under way; the cursor is asked for again after wait_ms (I6). */
+extern void outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms);
+extern void outbox_relay_hold(OutboxRelay *relay, const char *reason);
+extern void outbox_relay_load_last(OutboxRelay *relay);
+
+/* relay_steps.c: what a state does when it has its turn; true: turn again at once. */
+extern bool outbox_relay_step(OutboxRelay *relay);
+extern void outbox_relay_note_waypoint(OutboxRelay *relay);
+extern void outbox_relay_after_commit(OutboxRelay *relay);
+extern void outbox_relay_send_again(OutboxRelay *relay);
+
+/* relay_answers.c: frames of the sender. */
+extern void outbox_relay_read_answers(OutboxRelay *relay);
+extern void outbox_relay_decide(OutboxRelay *relay);
+
+/* declare.c: OPEN and DECLARE. */
+extern void outbox_relay_open(OutboxRelay *relay);
+extern char *outbox_relay_settings_text(const OutboxRelay *relay);
+extern void outbox_relay_declare_topics(OutboxRelay *relay);
+extern void outbox_relay_watch_topics(void);
+
+/* adopt.c: own transactions.  Ends a divergence the decided way. */
+extern void outbox_relay_adopt(OutboxRelay *relay, bool resend);
+
+#endif							/* OUTBOX_RELAY_H */

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay_answers.c
+ *	  What the relay does with the sender's frames, and the decision after a cursor.
+ *
+ * Runs in the relay.  I4: an unfenced cursor may only decide to hold; the
+ * fenced one says what is delivered.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "launcher.h"
+#include "link.h"
+#include "relay.h"
+#include "src/common/error_class.h"
+#include "src/guc.h"
+
+static char *
+read_text(OutboxWireReader *body)
+{
+	const char *data;
+	uint32_t	len;
+
+	if (!outbox_wire_get_string(body, &data, &len) || data == NULL)
+		return pstrdup("");
+	return pnstrdup(data, len);
+}
+
+static void
+take_opened(OutboxRelay *relay, OutboxWireReader *body)
+{
+	uint16		version = outbox_wire_get_u16(body);
+	char	   *library = read_text(body);
+	char	   *properties = read_text(body);
+	char	   *text = psprintf("librdkafka %s; %s", library, properties);
+
+	if (version != OUTBOX_WIRE_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("outbox-sender speaks version %u of the protocol, the relay version %u",
+						version, OUTBOX_WIRE_VERSION),
+				 errhint("Library and sender are of different installations: restart the server after make install.")));
+	relay->opened = true;
+	SpinLockAcquire(&relay->slot->mutex);
+	strlcpy(relay->slot->status.kafka, text, OUTBOX_TEXT_SIZE);
+	relay->slot->status.sender_pid = outbox_link_pid();
+	SpinLockRelease(&relay->slot->mutex);
+}
+
+void
+outbox_relay_decide(OutboxRelay *relay)
+{
+	const OutboxComparison *comparison = &relay->comparison;
+
+	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
+		return;
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD)
+	{
+		outbox_relay_hold(relay, comparison->reason);
+		return;
+	}
+	ereport(LOG,
+			(errmsg("outbox relay: %s", comparison->reason),
+			 errdetail("outbox.on_divergence decides: %s.",
+					   outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND ? "resend" : "skip")));
+	outbox_relay_adopt(relay, outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND);
+}
+
+static void
+take_stable_cursor(OutboxRelay *relay)
+{
+	relay->fenced = true;
+	relay->delivered = relay->comparison.delivered;
+	if (relay->comparison.verdict == OUTBOX_VERDICT_CURSOR_LOST && relay->last.batch_no > 0 &&
+		!relay->cursor_lost)
+	{
+		ereport(LOG,
+				(errmsg("outbox relay: Kafka has no cursor, batch " INT64_FORMAT " is sent again and may be doubled",
+						relay->last.batch_no),
+				 errdetail("The offset has expired, was deleted, or Kafka was replaced.")));
+		relay->cursor_lost = true;
+	}
+	outbox_relay_declare_topics(relay);
+	if (relay->delivered < relay->last.batch_no)
+		outbox_relay_send_again(relay);
+	else if (relay->ahead || relay->window.next < relay->window.count)
+		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
+	else
+		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
+}
+
+static void
+take_cursor(OutboxRelay *relay, OutboxWireReader *body)
+{
+	OutboxKafkaCursor cursor = {0};
+	const char *note;
+	uint32_t	len;
+
+	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING)
+		return;					/* asked before a failure */
+	cursor.present = outbox_wire_get_u8(body) != 0;
+	cursor.batch_no = (int64) outbox_wire_get_u64(body);
+	if (outbox_wire_get_string(body, &note, &len) && note != NULL)
+		outbox_cursor_read_note(note, len, &cursor);
+	relay->asked = false;
+
+	if (relay->overruled)
+	{
+		relay->comparison.verdict = OUTBOX_VERDICT_SEND_AGAIN;
+		relay->comparison.delivered = relay->last.batch_no - 1;
+	}
+	else
+		outbox_cursor_compare(&cursor, &relay->last, &relay->identity,
+							  outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE,
+							  &relay->comparison);
+	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+		outbox_relay_decide(relay);
+	else if (relay->state == OUTBOX_RELAY_FENCING)
+		take_stable_cursor(relay);
+	else
+	{
+		relay->delivered = relay->comparison.delivered;
+		relay->look_due = true;
+		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
+	}
+}
+
+static void
+take_committed(OutboxRelay *relay, OutboxWireReader *body)
+{
+	int64		batch_no = (int64) outbox_wire_get_u64(body);
+	uint32		events = outbox_wire_get_u32(body);
+	uint64		bytes = outbox_wire_get_u64(body);
+	OutboxRelayStatus *status = &relay->slot->status;
+	bool		suspect;
+	TimestampTz now = GetCurrentTimestamp();
+
+	(void) outbox_wire_get_u64(body);	/* duration */
+	suspect = outbox_wire_get_u8(body) != 0;
+	if (relay->state != OUTBOX_RELAY_SENDING || batch_no != relay->chunks[relay->sending].row.batch_no)
+		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
+
+	relay->delivered = batch_no;
+	relay->overruled = false;
+	relay->failures = 0;
+	relay->fenced = !suspect;
+	SpinLockAcquire(&relay->slot->mutex);
+	status->delivered_batch = batch_no;
+	status->delivered_at = now;
+	status->batches_sent++;
+	status->events_sent += events;
+	status->bytes_sent += bytes;
+	status->suspect_transactions += suspect;
+	SpinLockRelease(&relay->slot->mutex);
+	outbox_relay_progressed(relay->slot);
+	outbox_relay_after_commit(relay);
+}
+
+static void
+take_refused(OutboxRelay *relay, OutboxWireReader *body)
+{
+	uint32		index = outbox_wire_get_u32(body);
+	int32		error = (int32) outbox_wire_get_u32(body);
+	char	   *text = read_text(body);
+
+	if (relay->state != OUTBOX_RELAY_SENDING)
+		return;
+	ereport(LOG,
+			(errmsg("outbox relay: Kafka refuses an event of batch " INT64_FORMAT ": %s",
+					relay->chunks[relay->sending].row.batch_no, text),
+			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
+	outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, index, error, text);
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.events_refused++;
+	SpinLockRelease(&relay->slot->mutex);
+	outbox_relay_send_again(relay);
+}
+
+static void
+take_failed(OutboxRelay *relay, OutboxWireReader *body)
+{
+	OutboxErrorClass class = outbox_wire_get_u8(body);
+	int32		error = (int32) outbox_wire_get_u32(body);
+	char	   *tried = read_text(body);
+	char	   *text = read_text(body);
+
+	if (relay->state == OUTBOX_RELAY_HOLD)
+		return;
+	outbox_relay_fail(relay, false,
+					  psprintf("%s failed (%s, Kafka error %d): %s", tried,
+							   outbox_error_class_name(class), error, text));
+}
+
+void
+outbox_relay_read_answers(OutboxRelay *relay)
+{
+	OutboxFrameType type;
+	OutboxWireReader body;
+
+	if (outbox_link_pid() == 0)
+		return;
+	if (!outbox_link_pump())
+	{
+		outbox_relay_fail(relay, true, "the sender has ended");
+		return;
+	}
+	while (outbox_link_pid() != 0 && outbox_link_next(&type, &body))
+	{
+		switch (type)
+		{
+			case OUTBOX_FRAME_OPENED:
+				take_opened(relay, &body);
+				break;
+			case OUTBOX_FRAME_CURSOR:
+				take_cursor(relay, &body);
+				break;
+			case OUTBOX_FRAME_COMMITTED:
+				take_committed(relay, &body);
+				break;
+			case OUTBOX_FRAME_REFUSED:
+				take_refused(relay, &body);
+				break;
+			case OUTBOX_FRAME_FAILED:
+				take_failed(relay, &body);
+				break;
+			default:
+				elog(ERROR, "the sender wrote a frame of unknown type %d", (int) type);
+		}
+	}
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay_steps.c
+ *	  What each state of the relay does when it has its turn.
+ *
+ * Runs in the relay.  I2: store_batch commits the row and the state REPLICATING
+ * waits for the standbys before anything is given to the sender.  I3: the next row
+ * is stored only after the sender has said COMMITTED.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "launcher.h"
+#include "link.h"
+#include "relay.h"
+#include "retention.h"
+#include "session.h"
+#include "src/guc.h"
+
+#define READ_BUDGET			2000	/* events read in one turn */
+#define READ_AHEAD_BUDGET	500		/* while the pipe also wants to be filled */
+#define MOST_WAYPOINTS		3600
+#define REFRESH_MS			(3600 * 1000)
+
+/* ------------------------------------------------------ start and cursor */
+
+static void
+ask(OutboxRelay *relay, OutboxFrameType type)
+{
+	uint8_t		bytes[OUTBOX_WIRE_HEADER_SIZE];
+	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
+	size_t		mark;
+
+	if (!outbox_wire_begin(&frame, type, &mark))
+		elog(ERROR, "could not write a frame");
+	outbox_wire_finish(&frame, mark);
+	outbox_link_give_small(&frame);
+	relay->asked = true;
+}
+
+static bool
+step_starting(OutboxRelay *relay)
+{
+	outbox_cursor_identify(&relay->identity);
+	outbox_relay_load_last(relay);
+	outbox_session_begin();
+	(void) outbox_retention_batch_leaf();
+	outbox_session_end();
+	relay->start_fence = outbox_cursor_fence();
+	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
+	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+		outbox_relay_decide(relay);
+	else
+		outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING);
+	return true;
+}
+
+static bool
+step_connecting(OutboxRelay *relay)
+{
+	if (outbox_link_pid() == 0)
+	{
+		outbox_link_start();
+		outbox_relay_open(relay);
+		relay->opened = relay->asked = false;
+		return true;
+	}
+	if (!relay->opened || relay->asked)
+		return false;
+	ask(relay, OUTBOX_FRAME_LOOK);
+	return true;
+}
+
+static bool
+step_fencing(OutboxRelay *relay)
+{
+	if (relay->asked)
+		return false;
+	ask(relay, OUTBOX_FRAME_FENCE);
+	return true;
+}
+
+static bool
+step_hold(OutboxRelay *relay)
+{
+	int			decision;
+
+	SpinLockAcquire(&relay->slot->mutex);
+	decision = relay->slot->adopt;
+	relay->slot->adopt = OUTBOX_ADOPT_NONE;
+	SpinLockRelease(&relay->slot->mutex);
+	if (decision == OUTBOX_ADOPT_NONE)
+		return false;
+	outbox_relay_adopt(relay, decision == OUTBOX_ADOPT_RESEND);
+	return true;
+}
+
+/* ----------------------------------------------------- looking for work */
+
+void
+outbox_relay_note_waypoint(OutboxRelay *relay)
+{
+	OutboxSnapshot snapshot;
+	OutboxSnapshot *newest = relay->waypoints ? llast(relay->waypoints) : &relay->last.range.upper;
+	MemoryContext previous;
+
+	if (list_length(relay->waypoints) >= MOST_WAYPOINTS)
+		return;
+	outbox_session_begin();
+	outbox_cursor_snapshot(CurrentMemoryContext, &snapshot);
+	if (snapshot.xmax != newest->xmax || snapshot.nxip != newest->nxip)
+	{
+		previous = MemoryContextSwitchTo(relay->waypoint_context);
+		newest = palloc(sizeof(OutboxSnapshot));
+		outbox_cursor_copy_snapshot(relay->waypoint_context, newest, &snapshot);
+		relay->waypoints = lappend(relay->waypoints, newest);
+		MemoryContextSwitchTo(previous);
+	}
+	outbox_session_end();
+}
+
+/* Opens a window on what is new; waypoints first, so that a backlog stays in ordinary pieces. */
+static bool
+find_work(OutboxRelay *relay)
+{
+	bool		found = false;
+
+	while (relay->waypoints != NIL && !found)
+	{
+		OutboxSnapshot *waypoint = linitial(relay->waypoints);
+
+		found = outbox_window_open(&relay->window, &relay->last.range.upper,
+								   &relay->last.range.upper_at, waypoint);
+		relay->waypoints = list_delete_first(relay->waypoints);
+		pfree(waypoint->xip);
+		pfree(waypoint);
+	}
+	if (!found)
+		found = outbox_window_open(&relay->window, &relay->last.range.upper,
+								   &relay->last.range.upper_at, NULL);
+	return found;
+}
+
+/* An idle cursor is committed anew before Kafka forgets it (offsets.retention.minutes). */
+static bool
+refresh_is_due(const OutboxRelay *relay)
+{
+	return relay->next_refresh != 0 && GetCurrentTimestamp() >= relay->next_refresh;
+}
+
+static bool
+step_idle(OutboxRelay *relay)
+{
+	bool		work = relay->delivered < relay->last.batch_no;
+
+	if (!work && relay->look_due)
+	{
+		relay->look_due = false;
+		outbox_retention_step(relay->slot, &relay->last.range.upper);
+		work = find_work(relay);
+	}
+	if (!work && refresh_is_due(relay))
+	{
+		relay->refreshing = true;
+		work = true;
+	}
+	if (!work)
+		return false;
+	if (!relay->fenced)
+		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
+	else if (relay->window.next < relay->window.count && relay->delivered == relay->last.batch_no)
+		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
+	else
+		outbox_relay_send_again(relay);
+	return true;
+}
+
+/* -------------------------------------------------------------- batches */
+
+static void
+store_batch(OutboxRelay *relay, OutboxChunk *chunk)
+{
+	OutboxBatchRow *row = &chunk->row;
+
+	row->batch_no = relay->last.batch_no + 1;
+	relay->row_end = outbox_cursor_store(row, outbox_retention_batch_leaf(), &relay->identity);
+
+	MemoryContextReset(relay->last_context);
+	relay->last = *row;
+	outbox_cursor_copy_snapshot(relay->last_context, &relay->last.range.lower, &row->range.lower);
+	outbox_cursor_copy_snapshot(relay->last_context, &relay->last.range.upper, &row->range.upper);
+}
+
+static bool
+step_preparing(OutboxRelay *relay)
+{
+	OutboxChunk *chunk = &relay->chunks[relay->sending];
+
+	if (relay->ahead)
+	{
+		relay->sending = 1 - relay->sending;
+		chunk = &relay->chunks[relay->sending];
+		relay->ahead = false;
+	}
+	else if (!relay->started)
+		outbox_chunk_start(chunk, &relay->window, false);
+	relay->started = true;
+
+	if (!chunk->complete && !outbox_chunk_read(chunk, &relay->window, READ_BUDGET, false))
+	{
+		/* a leaf was rewritten (VACUUM FULL): the places no longer hold */
+		outbox_relay_fail(relay, false, "an event table was rewritten, its events are read again");
+		return true;
+	}
+	if (!chunk->complete)
+		return true;
+	relay->started = false;
+	store_batch(relay, chunk);
+	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
+	return true;
+}
+
+static void
+send_batch(OutboxRelay *relay)
+{
+	OutboxChunk *chunk = &relay->chunks[relay->sending];
+	uint8_t		bytes[OUTBOX_NOTE_SIZE + 64];
+	char		note[OUTBOX_NOTE_SIZE];
+	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
+	size_t		mark;
+
+	outbox_cursor_write_note(note, sizeof(note), &chunk->row, &relay->identity);
+	outbox_relay_declare_topics(relay);
+	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
+		!outbox_wire_put_u64(&frame, (uint64) chunk->row.batch_no) ||
+		!outbox_wire_put_cstring(&frame, note))
+		elog(ERROR, "could not write a batch frame");
+	outbox_wire_finish(&frame, mark);
+	outbox_link_give_small(&frame);
+	outbox_link_give(chunk->frames.data, chunk->frames.len);
+	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
+	outbox_relay_enter(relay, OUTBOX_RELAY_SENDING);
+}
+
+static bool
+step_replicating(OutboxRelay *relay)
+{
+	if (!outbox_cursor_replicated(relay->row_end))
+		return false;
+	send_batch(relay);
+	return true;
+}
+
+/* Reads the next chunk of the window while this one is on its way. */
+static bool
+step_sending(OutboxRelay *relay)
+{
+	OutboxChunk *other = &relay->chunks[1 - relay->sending];
+
+	if (relay->resending)
+		return false;
+	if (!relay->ahead)
+	{
+		if (relay->window.next >= relay->window.count)
+			return false;
+		outbox_chunk_start(other, &relay->window, false);
+		relay->ahead = true;
+	}
+	if (other->complete)
+		return false;
+	if (!outbox_chunk_read(other, &relay->window, READ_AHEAD_BUDGET, false))
+	{
+		/* what is on its way is not touched by this; its window ends here */
+		relay->ahead = false;
+		relay->window.count = relay->window.next;
+	}
+	return true;
+}
+
+void
+outbox_relay_after_commit(OutboxRelay *relay)
+{
+	relay->resending = relay->refreshing = false;
+	relay->look_due = true;
+	if (!relay->fenced)
+		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
+	else if (relay->delivered < relay->last.batch_no)
+		outbox_relay_send_again(relay);
+	else if (relay->ahead || relay->window.next < relay->window.count)
+		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
+	else
+		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
+}
+
+/* ---------------------------------------------------------- send again */
+
+static void
+read_whole(OutboxRelay *relay, OutboxChunk *chunk)
+{
+	while (!chunk->complete)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!outbox_chunk_read(chunk, &relay->window, READ_BUDGET, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("an event table was rewritten while batch " INT64_FORMAT " was read again",
+							relay->delivered + 1)));
+	}
+}
+
+/*
+ * Sends the oldest batch that is not known delivered, from its row and the
+ * events alone (I1, I7); with a refresh, the newest one without its events.
+ */
+void
+outbox_relay_send_again(OutboxRelay *relay)
+{
+	OutboxChunk *chunk = &relay->chunks[relay->sending];
+	OutboxBatchRow row;
+	int64		batch_no = relay->refreshing ? relay->last.batch_no : relay->delivered + 1;
+
+	if (relay->refreshing && relay->delivered < relay->last.batch_no)
+		relay->refreshing = false;	/* a batch to send again refreshes as well */
+	if (!outbox_cursor_load(batch_no, relay->scratch, &row))
+	{
+		outbox_relay_hold(relay, psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no));
+		return;
+	}
+	relay->ahead = false;
+	relay->resending = true;
+	outbox_window_reopen(&relay->window, &row.range);
+	if (relay->refreshing)
+		relay->window.count = 0;
+	outbox_chunk_start(chunk, &relay->window, true);
+	outbox_chunk_load_exclusions(chunk, batch_no);
+	read_whole(relay, chunk);
+	if (!relay->refreshing && (chunk->row.events != row.events || chunk->row.digest != row.digest))
+	{
+		outbox_relay_hold(relay, psprintf("batch " INT64_FORMAT " reads differently now: %d events instead of %d",
+										  batch_no, chunk->row.events, row.events));
+		return;
+	}
+	chunk->row.batch_no = batch_no;
+	chunk->row.nonce = row.nonce;
+	relay->row_end = relay->start_fence;
+	if (relay->state != OUTBOX_RELAY_PREPARING)
+		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
+	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
+}
+
+bool
+outbox_relay_step(OutboxRelay *relay)
+{
+	switch (relay->state)
+	{
+		case OUTBOX_RELAY_STARTING:
+			return step_starting(relay);
+		case OUTBOX_RELAY_CONNECTING:
+			return step_connecting(relay);
+		case OUTBOX_RELAY_FENCING:
+			return step_fencing(relay);
+		case OUTBOX_RELAY_IDLE:
+			return step_idle(relay);
+		case OUTBOX_RELAY_PREPARING:
+			return step_preparing(relay);
+		case OUTBOX_RELAY_REPLICATING:
+			return step_replicating(relay);
+		case OUTBOX_RELAY_SENDING:
+			return step_sending(relay);
+		case OUTBOX_RELAY_HOLD:
+			return step_hold(relay);
+		case OUTBOX_RELAY_BACKOFF:
+			if (GetCurrentTimestamp() < relay->next_try)
+				return false;
+			outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING);
+			return true;
+		case OUTBOX_RELAY_STOPPED:
+			break;
+	}
+	return false;
+}

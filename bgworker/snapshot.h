@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * snapshot.h
+ *	  Sets of transactions as snapshots, and which events lie between two (I1).
+ *
+ * Pure: no PostgreSQL, no allocation, so a simulator can run it.  The
+ * meaning is that of pg_snapshot (utils/adt/xid8funcs.c): a transaction is
+ * seen if it is below xmax and not in the in-progress list.
+ */
+#ifndef OUTBOX_SNAPSHOT_H
+#define OUTBOX_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct OutboxSnapshot
+{
+	uint64_t	xmax;
+	uint32_t	nxip;
+	uint64_t   *xip;			/* sorted, unique, all below xmax */
+} OutboxSnapshot;
+
+/* Events up to seq of a transaction that is larger than one batch. */
+typedef struct OutboxPosition
+{
+	uint64_t	txid;			/* 0 = none */
+	int64_t		seq;
+} OutboxPosition;
+
+/* A batch: what upper sees (or upper_at covers), less what lower sees (or lower_at covers). */
+typedef struct OutboxRange
+{
+	OutboxSnapshot lower;
+	OutboxSnapshot upper;
+	OutboxPosition lower_at;
+	OutboxPosition upper_at;
+} OutboxRange;
+
+/* Place of one event in the order of a window. */
+typedef struct OutboxEntry
+{
+	int64_t		order;			/* of its transaction: commit time or last seq */
+	uint64_t	txid;
+	int64_t		seq;
+	uint32_t	block;			/* heap tuple */
+	uint16_t	offset;
+	uint8_t		segment;		/* leaf */
+	uint8_t		timed;			/* order is a commit time */
+} OutboxEntry;
+
+extern bool outbox_snapshot_sees(const OutboxSnapshot *snapshot, uint64_t txid);
+extern uint64_t outbox_snapshot_xmin(const OutboxSnapshot *snapshot);
+
+/* Sorts and makes unique; returns the new length. */
+extern uint32_t outbox_snapshot_sort(uint64_t *xip, uint32_t nxip);
+
+extern bool outbox_range_holds(const OutboxRange *range, uint64_t txid, int64_t seq);
+
+/* Sorts a window: transactions without a commit time first, by their last
+ * seq; then by commit time; inside a transaction by seq. */
+extern void outbox_entries_sort(OutboxEntry *entries, size_t count);
+
+/*
+ * The upper snapshot of a batch that ends before entries[next]: it sees what
+ * lower sees and the transactions that are wholly before `next`.  `lowest` holds the
+ * smallest txid of each OUTBOX_CUT_BLOCK entries (outbox_cut_index).  xip has
+ * room for `room` members; false when that is too small (*nxip says how much is needed).
+ */
+#define OUTBOX_CUT_BLOCK	1024
+
+extern void outbox_cut_index(const OutboxEntry *entries, size_t count, uint64_t *lowest);
+extern bool outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
+					   const OutboxEntry *entries, size_t count, size_t first,
+					   size_t next, const uint64_t *lowest,
+					   uint64_t *xmax, uint64_t *xip, uint32_t room, uint32_t *nxip);
+
+#endif							/* OUTBOX_SNAPSHOT_H */

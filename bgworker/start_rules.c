@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * start_rules.c
+ *	  What Kafka's cursor says about the batch rows: every branch of the start
+ *	  rules (I4, I6).
+ *
+ * Runs in the relay.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "cursor.h"
+
+static void
+format_uuid(const pg_uuid_t *uuid, char *text)
+{
+	for (int i = 0; i < UUID_LEN; i++)
+		snprintf(text + 2 * i, 3, "%02x", uuid->data[i]);
+}
+
+static bool
+parse_uuid(const char *text, pg_uuid_t *uuid)
+{
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		unsigned int byte;
+
+		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return false;
+		uuid->data[i] = (unsigned char) byte;
+	}
+	return true;
+}
+
+void
+outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
+						 const OutboxIdentity *identity)
+{
+	char		nonce[2 * UUID_LEN + 1];
+
+	format_uuid(&row->nonce, nonce);
+	snprintf(note, size, "v1\nnonce=%s\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
+			 nonce, identity->system_id, identity->database, identity->timeline,
+			 identity->host, identity->data_directory);
+}
+
+void
+outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
+{
+	char	   *copy = pnstrdup(note, len);
+	char	   *save = NULL;
+	bool		nonce_found = false;
+	bool		version_found = false;
+
+	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+	{
+		if (strcmp(line, "v1") == 0)
+			version_found = true;
+		else if (strncmp(line, "nonce=", 6) == 0 && strlen(line) == 6 + 2 * UUID_LEN)
+			nonce_found = parse_uuid(line + 6, &cursor->nonce);
+		else if (strncmp(line, "system=", 7) == 0)
+			cursor->system_id = strtoull(line + 7, NULL, 10);
+		else if (strncmp(line, "database=", 9) == 0)
+			cursor->database = (Oid) strtoul(line + 9, NULL, 10);
+		else if (strncmp(line, "timeline=", 9) == 0)
+			cursor->timeline = atoi(line + 9);
+		else if (strncmp(line, "host=", 5) == 0)
+			strlcpy(cursor->host, line + 5, sizeof(cursor->host));
+		else if (strncmp(line, "data=", 5) == 0)
+			strlcpy(cursor->data_directory, line + 5, sizeof(cursor->data_directory));
+	}
+	cursor->readable = version_found && nonce_found;
+	pfree(copy);
+}
+
+static void pg_attribute_printf(3, 4)
+diverge(OutboxComparison *result, OutboxDivergenceKind kind, const char *format,...)
+{
+	va_list		args;
+
+	result->verdict = OUTBOX_VERDICT_DIVERGED;
+	result->kind = kind;
+	result->delivered = -1;
+	va_start(args, format);
+	vsnprintf(result->reason, sizeof(result->reason), format, args);
+	va_end(args);
+}
+
+void
+outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,
+							OutboxComparison *result)
+{
+	memset(result, 0, sizeof(*result));
+	result->kafka_batch = -1;
+	if (last->restored)
+		diverge(result, OUTBOX_RESTORED,
+				"the batch log was restored from a dump, its transaction ids belong to another server");
+	else if (last->database != identity->database)
+		diverge(result, OUTBOX_COPY,
+				"the batch log was written in database oid %u, this is %u: the database is a copy",
+				last->database, identity->database);
+}
+
+/* pg_upgrade changes the system identifier and keeps the lineage of the rows. */
+static bool
+is_other_writer(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
+{
+	if (kafka->system_id != identity->system_id || identity->timeline > kafka->timeline)
+		return false;
+	return strcmp(kafka->host, identity->host) != 0 ||
+		strcmp(kafka->data_directory, identity->data_directory) != 0;
+}
+
+/* Is the row Kafka names ours, with the nonce Kafka has? */
+static void
+check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "outbox named batch",
+												  ALLOCSET_SMALL_SIZES);
+	OutboxBatchRow named;
+
+	if (!outbox_cursor_load(kafka->batch_no, scratch, &named))
+		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's batch " INT64_FORMAT " is not in this database",
+				kafka->batch_no);
+	else if (memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka's batch " INT64_FORMAT " carries another nonce than this database's: two histories",
+				kafka->batch_no);
+	MemoryContextDelete(scratch);
+}
+
+static void
+check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+			 const OutboxIdentity *identity, bool at_least_once, OutboxComparison *result)
+{
+	if (!kafka->readable)
+		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's cursor carries metadata that no relay wrote");
+	else if (kafka->database != identity->database)
+		diverge(result, OUTBOX_COPY,
+				"Kafka's cursor was written by database oid %u, this is %u: the database is a copy",
+				kafka->database, identity->database);
+	else if (is_other_writer(kafka, identity))
+		diverge(result, OUTBOX_COPY,
+				"Kafka's cursor was written by %s:%s on the same timeline: this server is a copy of it, or was moved",
+				kafka->host, kafka->data_directory);
+	else if (kafka->batch_no > last->batch_no)
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka has batch " INT64_FORMAT ", this database only " INT64_FORMAT
+				": it has lost history (a lagging standby was promoted, or it was recovered to an earlier time)",
+				kafka->batch_no, last->batch_no);
+	else if (!at_least_once && kafka->batch_no < last->batch_no - 1)
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT ": Kafka has lost commits",
+				kafka->batch_no, last->batch_no);
+	else
+		check_named_row(kafka, result);
+}
+
+void
+outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+					  const OutboxIdentity *identity, bool at_least_once,
+					  OutboxComparison *result)
+{
+	outbox_cursor_check_lineage(last, identity, result);
+	result->kafka_batch = kafka->present ? kafka->batch_no : -1;
+	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
+		check_cursor(kafka, last, identity, at_least_once, result);
+	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
+		return;
+
+	if (!kafka->present)
+	{
+		result->verdict = OUTBOX_VERDICT_CURSOR_LOST;
+		result->delivered = last->batch_no - 1;
+	}
+	else
+	{
+		result->verdict = kafka->batch_no == last->batch_no ?
+			OUTBOX_VERDICT_GO_ON : OUTBOX_VERDICT_SEND_AGAIN;
+		result->delivered = kafka->batch_no;
+	}
+}
