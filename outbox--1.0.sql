@@ -139,8 +139,59 @@ CREATE TABLE outbox.topic_grant (
 	PRIMARY KEY (topic, grantee)
 );
 
-/* @section topics: functions declare_topic, grant_topic, revoke_topic (src/topic.c) */
-/* @end topics */
+/* Whatever changes these tables makes every backend read them again. */
+CREATE FUNCTION outbox.topics_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_topics_changed';
+CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.topic
+	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
+CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.topic_grant
+	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
+ALTER TABLE outbox.topic ENABLE ALWAYS TRIGGER topics_changed;
+ALTER TABLE outbox.topic_grant ENABLE ALWAYS TRIGGER topics_changed;
+
+/* A second call with the same values does nothing; partitions may grow.  The
+ * dead-letter topic <name>.DLT counts as declared with its topic. */
+CREATE FUNCTION outbox.declare_topic(name text, partitions integer DEFAULT 6,
+		replication_factor integer DEFAULT NULL, retention_ms bigint DEFAULT NULL,
+		cleanup_policy text DEFAULT NULL) RETURNS void
+	LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'outbox_declare_topic';
+
+CREATE FUNCTION outbox.check_grant(topic text) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_grant';
+
+/* Lets a role, and the roles that have its privileges, emit to a topic and its
+ * dead-letter topic; '*': to every topic. */
+CREATE FUNCTION outbox.grant_topic(topic text, grantee regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.check_grant(topic);
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', grantee);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes TO %s', grantee);
+	EXECUTE format('GRANT INSERT ON outbox.outgoing TO %s', grantee);
+	EXECUTE format('GRANT USAGE ON TYPE outbox.header TO %s', grantee);
+	INSERT INTO outbox.topic_grant (topic, grantee)
+		VALUES (grant_topic.topic, grant_topic.grantee) ON CONFLICT DO NOTHING;
+END
+$$;
+
+/* With the last topic goes the right to call emit(); the schema stays usable,
+ * for the role may also consume or operate. */
+CREATE FUNCTION outbox.revoke_topic(topic text, grantee regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM outbox.topic_grant g
+		WHERE g.topic = revoke_topic.topic AND g.grantee = revoke_topic.grantee;
+	IF NOT FOUND THEN
+		RAISE NOTICE 'role % has no grant on topic "%"', grantee, topic;
+	END IF;
+	IF NOT EXISTS (SELECT FROM outbox.topic_grant g WHERE g.grantee = revoke_topic.grantee) THEN
+		EXECUTE format('REVOKE EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes FROM %s', grantee);
+		EXECUTE format('REVOKE INSERT ON outbox.outgoing FROM %s', grantee);
+		EXECUTE format('REVOKE USAGE ON TYPE outbox.header FROM %s', grantee);
+	END IF;
+END
+$$;
 
 /* ----------------------------------------------------------------- emit
  *
@@ -180,8 +231,25 @@ CREATE TRIGGER capture INSTEAD OF INSERT ON outbox.outgoing
 
 /* ------------------------------------------------------------ consumers */
 
-/* @section claim: table idempotency, functions claim, claim_many (src/claim.c) */
-/* @end claim */
+/* outbox.idempotency: events a consumer has processed.  A row commits with the
+ * consumer's own work. */
+CREATE TABLE outbox.idempotency (
+	event_id uuid NOT NULL,
+	consumer text NOT NULL,
+	processed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	PRIMARY KEY (event_id, consumer)
+);
+
+/* True the first time.  A concurrent call for the same event waits for the other
+ * transaction's end. */
+CREATE FUNCTION outbox.claim(consumer text, event_id uuid) RETURNS boolean
+	LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'outbox_claim';
+
+/* The same for a batch, in one statement; answers in the order of event_ids. */
+CREATE FUNCTION outbox.claim_many(consumer text, event_ids uuid[]) RETURNS boolean[]
+	LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'outbox_claim_many';
 
 /* @section consumers: table consumer_offset and the functions of the consumer runtime */
 /* @end consumers */
@@ -411,7 +479,8 @@ CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
 BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
-		outbox.adopt(text), outbox.relay_slot() TO %s', role);
+		outbox.adopt(text), outbox.relay_slot(), outbox.declare_topic,
+		outbox.grant_topic, outbox.revoke_topic TO %s', role);
 	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches TO %s', role);
 END
 $$;
@@ -437,6 +506,16 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.batch_1', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
+
+/* Lets a role consume: claim events, keep offsets and dead letters. */
+CREATE FUNCTION outbox.grant_consume(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.claim, outbox.claim_many TO %s', role);
+END
+$$;
 
 /* --------------------------------------------------------------- rights
  *

@@ -31,7 +31,6 @@
 #include "topic.h"
 
 #define CURSOR_TOPIC		"outbox.cursor"
-#define EVERY_TOPIC			"*"
 #define MAX_REMEMBERED		4096	/* topics with a remembered answer */
 
 /* A topic seen before. */
@@ -247,7 +246,7 @@ is_granted(const char *name, Oid user)
 	for (int i = 0; i < grant_count; i++)
 	{
 		if ((strcmp(grants[i].topic, name) == 0 ||
-			 strcmp(grants[i].topic, EVERY_TOPIC) == 0) &&
+			 strcmp(grants[i].topic, OUTBOX_EVERY_TOPIC) == 0) &&
 			has_privs_of_role(user, grants[i].grantee))
 			return true;
 	}

@@ -8,6 +8,7 @@
 
 #define OUTBOX_TOPIC_NAME_MAX	249 /* bytes, Kafka's limit */
 #define OUTBOX_DLT_SUFFIX		".DLT"
+#define OUTBOX_EVERY_TOPIC		"*" /* in outbox.topic_grant */
 
 /*
  * Raises when `name` (len bytes, not terminated) is no legal Kafka topic name or
