@@ -87,7 +87,7 @@ $(PROGRAMS):
 
 install: $(PROGRAMS:%=install-%)
 
-install-%: %
+$(PROGRAMS:%=install-%): install-%: %
 	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) DESTDIR=$(DESTDIR)
 
 clean: clean-run
