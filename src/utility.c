@@ -41,8 +41,18 @@ static ProcessUtility_hook_type previous_utility = NULL;
 /* What the current transaction has suspended, until it ends. */
 static OutboxSlot *suspended_slot = NULL;
 static Oid	suspended_database = InvalidOid;
-static bool forget_at_commit = false;
+static bool forget_at_commit = false;	/* DROP DATABASE */
+static bool reset_at_commit = false;	/* DROP EXTENSION: the next one begins anew */
 static bool look_again = false;
+
+static void
+reset_slot(OutboxSlot *slot)
+{
+	pg_atomic_write_u32(&slot->segment, 0);
+	SpinLockAcquire(&slot->mutex);
+	slot->status.delivered_batch = -1;
+	SpinLockRelease(&slot->mutex);
+}
 
 static void
 lift_suspension(XactEvent event, void *arg)
@@ -58,6 +68,8 @@ lift_suspension(XactEvent event, void *arg)
 	if (slot->database == database)
 	{
 		slot->suspended--;
+		if (event == XACT_EVENT_COMMIT && reset_at_commit)
+			reset_slot(slot);
 		if (look_again)
 			slot->probe = true;
 	}
@@ -122,6 +134,7 @@ suspend_relay(Oid database, bool forget)
 		RegisterXactCallback(lift_suspension, NULL);
 	registered = true;
 	forget_at_commit = forget;
+	reset_at_commit = database == MyDatabaseId;
 	pid = suspend_slot(slot, database);
 	if (pid != 0)
 		wait_for_exit(pid);
