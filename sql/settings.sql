@@ -1,0 +1,38 @@
+-- Settings: defaults, limits, and what is refused.
+SELECT name, boot_val, unit, context, min_val, max_val, enumvals
+	FROM pg_settings WHERE name LIKE 'outbox.%' ORDER BY name COLLATE "C";
+
+-- a wrong value is refused with the reason
+SET outbox.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+SET outbox.traceparent = 'cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more';
+SET outbox.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more';
+SET outbox.traceparent = '00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01';
+SET outbox.traceparent = 'ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+SET outbox.traceparent = '';
+SET outbox.correlation_id = E'two\nlines';
+SET outbox.max_event_bytes = 0;
+SET outbox.relay = 'perhaps';
+SET outbox.no_such_setting = 1;
+ALTER SYSTEM SET outbox.batch_max_events = 0;
+ALTER SYSTEM SET outbox.delivery = 'twice';
+ALTER SYSTEM SET outbox.kafka_properties = 'plugin.library.paths=/tmp/x.so';
+ALTER SYSTEM SET outbox.kafka_properties = 'transactional.id=mine; bootstrap.servers=localhost';
+ALTER SYSTEM SET outbox.kafka_properties_file = 'secrets';
+
+-- server settings are not for sessions
+SET outbox.delivery = 'at_least_once';
+SET outbox.kafka_properties = 'bootstrap.servers=localhost';
+
+-- an ordinary role reads no Kafka property, and sets only what emit() puts in headers
+CREATE ROLE outbox_settings_user;
+SET ROLE outbox_settings_user;
+SHOW outbox.kafka_properties;
+SHOW outbox.kafka_properties_file;
+SELECT count(*) FROM pg_settings WHERE name LIKE 'outbox.kafka%';
+SET outbox.correlation_id = 'c-1';
+SHOW outbox.correlation_id;
+SET outbox.relay = on;
+SET outbox.max_event_bytes = 2000000;
+SET outbox.require_declared_topics = off;
+RESET ROLE;
+DROP ROLE outbox_settings_user;
