@@ -1,0 +1,76 @@
+-- Every refusal of emit(): SQLSTATE, message, detail and hint (docs/errors.md).
+SELECT outbox.declare_topic('refusals.test');
+
+CREATE FUNCTION refusal(statement text, OUT state text, OUT message text, OUT detail text, OUT hint text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	message := 'not refused';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+END
+$$;
+\pset format unaligned
+\pset expanded on
+\pset tuples_only on
+
+-- arguments
+SELECT * FROM refusal($$SELECT outbox.emit(NULL, 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', NULL, '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', '', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', repeat('T', 256), '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', 'k', 'T', '', repeat('c', 256))$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', 'k', 'T', '', '')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', repeat('T', 255), '{}')$$);
+
+-- topic names
+SELECT * FROM refusal($$SELECT outbox.emit('', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('.', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('..', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('a b', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('größe', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit(repeat('a', 250), 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('__consumer_offsets', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('outbox.cursor', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('unknown', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test.DLT', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('unknown.DLT', 'k', 'T', '{}')$$);
+
+-- headers
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '[]')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '"a"')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"a": 1}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"a": {"b": "c"}}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"a": null}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"": "v"}')$$);
+SELECT r.* FROM unnest(ARRAY['ce_specversion', 'ce_id', 'ce_source', 'ce_type', 'ce_time', 'Content-Type']) name,
+	refusal(format($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"%s": "v"}')$$, name)) r;
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', 'k', 'T', '', NULL, ARRAY[NULL]::outbox.header[])$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', 'k', 'T', '', NULL, ARRAY[('a', ''), (NULL, '')]::outbox.header[])$$);
+
+-- size: key, payload and headers together
+SET outbox.max_event_bytes = 20;
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', '12345', 'T', '123456789012345')$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', '123456', 'T', '123456789012345')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"name": "value of it"}')$$);
+RESET outbox.max_event_bytes;
+
+-- undeclared topics when that is allowed
+SET outbox.require_declared_topics = off;
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.unknown', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('__x', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('a/b', 'k', 'T', '{}')$$);
+RESET outbox.require_declared_topics;
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.unknown', 'k', 'T', '{}')$$);
+
+-- the trigger of the view refuses the same
+SELECT * FROM refusal($$INSERT INTO outbox.outgoing VALUES ('unknown', 'k', 'T', '{}')$$);
+SELECT * FROM refusal($$INSERT INTO outbox.outgoing (topic, key) VALUES ('refusals.test', 'k')$$);
+
+-- nothing refused was stored
+\pset expanded off
+\pset tuples_only off
+SELECT topic, type = repeat('T', 255) AS longest_type, count(*) FROM outbox.event
+WHERE topic LIKE 'refusals.%' GROUP BY 1, 2 ORDER BY 1, 2;
+DROP FUNCTION refusal;
