@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: PostgreSQL
+"""What a starting relay does with each thing Kafka's cursor can say (design section 3, Start)."""
+
+import socket
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from harness import wait_until
+
+CURSOR_TOPIC = "outbox.cursor"
+
+
+class Cursor:
+    """Kafka's cursor of one database, read and written behind the relay's back."""
+
+    def __init__(self, database, kafka):
+        self.database = database
+        self.kafka = kafka
+        self.group = "outbox-relay." + str(database.value("select id from outbox.installation"))
+
+    def _consumer(self):
+        return Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": self.group,
+                         "enable.auto.commit": False})
+
+    def offset(self):
+        consumer = self._consumer()
+        try:
+            return consumer.committed([TopicPartition(CURSOR_TOPIC, 0)], timeout=10)[0].offset
+        finally:
+            consumer.close()
+
+    def note(self, batch_no, **changes):
+        """The metadata the relay writes for batch_no, some of its fields changed."""
+        nonce, system, database, timeline = self.database.execute(
+            "select nonce, system_id, database, timeline from outbox.batch where batch_no = %s", (batch_no,)
+        )[0]
+        fields = {
+            "nonce": nonce.hex, "system": system % 2**64, "database": database, "timeline": timeline,
+            "host": socket.gethostname(), "data": self.database.value("show data_directory"), **changes,
+        }
+        return "v1\n" + "\n".join(f"{name}={value}" for name, value in fields.items())
+
+    def write(self, offset, note):
+        consumer = self._consumer()
+        try:
+            consumer.commit(offsets=[TopicPartition(CURSOR_TOPIC, 0, offset, metadata=note)], asynchronous=False)
+        finally:
+            consumer.close()
+
+
+@pytest.fixture
+def cursor(relay, kafka, topic):
+    """A relay that has delivered three batches of one event and was stopped."""
+    for number in range(3):
+        relay.emit(topic, f"k{number}", "Before")
+        wait_delivered(relay)
+    assert last_batch(relay) == 3
+    stop(relay)
+    return Cursor(relay, kafka)
+
+
+def last_batch(database):
+    return database.value("select max(batch_no) from outbox.batch")
+
+
+def wait_delivered(database, timeout=30.0):
+    """Wait until every event is delivered and the relay is idle."""
+    def delivered():
+        status = database.status()
+        unsent = database.value("select coalesce(sum(events), 0) from outbox.backlog")
+        return unsent == 0 and status["state"] == "idle" and status["delivered_batch"] == last_batch(database)
+    wait_until(delivered, timeout, "all events delivered")
+
+
+def stop(database):
+    database.stop_relay()
+    database.wait_state("stopped")
+
+
+def wait_hold(database, reason):
+    database.wait_state("hold")
+    assert reason in database.status()["hold_reason"]
+
+
+def types(kafka, topic, count):
+    return [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(topic, count)]
+
+
+def test_goes_on(cursor, kafka, topic):
+    """K = B: nothing is sent again, the next event is the next batch."""
+    cursor.database.start_relay()
+    cursor.database.emit(topic, "k", "After")
+    wait_delivered(cursor.database)
+    assert types(kafka, topic, 4) == ["Before"] * 3 + ["After"] or sorted(types(kafka, topic, 4)) == ["After"] + ["Before"] * 3
+    assert len(kafka.read_all(topic)) == 4
+    assert cursor.offset() == 4
+
+
+def test_sends_last_batch_again(cursor, kafka, topic):
+    """K = B-1: batch B is sent again under its own number and nonce."""
+    cursor.write(2, cursor.note(2))
+    nonce = cursor.database.value("select nonce from outbox.batch where batch_no = 3")
+    cursor.database.start_relay()
+    wait_until(lambda: cursor.offset() == 3, 30, "the cursor is at batch 3 again")
+    wait_delivered(cursor.database)
+    assert len(kafka.read_all(topic)) == 4
+    assert last_batch(cursor.database) == 3
+    assert cursor.database.value("select nonce from outbox.batch where batch_no = 3") == nonce
+
+
+def test_holds_when_batch_reads_differently(cursor, kafka, topic):
+    """K = B-1, but the events of B are no longer those its row says: hold, nothing sent."""
+    cursor.write(2, cursor.note(2))
+    cursor.database.execute("alter table outbox.event disable trigger user")
+    cursor.database.execute("delete from outbox.event where key = 'k2'")
+    cursor.database.execute("alter table outbox.event enable trigger user")
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "batch 3 reads differently")
+    assert len(kafka.read_all(topic)) == 3
+
+
+def test_cursor_lost(cursor, kafka, topic, postgres):
+    """No offset although batch rows exist: B is sent again, the log says it may be doubled."""
+    from confluent_kafka.admin import AdminClient
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.delete_consumer_groups([cursor.group])[cursor.group].result(10)
+    assert cursor.offset() < 0
+    since = postgres.log_size()
+    cursor.database.start_relay()
+    wait_until(lambda: cursor.offset() == 3, 30, "the cursor is back at batch 3")
+    assert postgres.log_contains("batch 3 is sent again and may be doubled", since)
+    assert len(kafka.read_all(topic)) == 4
+
+
+@pytest.mark.parametrize("decision", ["resend", "skip"])
+def test_kafka_is_ahead(cursor, kafka, topic, decision):
+    """K > B: the database has lost history. Hold; adopt('resend') repeats B and goes on, 'skip' goes on after now."""
+    cursor.write(13, cursor.note(3))
+    cursor.database.emit(topic, "waiting", "Waiting")
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "Kafka has batch 13, this database only 3")
+    assert len(kafka.read_all(topic)) == 3
+    cursor.database.execute("select outbox.adopt(%s)", (decision,))
+    cursor.database.wait_state("idle")
+    cursor.database.emit(topic, "after", "After")
+    wait_delivered(cursor.database)
+    seen = sorted(r.key().decode() for r in kafka.read_all(topic))
+    expected = ["after", "k0", "k1", "k2"] + (["k2", "waiting"] if decision == "resend" else [])
+    assert seen == sorted(expected)
+    assert cursor.offset() == last_batch(cursor.database) > 13
+
+
+def test_other_nonce(cursor, kafka, topic):
+    """The number is known, its nonce is not: two histories. Hold."""
+    cursor.write(3, cursor.note(3, nonce="00" * 16))
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "carries another nonce")
+
+
+@pytest.mark.parametrize("changes, reason", [
+    ({"host": "elsewhere"}, "was written by elsewhere:"),
+    ({"data": "/elsewhere"}, "on the same timeline"),
+    ({"database": 5}, "database oid 5"),
+])
+def test_other_writer(cursor, changes, reason):
+    """Written by another server or database without a timeline step: hold."""
+    cursor.write(3, cursor.note(3, **changes))
+    cursor.database.start_relay()
+    wait_hold(cursor.database, reason)
+
+
+def test_foreign_metadata(cursor):
+    """A cursor no relay wrote: hold."""
+    cursor.write(3, "by hand")
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "no relay wrote")
+
+
+def test_kafka_is_far_behind(cursor):
+    """K < B-1: Kafka has lost commits. Hold."""
+    cursor.write(1, cursor.note(1))
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "Kafka has lost commits")
+
+
+def test_policy_decides_without_a_person(cursor, kafka, topic, postgres):
+    """outbox.on_divergence = skip: the relay goes on by itself and says so in the log."""
+    cursor.write(13, cursor.note(3))
+    postgres.configure(**{"outbox.on_divergence": "skip"})
+    postgres.reload()
+    since = postgres.log_size()
+    cursor.database.start_relay()
+    cursor.database.wait_state("idle")
+    cursor.database.emit(topic, "after", "After")
+    wait_delivered(cursor.database)
+    assert sorted(r.key() for r in kafka.read_all(topic)) == [b"after", b"k0", b"k1", b"k2"]
+    assert postgres.log_contains("outbox.on_divergence decides: skip", since)
+
+
+def test_no_genesis_row(database):
+    """The switch is on, but start_relay() never wrote its row: an error that says what to call."""
+    name = psycopg.sql.Identifier(database.name)
+    with database.connect() as connection:
+        connection.execute(psycopg.sql.SQL("alter database {} set outbox.relay = on").format(name))
+    database.execute("select outbox.start_relay()")
+    database.wait_state("idle")
+    stop(database)
+    database.execute("alter table outbox.batch disable trigger user")
+    database.execute("delete from outbox.batch")
+    database.execute("alter table outbox.batch enable trigger user")
+    database.cluster.restart()
+    with database.connect() as connection:
+        connection.execute(psycopg.sql.SQL("alter database {} set outbox.relay = on").format(name))
+    database.cluster.restart()
+    wait_until(lambda: "outbox.batch is empty" in (database.status()["last_error"] or ""), 30, "the error in the status")
+
+
+def test_template_copy_holds_and_leaves_the_original_alone(relay, kafka, topic, make_database, postgres, unique):
+    """A copy by CREATE DATABASE TEMPLATE holds; the real relay goes on; adopt gives the copy its own name in Kafka."""
+    relay.emit(topic, "original", "Before")
+    wait_delivered(relay)
+    copy_name = unique("copy")
+    postgres.create_database(copy_name, extension=False, template=relay.name)
+    try:
+        copy = type(relay)(postgres, copy_name)
+        copy.start_relay()
+        wait_hold(copy, "the database is a copy")
+        relay.emit(topic, "original", "After")
+        wait_delivered(relay)
+        assert len(kafka.read_all(topic)) == 2
+        copy.execute("select outbox.adopt('skip')")
+        copy.wait_state("idle")
+        copy.emit(topic, "copy", "FromCopy")
+        wait_delivered(copy)
+        relay.emit(topic, "original", "Last")
+        wait_delivered(relay)
+        assert [r.key() for r in kafka.read_all(topic)].count(b"copy") == 1
+        assert len(kafka.read_all(topic)) == 4
+    finally:
+        postgres.drop_database(copy_name)
+
+
+def test_restored_dump_holds(relay, kafka, topic, postgres, unique):
+    """A dump restored elsewhere holds; adopt('resend') sends what was not delivered."""
+    relay.emit(topic, "sent", "Before")
+    wait_delivered(relay)
+    stop(relay)
+    relay.emit(topic, "unsent", "Before")
+    name = postgres.create_database(unique("restored"), extension=False)
+    try:
+        dump = postgres.run("pg_dump", "-d", relay.dsn()).stdout
+        postgres.psql(dump, name)
+        restored = type(relay)(postgres, name)
+        restored.start_relay()
+        wait_hold(restored, "restored from a dump")
+        restored.execute("select outbox.adopt('resend')")
+        restored.wait_state("idle")
+        wait_delivered(restored)
+        keys = [r.key() for r in kafka.read_all(topic)]
+        assert keys.count(b"unsent") == 1
+        restored.emit(topic, "new", "After")
+        wait_delivered(restored)
+        assert [r.key() for r in kafka.read_all(topic)].count(b"new") == 1
+    finally:
+        postgres.drop_database(name)
+
+
+def test_idle_relay_does_not_fence(cursor, kafka):
+    """I4: a relay without work only looks; a producer that holds its transactional id stays alive."""
+    real = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": cursor.group})
+    real.init_transactions(30)
+    real.begin_transaction()
+    cursor.database.start_relay()
+    cursor.database.wait_state("idle")
+    real.produce("fence_probe", b"still alive")
+    real.commit_transaction(30)
