@@ -77,7 +77,7 @@ include $(PGXS)
 -include $(OBJS:.o=.d)
 
 # Programs beside the server: the relay's child process, and the services.
-PROGRAMS = $(patsubst %/Makefile,%,$(wildcard bgworker/sender/Makefile services/Makefile))
+PROGRAMS = bgworker/sender services
 
 .PHONY: $(PROGRAMS) clean-run
 all: $(PROGRAMS)

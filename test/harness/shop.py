@@ -44,7 +44,7 @@ class Shop:
         for part in PARTS:
             config = {
                 "database": self.postgres.dsn(self.databases[part]),
-                "kafka_properties": f"bootstrap.servers={self.kafka.bootstrap}",
+                "bootstrap_servers": self.kafka.bootstrap,
                 **self.config.get(part, {}),
             }
             self.services[part] = Service(
