@@ -83,17 +83,13 @@ def wait_hold(database, reason):
     assert reason in database.status()["hold_reason"]
 
 
-def types(kafka, topic, count):
-    return [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(topic, count)]
-
-
 def test_goes_on(cursor, kafka, topic):
     """K = B: nothing is sent again, the next event is the next batch."""
     cursor.database.start_relay()
     cursor.database.emit(topic, "k", "After")
     wait_delivered(cursor.database)
-    assert types(kafka, topic, 4) == ["Before"] * 3 + ["After"] or sorted(types(kafka, topic, 4)) == ["After"] + ["Before"] * 3
-    assert len(kafka.read_all(topic)) == 4
+    types = sorted(dict(record.headers())["ce_type"] for record in kafka.read_all(topic))
+    assert types == [b"After", b"Before", b"Before", b"Before"]
     assert cursor.offset() == 4
 
 
@@ -249,7 +245,7 @@ def test_restored_dump_holds(relay, kafka, topic, postgres, unique):
     relay.emit(topic, "unsent", "Before")
     name = postgres.create_database(unique("restored"), extension=False)
     try:
-        dump = postgres.run("pg_dump", "-d", relay.dsn()).stdout
+        dump = postgres.run("pg_dump", "-d", relay.dsn())
         postgres.psql(dump, name)
         restored = type(relay)(postgres, name)
         restored.start_relay()
