@@ -40,7 +40,8 @@
 #include "launcher.h"
 
 #define RESTART_S		5		/* of the launcher itself */
-#define MAX_PROBES		2		/* workers at once that have not answered yet */
+#define MAX_PROBES		2		/* workers at once that are not known to stay as relays */
+#define LIMIT_LOG_MS	600000	/* the full list of workers is logged once in this time */
 #define BACKOFF_MIN_MS	1000
 #define BACKOFF_MAX_MS	60000
 
@@ -70,7 +71,7 @@ typedef struct SlotView
 
 static Launch launches[OUTBOX_MAX_DATABASES];
 static List *pending = NIL;		/* databases not looked at since the start */
-static bool limit_logged = false;
+static TimestampTz limit_logged_at = 0;
 static bool slots_logged = false;
 
 void
@@ -260,7 +261,6 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	if (register_relay(launch->database, &launch->handle))
 	{
 		launch->running = true;
-		limit_logged = false;
 		return;
 	}
 
@@ -268,14 +268,15 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	slot->probe = true;
 	LWLockRelease(outbox_shared->lock);
 	back_off(slot, launch);
-	if (!limit_logged)
-		ereport(LOG,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("outbox launcher could not start the relay of database %u",
-						launch->database),
-				 errhint("All background worker slots are taken: raise max_worker_processes (now %d) and restart the server.",
-						 max_worker_processes)));
-	limit_logged = true;
+	if (!TimestampDifferenceExceeds(limit_logged_at, GetCurrentTimestamp(), LIMIT_LOG_MS))
+		return;
+	limit_logged_at = GetCurrentTimestamp();
+	ereport(LOG,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("outbox launcher could not start the relay of database %u",
+					launch->database),
+			 errhint("All background worker slots are taken: raise max_worker_processes (now %d) and restart the server.",
+					 max_worker_processes)));
 }
 
 /* A running worker must look at its switch again: it goes, the next one looks. */
@@ -308,7 +309,7 @@ is_due(const SlotView *view, const Launch *launch)
 	return view->failures == 0 || launch->not_before <= GetCurrentTimestamp();
 }
 
-/* One look at a slot; `probes`: workers that have not answered yet. */
+/* One look at a slot; `probes`: workers that are not known to stay as relays. */
 static void
 tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 {
@@ -335,7 +336,7 @@ tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 		launch->running = true;
 		if (view.probe && !view.suspended && view.answered)
 			end_worker(slot, launch);
-		else if (!view.answered)
+		else if (!view.answered || !view.wanted)
 			(*probes)++;
 		return;
 	}
