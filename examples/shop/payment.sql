@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* payment.sql: the payment service's database.
+ *
+ * Run by a superuser in an empty database:  psql -d payment -f payment.sql
+ * The functions are called by services/payment; each does its business write and
+ * emits its answer in the transaction of the batch.  They return the outcome.
+ */
+CREATE EXTENSION IF NOT EXISTS outbox;
+
+DO $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'payment_service') THEN
+		CREATE ROLE payment_service LOGIN;
+	END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+	NULL;	/* made meanwhile by a script for another database of this server */
+END $$;
+
+CREATE SCHEMA shop;
+
+/* A customer may spend the balance and, beyond it, the credit limit. */
+CREATE TABLE shop.account (
+	customer_id text PRIMARY KEY,
+	balance numeric(14,2) NOT NULL,
+	credit_limit numeric(14,2) NOT NULL DEFAULT 0 CHECK (credit_limit >= 0),
+	CHECK (balance >= -credit_limit)
+);
+
+/*
+ * One row an order, whatever number of events name it.
+ *
+ *	status		approved | declined; NULL: cancelled before any charge
+ *	detail		OK | INSUFFICIENT_FUNDS | UNKNOWN_CUSTOMER | GATEWAY_DECLINED | ORDER_CANCELLED
+ *	method		account | gateway: where the money came from; NULL: none was taken
+ */
+CREATE TABLE shop.payment (
+	order_id text PRIMARY KEY,
+	payment_id uuid NOT NULL DEFAULT gen_random_uuid(),
+	customer_id text,
+	amount numeric(14,2),
+	currency text,
+	status text CHECK (status IN ('approved', 'declined')),
+	detail text,
+	method text,
+	completed_at timestamptz,
+	cancelled_at timestamptz,
+	refunded_at timestamptz
+);
+
+CREATE FUNCTION shop.iso8601(at timestamptz) RETURNS text
+LANGUAGE sql STABLE AS $$
+	SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+
+/* The answer to an order, from its row; the same row gives the same answer. */
+CREATE FUNCTION shop.emit_payment_completed(paid shop.payment) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM outbox.emit('payments.completed', paid.order_id, 'PaymentCompleted', jsonb_build_object(
+		'orderId', paid.order_id,
+		'paymentId', paid.payment_id,
+		'status', paid.status,
+		'reason', CASE paid.status WHEN 'approved' THEN 'OK' ELSE 'DECLINED' END,
+		'detail', paid.detail,
+		'amount', paid.amount,
+		'currency', paid.currency,
+		'completedAt', shop.iso8601(paid.completed_at)));
+END $$;
+
+/* Takes the money of a new order; NULL detail: it is there and taken. */
+CREATE FUNCTION shop.take_money(p_customer text, p_amount numeric) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE shop.account a SET balance = balance - p_amount
+	WHERE a.customer_id = p_customer AND a.balance - p_amount >= -a.credit_limit;
+	IF FOUND THEN
+		RETURN NULL;
+	END IF;
+	PERFORM FROM shop.account a WHERE a.customer_id = p_customer;
+	RETURN CASE WHEN FOUND THEN 'INSUFFICIENT_FUNDS' ELSE 'UNKNOWN_CUSTOMER' END;
+END $$;
+
+/*
+ * orders.created.  gateway: NULL without a payment gateway or when it was not
+ * asked, else what it said (approved, declined).
+ */
+CREATE FUNCTION shop.charge(event jsonb, gateway text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_order text := event->>'orderId';
+	v_amount numeric := (event->>'amount')::numeric;
+	v_detail text;
+	paid shop.payment;
+BEGIN
+	IF v_amount <> round(v_amount, 2) THEN
+		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = 'field "amount" has more than two decimals';
+	END IF;
+	SELECT * INTO paid FROM shop.payment p WHERE p.order_id = v_order FOR UPDATE;
+	IF FOUND AND paid.status IS NULL THEN
+		IF gateway = 'approved' THEN
+			/* The next try finds the order cancelled and refunds at the gateway. */
+			RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+				MESSAGE = 'order was cancelled while the gateway was charging it';
+		END IF;
+		UPDATE shop.payment p SET status = 'declined', detail = 'ORDER_CANCELLED',
+			customer_id = event->>'customerId', amount = v_amount, currency = event->>'currency',
+			completed_at = clock_timestamp()
+		WHERE p.order_id = v_order RETURNING * INTO paid;
+	ELSIF FOUND THEN
+		PERFORM shop.emit_payment_completed(paid);
+		RETURN 'repeated';
+	ELSE
+		v_detail := CASE gateway
+			WHEN 'approved' THEN NULL
+			WHEN 'declined' THEN 'GATEWAY_DECLINED'
+			ELSE shop.take_money(event->>'customerId', v_amount) END;
+		INSERT INTO shop.payment (order_id, customer_id, amount, currency, status, detail, method, completed_at)
+		VALUES (v_order, event->>'customerId', v_amount, event->>'currency',
+			CASE WHEN v_detail IS NULL THEN 'approved' ELSE 'declined' END, coalesce(v_detail, 'OK'),
+			CASE WHEN v_detail IS NULL THEN CASE WHEN gateway IS NULL THEN 'account' ELSE 'gateway' END END,
+			clock_timestamp())
+		ON CONFLICT DO NOTHING
+		RETURNING * INTO paid;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+				MESSAGE = 'another transaction is charging this order';
+		END IF;
+	END IF;
+	PERFORM shop.emit_payment_completed(paid);
+	RETURN paid.status;
+END $$;
+
+/* orders.cancelled, perhaps before the order itself: a later charge is declined then. */
+CREATE FUNCTION shop.refund(event jsonb) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	paid shop.payment;
+BEGIN
+	INSERT INTO shop.payment (order_id, cancelled_at) VALUES (event->>'orderId', clock_timestamp())
+	ON CONFLICT DO NOTHING;
+	IF FOUND THEN
+		RETURN 'cancelled_first';
+	END IF;
+	SELECT * INTO paid FROM shop.payment p WHERE p.order_id = event->>'orderId' FOR UPDATE;
+	IF paid.cancelled_at IS NOT NULL THEN
+		RETURN 'repeated';
+	END IF;
+	UPDATE shop.payment p SET cancelled_at = clock_timestamp(),
+		refunded_at = CASE WHEN p.status = 'approved' THEN clock_timestamp() END
+	WHERE p.order_id = paid.order_id;
+	IF paid.status <> 'approved' THEN
+		RETURN 'nothing_to_refund';
+	END IF;
+	IF paid.method = 'account' THEN
+		UPDATE shop.account a SET balance = balance + paid.amount WHERE a.customer_id = paid.customer_id;
+	END IF;
+	RETURN 'refunded';
+END $$;
+
+/* Before a gateway is asked: new, known (answered before) or cancelled. */
+CREATE FUNCTION shop.payment_status(event text) RETURNS text
+LANGUAGE sql STABLE AS $$
+	SELECT coalesce((SELECT CASE WHEN p.status IS NULL THEN 'cancelled' ELSE 'known' END
+		FROM shop.payment p WHERE p.order_id = event::jsonb->>'orderId'), 'new')
+$$;
+
+/* Topics it emits to and those it reads, whose dead letters it emits. */
+SELECT outbox.declare_topic('payments.completed', 6);
+SELECT outbox.declare_topic('orders.created', 6);
+SELECT outbox.declare_topic('orders.cancelled', 6);
+SELECT outbox.grant_consume('payment_service');
+SELECT outbox.grant_topic('payments.completed', 'payment_service');
+GRANT USAGE ON SCHEMA shop TO payment_service;
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA shop TO payment_service;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA shop FROM PUBLIC;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA shop TO payment_service;
+
+/* Seed: ada can pay for everything, bob for little, carol on credit only. */
+INSERT INTO shop.account (customer_id, balance, credit_limit)
+VALUES ('ada', 100000000, 0), ('bob', 100, 50), ('carol', 0, 100);

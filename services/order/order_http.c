@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * order_http.c
+ *	  Orders over HTTP: placed in one transaction with their event, and shown.
+ *
+ * Runs in outbox-order on the HTTP threads; each keeps its own connection.
+ * Answers of POST: 201 placed or placed before with the same key and body; 400 bad
+ * request; 409 the key's first request is under way; 422 the key came with another
+ * body; 503 the database is away (safe to repeat with the same key).
+ */
+#include "order_http.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY_MAX 255
+
+static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, $3)";
+static const char show_sql[] = "SELECT shop.order_json($1)";
+
+/* written by order_http_start */
+static const char *order_database;
+static long order_timeout_ms;
+
+static _Thread_local OutboxDb thread_db;
+
+bool
+order_http_start(const OutboxConfig *config)
+{
+	order_database = outbox_config_text(config, "database");
+	order_timeout_ms = outbox_config_integer(config, "statement_timeout_ms");
+	return true;
+}
+
+/* NULL when the database did not do it; the answer is filled then. */
+static PGresult *
+query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *answer)
+{
+	OutboxDb   *db = &thread_db;
+	PGresult   *result = NULL;
+
+	if (db->conninfo == NULL && !outbox_db_open(db, order_database, order_timeout_ms))
+	{
+		outbox_http_error(answer, 503, "out of memory");
+		return NULL;
+	}
+	if (outbox_db_connect(db))
+		result = outbox_db_query(db, sql, count, values);
+	if (result != NULL)
+		return result;
+	outbox_log(OUTBOX_LOG_WARNING, "request_failed", NULL, "%s, SQLSTATE %s", db->error.message,
+			   db->error.sqlstate);
+	if (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_PERMANENT)
+		outbox_http_error(answer, 400, "the order was refused: %s", db->error.message);
+	else
+		outbox_http_error(answer, 503, "the database is not available");
+	return NULL;
+}
+
+/* Checks a body by the rules of a handler; false with call->error set. */
+static bool
+check_order(const json_t *order, OutboxCall *call)
+{
+	size_t		index;
+	json_t	   *item;
+
+	if (!outbox_decode_require(order, "customerId", JSON_STRING, call) ||
+		!outbox_decode_require(order, "items", JSON_ARRAY, call))
+		return false;
+	if (json_object_get(order, "currency") != NULL &&
+		!outbox_decode_require(order, "currency", JSON_STRING, call))
+		return false;
+	if (json_array_size(json_object_get(order, "items")) == 0)
+		outbox_call_reject(call, "field \"items\" is empty");
+	json_array_foreach(json_object_get(order, "items"), index, item)
+	{
+		if (!json_is_object(item))
+			outbox_call_reject(call, "items[%zu] is not an object", index);
+		else if (outbox_decode_require(item, "sku", JSON_STRING, call) &&
+				 outbox_decode_require(item, "quantity", JSON_INTEGER, call) &&
+				 json_integer_value(json_object_get(item, "quantity")) <= 0)
+			outbox_call_reject(call, "items[%zu]: field \"quantity\" is not above 0", index);
+	}
+	return call->error.failure == OUTBOX_FAILURE_NONE;
+}
+
+static bool
+check_request(const OutboxHttpRequest *request, const char *key, OutboxHttpAnswer *answer)
+{
+	OutboxRecord record = {0};
+	OutboxCall	call = {0};
+	json_t	   *order;
+	bool		good;
+
+	if (key == NULL || *key == '\0' || strlen(key) > KEY_MAX)
+	{
+		outbox_http_error(answer, 400, "header Idempotency-Key (1 to %d bytes) is missing", KEY_MAX);
+		return false;
+	}
+	record.value = (const uint8_t *) request->body;
+	record.value_len = request->body_len;
+	order = outbox_decode_object(&record, &call);
+	good = order != NULL && check_order(order, &call);
+	json_decref(order);
+	if (!good)
+		outbox_http_error(answer, 400, "%s", call.error.message);
+	return good;
+}
+
+static void
+place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+{
+	const char *key = outbox_http_header(request, "Idempotency-Key");
+	const char *values[3] = {key, request->body, outbox_http_header(request, "X-Correlation-Id")};
+	const char *verdict;
+	PGresult   *result;
+
+	if (!check_request(request, key, answer))
+		return;
+	result = query(place_sql, 3, values, answer);
+	if (result == NULL)
+		return;
+	verdict = PQgetvalue(result, 0, 0);
+	if (strcmp(verdict, "in_progress") == 0)
+		outbox_http_error(answer, 409, "a request with this Idempotency-Key is under way");
+	else if (strcmp(verdict, "mismatch") == 0)
+		outbox_http_error(answer, 422, "this Idempotency-Key was used with another body");
+	else
+	{
+		answer->status = 201;
+		answer->body = strdup(PQgetvalue(result, 0, 1));
+	}
+	PQclear(result);
+}
+
+static void
+show_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+{
+	const char *values[1] = {request->rest};
+	PGresult   *result = query(show_sql, 1, values, answer);
+
+	if (result == NULL)
+		return;
+	if (PQgetisnull(result, 0, 0))
+		outbox_http_error(answer, 404, "no such order");
+	else
+		answer->body = strdup(PQgetvalue(result, 0, 0));
+	PQclear(result);
+}
+
+const OutboxRoute order_routes[] = {
+	{"POST", "/orders", place_order},
+	{"GET", "/orders/", show_order},
+	{NULL, NULL, NULL},
+};

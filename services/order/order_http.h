@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * order_http.h
+ *	  POST /orders and GET /orders/{id}.
+ */
+#ifndef OUTBOX_ORDER_HTTP_H
+#define OUTBOX_ORDER_HTTP_H
+
+#include "service.h"
+
+extern const OutboxRoute order_routes[];
+
+/* Once, before HTTP is served. */
+extern bool order_http_start(const OutboxConfig *config);
+
+#endif							/* OUTBOX_ORDER_HTTP_H */

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * gateway.c
+ *	  Requests to the HTTP payment gateway, on libcurl.
+ *
+ * Runs in outbox-payment, member threads; each keeps its own curl handle.
+ */
+#include "gateway.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* written by gateway_start */
+static const char *gateway_url = "";
+static long gateway_timeout_ms;
+
+static _Thread_local CURL *thread_curl;
+
+bool
+gateway_check_url(const char *value, char *error, size_t size)
+{
+	if (*value == '\0' || strncmp(value, "http://", 7) == 0 || strncmp(value, "https://", 8) == 0)
+		return true;
+	snprintf(error, size, "\"%s\" begins neither with http:// nor with https://", value);
+	return false;
+}
+
+bool
+gateway_start(const OutboxConfig *config)
+{
+	gateway_url = outbox_config_text(config, "gateway_url");
+	gateway_timeout_ms = outbox_config_integer(config, "gateway_timeout_ms");
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
+
+bool
+gateway_enabled(void)
+{
+	return gateway_url[0] != '\0';
+}
+
+static size_t
+drop_body(char *data, size_t size, size_t count, void *arg)
+{
+	(void) data;
+	(void) arg;
+	return size * count;
+}
+
+/* One POST; the HTTP status, or 0 with *error set when there was no answer. */
+static long
+post(const OutboxRecord *record, const char *path, const char *payload, const char **error)
+{
+	struct curl_slist *headers = NULL;
+	char		url[1024];
+	char		key_header[64];
+	CURLcode	code;
+	long		status = 0;
+
+	if (thread_curl == NULL)
+		thread_curl = curl_easy_init();
+	if (thread_curl == NULL)
+	{
+		*error = "out of memory";
+		return 0;
+	}
+	snprintf(url, sizeof(url), "%s%s", gateway_url, path);
+	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s", record->event_id);
+	headers = curl_slist_append(headers, "Content-Type: application/json");
+	headers = curl_slist_append(headers, key_header);
+	curl_easy_reset(thread_curl);
+	curl_easy_setopt(thread_curl, CURLOPT_URL, url);
+	curl_easy_setopt(thread_curl, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(thread_curl, CURLOPT_POSTFIELDS, payload);
+	curl_easy_setopt(thread_curl, CURLOPT_TIMEOUT_MS, gateway_timeout_ms);
+	curl_easy_setopt(thread_curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(thread_curl, CURLOPT_WRITEFUNCTION, drop_body);
+	code = curl_easy_perform(thread_curl);
+	curl_slist_free_all(headers);
+	if (code == CURLE_OK)
+		curl_easy_getinfo(thread_curl, CURLINFO_RESPONSE_CODE, &status);
+	else
+		*error = curl_easy_strerror(code);
+	return status;
+}
+
+/* The verdict for a status neither path gives a meaning of its own. */
+static OutboxVerdict
+judge_status(long status, const char *error, OutboxCall *call)
+{
+	if (status == 0)
+		return outbox_call_wait(call, "payment gateway: %s", error);
+	if (status >= 200 && status < 300)
+		return OUTBOX_VERDICT_CALL;
+	if (status >= 500 || status == 408 || status == 425 || status == 429)
+		return outbox_call_wait(call, "payment gateway: HTTP status %ld", status);
+	return outbox_call_fail(call, "payment gateway refused the request: HTTP status %ld", status);
+}
+
+OutboxVerdict
+gateway_charge(const OutboxRecord *record, const char *payload, OutboxCall *call,
+			   GatewayAnswer *answer)
+{
+	const char *error = NULL;
+	long		status = post(record, "/charges", payload, &error);
+
+	*answer = status == 402 ? GATEWAY_DECLINED : GATEWAY_APPROVED;
+	return status == 402 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
+}
+
+OutboxVerdict
+gateway_refund(const OutboxRecord *record, const char *payload, OutboxCall *call)
+{
+	const char *error = NULL;
+	long		status = post(record, "/refunds", payload, &error);
+
+	return status == 404 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
+}

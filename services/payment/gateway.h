@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * gateway.h
+ *	  The HTTP payment gateway of outbox-payment.
+ *
+ * POST <url>/charges and POST <url>/refunds with the event's payload and the
+ * header Idempotency-Key: <event id>.  2xx: done; 402 (charges): declined; 404
+ * (refunds): nothing to refund; 408, 425, 429, 5xx, no answer in time: wait and try
+ * again; any other 4xx: the record fails.
+ */
+#ifndef OUTBOX_PAYMENT_GATEWAY_H
+#define OUTBOX_PAYMENT_GATEWAY_H
+
+#include "service.h"
+
+typedef enum GatewayAnswer
+{
+	GATEWAY_APPROVED,
+	GATEWAY_DECLINED,
+} GatewayAnswer;
+
+/* Option check. */
+extern bool gateway_check_url(const char *value, char *error, size_t size);
+
+/* Once, before the threads start. */
+extern bool gateway_start(const OutboxConfig *config);
+extern bool gateway_enabled(void);
+
+/* CALL, FAIL or WAIT; with CALL *answer is set. */
+extern OutboxVerdict gateway_charge(const OutboxRecord *record, const char *payload,
+									OutboxCall *call, GatewayAnswer *answer);
+extern OutboxVerdict gateway_refund(const OutboxRecord *record, const char *payload,
+									OutboxCall *call);
+
+#endif							/* OUTBOX_PAYMENT_GATEWAY_H */

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * batch.c
+ *	  Records polled together as one database transaction.
+ *
+ * Runs in the services, member threads.  Two trips: BEGIN with
+ * outbox.begin_batch, which moves the watermarks and claims the event ids; then,
+ * for what is new, the handlers' calls and COMMIT.  No savepoints: when
+ * something fails all of it is rolled back, and batch_process runs the records
+ * before the culprit again, then the culprit alone.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "array_text.h"
+#include "member.h"
+
+#define BEGIN_VALUES 10
+
+static const char begin_sql[] =
+"SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
+" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[])";
+static const char context_sql[] =
+"SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
+" pg_catalog.set_config('outbox.traceparent', $2, true)";
+
+static const OutboxHandler *
+find_handler(const OutboxService *service, const OutboxRecord *record)
+{
+	for (const OutboxHandler *handler = service->handlers; handler->topic != NULL; handler++)
+	{
+		if (strcmp(handler->topic, record->topic) != 0)
+			continue;
+		if (handler->event_type == NULL || record->event_type == NULL ||
+			strcmp(handler->event_type, record->event_type) == 0)
+			return handler;
+	}
+	return NULL;
+}
+
+void
+outbox_item_prepare(OutboxMember *member, OutboxItem *item)
+{
+	item->handler = find_handler(member->runtime->service, &item->record);
+	item->verdict = OUTBOX_VERDICT_IGNORE;
+	if (item->handler != NULL)
+		item->verdict = item->handler->decode(&item->record, &item->call);
+	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
+	{
+		if (!outbox_db_connect(&member->db))
+			item->verdict = outbox_call_wait(&item->call, "%s", member->db.error.message);
+		else
+			item->verdict = item->handler->prepare(&member->db, &item->record, &item->call);
+	}
+	item->prepared = item->verdict != OUTBOX_VERDICT_WAIT;
+}
+
+/* The parameters of outbox.begin_batch: partitions first, then records. */
+static void
+make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
+{
+	OutboxArrayText arrays[BEGIN_VALUES];	/* 1 .. 9 are used */
+	OutboxPartition *partitions[count];
+	int			partition_count = 0;
+
+	values[0] = strdup(member->runtime->consumer);
+	for (int i = 1; i < BEGIN_VALUES; i++)
+		outbox_array_begin(&arrays[i]);
+	for (int i = 0; i < count; i++)
+	{
+		const OutboxRecord *record = &items[i]->record;
+		int			index = 0;
+		int			last = i;
+
+		while (index < partition_count && partitions[index] != record->source)
+			index++;
+		if (index == partition_count)
+		{
+			partitions[partition_count++] = record->source;
+			for (int j = i; j < count; j++)
+				last = items[j]->record.source == record->source ? j : last;
+			outbox_array_add_text(&arrays[1], record->topic);
+			outbox_array_add_integer(&arrays[2], record->partition);
+			if (record->source->watermark < 0)
+				outbox_array_add_null(&arrays[3]);
+			else
+				outbox_array_add_integer(&arrays[3], record->source->watermark);
+			outbox_array_add_integer(&arrays[4], items[last]->record.offset + 1);
+		}
+		outbox_array_add_integer(&arrays[5], index + 1);
+		outbox_array_add_integer(&arrays[6], record->offset);
+		outbox_array_add_bytes(&arrays[7], record->key, record->key_len);
+		outbox_array_add_text(&arrays[8], record->event_id);
+		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
+	}
+	for (int i = 1; i < BEGIN_VALUES; i++)
+	{
+		outbox_array_finish(&arrays[i]);
+		values[i] = arrays[i].text;
+	}
+}
+
+/* First trip: BEGIN and outbox.begin_batch.  Fills the items' claim. */
+static bool
+begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fenced)
+{
+	OutboxDb   *db = &member->db;
+	char	   *values[BEGIN_VALUES];
+	PGresult   *result;
+	bool		skipped;
+	bool		good;
+
+	make_begin_values(member, items, count, values);
+	good = outbox_db_send(db, "BEGIN", 0, NULL) &&
+		outbox_db_send(db, begin_sql, BEGIN_VALUES, (const char *const *) values) &&
+		outbox_db_sync(db);
+	for (int i = 0; i < BEGIN_VALUES; i++)
+		free(values[i]);
+	if (!good)
+		return false;
+	result = outbox_db_result(db, &skipped);
+	good = result != NULL;
+	PQclear(result);
+	result = outbox_db_result(db, &skipped);
+	good = good && result != NULL;
+	*fenced = good && PQgetisnull(result, 0, 0);
+	if (good && !*fenced)
+	{
+		for (int i = 0; i < count; i++)
+			items[i]->claim = PQgetvalue(result, 0, 0)[i];
+	}
+	PQclear(result);
+	return outbox_db_finish_sync(db) && good;
+}
+
+static bool
+send_context(OutboxDb *db, const OutboxRecord *record)
+{
+	const char *values[2] = {record->correlation_id, record->traceparent};
+
+	for (int i = 0; i < 2; i++)
+		values[i] = values[i] != NULL ? values[i] : "";
+	return outbox_db_send(db, context_sql, 2, values);
+}
+
+static bool
+send_dead_letter(OutboxMember *member, const OutboxItem *item)
+{
+	char	   *values[OUTBOX_DEAD_LETTER_VALUES];
+	bool		good;
+
+	outbox_dead_letter_values(member, item, values);
+	good = outbox_db_send(&member->db, outbox_dead_letter_sql, OUTBOX_DEAD_LETTER_VALUES,
+						  (const char *const *) values);
+	for (int i = 0; i < OUTBOX_DEAD_LETTER_VALUES; i++)
+		free(values[i]);
+	return good;
+}
+
+/* Does the item write a dead letter? */
+static bool
+is_dead_letter(const OutboxItem *item)
+{
+	return item->claim == 'h' || (item->claim == 'n' && (item->verdict == OUTBOX_VERDICT_REJECT ||
+														 item->verdict == OUTBOX_VERDICT_FAIL));
+}
+
+static bool
+is_call(const OutboxItem *item)
+{
+	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
+}
+
+/* Second trip, sending.  Every call has its context before it. */
+static bool
+send_work(OutboxMember *member, OutboxItem **items, int count)
+{
+	OutboxDb   *db = &member->db;
+	bool		good = true;
+
+	for (int i = 0; good && i < count; i++)
+	{
+		if (is_dead_letter(items[i]))
+			good = send_dead_letter(member, items[i]);
+		else if (is_call(items[i]))
+			good = send_context(db, &items[i]->record) &&
+				outbox_db_send(db, items[i]->call.sql, items[i]->call.count,
+							   (const char *const *) items[i]->call.values);
+	}
+	return good && outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
+}
+
+/* Reads one result; on the first failure notes the culprit.  NULL on failure. */
+static PGresult *
+read_work(OutboxDb *db, int index, int *culprit, bool *good)
+{
+	bool		skipped;
+	PGresult   *result = outbox_db_result(db, &skipped);
+
+	if (result == NULL && *good)
+	{
+		*good = false;
+		*culprit = index;
+	}
+	return result;
+}
+
+/* Second trip, reading. */
+static bool
+finish_work(OutboxMember *member, OutboxItem **items, int count, int *culprit)
+{
+	OutboxDb   *db = &member->db;
+	PGresult   *result;
+	bool		good = true;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (is_call(items[i]))
+			PQclear(read_work(db, i, culprit, &good));
+		if (!is_call(items[i]) && !is_dead_letter(items[i]))
+			continue;
+		result = read_work(db, i, culprit, &good);
+		if (result != NULL && is_call(items[i]) && PQntuples(result) == 1 && PQnfields(result) == 1)
+			snprintf(items[i]->outcome, sizeof(items[i]->outcome), "%s", PQgetvalue(result, 0, 0));
+		PQclear(result);
+	}
+	result = read_work(db, -1, culprit, &good);
+	if (result != NULL && strcmp(PQcmdStatus(result), "COMMIT") != 0)
+	{
+		outbox_error_set(&db->error, OUTBOX_FAILURE_RECORD, "40000", "the transaction was rolled back");
+		good = false;
+	}
+	PQclear(result);
+	return outbox_db_finish_sync(db) && good;
+}
+
+/* Prepares every statement the batch may need; a failure is the schema's. */
+static bool
+prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit)
+{
+	OutboxDb   *db = &member->db;
+
+	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, context_sql) ||
+		!outbox_db_prepare(db, outbox_dead_letter_sql))
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i]->verdict == OUTBOX_VERDICT_CALL && !outbox_db_prepare(db, items[i]->call.sql))
+		{
+			*culprit = i;
+			return false;
+		}
+	}
+	return true;
+}
+
+OutboxFailure
+outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culprit, bool *fenced)
+{
+	OutboxDb   *db = &member->db;
+	bool		good;
+
+	*culprit = -1;
+	*fenced = false;
+	db->error.failure = OUTBOX_FAILURE_NONE;
+	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit) ||
+		!outbox_db_begin_pipeline(db))
+		return db->error.failure;
+	good = begin_transaction(member, items, count, fenced);
+	if (good && !*fenced)
+		good = send_work(member, items, count) && finish_work(member, items, count, culprit);
+	outbox_db_end_pipeline(db);
+	if (good)
+		return OUTBOX_FAILURE_NONE;
+	return db->error.failure != OUTBOX_FAILURE_NONE ? db->error.failure : OUTBOX_FAILURE_INFRASTRUCTURE;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * call.c
+ *	  Helpers of handlers: JSON in, one SQL call out.
+ *
+ * Runs in the services, member threads.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "service.h"
+
+void
+outbox_call_begin(OutboxCall *call, const char *sql)
+{
+	outbox_call_clear(call);
+	call->sql = sql;
+}
+
+void
+outbox_call_add(OutboxCall *call, const char *value, size_t len)
+{
+	if (call->count == OUTBOX_CALL_VALUES)
+		abort();
+	call->values[call->count] = value != NULL ? strndup(value, len) : NULL;
+	if (value != NULL && call->values[call->count] == NULL)
+		abort();				/* no memory for a few hundred bytes */
+	call->count++;
+}
+
+void
+outbox_call_add_text(OutboxCall *call, const char *value)
+{
+	outbox_call_add(call, value, value != NULL ? strlen(value) : 0);
+}
+
+void
+outbox_call_clear(OutboxCall *call)
+{
+	for (int i = 0; i < call->count; i++)
+		free(call->values[i]);
+	call->count = 0;
+	call->sql = NULL;
+	call->error.failure = OUTBOX_FAILURE_NONE;
+}
+
+static void
+set_error(OutboxCall *call, OutboxFailure failure, const char *format, va_list arguments)
+{
+	char		text[1024];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	outbox_error_set(&call->error, failure, NULL, text);
+}
+
+OutboxVerdict
+outbox_call_reject(OutboxCall *call, const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	set_error(call, OUTBOX_FAILURE_PERMANENT, format, arguments);
+	va_end(arguments);
+	return OUTBOX_VERDICT_REJECT;
+}
+
+OutboxVerdict
+outbox_call_fail(OutboxCall *call, const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	set_error(call, OUTBOX_FAILURE_RECORD, format, arguments);
+	va_end(arguments);
+	return OUTBOX_VERDICT_FAIL;
+}
+
+OutboxVerdict
+outbox_call_wait(OutboxCall *call, const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	set_error(call, OUTBOX_FAILURE_INFRASTRUCTURE, format, arguments);
+	va_end(arguments);
+	return OUTBOX_VERDICT_WAIT;
+}
+
+json_t *
+outbox_decode_object(const OutboxRecord *record, OutboxCall *call)
+{
+	json_error_t error;
+	json_t	   *object;
+
+	if (record->value == NULL)
+	{
+		outbox_call_reject(call, "the record has no value");
+		return NULL;
+	}
+	object = json_loadb((const char *) record->value, record->value_len, 0, &error);
+	if (object == NULL)
+		outbox_call_reject(call, "not JSON: %s at byte %d", error.text, error.position);
+	else if (!json_is_object(object))
+	{
+		outbox_call_reject(call, "not a JSON object");
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+bool
+outbox_decode_require(const json_t *object, const char *name, json_type type, OutboxCall *call)
+{
+	static const char *const kinds[] = {"an object", "an array", "a string", "a whole number",
+	"a number", "true", "false", "null"};
+	const json_t *field = json_object_get(object, name);
+
+	if (field == NULL)
+	{
+		outbox_call_reject(call, "required field \"%s\" is missing", name);
+		return false;
+	}
+	/* A whole number is also a number. */
+	if (json_typeof(field) != type && !(type == JSON_REAL && json_is_integer(field)))
+	{
+		outbox_call_reject(call, "field \"%s\" is not %s", name, kinds[type]);
+		return false;
+	}
+	if (type == JSON_STRING && json_string_length(field) == 0)
+	{
+		outbox_call_reject(call, "field \"%s\" is empty", name);
+		return false;
+	}
+	return true;
+}

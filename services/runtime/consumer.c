@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * consumer.c
+ *	  A member of a consumer group on librdkafka; the only file of the services
+ *	  that calls it.
+ *
+ * Runs in the services, on the member's thread; the callbacks run inside
+ * outbox_consumer_poll and outbox_consumer_close, log_client on any thread.
+ *
+ * Made for librdkafka 2.0.2: records one by one (consume_batch skips offsets
+ * after a pause), no commit calls (the timed committer sends what is stored), no
+ * seek_partitions (its time-out is wrong), no close before the first assignment.
+ */
+#include "consumer.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/kafka_headers.h"
+#include "common/kafka_properties.h"
+#include "log.h"
+
+#define PARTITIONS_MAX		4096
+#define ANSWER_TIMEOUT_MS	10000
+#define FIRST_ASSIGNMENT_MS	10000
+#define CLOSE_TIMEOUT_S		15
+
+struct OutboxConsumer
+{
+	rd_kafka_t *rk;
+	OutboxPartition *partitions[PARTITIONS_MAX];
+	size_t		partition_count;
+	bool		assigned;
+	bool		fatal;
+};
+
+int64_t
+outbox_clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static OutboxPartition *
+find_partition(OutboxConsumer *consumer, const char *topic, int32_t number)
+{
+	OutboxPartition *partition;
+
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		partition = consumer->partitions[i];
+		if (partition->partition == number && strcmp(partition->topic, topic) == 0)
+			return partition;
+	}
+	if (consumer->partition_count == PARTITIONS_MAX)
+		return NULL;
+	partition = calloc(1, sizeof(*partition));
+	if (partition == NULL || (partition->topic = strdup(topic)) == NULL)
+		abort();				/* no memory for a hundred bytes */
+	partition->partition = number;
+	consumer->partitions[consumer->partition_count++] = partition;
+	return partition;
+}
+
+static void
+take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
+{
+	OutboxPartition *partition = find_partition(consumer, assigned->topic, assigned->partition);
+
+	if (partition == NULL)
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "too_many_partitions", NULL, "%s [%d] is not read",
+				   assigned->topic, (int) assigned->partition);
+		return;
+	}
+	partition->owned = true;
+	partition->active = partition->halted = partition->store_due = false;
+	partition->next = partition->watermark = partition->stored = -1;
+	partition->resume_at = 0;
+	partition->failures = 0;
+}
+
+static void
+log_assignment(const char *event, const rd_kafka_topic_partition_list_t *list)
+{
+	char		text[1024] = "";
+	size_t		used = 0;
+
+	for (int i = 0; i < list->cnt && used < sizeof(text) - 1; i++)
+		used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s[%d]", i > 0 ? " " : "",
+								  list->elems[i].topic, (int) list->elems[i].partition);
+	outbox_log(OUTBOX_LOG_INFO, event, NULL, "%s", text);
+}
+
+static void
+on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *arg)
+{
+	OutboxConsumer *consumer = arg;
+	rd_kafka_error_t *error = NULL;
+
+	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
+	{
+		log_assignment("partitions_assigned", list);
+		/* Paused at once and started by outbox_consumer_start: the offset does not matter. */
+		for (int i = 0; i < list->cnt; i++)
+		{
+			list->elems[i].offset = 0;
+			take_partition(consumer, &list->elems[i]);
+		}
+		error = rd_kafka_incremental_assign(rk, list);
+		if (error == NULL && list->cnt > 0)
+			rd_kafka_pause_partitions(rk, list);
+		consumer->assigned = true;
+	}
+	else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
+	{
+		log_assignment(rd_kafka_assignment_lost(rk) ? "partitions_lost" : "partitions_revoked", list);
+		for (int i = 0; i < list->cnt; i++)
+		{
+			OutboxPartition *partition;
+
+			partition = find_partition(consumer, list->elems[i].topic, list->elems[i].partition);
+			if (partition != NULL)
+				partition->owned = partition->active = partition->halted = false;
+		}
+		error = rd_kafka_incremental_unassign(rk, list);
+	}
+	else
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_err2str(err));
+		rd_kafka_assign(rk, NULL);
+	}
+	if (error != NULL)
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+	}
+}
+
+static void
+log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+	OutboxLogLevel ours = OUTBOX_LOG_DEBUG;
+
+	(void) rk;
+	if (level <= LOG_ERR)
+		ours = OUTBOX_LOG_WARNING;
+	else if (level <= LOG_WARNING)
+		ours = OUTBOX_LOG_INFO;
+	outbox_log(ours, "kafka_client", NULL, "%s: %s", facility, text);
+}
+
+static void
+on_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
+{
+	OutboxConsumer *consumer = arg;
+
+	(void) rk;
+	outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s",
+			   rd_kafka_err2name((rd_kafka_resp_err_t) err), reason);
+	if (err == RD_KAFKA_RESP_ERR__FATAL)
+		consumer->fatal = true;
+}
+
+static bool
+set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		reason[512];
+
+	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK)
+		return true;
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
+	return false;
+}
+
+static bool
+set_user_property(const char *name, const char *value, void *arg)
+{
+	return set_property(arg, name, value);
+}
+
+static bool
+try_property(const char *name, const char *value, void *arg)
+{
+	rd_kafka_conf_t *conf = arg;
+	char		reason[512];
+
+	return rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK;
+}
+
+bool
+outbox_consumer_check_properties(const char *text, char *error, size_t size)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		good;
+
+	error[0] = '\0';
+	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_CONSUMER, try_property, conf, error, size);
+	if (!good && error[0] == '\0')
+		snprintf(error, size, "the Kafka client refuses a value");
+	rd_kafka_conf_destroy(conf);
+	return good;
+}
+
+/* The properties, ours last so that they cannot be changed; NULL when one is refused. */
+static rd_kafka_conf_t *
+make_conf(const OutboxConsumerConfig *config)
+{
+	static const char *const ours[][2] = {
+		{"isolation.level", "read_committed"},
+		{"auto.offset.reset", "earliest"},
+		{"partition.assignment.strategy", "cooperative-sticky"},
+		{"enable.auto.commit", "true"},
+		{"auto.commit.interval.ms", "1000"},
+		{"enable.auto.offset.store", "false"},
+		{"enable.partition.eof", "true"},
+		{"check.crcs", "true"},
+	};
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		reason[512] = "";
+	bool		good;
+
+	/* Topics may be made after the service started. */
+	good = set_property(conf, "topic.metadata.refresh.interval.ms", "10000") &&
+		set_property(conf, "queued.max.messages.kbytes", "16384");
+	if (good && !outbox_kafka_properties_parse(config->properties, OUTBOX_KAFKA_CONSUMER,
+											   set_user_property, conf, reason, sizeof(reason)))
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
+		good = false;
+	}
+	good = good && set_property(conf, "bootstrap.servers", config->bootstrap_servers) &&
+		set_property(conf, "group.id", config->group) &&
+		set_property(conf, "client.id", config->client_id);
+	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
+		good = set_property(conf, ours[i][0], ours[i][1]);
+	if (good)
+		return conf;
+	rd_kafka_conf_destroy(conf);
+	return NULL;
+}
+
+static bool
+subscribe(OutboxConsumer *consumer, const OutboxConsumerConfig *config)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t err;
+
+	list = rd_kafka_topic_partition_list_new((int) config->topic_count);
+	for (size_t i = 0; i < config->topic_count; i++)
+		rd_kafka_topic_partition_list_add(list, config->topics[i], RD_KAFKA_PARTITION_UA);
+	err = rd_kafka_subscribe(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_log(OUTBOX_LOG_ERROR, "subscribe_failed", NULL, "%s", rd_kafka_err2str(err));
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+OutboxConsumer *
+outbox_consumer_open(const OutboxConsumerConfig *config)
+{
+	OutboxConsumer *consumer = calloc(1, sizeof(*consumer));
+	rd_kafka_conf_t *conf = make_conf(config);
+	char		reason[512];
+
+	if (consumer == NULL || conf == NULL)
+	{
+		free(consumer);
+		return NULL;
+	}
+	rd_kafka_conf_set_opaque(conf, consumer);
+	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	rd_kafka_conf_set_log_cb(conf, log_client);
+	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
+	if (consumer->rk == NULL)
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", reason);
+		rd_kafka_conf_destroy(conf);
+		free(consumer);
+		return NULL;
+	}
+	rd_kafka_poll_set_consumer(consumer->rk);
+	if (subscribe(consumer, config))
+		return consumer;
+	rd_kafka_destroy(consumer->rk);
+	free(consumer);
+	return NULL;
+}
+
+/* Writes the message's headers in Kafka's encoding; false when memory is short. */
+static bool
+encode_headers(const rd_kafka_message_t *message, OutboxRecord *record)
+{
+	rd_kafka_headers_t *headers;
+	OutboxHeader header;
+	const void *value;
+	size_t		count;
+	size_t		size;
+	uint8_t    *end = NULL;
+
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	count = rd_kafka_header_cnt(headers);
+	size = outbox_varint_size((int64_t) count);
+	for (int pass = 0; pass < 2; pass++)
+	{
+		if (pass == 1)
+		{
+			record->header_memory = malloc(size);
+			if (record->header_memory == NULL)
+				return false;
+			end = outbox_varint_put(record->header_memory, (int64_t) count);
+		}
+		for (size_t i = 0; i < count; i++)
+		{
+			rd_kafka_header_get_all(headers, i, &header.name, &value, &header.value_len);
+			header.name_len = strlen(header.name);
+			header.value = value;
+			if (pass == 0)
+				size += outbox_header_size(&header);
+			else
+				end = outbox_header_put(end, &header);
+		}
+	}
+	record->headers = record->header_memory;
+	record->headers_len = size;
+	return true;
+}
+
+static bool
+fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord *record)
+{
+	rd_kafka_timestamp_type_t type;
+	OutboxPartition *partition;
+
+	partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
+	if (partition == NULL || !partition->active)
+		return false;			/* will be read again when the partition starts */
+	memset(record, 0, sizeof(*record));
+	record->topic = partition->topic;
+	record->partition = message->partition;
+	record->offset = message->offset;
+	record->timestamp_ms = rd_kafka_message_timestamp(message, &type);
+	record->key = message->key;
+	record->key_len = message->key_len;
+	record->value = message->payload;
+	record->value_len = message->len;
+	record->source = partition;
+	if (!encode_headers(message, record))
+		abort();				/* without headers the event's identity would be lost */
+	record->memory = message;
+	outbox_record_identify(record);
+	return true;
+}
+
+bool
+outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *record)
+{
+	rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, timeout_ms);
+	OutboxPartition *partition;
+
+	if (message == NULL)
+		return false;
+	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		if (fill_record(consumer, message, record))
+			return true;
+	}
+	else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+	{
+		partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
+		if (partition != NULL)
+			partition->store_due = true;
+	}
+	else
+		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s",
+				   rd_kafka_err2name(message->err), rd_kafka_message_errstr(message));
+	rd_kafka_message_destroy(message);
+	return false;
+}
+
+void
+outbox_consumer_release(OutboxRecord *record)
+{
+	outbox_record_clear(record);
+	rd_kafka_message_destroy(record->memory);
+	record->memory = NULL;
+}
+
+OutboxPartition *
+outbox_consumer_partition(OutboxConsumer *consumer, size_t index)
+{
+	return index < consumer->partition_count ? consumer->partitions[index] : NULL;
+}
+
+bool
+outbox_consumer_assigned(const OutboxConsumer *consumer)
+{
+	return consumer->assigned;
+}
+
+bool
+outbox_consumer_fatal(const OutboxConsumer *consumer)
+{
+	return consumer->fatal;
+}
+
+/* A list of one partition; the caller destroys it. */
+static rd_kafka_topic_partition_list_t *
+make_list(const OutboxPartition *partition, int64_t offset)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+	rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset = offset;
+	return list;
+}
+
+bool
+outbox_consumer_committed(OutboxConsumer *consumer, const OutboxPartition *partition, int64_t *offset)
+{
+	rd_kafka_topic_partition_list_t *list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_resp_err_t err = rd_kafka_committed(consumer->rk, list, ANSWER_TIMEOUT_MS);
+
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		err = list->elems[0].err;
+	*offset = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_log(OUTBOX_LOG_WARNING, "committed_offset_unknown", NULL, "%s [%d]: %s",
+				   partition->topic, (int) partition->partition, rd_kafka_err2str(err));
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+bool
+outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
+					  int64_t *low, int64_t *high)
+{
+	rd_kafka_resp_err_t err;
+
+	err = rd_kafka_query_watermark_offsets(consumer->rk, partition->topic, partition->partition,
+										   low, high, ANSWER_TIMEOUT_MS);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_log(OUTBOX_LOG_WARNING, "log_range_unknown", NULL, "%s [%d]: %s",
+				   partition->topic, (int) partition->partition, rd_kafka_err2str(err));
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+bool
+outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset)
+{
+	rd_kafka_topic_t *rkt = rd_kafka_topic_new(consumer->rk, partition->topic, NULL);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
+
+	if (rkt != NULL)
+	{
+		err = rd_kafka_seek(rkt, partition->partition, offset, ANSWER_TIMEOUT_MS);
+		rd_kafka_topic_destroy(rkt);
+	}
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		outbox_log(OUTBOX_LOG_DEBUG, "seek_refused", NULL, "%s [%d]: %s", partition->topic,
+				   (int) partition->partition, rd_kafka_err2str(err));
+		return false;
+	}
+	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_resume_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	partition->active = true;
+	partition->halted = partition->store_due = false;
+	partition->next = offset;
+	return true;
+}
+
+void
+outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition, int64_t resume_at)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	partition->resume_at = resume_at;
+	if (!partition->owned || !partition->active)
+		return;
+	partition->active = false;
+	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_pause_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+static void
+store_offset(OutboxConsumer *consumer, OutboxPartition *partition)
+{
+	rd_kafka_topic_partition_list_t *list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	int64_t		offset = partition->next;
+	rd_kafka_resp_err_t err = rd_kafka_position(consumer->rk, list);
+
+	/* The position steps over transaction markers; it is unknown right after a seek. */
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
+		offset = list->elems[0].offset;
+	if (offset > partition->stored)
+	{
+		list->elems[0].offset = offset;
+		err = rd_kafka_offsets_store(consumer->rk, list);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			partition->stored = offset;
+		else
+			outbox_log(OUTBOX_LOG_INFO, "offset_not_stored", NULL, "%s [%d]: %s", partition->topic,
+					   (int) partition->partition, rd_kafka_err2str(err));
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+void
+outbox_consumer_store(OutboxConsumer *consumer)
+{
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		OutboxPartition *partition = consumer->partitions[i];
+
+		if (!partition->active || !partition->store_due || partition->next < 0)
+			continue;
+		store_offset(consumer, partition);
+		partition->store_due = false;
+	}
+}
+
+void
+outbox_consumer_close(OutboxConsumer *consumer)
+{
+	int64_t		deadline = outbox_clock_ms() + FIRST_ASSIGNMENT_MS;
+	rd_kafka_resp_err_t err;
+
+	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
+	{
+		rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, 100);
+
+		if (message != NULL)
+			rd_kafka_message_destroy(message);
+	}
+	alarm(CLOSE_TIMEOUT_S);		/* SIGALRM ends the process */
+	err = rd_kafka_consumer_close(consumer->rk);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_log(OUTBOX_LOG_WARNING, "close_failed", NULL, "%s", rd_kafka_err2str(err));
+	rd_kafka_destroy(consumer->rk);
+	for (size_t i = 0; i < consumer->partition_count; i++)
+	{
+		free(consumer->partitions[i]->topic);
+		free(consumer->partitions[i]);
+	}
+	free(consumer);
+}

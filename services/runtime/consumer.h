@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * consumer.h
+ *	  One member of a Kafka consumer group.  Everything of it belongs to the
+ *	  member's thread.
+ *
+ * A partition just assigned, or one whose records could not be done, is
+ * suspended: paused in Kafka's client, its records dropped.  Only
+ * outbox_consumer_start puts it to work, at an offset the caller has found.
+ */
+#ifndef OUTBOX_CONSUMER_H
+#define OUTBOX_CONSUMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.h"
+
+typedef struct OutboxConsumer OutboxConsumer;
+
+typedef struct OutboxPartition
+{
+	char	   *topic;
+	int32_t		partition;
+	bool		owned;			/* assigned to this member */
+	bool		active;			/* owned and not suspended */
+	bool		halted;			/* suspended because program or schema are wrong */
+	bool		store_due;		/* its position should be stored */
+	int64_t		next;			/* first offset that is not done; -1: not known */
+	int64_t		watermark;		/* consumer_offset.next_offset; -1: no row */
+	int64_t		stored;			/* offset last stored; -1: none */
+	int64_t		resume_at;		/* suspended: when to start again, outbox_clock_ms */
+	unsigned	failures;		/* in a row, for the back-off */
+} OutboxPartition;
+
+typedef struct OutboxConsumerConfig
+{
+	const char *bootstrap_servers;
+	const char *group;
+	const char *client_id;
+	const char *properties;		/* allow-listed librdkafka properties, "" for none */
+	const char *const *topics;
+	size_t		topic_count;
+} OutboxConsumerConfig;
+
+/* Milliseconds of the monotonic clock. */
+extern int64_t outbox_clock_ms(void);
+
+/* Option check for kafka_properties. */
+extern bool outbox_consumer_check_properties(const char *text, char *error, size_t size);
+
+/* NULL on failure, logged. */
+extern OutboxConsumer *outbox_consumer_open(const OutboxConsumerConfig *config);
+
+/* true: record is filled and must be given back by outbox_consumer_release. */
+extern bool outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *record);
+extern void outbox_consumer_release(OutboxRecord *record);
+
+/* Partitions ever assigned; addresses stay valid while the consumer is open. */
+extern OutboxPartition *outbox_consumer_partition(OutboxConsumer *consumer, size_t index);
+
+/* Has a first assignment (perhaps an empty one) come? */
+extern bool outbox_consumer_assigned(const OutboxConsumer *consumer);
+
+/* Did the client fail for good? */
+extern bool outbox_consumer_fatal(const OutboxConsumer *consumer);
+
+/* The group's committed offset, -1 for none.  false: Kafka did not answer, logged. */
+extern bool outbox_consumer_committed(OutboxConsumer *consumer, const OutboxPartition *partition,
+									  int64_t *offset);
+
+/* First offset of the log and the one after its last.  false: Kafka did not answer, logged. */
+extern bool outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
+								  int64_t *low, int64_t *high);
+
+/* Read on from offset; the partition becomes active.  false: not possible yet, try again. */
+extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
+
+/* Stop reading; what was read and is not done will be read again from next. */
+extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition,
+									int64_t resume_at);
+
+/*
+ * Stores the position of every active partition that is due.  Call only when
+ * everything polled from active partitions is committed in the database.
+ */
+extern void outbox_consumer_store(OutboxConsumer *consumer);
+
+/* Leaves the group.  Waits for a first assignment, at most 10 s: closing earlier can abort. */
+extern void outbox_consumer_close(OutboxConsumer *consumer);
+
+#endif							/* OUTBOX_CONSUMER_H */

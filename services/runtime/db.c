@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * db.c
+ *	  Connection, prepared statements, pipeline, classes of failure.
+ *
+ * Runs in the services, on the thread that owns the connection.
+ */
+#define _GNU_SOURCE
+#include "db.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+#define LOST_CONNECTION "08006"
+
+const char *
+outbox_failure_name(OutboxFailure failure)
+{
+	static const char *const names[] = {"none", "infrastructure", "record", "permanent", "deploy"};
+
+	return names[failure];
+}
+
+OutboxFailure
+outbox_failure_classify(const char *sqlstate)
+{
+	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006"};
+	static const char *const deploys[] = {"42", "28"};
+
+	if (sqlstate == NULL || sqlstate[0] == '\0')
+		return OUTBOX_FAILURE_INFRASTRUCTURE;
+	if (strcmp(sqlstate, "OBX01") == 0)
+		return OUTBOX_FAILURE_PERMANENT;
+	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++)
+	{
+		if (strncmp(sqlstate, waits[i], strlen(waits[i])) == 0)
+			return OUTBOX_FAILURE_INFRASTRUCTURE;
+	}
+	for (size_t i = 0; i < sizeof(deploys) / sizeof(deploys[0]); i++)
+	{
+		if (strncmp(sqlstate, deploys[i], strlen(deploys[i])) == 0)
+			return OUTBOX_FAILURE_DEPLOY;
+	}
+	return OUTBOX_FAILURE_RECORD;
+}
+
+void
+outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate, const char *message)
+{
+	size_t		len;
+
+	error->failure = failure;
+	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate != NULL ? sqlstate : "");
+	snprintf(error->message, sizeof(error->message), "%s", message != NULL ? message : "");
+	len = strlen(error->message);
+	while (len > 0 && error->message[len - 1] == '\n')
+		error->message[--len] = '\0';
+	/* A cut must not leave half a UTF-8 sequence: the text goes into a database. */
+	if (len == sizeof(error->message) - 1)
+	{
+		while (len > 0 && ((unsigned char) error->message[len - 1] & 0xC0) == 0x80)
+			error->message[--len] = '\0';
+		if (len > 0 && (unsigned char) error->message[len - 1] >= 0xC0)
+			error->message[--len] = '\0';
+	}
+}
+
+/* Takes the failure from a result, or from the connection when result is NULL. */
+static void
+take_error(OutboxDb *db, const PGresult *result)
+{
+	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+	const char *primary = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *detail = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
+	char		text[1024];
+
+	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
+		sqlstate = LOST_CONNECTION;
+	if (primary == NULL)
+		primary = PQerrorMessage(db->conn);
+	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
+			 detail != NULL ? detail : "");
+	outbox_error_set(&db->error, outbox_failure_classify(sqlstate), sqlstate, text);
+}
+
+static void
+log_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	outbox_log(OUTBOX_LOG_INFO, "database_notice", NULL, "%s",
+			   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+bool
+outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms)
+{
+	memset(db, 0, sizeof(*db));
+	db->conninfo = strdup(conninfo);
+	db->statement_timeout_ms = statement_timeout_ms;
+	return db->conninfo != NULL;
+}
+
+static void
+drop_connection(OutboxDb *db)
+{
+	PQfinish(db->conn);
+	db->conn = NULL;
+	db->prepared_count = 0;
+}
+
+void
+outbox_db_close(OutboxDb *db)
+{
+	drop_connection(db);
+	free(db->conninfo);
+	db->conninfo = NULL;
+}
+
+bool
+outbox_db_connect(OutboxDb *db)
+{
+	/* Later entries win: the user's conninfo over the defaults before it. */
+	const char *keywords[] = {"connect_timeout", "keepalives_idle", "tcp_user_timeout",
+	"client_encoding", "fallback_application_name", "dbname", NULL};
+	const char *values[] = {"5", "10", "30000", "UTF8", "outbox consumer", db->conninfo, NULL};
+	char		settings[128];
+	PGresult   *result;
+	bool		good;
+
+	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK &&
+		PQtransactionStatus(db->conn) == PQTRANS_IDLE)
+		return true;
+	drop_connection(db);
+	db->conn = PQconnectdbParams(keywords, values, 1);
+	if (PQstatus(db->conn) != CONNECTION_OK)
+	{
+		outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION,
+						 PQerrorMessage(db->conn));
+		drop_connection(db);
+		return false;
+	}
+	PQsetNoticeReceiver(db->conn, log_notice, NULL);
+	snprintf(settings, sizeof(settings), "SET statement_timeout = %ld", db->statement_timeout_ms);
+	result = PQexec(db->conn, settings);
+	good = PQresultStatus(result) == PGRES_COMMAND_OK;
+	if (!good)
+	{
+		take_error(db, result);
+		drop_connection(db);
+	}
+	PQclear(result);
+	return good;
+}
+
+/* Number of a prepared statement, or -1. */
+static int
+find_prepared(const OutboxDb *db, const char *sql)
+{
+	for (int i = 0; i < db->prepared_count; i++)
+	{
+		if (db->prepared[i] == sql)
+			return i;
+	}
+	return -1;
+}
+
+bool
+outbox_db_prepare(OutboxDb *db, const char *sql)
+{
+	PGresult   *result;
+	char		name[16];
+	bool		good;
+
+	if (find_prepared(db, sql) >= 0)
+		return true;
+	if (db->prepared_count == OUTBOX_DB_STATEMENTS)
+	{
+		outbox_error_set(&db->error, OUTBOX_FAILURE_DEPLOY, NULL, "too many different statements");
+		return false;
+	}
+	snprintf(name, sizeof(name), "s%d", db->prepared_count);
+	result = PQprepare(db->conn, name, sql, 0, NULL);
+	good = PQresultStatus(result) == PGRES_COMMAND_OK;
+	if (good)
+		db->prepared[db->prepared_count++] = sql;
+	else
+		take_error(db, result);
+	PQclear(result);
+	return good;
+}
+
+PGresult *
+outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values)
+{
+	PGresult   *result;
+	char		name[16];
+
+	if (!outbox_db_prepare(db, sql))
+		return NULL;
+	snprintf(name, sizeof(name), "s%d", find_prepared(db, sql));
+	result = PQexecPrepared(db->conn, name, count, values, NULL, NULL, 0);
+	if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
+		return result;
+	take_error(db, result);
+	PQclear(result);
+	return NULL;
+}
+
+bool
+outbox_db_begin_pipeline(OutboxDb *db)
+{
+	if (PQenterPipelineMode(db->conn) == 1)
+		return true;
+	take_error(db, NULL);
+	return false;
+}
+
+bool
+outbox_db_send(OutboxDb *db, const char *sql, int count, const char *const *values)
+{
+	int			statement = find_prepared(db, sql);
+	char		name[16];
+	int			sent;
+
+	snprintf(name, sizeof(name), "s%d", statement);
+	if (statement >= 0)
+		sent = PQsendQueryPrepared(db->conn, name, count, values, NULL, NULL, 0);
+	else
+		sent = PQsendQueryParams(db->conn, sql, count, NULL, values, NULL, NULL, 0);
+	if (sent != 1)
+		take_error(db, NULL);
+	return sent == 1;
+}
+
+bool
+outbox_db_sync(OutboxDb *db)
+{
+	if (PQpipelineSync(db->conn) == 1)
+		return true;
+	take_error(db, NULL);
+	return false;
+}
+
+PGresult *
+outbox_db_result(OutboxDb *db, bool *skipped)
+{
+	PGresult   *result = PQgetResult(db->conn);
+	ExecStatusType status = PQresultStatus(result);
+
+	*skipped = status == PGRES_PIPELINE_ABORTED;
+	if (result == NULL || (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK))
+	{
+		if (!*skipped)
+			take_error(db, result);
+		PQclear(result);
+		result = NULL;
+	}
+	/* A NULL ends each statement's results, unless the connection is gone. */
+	if (PQstatus(db->conn) == CONNECTION_OK)
+	{
+		PGresult   *end = PQgetResult(db->conn);
+
+		PQclear(end);
+	}
+	return result;
+}
+
+bool
+outbox_db_finish_sync(OutboxDb *db)
+{
+	PGresult   *result;
+	ExecStatusType status;
+
+	do
+	{
+		result = PQgetResult(db->conn);
+		status = PQresultStatus(result);
+		if (result == NULL && PQstatus(db->conn) != CONNECTION_OK)
+		{
+			take_error(db, NULL);
+			return false;
+		}
+		PQclear(result);
+	} while (status != PGRES_PIPELINE_SYNC);
+	return true;
+}
+
+void
+outbox_db_end_pipeline(OutboxDb *db)
+{
+	if (db->conn == NULL)
+		return;
+	if (PQexitPipelineMode(db->conn) != 1 || PQstatus(db->conn) != CONNECTION_OK)
+	{
+		drop_connection(db);
+		return;
+	}
+	if (PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+		PQclear(PQexec(db->conn, "ROLLBACK"));
+	if (PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+		drop_connection(db);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * db.h
+ *	  One connection to the service's database, in libpq's pipeline mode.
+ *
+ * A connection belongs to one thread.  All calls return false or NULL on
+ * failure and leave what went wrong in db->error.
+ */
+#ifndef OUTBOX_DB_H
+#define OUTBOX_DB_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OUTBOX_DB_STATEMENTS	48
+
+/* What a failure asks for; by SQLSTATE. */
+typedef enum OutboxFailure
+{
+	OUTBOX_FAILURE_NONE = 0,
+	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing */
+	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
+	OUTBOX_FAILURE_PERMANENT,	/* this record: dead letter at once */
+	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
+} OutboxFailure;
+
+typedef struct OutboxError
+{
+	OutboxFailure failure;
+	char		sqlstate[6];	/* "" when there is none */
+	char		message[1024];
+} OutboxError;
+
+typedef struct OutboxDb
+{
+	PGconn	   *conn;			/* NULL: not connected */
+	char	   *conninfo;
+	long		statement_timeout_ms;
+	const char *prepared[OUTBOX_DB_STATEMENTS]; /* by address of the SQL text */
+	int			prepared_count;
+	OutboxError error;
+} OutboxDb;
+
+extern const char *outbox_failure_name(OutboxFailure failure);
+extern OutboxFailure outbox_failure_classify(const char *sqlstate);
+extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
+							 const char *message);
+
+extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
+extern void outbox_db_close(OutboxDb *db);
+
+/* Connects unless connected and idle; a broken or busy connection is replaced. */
+extern bool outbox_db_connect(OutboxDb *db);
+
+/* Prepares sql (a string constant: known by its address) unless it is; outside a pipeline. */
+extern bool outbox_db_prepare(OutboxDb *db, const char *sql);
+
+/* One statement outside a pipeline; NULL on failure, else the caller clears the result. */
+extern PGresult *outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values);
+
+/* The pipeline.  sql must have been prepared, or is BEGIN, COMMIT (count 0). */
+extern bool outbox_db_begin_pipeline(OutboxDb *db);
+extern bool outbox_db_send(OutboxDb *db, const char *sql, int count, const char *const *values);
+extern bool outbox_db_sync(OutboxDb *db);
+
+/*
+ * The next statement's result, or NULL when it failed (db->error) or was
+ * skipped because an earlier one had failed (*skipped).
+ */
+extern PGresult *outbox_db_result(OutboxDb *db, bool *skipped);
+
+/* Reads up to the sync.  false: the connection is lost. */
+extern bool outbox_db_finish_sync(OutboxDb *db);
+
+/* Leaves the pipeline, rolling back an open transaction. */
+extern void outbox_db_end_pipeline(OutboxDb *db);
+
+#endif							/* OUTBOX_DB_H */

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * dead_letter.c
+ *	  A record that is not done becomes a row of outbox.dead_letter.
+ *
+ * Runs in the services, member threads.  The work is that of SQL functions
+ * (outbox--1.0.sql, consumers): they write the row, hold or release the key's
+ * records, and publish to <topic>.DLT through the outbox in the same transaction.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "member.h"
+
+const char outbox_dead_letter_sql[] =
+"SELECT outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::bytea,"
+" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer, $17)";
+
+char *
+outbox_bytea_text(const uint8_t *data, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	char	   *text;
+
+	if (data == NULL)
+		return NULL;
+	text = malloc(2 * len + 3);
+	if (text == NULL)
+		abort();				/* nothing is committed, the record is read again */
+	text[0] = '\\';
+	text[1] = 'x';
+	for (size_t i = 0; i < len; i++)
+	{
+		text[2 * i + 2] = digits[data[i] >> 4];
+		text[2 * i + 3] = digits[data[i] & 15];
+	}
+	text[2 * len + 2] = '\0';
+	return text;
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text != NULL ? strdup(text) : NULL;
+}
+
+static char *
+copy_integer(int64_t value)
+{
+	char		text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64, value);
+	return strdup(text);
+}
+
+const char *
+outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item)
+{
+	if (item->claim == 'h')
+		return "held";
+	if (item->verdict == OUTBOX_VERDICT_FAIL && member->runtime->retry_max > 0)
+		return "retrying";
+	return "open";
+}
+
+void
+outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
+						  char *values[OUTBOX_DEAD_LETTER_VALUES])
+{
+	const OutboxRecord *record = &item->record;
+	const OutboxRuntime *runtime = member->runtime;
+	bool		held = item->claim == 'h';
+	const OutboxError *error = &item->call.error;
+	char		seconds[32];
+
+	snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
+	values[0] = copy_text(runtime->consumer);
+	values[1] = copy_text(record->topic);
+	values[2] = copy_integer(record->partition);
+	values[3] = copy_integer(record->offset);
+	values[4] = outbox_bytea_text(record->key, record->key_len);
+	values[5] = outbox_bytea_text(record->value, record->value_len);
+	values[6] = outbox_bytea_text(record->headers, record->headers_len);
+	values[7] = record->timestamp_ms >= 0 ? copy_text(seconds) : NULL;
+	values[8] = copy_text(record->event_id);
+	values[9] = copy_text(record->event_type);
+	values[10] = copy_text(record->correlation_id);
+	values[11] = copy_text(outbox_dead_letter_state(member, item));
+	values[12] = copy_text(held ? "held" : outbox_failure_name(error->failure));
+	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
+	values[14] = copy_text(held ? "an earlier record of the key is being retried" : error->message);
+	values[15] = copy_integer(runtime->retry_backoff_ms);
+	values[16] = copy_text(runtime->dlt_suffix);
+}
+
+void
+outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
+						  const char *state, const OutboxError *error)
+{
+	char		key[256];
+
+	outbox_record_key_text(record, key, sizeof(key));
+	if (strcmp(state, "open") == 0)
+	{
+		outbox_count_record(member, record->topic, "dead_lettered");
+		outbox_log(OUTBOX_LOG_ERROR, "dead_letter", record,
+				   "Publishing to %s%s partition=%d offset=%" PRId64 " key=%s reason=%s",
+				   record->topic, member->runtime->dlt_suffix, (int) record->partition,
+				   record->offset, key, error->message);
+	}
+	else if (strcmp(state, "retrying") == 0)
+	{
+		outbox_count_record(member, record->topic, "retried");
+		outbox_log(OUTBOX_LOG_WARNING, "retry_scheduled", record, "key=%s reason=%s", key,
+				   error->message);
+	}
+	else
+	{
+		outbox_count_record(member, record->topic, "held");
+		outbox_log(OUTBOX_LOG_INFO, "record_held", record, "key=%s waits behind an earlier record", key);
+	}
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * log.c
+ *	  JSON lines on standard error, one write a line.
+ *
+ * Runs in the services, any thread.
+ */
+#include "log.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "record.h"
+
+static const char *const level_names[] = {"debug", "info", "warning", "error"};
+
+/* written before the threads start */
+static const char *service_name = "outbox";
+static OutboxLogLevel log_threshold = OUTBOX_LOG_INFO;
+
+void
+outbox_log_setup(const char *service, OutboxLogLevel threshold)
+{
+	service_name = service;
+	log_threshold = threshold;
+}
+
+bool
+outbox_log_level_parse(const char *name, OutboxLogLevel *level)
+{
+	for (int i = 0; i <= OUTBOX_LOG_ERROR; i++)
+	{
+		if (strcmp(name, level_names[i]) == 0)
+		{
+			*level = (OutboxLogLevel) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Text that may not be UTF-8: bytes outside ASCII become '?' then. */
+static json_t *
+make_text(const char *text)
+{
+	json_t	   *value = json_string(text);
+	char	   *copy;
+
+	if (value != NULL)
+		return value;
+	copy = strdup(text);
+	if (copy == NULL)
+		return json_null();
+	for (char *c = copy; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c >= 0x80)
+			*c = '?';
+	}
+	value = json_string(copy);
+	free(copy);
+	return value;
+}
+
+static json_t *
+make_timestamp(void)
+{
+	struct timespec now;
+	struct tm	utc;
+	char		seconds[32];
+	char		text[48];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text, sizeof(text), "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
+	return json_string(text);
+}
+
+static void
+write_line(json_t *line)
+{
+	char	   *text = json_dumps(line, JSON_COMPACT);
+	size_t		len;
+
+	if (text == NULL)
+		return;
+	len = strlen(text);
+	text[len] = '\n';			/* over the terminator: one write, one line */
+	if (write(STDERR_FILENO, text, len + 1) < 0)
+	{
+		/* nowhere left to say so */
+	}
+	free(text);
+}
+
+void
+outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *record,
+		   const char *format,...)
+{
+	json_t	   *line;
+	char		message[2048];
+	va_list		arguments;
+
+	if (level < log_threshold)
+		return;
+	va_start(arguments, format);
+	vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	line = json_object();
+	json_object_set_new(line, "ts", make_timestamp());
+	json_object_set_new(line, "level", json_string(level_names[level]));
+	json_object_set_new(line, "service", make_text(service_name));
+	json_object_set_new(line, "event", json_string(event));
+	if (record != NULL)
+	{
+		json_object_set_new(line, "topic", make_text(record->topic));
+		json_object_set_new(line, "partition", json_integer(record->partition));
+		json_object_set_new(line, "offset", json_integer(record->offset));
+		json_object_set_new(line, "event_id", make_text(record->event_id));
+		if (record->correlation_id != NULL)
+			json_object_set_new(line, "correlation_id", make_text(record->correlation_id));
+	}
+	json_object_set_new(line, "msg", make_text(message));
+	write_line(line);
+	json_decref(line);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * loop.c
+ *	  The loop of a member: start partitions, gather records, work them off,
+ *	  store offsets, retry what is due.
+ *
+ * Runs in the services, one thread a member.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "member.h"
+
+#define BACKOFF_FIRST_MS	100
+#define BACKOFF_MAX_MS		30000
+
+int64_t
+outbox_member_backoff(OutboxMember *member, unsigned failures)
+{
+	int64_t		pause = BACKOFF_FIRST_MS;
+
+	while (failures-- > 1 && pause < BACKOFF_MAX_MS)
+		pause *= 2;
+	if (pause > BACKOFF_MAX_MS)
+		pause = BACKOFF_MAX_MS;
+	/* Between a half and the whole of it, so that members do not come back together. */
+	return pause / 2 + rand_r(&member->random_state) % (pause / 2 + 1);
+}
+
+/* How long the first poll may wait: until something else is due. */
+static int
+idle_timeout(OutboxMember *member)
+{
+	int64_t		now = outbox_clock_ms();
+	int64_t		until = now + OUTBOX_SLEEP_MAX_MS;
+	OutboxPartition *partition;
+
+	if (member->retry_at < until)
+		until = member->retry_at;
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (partition->owned && !partition->active && partition->resume_at < until)
+			until = partition->resume_at;
+	}
+	return until > now ? (int) (until - now) : 0;
+}
+
+/* Polls records into member->items: up to the limit, or until none came for batch_wait_ms. */
+static void
+gather_items(OutboxMember *member)
+{
+	int			timeout = idle_timeout(member);
+	int64_t		deadline = 0;
+
+	member->item_count = 0;
+	while (member->item_count < member->gather_limit)
+	{
+		OutboxItem *item = &member->items[member->item_count];
+
+		if (outbox_consumer_poll(member->consumer, timeout, &item->record))
+		{
+			if (member->item_count++ == 0)
+				deadline = outbox_clock_ms() + member->runtime->batch_wait_ms;
+			item->prepared = false;
+			item->claim = '\0';
+			item->outcome[0] = '\0';
+		}
+		else if (member->item_count == 0)
+			return;
+		timeout = (int) (deadline - outbox_clock_ms());
+		if (timeout <= 0)
+			return;
+	}
+}
+
+static void
+release_items(OutboxMember *member)
+{
+	for (int i = 0; i < member->item_count; i++)
+	{
+		outbox_call_clear(&member->items[i].call);
+		outbox_consumer_release(&member->items[i].record);
+	}
+	member->item_count = 0;
+}
+
+/* What /readyz shows. */
+static void
+publish_state(OutboxMember *member)
+{
+	OutboxPartition *partition;
+	bool		ready = outbox_consumer_assigned(member->consumer);
+	bool		halted = false;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		ready = ready && (!partition->owned || partition->active);
+		halted = halted || (partition->owned && partition->halted);
+	}
+	member->ready = ready;
+	member->halted = halted;
+	member->turned_at = outbox_clock_ms();
+}
+
+static bool
+open_member(OutboxMember *member)
+{
+	const OutboxRuntime *runtime = member->runtime;
+	const char *topics[64];
+	size_t		count = 0;
+	OutboxConsumerConfig config = {0};
+
+	for (const OutboxHandler *handler = runtime->service->handlers; handler->topic != NULL; handler++)
+	{
+		bool		known = false;
+
+		for (size_t i = 0; i < count; i++)
+			known = known || strcmp(topics[i], handler->topic) == 0;
+		if (!known && count < sizeof(topics) / sizeof(topics[0]))
+			topics[count++] = handler->topic;
+	}
+	config.bootstrap_servers = outbox_config_text(runtime->config, "bootstrap_servers");
+	config.group = runtime->consumer;
+	config.client_id = runtime->service->name;
+	config.properties = outbox_config_text(runtime->config, "kafka_properties");
+	config.topics = topics;
+	config.topic_count = count;
+	member->consumer = outbox_consumer_open(&config);
+	member->items = calloc((size_t) runtime->batch_max, sizeof(OutboxItem));
+	member->gather_limit = runtime->batch_max;
+	return member->consumer != NULL && member->items != NULL &&
+		outbox_db_open(&member->db, runtime->database,
+					   outbox_config_integer(runtime->config, "statement_timeout_ms"));
+}
+
+void *
+outbox_member_run(void *arg)
+{
+	OutboxMember *member = arg;
+	OutboxRuntime *runtime = member->runtime;
+
+	if (!open_member(member))
+	{
+		runtime->failed = runtime->stopping = true;
+		return NULL;
+	}
+	while (!runtime->stopping)
+	{
+		outbox_position_start(member);
+		gather_items(member);
+		if (member->item_count > 0)
+		{
+			runtime->last_record_at = outbox_clock_ms();
+			outbox_batch_process(member);
+			release_items(member);
+		}
+		outbox_consumer_store(member->consumer);
+		if (outbox_clock_ms() >= member->retry_at)
+			outbox_retry_run(member);
+		publish_state(member);
+		if (outbox_consumer_fatal(member->consumer))
+			runtime->failed = runtime->stopping = true;
+	}
+	outbox_consumer_close(member->consumer);
+	outbox_db_close(&member->db);
+	free(member->items);
+	return NULL;
+}

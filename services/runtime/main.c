@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * main.c
+ *	  A service as a program: arguments, settings, threads, signals, end.
+ *
+ * Runs in the services.  The main thread waits for signals and, once a second,
+ * looks after what no member does: idle time, dead letter gauge, health.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "member.h"
+
+#define MEMBERS_MAX			64
+#define LIVE_MS				30000
+#define GAUGE_REFRESH_MS	2000
+#define EXIT_SETTINGS		2
+
+static bool check_level(const char *value, char *error, size_t size);
+
+static const OutboxOption runtime_options[] = {
+	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
+	{"database", OUTBOX_OPTION_TEXT, NULL, 0, 0, "connection string of the service's database", NULL},
+	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0, "consumer group, also the consumer's name in the database", NULL},
+	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process", NULL},
+	{"batch_max", OUTBOX_OPTION_INTEGER, "500", 1, 10000, "most records in one transaction", NULL},
+	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000, "how long a batch waits for more records", NULL},
+	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
+	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time between tries", NULL},
+	{"dlt_suffix", OUTBOX_OPTION_TEXT, ".DLT", 0, 0, "what makes a topic's name that of its dead letter topic", NULL},
+	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
+	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
+	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
+	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "without records for so long: one log line", NULL},
+	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", check_level},
+	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
+	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+};
+
+/* Written before the threads start; read by the HTTP threads. */
+static OutboxRuntime runtime;
+static OutboxMember *members;
+static int	member_count;
+
+static bool
+check_level(const char *value, char *error, size_t size)
+{
+	OutboxLogLevel level;
+
+	if (outbox_log_level_parse(value, &level))
+		return true;
+	snprintf(error, size, "\"%s\" is none of debug, info, warning, error", value);
+	return false;
+}
+
+static const char *
+find_dead(void)
+{
+	for (int i = 0; i < member_count; i++)
+	{
+		if (outbox_clock_ms() - members[i].turned_at > LIVE_MS)
+			return "a member's loop has not turned for 30 s";
+	}
+	return NULL;
+}
+
+static const char *
+find_unready(void)
+{
+	for (int i = 0; i < member_count; i++)
+	{
+		if (members[i].halted)
+			return "a partition is halted: program and database do not fit, see the log";
+		if (!members[i].ready)
+			return "a member has no assignment yet or waits for its database";
+	}
+	return find_dead();
+}
+
+static void
+print_help(const OutboxService *service, const OutboxConfig *config)
+{
+	printf("%s: %s\n\nUsage: %s --config FILE [--check-config]\n\n"
+		   "Settings, one \"name = value\" a line in FILE; the environment (OUTBOX_<NAME>) wins:\n",
+		   service->name, service->summary, service->name);
+	outbox_config_help(config);
+}
+
+/* Reads the arguments and all settings.  Returns an exit code, or -1 to go on. */
+static int
+read_settings(int argc, char **argv, const OutboxService *service, OutboxConfig *config)
+{
+	static const struct option arguments[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check-config", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *path = NULL;
+	bool		check_only = false;
+	char		error[1024];
+	int			argument;
+
+	while ((argument = getopt_long(argc, argv, "c:h", arguments, NULL)) != -1)
+	{
+		if (argument == 'c')
+			path = optarg;
+		else if (argument == 'k')
+			check_only = true;
+		else
+		{
+			print_help(service, config);
+			return argument == 'h' ? 0 : EXIT_SETTINGS;
+		}
+	}
+	if (optind < argc)
+	{
+		fprintf(stderr, "%s: unknown argument \"%s\"\n", service->name, argv[optind]);
+		return EXIT_SETTINGS;
+	}
+	if ((path != NULL && !outbox_config_read_file(config, path, error, sizeof(error))) ||
+		!outbox_config_read_environment(config, error, sizeof(error)) ||
+		!outbox_config_finish(config, error, sizeof(error)))
+	{
+		fprintf(stderr, "%s: %s\n", service->name, error);
+		return EXIT_SETTINGS;
+	}
+	if (check_only)
+		printf("%s: the configuration is valid\n", service->name);
+	return check_only ? 0 : -1;
+}
+
+static void
+fill_runtime(const OutboxService *service, const OutboxConfig *config)
+{
+	OutboxLogLevel level;
+
+	outbox_log_level_parse(outbox_config_text(config, "log_level"), &level);
+	outbox_log_setup(service->name, level);
+	runtime.service = service;
+	runtime.config = config;
+	runtime.consumer = outbox_config_text(config, "group_id");
+	runtime.database = outbox_config_text(config, "database");
+	runtime.dlt_suffix = outbox_config_text(config, "dlt_suffix");
+	runtime.batch_max = (int) outbox_config_integer(config, "batch_max");
+	runtime.batch_wait_ms = (int) outbox_config_integer(config, "batch_wait_ms");
+	runtime.retry_max = (int) outbox_config_integer(config, "retry_max");
+	runtime.retry_backoff_ms = outbox_config_integer(config, "retry_backoff_ms");
+	runtime.idle_ms = 1000 * outbox_config_integer(config, "idle_seconds");
+	runtime.last_record_at = outbox_clock_ms();
+}
+
+/* SIGALRM: leaving the group hangs.  What is done is committed, so the end may be rough. */
+static void
+end_hanging_close(int signal_number)
+{
+	static const char text[] =
+	"{\"level\":\"error\",\"event\":\"close_timeout\",\"msg\":\"leaving the group took too long\"}\n";
+
+	(void) signal_number;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		_exit(1);
+	_exit(1);
+}
+
+static void
+log_idle(void)
+{
+	static int64_t reported_for = -1;	/* last_record_at an idle line was written for */
+	int64_t		last = runtime.last_record_at;
+	int64_t		idle = outbox_clock_ms() - last;
+
+	outbox_set_idle(&runtime, (double) idle / 1000);
+	if (idle < runtime.idle_ms || reported_for == last)
+		return;
+	reported_for = last;
+	outbox_log(OUTBOX_LOG_INFO, "idle", NULL, "no records for %ld s", runtime.idle_ms / 1000);
+}
+
+/* The main thread until the end is asked for. */
+static void
+wait_for_stop(const sigset_t *signals)
+{
+	const struct timespec second = {1, 0};
+	OutboxDb	db;
+	int64_t		refresh_at = 0;
+	int			got;
+
+	if (!outbox_db_open(&db, runtime.database, 5000))
+		return;
+	while (!runtime.stopping)
+	{
+		got = sigtimedwait(signals, NULL, &second);
+		if (got > 0)
+		{
+			outbox_log(OUTBOX_LOG_INFO, "stopping", NULL, "got signal %d", got);
+			break;
+		}
+		log_idle();
+		if (outbox_clock_ms() >= refresh_at)
+		{
+			outbox_refresh_dead_letters(&runtime, &db);
+			refresh_at = outbox_clock_ms() + GAUGE_REFRESH_MS;
+		}
+	}
+	outbox_db_close(&db);
+	runtime.stopping = true;
+}
+
+static int
+start_members(pthread_t *threads)
+{
+	int			started = 0;
+
+	for (int i = 0; i < member_count; i++)
+	{
+		members[i].runtime = &runtime;
+		members[i].random_state = (unsigned) (getpid() + i);
+		members[i].turned_at = outbox_clock_ms();
+		if (pthread_create(&threads[i], NULL, outbox_member_run, &members[i]) != 0)
+		{
+			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+			runtime.failed = runtime.stopping = true;
+			break;
+		}
+		started++;
+	}
+	return started;
+}
+
+static int
+run_service(const OutboxService *service, const OutboxConfig *config)
+{
+	pthread_t	threads[MEMBERS_MAX];
+	sigset_t	signals;
+	int			started;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGALRM, end_hanging_close);
+	fill_runtime(service, config);
+	outbox_set_build_info();
+	member_count = (int) outbox_config_integer(config, "threads");
+	members = calloc((size_t) member_count, sizeof(OutboxMember));
+	if (members == NULL || (service->start != NULL && !service->start(config)))
+		return EXIT_FAILURE;
+	if (!outbox_http_start(outbox_config_text(config, "http_address"),
+						   (int) outbox_config_integer(config, "http_port"), service->routes,
+						   find_dead, find_unready))
+		return EXIT_FAILURE;
+	outbox_log(OUTBOX_LOG_INFO, "started", NULL, "consumer %s, %d thread(s)", runtime.consumer,
+			   member_count);
+	started = start_members(threads);
+	wait_for_stop(&signals);
+	for (int i = 0; i < started; i++)
+		pthread_join(threads[i], NULL);
+	outbox_http_stop();
+	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");
+	return runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int
+outbox_service_main(int argc, char **argv, const OutboxService *service)
+{
+	static OutboxConfig config;
+	int			code;
+
+	outbox_config_add(&config, runtime_options);
+	outbox_config_add(&config, service->options);
+	outbox_config_default(&config, "group_id", service->group);
+	outbox_config_default(&config, "http_port", service->http_port);
+	code = read_settings(argc, argv, service, &config);
+	if (code < 0)
+		code = run_service(service, &config);
+	free(members);
+	outbox_config_free(&config);
+	return code;
+}

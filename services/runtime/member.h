@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * member.h
+ *	  One thread of a service: one member of the consumer group, one connection,
+ *	  and the steps of its loop.
+ *
+ * A member's fields belong to its thread, but for the atomic ones.
+ */
+#ifndef OUTBOX_MEMBER_H
+#define OUTBOX_MEMBER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "consumer.h"
+#include "service.h"
+
+#define OUTBOX_SLEEP_MAX_MS	200		/* longest wait for a record: how soon a stop is seen */
+
+/* Settings of the process; written before the threads start. */
+typedef struct OutboxRuntime
+{
+	const OutboxService *service;
+	const OutboxConfig *config;
+	const char *consumer;		/* consumer group, and name in the database */
+	const char *database;
+	const char *dlt_suffix;
+	int			batch_max;
+	int			batch_wait_ms;
+	int			retry_max;
+	long		retry_backoff_ms;
+	long		idle_ms;
+	atomic_bool stopping;		/* any thread; set once */
+	atomic_bool failed;			/* any thread; set once: exit code 1 */
+	_Atomic int64_t last_record_at; /* members; outbox_clock_ms */
+} OutboxRuntime;
+
+/* A record in hand and what became of it. */
+typedef struct OutboxItem
+{
+	OutboxRecord record;
+	const OutboxHandler *handler;	/* NULL: no handler takes it */
+	OutboxCall	call;
+	OutboxVerdict verdict;
+	bool		prepared;		/* decode and prepare are done */
+	char		claim;			/* answer of outbox.begin_batch: n, d, h */
+	char		outcome[64];	/* what the call returned */
+} OutboxItem;
+
+typedef struct OutboxMember
+{
+	OutboxRuntime *runtime;
+	OutboxConsumer *consumer;
+	OutboxDb	db;
+	OutboxItem *items;			/* batch_max of them */
+	int			item_count;
+	int			gather_limit;	/* fewer than batch_max while preparing is slow */
+	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
+	unsigned	retry_failures; /* in a row, for the back-off */
+	unsigned	random_state;
+	bool		all_halted;		/* this runtime and the database do not fit */
+
+	atomic_bool ready;			/* member writes */
+	atomic_bool halted;			/* member writes: a partition is halted */
+	_Atomic int64_t turned_at;	/* member writes: last turn of the loop, outbox_clock_ms */
+} OutboxMember;
+
+/* loop.c: thread entry; the argument is the member. */
+extern void *outbox_member_run(void *member);
+
+/* Milliseconds to wait after so many failures in a row: 100 ms to 30 s, jittered. */
+extern int64_t outbox_member_backoff(OutboxMember *member, unsigned failures);
+
+/* position.c: start the suspended partitions that are due. */
+extern void outbox_position_start(OutboxMember *member);
+
+/* batch.c */
+
+/* Finds the handler, decodes and prepares; fills verdict and call. */
+extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);
+
+/*
+ * Runs items as one database transaction.  On OUTBOX_FAILURE_NONE they are
+ * committed.  Else nothing is, member->db.error says why and *culprit is the index
+ * of the item at fault, -1 when none is.  *fenced: another member has moved a watermark.
+ */
+extern OutboxFailure outbox_batch_run(OutboxMember *member, OutboxItem **items, int count,
+									  int *culprit, bool *fenced);
+
+/* Works off member->items; what cannot be done now is read again later. */
+extern void outbox_batch_process(OutboxMember *member);
+
+/* retry.c: one due row of outbox.dead_letter; sets retry_at. */
+extern void outbox_retry_run(OutboxMember *member);
+
+/* dead_letter.c */
+
+/* The statement that writes an item's dead letter, and its values (free them). */
+#define OUTBOX_DEAD_LETTER_VALUES	17
+extern const char outbox_dead_letter_sql[];
+extern void outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
+									  char *values[OUTBOX_DEAD_LETTER_VALUES]);
+
+/* "held", "retrying" or "open": what a record not done becomes. */
+extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
+
+/* After the commit: log line and count. */
+extern void outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
+									  const char *state, const OutboxError *error);
+
+/* Malloc'ed text of bytea, \x...; NULL for NULL. */
+extern char *outbox_bytea_text(const uint8_t *data, size_t len);
+
+/* service_metrics.c: the runtime's metrics */
+extern void outbox_count_record(const OutboxMember *member, const char *topic, const char *result);
+extern void outbox_count_outcome(const OutboxMember *member, const OutboxItem *item);
+extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count,
+								 double seconds);
+extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failure);
+extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
+
+/* Fills outbox_dead_letters from the database; false: it did not answer. */
+extern bool outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db);
+extern void outbox_set_build_info(void);
+
+#endif							/* OUTBOX_MEMBER_H */

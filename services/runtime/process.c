@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * process.c
+ *	  What to do with the records in hand: as one batch, in parts after a
+ *	  failure, later when the database is away.
+ *
+ * Runs in the services, member threads.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "member.h"
+
+#define PREPARE_BUDGET_MS 1000
+
+/* The records before `end` still to do, without those of partitions no longer worked on. */
+static int
+collect_items(OutboxMember *member, OutboxItem **items, int end)
+{
+	int			count = 0;
+
+	for (int i = 0; i < end; i++)
+	{
+		const OutboxRecord *record = &member->items[i].record;
+
+		if (record->source->active && record->offset >= record->source->next)
+			items[count++] = &member->items[i];
+	}
+	return count;
+}
+
+static void
+suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bool forget)
+{
+	for (int i = 0; i < count; i++)
+	{
+		OutboxPartition *partition = items[i]->record.source;
+
+		if (!partition->active)
+			continue;
+		partition->failures++;
+		partition->halted = halt;
+		if (forget)
+			partition->next = -1;
+		outbox_consumer_suspend(member->consumer, partition, outbox_clock_ms() +
+								outbox_member_backoff(member, partition->failures));
+	}
+}
+
+/* After the commit: offsets may be stored, results are counted. */
+static void
+note_done(OutboxMember *member, OutboxItem **items, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		OutboxItem *item = items[i];
+		OutboxPartition *partition = item->record.source;
+		const char *state;
+
+		partition->next = item->record.offset + 1;
+		if (partition->watermark < partition->next)
+			partition->watermark = partition->next;
+		partition->store_due = true;
+		partition->failures = 0;
+		if (item->claim == 'd')
+			outbox_count_record(member, item->record.topic, "duplicate");
+		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
+			outbox_count_record(member, item->record.topic, "ignored");
+		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
+			outbox_count_outcome(member, item);
+		else
+		{
+			state = outbox_dead_letter_state(member, item);
+			outbox_dead_letter_report(member, &item->record, state, &item->call.error);
+			if (strcmp(state, "retrying") == 0 &&
+				outbox_clock_ms() + member->runtime->retry_backoff_ms < member->retry_at)
+				member->retry_at = outbox_clock_ms() + member->runtime->retry_backoff_ms;
+		}
+	}
+}
+
+/* What the records in hand still ask for; one call of outbox_batch_process. */
+typedef struct Work
+{
+	OutboxItem **items;			/* to do, in order */
+	int			count;
+	int			end;			/* items of the member from here on are left for later */
+	OutboxItem *alone;			/* failed in a batch: run it alone */
+	int			singles;		/* as many next ones are run one by one */
+} Work;
+
+/*
+ * How many of the first `count` items go into the next transaction: up to one
+ * that must be alone or has to wait.  Decodes and prepares them.  0: the first has to wait.
+ */
+static int
+prepare_items(OutboxMember *member, Work *work, int count)
+{
+	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
+
+	for (int i = 0; i < count; i++)
+	{
+		OutboxItem *item = work->items[i];
+
+		if (!item->prepared)
+		{
+			if (i > 0 && outbox_clock_ms() > deadline)
+			{
+				/* Poll again before Kafka takes this member for dead. */
+				member->gather_limit = i;
+				work->end = (int) (item - member->items);
+				return i;
+			}
+			outbox_item_prepare(member, item);
+		}
+		if (item->verdict == OUTBOX_VERDICT_WAIT)
+			return i;
+		if (item->verdict == OUTBOX_VERDICT_FAIL)
+			return i > 0 ? i : 1;
+	}
+	return count;
+}
+
+/* One record, alone, has failed: it becomes a dead letter, to be retried or not. */
+static void
+condemn_item(OutboxItem *item, const OutboxError *error)
+{
+	item->call.error = *error;
+	item->verdict = error->failure == OUTBOX_FAILURE_PERMANENT ? OUTBOX_VERDICT_REJECT
+		: OUTBOX_VERDICT_FAIL;
+}
+
+static void
+wait_for_infrastructure(OutboxMember *member, Work *work, const OutboxError *error)
+{
+	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
+	outbox_log(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s", error->message,
+			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
+	suspend_items(member, work->items, work->count, false, false);
+}
+
+static void
+halt_items(OutboxMember *member, Work *work, int count)
+{
+	const OutboxError *error = &member->db.error;
+
+	outbox_count_failure(member, OUTBOX_FAILURE_DEPLOY);
+	outbox_log(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
+			   "the program and the database do not fit, nothing is skipped: %s (SQLSTATE %s)",
+			   error->message, error->sqlstate);
+	suspend_items(member, work->items, count, true, false);
+}
+
+/* The transaction of the first `count` items has failed. */
+static void
+handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failure, int culprit)
+{
+	OutboxVerdict verdict = work->items[0]->verdict;
+
+	if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
+		wait_for_infrastructure(member, work, &member->db.error);
+	else if (count > 1 && culprit >= 0)
+		work->alone = work->items[culprit];
+	else if (count > 1 && failure != OUTBOX_FAILURE_DEPLOY)
+		work->singles = count;
+	else if (failure == OUTBOX_FAILURE_DEPLOY || verdict == OUTBOX_VERDICT_FAIL ||
+			 verdict == OUTBOX_VERDICT_REJECT)
+		halt_items(member, work, count);	/* also when no dead letter can be written */
+	else
+		condemn_item(work->items[0], &member->db.error);
+}
+
+static void
+run_items(OutboxMember *member, Work *work, int count)
+{
+	int64_t		started = outbox_clock_ms();
+	OutboxFailure failure;
+	int			culprit;
+	bool		fenced;
+
+	failure = outbox_batch_run(member, work->items, count, &culprit, &fenced);
+	if (fenced)
+	{
+		outbox_log(OUTBOX_LOG_WARNING, "watermark_moved", &work->items[0]->record,
+				   "another member was here: positions are read again");
+		suspend_items(member, work->items, count, false, true);
+	}
+	else if (failure != OUTBOX_FAILURE_NONE)
+		handle_failure(member, work, count, failure, culprit);
+	else
+	{
+		outbox_observe_batch(member, work->items, count,
+							 (double) (outbox_clock_ms() - started) / 1000);
+		note_done(member, work->items, count);
+		work->singles -= work->singles > count ? count : work->singles;
+	}
+}
+
+/* Length of the next transaction, before its records are looked at. */
+static int
+choose_count(const Work *work)
+{
+	if (work->singles > 0 || work->items[0] == work->alone)
+		return 1;
+	for (int i = 1; i < work->count; i++)
+	{
+		if (work->items[i] == work->alone)
+			return i;
+	}
+	return work->count;
+}
+
+void
+outbox_batch_process(OutboxMember *member)
+{
+	OutboxItem *items[member->item_count];
+	Work		work = {items, 0, member->item_count, NULL, 0};
+	int			count;
+
+	if (member->gather_limit < member->runtime->batch_max)
+		member->gather_limit = 2 * member->gather_limit < member->runtime->batch_max
+			? 2 * member->gather_limit : member->runtime->batch_max;
+	while ((work.count = collect_items(member, items, work.end)) > 0)
+	{
+		count = prepare_items(member, &work, choose_count(&work));
+		if (count > 0)
+			run_items(member, &work, count);
+		else
+			wait_for_infrastructure(member, &work, &items[0]->call.error);
+	}
+	/* What is left, if anything, is read again. */
+	for (int i = work.end; i < member->item_count; i++)
+	{
+		if (member->items[i].record.source->active)
+			outbox_consumer_suspend(member->consumer, member->items[i].record.source, 0);
+	}
+}

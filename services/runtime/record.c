@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * record.c
+ *	  Who a record is: event id, type, correlation id and trace from its headers.
+ *
+ * Runs in the services, member threads.  The event id never depends on when or
+ * by whom a record is read: without an id in the headers it is made from topic,
+ * partition and offset.
+ */
+#include "record.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/kafka_headers.h"
+
+bool
+outbox_uuid_valid(const char *text)
+{
+	for (int i = 0; i < OUTBOX_UUID_TEXT - 1; i++)
+	{
+		bool		dash = (i == 8 || i == 13 || i == 18 || i == 23);
+
+		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
+			return false;
+	}
+	return text[OUTBOX_UUID_TEXT - 1] == '\0';
+}
+
+char *
+outbox_record_header(const OutboxRecord *record, const char *name)
+{
+	OutboxHeaderReader reader;
+	OutboxHeader header;
+	size_t		name_len = strlen(name);
+	char	   *text;
+
+	if (record->headers == NULL)
+		return NULL;
+	outbox_headers_read(&reader, record->headers, record->headers_len);
+	while (outbox_headers_next(&reader, &header))
+	{
+		if (header.value == NULL || header.name_len != name_len ||
+			memcmp(header.name, name, name_len) != 0)
+			continue;
+		text = malloc(header.value_len + 1);
+		if (text == NULL)
+			return NULL;
+		memcpy(text, header.value, header.value_len);
+		text[header.value_len] = '\0';
+		for (size_t i = 0; i < header.value_len; i++)
+		{
+			if ((unsigned char) text[i] < ' ' || (unsigned char) text[i] > '~')
+				text[i] = '?';
+		}
+		return text;
+	}
+	return NULL;
+}
+
+/* FNV-1a, 64 bits, from a given start. */
+static uint64_t
+hash_bytes(uint64_t hash, const void *data, size_t len)
+{
+	const uint8_t *bytes = data;
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+/* A version 8 UUID of topic, partition and offset: the hash of the topic and the position itself. */
+static void
+make_event_id(OutboxRecord *record)
+{
+	uint64_t	high = hash_bytes(UINT64_C(0xcbf29ce484222325), record->topic, strlen(record->topic));
+	uint64_t	low = (uint64_t) record->offset;
+
+	high ^= (uint64_t) (uint32_t) record->partition << 16;
+	snprintf(record->event_id, sizeof(record->event_id), "%08x-%04x-8%03x-%04x-%012llx",
+			 (unsigned) (high >> 32), (unsigned) (high >> 16 & 0xffff), (unsigned) (high & 0xfff),
+			 0x8000u | (unsigned) (low >> 48 & 0x3fff),
+			 (unsigned long long) (low & UINT64_C(0xffffffffffff)));
+}
+
+void
+outbox_record_identify(OutboxRecord *record)
+{
+	static const char *const id_headers[] = {"ce_id", "id"};
+	char	   *text;
+
+	record->event_id[0] = '\0';
+	for (size_t i = 0; i < 2 && record->event_id[0] == '\0'; i++)
+	{
+		text = outbox_record_header(record, id_headers[i]);
+		if (text != NULL && outbox_uuid_valid(text))
+			memcpy(record->event_id, text, OUTBOX_UUID_TEXT);
+		free(text);
+	}
+	if (record->event_id[0] == '\0')
+		make_event_id(record);
+	record->event_type = outbox_record_header(record, "ce_type");
+	if (record->event_type == NULL)
+		record->event_type = outbox_record_header(record, "eventType");
+	record->correlation_id = outbox_record_header(record, "correlationid");
+	if (record->correlation_id == NULL)
+		record->correlation_id = outbox_record_header(record, "ce_correlationid");
+	record->traceparent = outbox_record_header(record, "traceparent");
+}
+
+void
+outbox_record_clear(OutboxRecord *record)
+{
+	free(record->event_type);
+	free(record->correlation_id);
+	free(record->traceparent);
+	free(record->header_memory);
+	record->event_type = record->correlation_id = record->traceparent = NULL;
+	record->header_memory = NULL;
+}
+
+const char *
+outbox_record_key_text(const OutboxRecord *record, char *buffer, size_t size)
+{
+	size_t		used = 0;
+	bool		printable = true;
+
+	if (record->key == NULL)
+	{
+		snprintf(buffer, size, "(none)");
+		return buffer;
+	}
+	for (size_t i = 0; i < record->key_len; i++)
+		printable = printable && record->key[i] > ' ' && record->key[i] <= '~';
+	if (printable)
+	{
+		snprintf(buffer, size, "%.*s", (int) record->key_len, (const char *) record->key);
+		return buffer;
+	}
+	used = (size_t) snprintf(buffer, size, "0x");
+	for (size_t i = 0; i < record->key_len && used + 3 <= size; i++)
+		used += (size_t) snprintf(buffer + used, size - used, "%02x", record->key[i]);
+	return buffer;
+}

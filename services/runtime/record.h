@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * record.h
+ *	  One record as the runtime and the handlers see it, whether it comes from
+ *	  Kafka or, for a retry, from outbox.dead_letter.
+ */
+#ifndef OUTBOX_RECORD_H
+#define OUTBOX_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OUTBOX_UUID_TEXT	37		/* with terminator */
+
+struct OutboxPartition;
+
+typedef struct OutboxRecord
+{
+	const char *topic;
+	int32_t		partition;
+	int64_t		offset;
+	int64_t		timestamp_ms;	/* since 1970; -1: none */
+	const uint8_t *key;			/* NULL: no key */
+	size_t		key_len;
+	const uint8_t *value;		/* NULL: tombstone */
+	size_t		value_len;
+	const uint8_t *headers;		/* Kafka's encoding, see kafka_headers.h; NULL: none */
+	size_t		headers_len;
+	char		event_id[OUTBOX_UUID_TEXT]; /* ce_id, else id, else made from the position */
+	char	   *event_type;		/* ce_type, else eventType; NULL: none */
+	char	   *correlation_id; /* NULL: none */
+	char	   *traceparent;	/* NULL: none */
+
+	struct OutboxPartition *source; /* NULL: from outbox.dead_letter */
+	void	   *memory;			/* what topic, key, value point into; owner's business */
+	uint8_t    *header_memory;	/* malloc'ed */
+} OutboxRecord;
+
+/* Fills event_id, event_type, correlation_id and traceparent from the headers and the position. */
+extern void outbox_record_identify(OutboxRecord *record);
+
+/* Frees what outbox_record_identify made, and header_memory. */
+extern void outbox_record_clear(OutboxRecord *record);
+
+/* A header's value as malloc'ed text (control characters replaced); NULL: absent or NULL. */
+extern char *outbox_record_header(const OutboxRecord *record, const char *name);
+
+/* The key for people: printable ASCII as it is, anything else as 0x and hex, cut to fit. */
+extern const char *outbox_record_key_text(const OutboxRecord *record, char *buffer, size_t size);
+
+/* "8-4-4-4-12" hex digits? */
+extern bool outbox_uuid_valid(const char *text);
+
+#endif							/* OUTBOX_RECORD_H */

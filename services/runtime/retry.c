@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * retry.c
+ *	  Tries the rows of outbox.dead_letter again that are due.
+ *
+ * Runs in the services, member threads.  Any member of the consumer takes any
+ * row (SKIP LOCKED); the state is in the table, so a crash loses nothing.  A row is
+ * one transaction: lock and claim, the handler's call, resolve; after a failure
+ * the next try is noted, or the dead letter is published.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "member.h"
+
+#define LOOK_AGAIN_MS	2000		/* for rows another member has left */
+
+static const char next_sql[] =
+"SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms,"
+" record_ms FROM outbox.dead_letter_next($1)";
+static const char begin_sql[] = "BEGIN";
+static const char commit_sql[] = "COMMIT";
+static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer)";
+static const char context_sql[] =
+"SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
+" pg_catalog.set_config('outbox.traceparent', $2, true)";
+static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
+static const char failed_sql[] =
+"SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
+" $5::integer, $6, $7, $8, $9)";
+
+typedef struct DueRow
+{
+	char		id[24];
+	char		attempts[16];
+	OutboxItem	item;
+	char	   *topic;
+	uint8_t    *key;
+	uint8_t    *value;
+} DueRow;
+
+static uint8_t *
+read_bytes(const PGresult *result, int column, size_t *len)
+{
+	unsigned char *unescaped;
+	uint8_t    *copy;
+
+	*len = 0;
+	if (PQgetisnull(result, 0, column))
+		return NULL;
+	unescaped = PQunescapeBytea((const unsigned char *) PQgetvalue(result, 0, column), len);
+	copy = malloc(*len + 1);
+	if (unescaped == NULL || copy == NULL)
+		abort();
+	memcpy(copy, unescaped, *len);
+	PQfreemem(unescaped);
+	return copy;
+}
+
+static void
+read_row(const PGresult *result, DueRow *row)
+{
+	OutboxRecord *record = &row->item.record;
+
+	memset(row, 0, sizeof(*row));
+	snprintf(row->id, sizeof(row->id), "%s", PQgetvalue(result, 0, 0));
+	snprintf(row->attempts, sizeof(row->attempts), "%s", PQgetvalue(result, 0, 1));
+	row->topic = strdup(PQgetvalue(result, 0, 2));
+	row->key = read_bytes(result, 5, &record->key_len);
+	row->value = read_bytes(result, 6, &record->value_len);
+	record->header_memory = read_bytes(result, 7, &record->headers_len);
+	record->topic = row->topic;
+	record->key = row->key;
+	record->value = row->value;
+	record->headers = record->header_memory;
+	record->partition = atoi(PQgetvalue(result, 0, 3));
+	record->offset = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
+	record->timestamp_ms = PQgetisnull(result, 0, 9) ? -1 : strtoll(PQgetvalue(result, 0, 9), NULL, 10);
+	outbox_record_identify(record);
+}
+
+static void
+free_row(DueRow *row)
+{
+	outbox_call_clear(&row->item.call);
+	outbox_record_clear(&row->item.record);
+	free(row->topic);
+	free(row->key);
+	free(row->value);
+}
+
+/* Fetches the next row; false: none is due, or the database failed (*error). */
+static bool
+fetch_due(OutboxMember *member, DueRow *row, bool *error)
+{
+	const char *values[1] = {member->runtime->consumer};
+	PGresult   *result = NULL;
+	int64_t		wait = LOOK_AGAIN_MS;
+	bool		due = false;
+
+	if (outbox_db_connect(&member->db))
+		result = outbox_db_query(&member->db, next_sql, 1, values);
+	*error = result == NULL;
+	if (result == NULL)
+		return false;
+	if (PQntuples(result) > 0)
+	{
+		wait = strtoll(PQgetvalue(result, 0, 8), NULL, 10);
+		due = wait <= 0;
+		if (due)
+			read_row(result, row);
+	}
+	member->retry_at = outbox_clock_ms() + (wait < LOOK_AGAIN_MS ? wait : LOOK_AGAIN_MS);
+	PQclear(result);
+	return due;
+}
+
+/* Runs a statement; copies its first value when `text` is not NULL. */
+static bool
+run_statement(OutboxDb *db, const char *sql, int count, const char *const *values,
+			  char *text, size_t size)
+{
+	PGresult   *result = outbox_db_query(db, sql, count, values);
+
+	if (result == NULL)
+		return false;
+	if (text != NULL)
+		snprintf(text, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+	PQclear(result);
+	return true;
+}
+
+/* The transaction up to, not including, COMMIT; false: member->db.error. */
+static bool
+try_row(OutboxMember *member, DueRow *row)
+{
+	OutboxDb   *db = &member->db;
+	OutboxItem *item = &row->item;
+	const char *id[2] = {row->id, row->attempts};
+	const char *context[2] = {
+		item->record.correlation_id != NULL ? item->record.correlation_id : "",
+		item->record.traceparent != NULL ? item->record.traceparent : "",
+	};
+	char		claim[8];
+
+	if (!run_statement(db, begin_sql, 0, NULL, NULL, 0) ||
+		!run_statement(db, claim_sql, 2, id, claim, sizeof(claim)))
+		return false;
+	item->claim = claim[0] != '\0' ? claim[0] : 'x';	/* x: somebody else has dealt with it */
+	if (item->claim == 'x')
+		return true;
+	if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
+	{
+		if (!run_statement(db, context_sql, 2, context, NULL, 0) ||
+			!run_statement(db, item->call.sql, item->call.count,
+						   (const char *const *) item->call.values,
+						   item->outcome, sizeof(item->outcome)))
+			return false;
+	}
+	return run_statement(db, resolve_sql, 1, id, NULL, 0);
+}
+
+/* Notes the failed try; false: the database is away. */
+static bool
+note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
+{
+	const OutboxRuntime *runtime = member->runtime;
+	char		retry_max[16];
+	char		backoff[24];
+	char		state[16];
+	const char *values[9] = {
+		row->id, row->attempts, error->failure == OUTBOX_FAILURE_PERMANENT ? "t" : "f",
+		retry_max, backoff, runtime->dlt_suffix, outbox_failure_name(error->failure),
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
+	};
+
+	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
+	snprintf(backoff, sizeof(backoff), "%ld", runtime->retry_backoff_ms);
+	if (!outbox_db_connect(&member->db) ||
+		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
+		return false;
+	if (state[0] != '\0')
+		outbox_dead_letter_report(member, &row->item.record, state, error);
+	return true;
+}
+
+static void
+wait_longer(OutboxMember *member, const OutboxRecord *record, const OutboxError *error)
+{
+	member->retry_failures++;
+	member->retry_at = outbox_clock_ms() + outbox_member_backoff(member, member->retry_failures);
+	outbox_count_failure(member, error->failure);
+	outbox_log(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
+			   "retry_postponed", record, "%s", error->message);
+}
+
+/* One try of a row.  false: what is needed is away, error says what. */
+static bool
+run_row(OutboxMember *member, DueRow *row, OutboxError *error)
+{
+	OutboxItem *item = &row->item;
+
+	outbox_item_prepare(member, item);
+	*error = item->call.error;
+	if (item->verdict == OUTBOX_VERDICT_WAIT)
+		return false;
+	if (item->verdict == OUTBOX_VERDICT_CALL || item->verdict == OUTBOX_VERDICT_IGNORE)
+	{
+		if (try_row(member, row) && run_statement(&member->db, commit_sql, 0, NULL, NULL, 0))
+		{
+			if (item->claim == 'n')
+				outbox_count_outcome(member, item);
+			else if (item->claim == 'd')
+				outbox_count_record(member, item->record.topic, "duplicate");
+			outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
+			return true;
+		}
+		*error = member->db.error;
+		outbox_db_end_pipeline(&member->db);
+		if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE ||
+			error->failure == OUTBOX_FAILURE_DEPLOY)
+			return false;
+	}
+	if (note_failure(member, row, error))
+		return true;
+	*error = member->db.error;
+	return false;
+}
+
+void
+outbox_retry_run(OutboxMember *member)
+{
+	DueRow		row;
+	OutboxError error;
+	bool		failed;
+
+	if (!fetch_due(member, &row, &failed))
+	{
+		if (failed)
+			wait_longer(member, NULL, &member->db.error);
+		else
+			member->retry_failures = 0;
+		return;
+	}
+	if (run_row(member, &row, &error))
+	{
+		member->retry_failures = 0;
+		member->retry_at = outbox_clock_ms();
+	}
+	else
+		wait_longer(member, &row.item.record, &error);
+	free_row(&row);
+}

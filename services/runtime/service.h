@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * service.h
+ *	  What a service gives the runtime: topics with their handlers, options,
+ *	  HTTP routes.  services/README.md shows a whole one.
+ */
+#ifndef OUTBOX_SERVICE_H
+#define OUTBOX_SERVICE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "db.h"
+#include "http.h"
+#include "log.h"
+#include "record.h"
+
+#define OUTBOX_CALL_VALUES	8
+
+/* What is to be done with a record. */
+typedef enum OutboxVerdict
+{
+	OUTBOX_VERDICT_CALL,		/* run the call in the batch's transaction */
+	OUTBOX_VERDICT_IGNORE,		/* not ours: step over it */
+	OUTBOX_VERDICT_REJECT,		/* can never succeed: dead letter at once (call->error) */
+	OUTBOX_VERDICT_FAIL,		/* failed: counts as a try (call->error) */
+	OUTBOX_VERDICT_WAIT,		/* something needed is away: try later, count nothing (call->error) */
+} OutboxVerdict;
+
+/* The one SQL call a record becomes; it returns one text, the outcome for the metrics. */
+typedef struct OutboxCall
+{
+	const char *sql;			/* a string constant */
+	int			count;
+	char	   *values[OUTBOX_CALL_VALUES]; /* malloc'ed text; NULL: SQL NULL */
+	OutboxError error;
+} OutboxCall;
+
+typedef struct OutboxHandler
+{
+	const char *topic;
+	const char *event_type;		/* others on the topic are ignored; NULL: takes every type */
+
+	/* Decode the record and fill the call.  Pure: no database, no network. */
+	OutboxVerdict (*decode) (const OutboxRecord *record, OutboxCall *call);
+
+	/*
+	 * NULL or, after decode said CALL, what must happen before the transaction,
+	 * e.g. a request to another system.  May be called again for the same
+	 * record.  db is connected and idle.
+	 */
+	OutboxVerdict (*prepare) (OutboxDb *db, const OutboxRecord *record, OutboxCall *call);
+} OutboxHandler;
+
+typedef struct OutboxService
+{
+	const char *name;			/* program name, e.g. "outbox-payment" */
+	const char *summary;		/* one line for --help */
+	const char *group;			/* default consumer group, also the consumer's name */
+	const char *http_port;		/* default */
+	const OutboxHandler *handlers;	/* ended by a NULL topic */
+	const OutboxOption *options;	/* NULL or ended by a NULL name */
+	const OutboxRoute *routes;	/* NULL or ended by a NULL method */
+
+	/* NULL or called once before anything starts; false ends the program. */
+	bool		(*start) (const OutboxConfig *config);
+} OutboxService;
+
+/* The whole program; returns its exit code (0 done, 1 failed, 2 wrong settings). */
+extern int	outbox_service_main(int argc, char **argv, const OutboxService *service);
+
+/*
+ * call.c: for handlers
+ */
+
+/* Starts the call; values are added in the order of the SQL parameters. */
+extern void outbox_call_begin(OutboxCall *call, const char *sql);
+extern void outbox_call_add(OutboxCall *call, const char *value, size_t len);
+extern void outbox_call_add_text(OutboxCall *call, const char *value);	/* NULL: SQL NULL */
+extern void outbox_call_clear(OutboxCall *call);
+
+/* Sets call->error and returns the verdict that goes with it. */
+extern OutboxVerdict outbox_call_reject(OutboxCall *call, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+extern OutboxVerdict outbox_call_fail(OutboxCall *call, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+extern OutboxVerdict outbox_call_wait(OutboxCall *call, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+
+/* The value as a JSON object; NULL with call->error set when it is none. */
+extern json_t *outbox_decode_object(const OutboxRecord *record, OutboxCall *call);
+
+/* Required fields; false with call->error set when one is missing or of another kind. */
+extern bool outbox_decode_require(const json_t *object, const char *name, json_type type,
+								  OutboxCall *call);
+
+#endif							/* OUTBOX_SERVICE_H */

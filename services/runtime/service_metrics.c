@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * service_metrics.c
+ *	  The metrics every consumer has.
+ *
+ * Runs in the services, any thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "member.h"
+#include "metrics.h"
+
+static const double batch_buckets[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+
+static OutboxMetric records_total = {
+	.name = "outbox_consumer_records_total",
+	.help = "Records by what became of them.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric outcomes_total = {
+	.name = "outbox_consumer_outcomes_total",
+	.help = "Answers of the handlers' SQL functions.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric process_seconds = {
+	.name = "outbox_consumer_process_seconds",
+	.help = "A record's share of its batch's transaction.",
+	.type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = outbox_metric_seconds,
+	.bucket_count = 14,
+};
+static OutboxMetric end_to_end_seconds = {
+	.name = "outbox_consumer_end_to_end_seconds",
+	.help = "From the record's time stamp to the commit of its effect.",
+	.type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = outbox_metric_seconds,
+	.bucket_count = 14,
+};
+static OutboxMetric batch_records = {
+	.name = "outbox_consumer_batch_records",
+	.help = "Records in one transaction.",
+	.type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = batch_buckets,
+	.bucket_count = sizeof(batch_buckets) / sizeof(batch_buckets[0]),
+};
+static OutboxMetric failures_total = {
+	.name = "outbox_consumer_infra_errors_total",
+	.help = "Failures that are waited out.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric dead_letters = {
+	.name = "outbox_dead_letters",
+	.help = "Rows of outbox.dead_letter not done with.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
+static OutboxMetric idle_seconds = {
+	.name = "outbox_consumer_idle_seconds",
+	.help = "Since the last record.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
+static OutboxMetric build_info = {
+	.name = "outbox_build_info",
+	.help = "1, with the versions as labels.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
+
+void
+outbox_count_record(const OutboxMember *member, const char *topic, const char *result)
+{
+	outbox_metric_add(&records_total, 1, "consumer", member->runtime->consumer, "topic", topic,
+					  "result", result, NULL);
+}
+
+void
+outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
+{
+	outbox_count_record(member, item->record.topic, "ok");
+	if (item->outcome[0] != '\0')
+		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer,
+						  "topic", item->record.topic, "outcome", item->outcome, NULL);
+	outbox_log(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
+}
+
+void
+outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, double seconds)
+{
+	const char *consumer = member->runtime->consumer;
+	struct timespec now;
+	double		now_ms;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_ms = (double) now.tv_sec * 1000 + (double) now.tv_nsec / 1000000;
+	outbox_metric_observe(&batch_records, count, 1, "consumer", consumer, NULL);
+	outbox_metric_observe(&process_seconds, seconds / count, (unsigned) count, "consumer", consumer,
+						  NULL);
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i]->claim == 'n' && items[i]->record.timestamp_ms >= 0)
+			outbox_metric_observe(&end_to_end_seconds,
+								  (now_ms - (double) items[i]->record.timestamp_ms) / 1000, 1,
+								  "consumer", consumer, "topic", items[i]->record.topic, NULL);
+	}
+}
+
+void
+outbox_count_failure(const OutboxMember *member, OutboxFailure failure)
+{
+	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer,
+					  "class", outbox_failure_name(failure), NULL);
+}
+
+void
+outbox_set_idle(const OutboxRuntime *runtime, double seconds)
+{
+	outbox_metric_set(&idle_seconds, seconds, "consumer", runtime->consumer, NULL);
+}
+
+bool
+outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
+{
+	static const char sql[] = "SELECT topic, state, number FROM outbox.dead_letter_counts($1)";
+	const char *values[1] = {runtime->consumer};
+	PGresult   *result = NULL;
+
+	if (outbox_db_connect(db))
+		result = outbox_db_query(db, sql, 1, values);
+	if (result == NULL)
+		return false;
+	outbox_metric_clear(&dead_letters);
+	for (int row = 0; row < PQntuples(result); row++)
+		outbox_metric_set(&dead_letters, atof(PQgetvalue(result, row, 2)),
+						  "consumer", runtime->consumer, "topic", PQgetvalue(result, row, 0),
+						  "state", PQgetvalue(result, row, 1), NULL);
+	PQclear(result);
+	return true;
+}
+
+void
+outbox_set_build_info(void)
+{
+	char		libpq[16];
+
+	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
+	outbox_metric_set(&build_info, 1, "version", OUTBOX_VERSION, "libpq", libpq, NULL);
+}
