@@ -196,8 +196,8 @@ $$;
 /* ----------------------------------------------------------------- emit
  *
  * The three functions return the event's id.  NULL payload: tombstone.  They run as
- * the caller, look nothing up through search_path (so no SET, which would
- * cost more than the insert), and check outbox.topic_grant.  Three names:
+ * the caller, look nothing up through search_path (so no SET, which costs
+ * microseconds a call), and check outbox.topic_grant.  Three names:
  * overloads would resolve untyped literals wrongly.
  */
 
