@@ -39,7 +39,7 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 	StringInfoData command;
 
 	initStringInfo(&command);
-	appendStringInfoString(&command, "ALTER TABLE outbox.event DISABLE TRIGGER USER; UPDATE outbox.event SET txid = ");
+	appendStringInfoString(&command, "ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change; UPDATE outbox.event SET txid = ");
 	if (resend)
 	{
 		appendStringInfo(&command, "CASE WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
@@ -49,7 +49,7 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 	}
 	else
 		appendStringInfoString(&command, "'3'::xid8");
-	appendStringInfoString(&command, "; ALTER TABLE outbox.event ENABLE TRIGGER USER");
+	appendStringInfoString(&command, "; ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change");
 	run(command.data);
 }
 

@@ -48,6 +48,7 @@ typedef struct OutboxRelay
 	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
 	MemoryContext waypoint_context;
 
+	TimestampTz looked_at;		/* of the last unfenced cursor */
 	bool		look_due;
 	TimestampTz next_look;
 	TimestampTz next_waypoint;

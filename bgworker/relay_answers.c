@@ -122,6 +122,7 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 	else
 	{
 		relay->delivered = relay->comparison.delivered;
+		relay->looked_at = GetCurrentTimestamp();
 		relay->look_due = true;
 		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
 	}

@@ -23,6 +23,7 @@
 #define READ_AHEAD_BUDGET	500		/* while the pipe also wants to be filled */
 #define MOST_WAYPOINTS		3600
 #define REFRESH_MS			(3600 * 1000)
+#define LOOK_HOLDS_MS		1000	/* an unfenced cursor older than this is read again before a fence */
 
 /* ------------------------------------------------------ start and cursor */
 
@@ -49,6 +50,7 @@ step_starting(OutboxRelay *relay)
 	(void) outbox_retention_batch_leaf();
 	outbox_session_end();
 	relay->start_fence = outbox_cursor_fence();
+	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
 	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		outbox_relay_decide(relay);
@@ -147,7 +149,7 @@ find_work(OutboxRelay *relay)
 static bool
 refresh_is_due(const OutboxRelay *relay)
 {
-	return relay->next_refresh != 0 && GetCurrentTimestamp() >= relay->next_refresh;
+	return GetCurrentTimestamp() >= relay->next_refresh;
 }
 
 static bool
@@ -158,7 +160,9 @@ step_idle(OutboxRelay *relay)
 	if (!work && relay->look_due)
 	{
 		relay->look_due = false;
-		outbox_retention_step(relay->slot, &relay->last.range.upper);
+		/* an unfenced cursor may still be taken back: then the last batch is not delivered */
+		outbox_retention_step(relay->slot, relay->fenced ? &relay->last.range.upper :
+							  &relay->last.range.lower);
 		work = find_work(relay);
 	}
 	if (!work && refresh_is_due(relay))
@@ -168,7 +172,9 @@ step_idle(OutboxRelay *relay)
 	}
 	if (!work)
 		return false;
-	if (!relay->fenced)
+	if (!relay->fenced && TimestampDifferenceExceeds(relay->looked_at, GetCurrentTimestamp(), LOOK_HOLDS_MS))
+		outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING); /* the cursor may have moved since */
+	else if (!relay->fenced)
 		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
 	else if (relay->window.next < relay->window.count && relay->delivered == relay->last.batch_no)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);

@@ -3,15 +3,6 @@
 
 import os
 import signal
-import uuid
-
-from harness import wait_until
-
-
-def read_ids(kafka, topic, count, timeout=30.0):
-    """The first count records of a topic as (key, type, value)."""
-    records = kafka.wait_for_records(topic, count, timeout)
-    return records
 
 
 def test_event_arrives_with_its_envelope(relay, kafka, topic):
@@ -32,3 +23,96 @@ def test_event_arrives_with_its_envelope(relay, kafka, topic):
     assert headers["shop"] == b"x"
     relay.emit(topic, "k1", "Second")
     assert [dict(r.headers())["ce_type"] for r in kafka.wait_for_records(topic, 2)] == [b"OrderCreated", b"Second"]
+
+
+def keys(kafka, topic, count):
+    return [record.key().decode() for record in kafka.wait_for_records(topic, count)]
+
+
+def test_old_transaction_holds_back_only_itself(relay, kafka, topic_name):
+    """Design I1: an open transaction's event comes when it commits, others do not wait and do not come twice."""
+    topic = relay.declare(topic_name, 1)
+    with relay.connect(autocommit=False) as old:
+        old.execute("select outbox.emit(%s, 'old', 'T', '{}')", (topic,))
+        for number in range(3):
+            relay.emit(topic, f"new{number}")
+            assert keys(kafka, topic, number + 1) == [f"new{n}" for n in range(number + 1)]
+        old.commit()
+    assert keys(kafka, topic, 4) == ["new0", "new1", "new2", "old"]
+    relay.emit(topic, "last")
+    assert keys(kafka, topic, 5)[4] == "last"
+
+
+def test_order_is_commit_order(relay, kafka, topic_name, postgres):
+    """Row 001.3: within one batch transactions come in commit order, not in the order of their first emit."""
+    topic = relay.declare(topic_name, 1)
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    with relay.connect(autocommit=False) as first, relay.connect(autocommit=False) as second:
+        first.execute("select outbox.emit(%s, 'k', 'EmittedFirst', '{}')", (topic,))
+        second.execute("select outbox.emit(%s, 'k', 'CommittedFirst', '{}')", (topic,))
+        second.commit()
+        first.commit()
+    relay.start_relay()
+    types = [dict(record.headers())["ce_type"] for record in kafka.wait_for_records(topic, 2)]
+    assert types == [b"CommittedFirst", b"EmittedFirst"]
+    assert relay.status()["order_mode"] == "commit"
+
+
+def test_prepared_transaction_is_sent_within_two_seconds(relay, kafka, topic):
+    """Row 001.1: COMMIT PREPARED by another session wakes nobody; the one-second look finds it."""
+    with relay.connect() as connection:
+        connection.execute("begin")
+        connection.execute("select outbox.emit(%s, 'prepared', 'T', '{}')", (topic,))
+        connection.execute(f"prepare transaction '{relay.name}'")
+    relay.execute(f"commit prepared '{relay.name}'")
+    assert keys(kafka, topic, 1) == ["prepared"]
+
+
+def test_transaction_larger_than_a_batch_is_cut_inside(relay, kafka, topic_name, postgres):
+    """Design, Cuts: batches end between transactions; only a transaction above the limit is cut at a position."""
+    topic = relay.declare(topic_name, 1)
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    postgres.configure(**{"outbox.batch_max_events": 10})
+    postgres.reload()
+    emit = "select outbox.emit(%s, n::text, 'T', '{}') from generate_series(%s::int, %s) n"
+    relay.execute(emit, (topic, 1, 6))
+    relay.execute(emit, (topic, 7, 12))
+    relay.execute(emit, (topic, 13, 47))
+    relay.execute(emit, (topic, 48, 50))
+    relay.start_relay()
+    assert keys(kafka, topic, 50) == [str(n) for n in range(1, 51)]
+    sizes = relay.execute("select events, upper_seq is not null from outbox.batch where batch_no > 0 order by batch_no")
+    assert sum(events for events, _ in sizes) == 50
+    assert max(events for events, _ in sizes) <= 10
+    assert [events for events, _ in sizes][:2] == [6, 6]
+    assert any(cut for _, cut in sizes)
+
+
+def test_refused_event_becomes_a_dead_letter(relay, kafka, topic_name):
+    """Design I7: what Kafka refuses is a row before the batch is sent again; the others of the batch arrive once."""
+    topic = relay.declare(topic_name, 1)
+    kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
+    incompressible = "select outbox.emit(%s, 'large', 'T', to_jsonb((select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200))))"
+    with relay.connect(autocommit=False) as connection:
+        connection.execute("select outbox.emit(%s, 'before', 'T', '{}')", (topic,))
+        connection.execute(incompressible, (topic,))
+        connection.execute("select outbox.emit(%s, 'after', 'T', '{}')", (topic,))
+        connection.commit()
+    assert keys(kafka, topic, 2) == ["before", "after"]
+    origin, state, key, batch_no = relay.execute("select origin, state, key, batch_no from outbox.dead_letter")[0]
+    assert (origin, state, key) == ("relay", "open", b"large")
+    assert relay.status()["events_refused"] == 1
+    relay.emit(topic, "next")
+    assert keys(kafka, topic, 3) == ["before", "after", "next"]
+
+
+def test_killed_sender_is_replaced(relay, kafka, topic):
+    """A killed sender is started again and nothing is lost or doubled."""
+    relay.emit(topic, "one")
+    assert keys(kafka, topic, 1) == ["one"]
+    os.kill(relay.status()["sender_pid"], signal.SIGKILL)
+    relay.emit(topic, "two")
+    assert sorted(keys(kafka, topic, 2)) == ["one", "two"]
+    assert len(kafka.read_all(topic)) == 2
