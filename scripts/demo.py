@@ -18,6 +18,7 @@ KINDS = {
     "too expensive": ({"customerId": "bob", "items": [{"sku": "car", "quantity": 1}]}, "CANCELLED"),
     "out of stock": ({"customerId": "ada", "items": [{"sku": "unicorn", "quantity": 1}]}, "CANCELLED"),
 }
+RATE = 100.0
 MIX = ("good", "good", "good", "too expensive", "out of stock")
 
 
@@ -31,10 +32,20 @@ def place(service, kind):
 
 
 def place_all(service, count):
-    """Place count orders, eight at a time. Returns {order id: kind}."""
-    kinds = list(itertools.islice(itertools.cycle(MIX), count))
+    """Place count orders, at most eight at a time and RATE a second. Returns {order id: kind}."""
+    kinds = itertools.islice(itertools.cycle(MIX), count)
+    began, placing = time.monotonic(), []
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        return dict(pool.map(lambda kind: place(service, kind), kinds))
+        for number, kind in enumerate(kinds):
+            time.sleep(max(0.0, began + number / RATE - time.monotonic()))
+            placing.append(pool.submit(place, service, kind))
+    return dict(done.result() for done in placing)
+
+
+def all_relayed(shop):
+    """True when every event of every database is delivered."""
+    query = "select oldest_unsent_age is null from outbox.relay_status"
+    return all(shop.postgres.value(query, dbname=name) for name in shop.databases.values())
 
 
 def final_orders(shop):
@@ -84,6 +95,7 @@ def run(shop, count):
     placed = place_all(shop.services["order"], count)
     print(f"outbox: placed {len(placed)} orders in {time.monotonic() - began:.1f} s")
     wait_until(lambda: placed.keys() <= final_orders(shop).keys(), 120, "every order to be final")
+    wait_until(lambda: all_relayed(shop), 30, "every event to be delivered")
     wrong = print_outcome(placed, final_orders(shop))
     print_relays(shop)
     print("\n  The same system, kept running to look at: make up")

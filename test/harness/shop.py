@@ -43,7 +43,7 @@ class Shop:
     def make_services(self):
         for part in PARTS:
             config = {
-                "database": self.postgres.dsn(self.databases[part]),
+                "database": self.postgres.dsn(self.databases[part], user=f"{part}_service"),
                 "bootstrap_servers": self.kafka.bootstrap,
                 **self.config.get(part, {}),
             }
