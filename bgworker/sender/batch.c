@@ -18,7 +18,8 @@
 
 #define POLL_EVERY				512 /* events between two looks at reports */
 #define QUEUE_FULL_WAIT_MS		10
-#define CURSOR_LAG_TIMEOUT_MS	10000
+#define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
+#define CURSOR_DRAIN_TIMEOUT_MS	10000
 
 /* The batch under way; since outbox_batch_begin unless it says otherwise. */
 typedef struct Batch
@@ -206,16 +207,15 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 
 /*
  * Waits for the report of every event; short flushes, because each one wakes
- * the broker threads.  It ends, since every message times out.
+ * the broker threads.  It ends, since every message times out.  A refused batch
+ * waits too: an abort sent while partitions are still being added is answered
+ * CONCURRENT_TRANSACTIONS and repeated.
  */
 static void
-await_reports(bool stop_when_refused)
+await_reports(void)
 {
-	rd_kafka_t *producer = outbox_producer_client();
-
-	while (rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
-		if (stop_when_refused && batch.refused)
-			break;
+	while (rd_kafka_flush(outbox_producer_client(), 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+		;
 }
 
 /* Aborts and tells which event is to blame. */
@@ -243,7 +243,7 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 			outbox_failure_from_error(failure, error, "aborting a transaction");
 			return false;
 		}
-		await_reports(false);
+		await_reports();
 		if (outbox_watch_is_suspect())
 		{
 			outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, 0, "aborting a transaction",
@@ -317,7 +317,7 @@ static bool
 end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
-	await_reports(true);
+	await_reports();
 	if (!batch.refused && batch.failed_error == 0)
 	{
 		if (commit_transaction(settings, failure))
@@ -335,14 +335,16 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 }
 
 /*
- * All events acknowledged; the cursor follows behind.  That of the batch before
- * must have arrived, so the cursor is never more than one batch behind.
+ * All events acknowledged; the cursor follows behind, one commit at a time, each
+ * of the newest batch: Kafka lets every such commit wait 5 ms
+ * (group.coordinator.append.linger.ms).  After a crash it may be several
+ * batches behind, by about a second at most.
  */
 static bool
 end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
-	await_reports(false);
+	await_reports();
 	if (batch.refused)
 		return abort_refused(settings, result, failure);
 	if (batch.failed_error != 0 || batch.broken)
@@ -351,10 +353,12 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 								 RD_KAFKA_RESP_ERR__FATAL, "sending events", NULL);
 		return false;
 	}
-	if (!outbox_cursor_drain(settings, CURSOR_LAG_TIMEOUT_MS))
+	outbox_cursor_serve(settings);
+	if (outbox_cursor_behind_us() > CURSOR_BEHIND_US &&
+		!outbox_cursor_drain(settings, CURSOR_DRAIN_TIMEOUT_MS))
 	{
 		outbox_failure_from_code(failure, RD_KAFKA_RESP_ERR__TIMED_OUT, "storing the cursor",
-								 "the cursor of the batch before could not be stored");
+								 "the cursors of earlier batches could not be stored");
 		return false;
 	}
 	outbox_cursor_store(&batch.cursor);

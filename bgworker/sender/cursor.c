@@ -32,6 +32,8 @@ static OutboxCursor under_way;	/* asked for, not answered */
 static bool has_waiting;
 static bool has_under_way;
 static int64_t retry_at;
+static int64_t behind_since;	/* when the oldest cursor not yet stored was given */
+static int64_t waiting_since;	/* the same of what is not yet handed to Kafka */
 
 /* A list of the one partition, with offset and metadata if cursor is given. */
 rd_kafka_topic_partition_list_t *
@@ -184,9 +186,19 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 void
 outbox_cursor_store(const OutboxCursor *cursor)
 {
+	if (!has_waiting && !has_under_way)
+		behind_since = outbox_clock_us();
+	else if (!has_waiting)
+		waiting_since = outbox_clock_us();
 	waiting = *cursor;
 	has_waiting = true;
-	retry_at = 0;
+}
+
+/* For how long, in us, Kafka has not had the newest cursor it was to have. */
+int64_t
+outbox_cursor_behind_us(void)
+{
+	return has_waiting || has_under_way ? outbox_clock_us() - behind_since : 0;
 }
 
 /* The descriptor that becomes readable when a commit is answered, or -1. */
@@ -231,7 +243,9 @@ take_commit_answer(void)
 	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_OFFSET_COMMIT)
 	{
 		has_under_way = false;
-		if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+			behind_since = waiting_since;
+		else
 		{
 			outbox_log("storing cursor %" PRId64 " failed, will be tried again: %s",
 					   under_way.batch_no, rd_kafka_event_error_string(event));

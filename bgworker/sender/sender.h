@@ -143,6 +143,7 @@ extern bool outbox_cursor_read(const OutboxSettings *settings, bool stable, Outb
 extern rd_kafka_topic_partition_list_t *outbox_cursor_offsets(const OutboxSettings *settings,
 															   const OutboxCursor *cursor);
 extern void outbox_cursor_store(const OutboxCursor *cursor);
+extern int64_t outbox_cursor_behind_us(void);
 extern bool outbox_cursor_serve(const OutboxSettings *settings);
 extern int	outbox_cursor_wakeup_fd(void);
 extern bool outbox_cursor_drain(const OutboxSettings *settings, int timeout_ms);

@@ -295,7 +295,6 @@ test_failures(const char *program)
 	fence(&body);
 	CHECK(is_failed(send_batch(4, 1, 1, &body), &body, OUTBOX_ERROR_AUTH),
 		  "no right to the group: FAILED auth");
-	send_batch(4, 1, 1, &body);
 	stop_sender();
 }
 

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The sender alone against a real broker, driven by frames."""
+
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+from wire_client import Event, Sender, open_pairs  # noqa: E402
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def program():
+    subprocess.run(["make", "-s", "-C", str(TOP / "bgworker" / "sender")], check=True)
+    return str(TOP / "build" / "outbox-sender")
+
+
+@pytest.fixture
+def name():
+    """A name no other test uses: of the installation and its topic."""
+    return f"sender-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def start(program, kafka, name):
+    """Starts senders that are open; they are stopped at the end."""
+    running = []
+
+    def run(delivery="exactly_once", envelope="cloudevents", extra=()):
+        sender = Sender(program)
+        running.append(sender)
+        pairs = open_pairs(kafka.bootstrap, name, delivery, envelope, extra)
+        opened = sender.open(pairs)
+        assert opened.kind == "OPENED", opened
+        return sender
+
+    yield run
+    for sender in running:
+        sender.stop()
+
+
+def ready(sender, name):
+    sender.declare(name, 1)
+    answer = sender.fence()
+    assert answer.kind == "CURSOR", answer
+    return answer
+
+
+def records(kafka, topic, count, seconds=20):
+    """Reads that many committed records of partition 0, and sees that no more come at once."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": f"reader-{uuid.uuid4()}",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found, deadline, at_end = [], time.monotonic() + seconds, False
+    while time.monotonic() < deadline and not (at_end and len(found) >= count):
+        message = consumer.poll(0.2)
+        if message is None:
+            continue
+        at_end = message.error() is not None
+        if not at_end:
+            found.append(message)
+    consumer.close()
+    assert len(found) == count
+    return found
+
+
+def test_transaction_carries_cursor(start, kafka, name):
+    """Row 000.9: events and the cursor are one transaction; a fresh group has no cursor (I4)."""
+    sender = start()
+    assert ready(sender, name).present is False
+    answer = sender.batch(0, [], "genesis")
+    assert (answer.kind, answer.batch, answer.events) == ("COMMITTED", 0, 0)
+    cursor = sender.look()
+    assert (cursor.present, cursor.batch, cursor.metadata) == (True, 0, b"genesis")
+    answer = sender.batch(7, [Event(name, b"one", b"k"), Event(name, b"two", b"k")], "nonce-7")
+    assert (answer.kind, answer.events, answer.bytes, answer.suspect) == ("COMMITTED", 2, 8, 0)
+    assert [r.value() for r in records(kafka, name, 2)] == [b"one", b"two"]
+    for cursor in (sender.look(), sender.fence()):
+        assert (cursor.present, cursor.batch, cursor.metadata) == (True, 7, b"nonce-7")
+
+
+def test_record_is_the_event(start, kafka, name):
+    """Row 000.9, the record: CloudEvents headers, then the event's own in order, bytes, repeats and NULL kept."""
+    sender = start()
+    ready(sender, name)
+    own = [("traceparent", b"00-1"), ("a", b"\x00\xff"), ("a", b"\x00\xff"), ("a", None), ("e", b"")]
+    first = Event(name, b'{"n":1}', b"\xff\x00", "OrderPlaced", headers=own)
+    first.created_at = 1769862896000007
+    events = [first, Event(name, None, None, content_type=""), Event(name, b"", b"")]
+    assert sender.batch(1, events).kind == "COMMITTED"
+    record, tombstone, empty = records(kafka, name, 3)
+    assert (record.key(), record.value()) == (b"\xff\x00", b'{"n":1}')
+    assert record.timestamp()[1] == 1769862896000
+    assert record.headers() == [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", str(first.id).encode()),
+        ("ce_source", f"urn:outbox:{name}".encode()),
+        ("ce_type", b"OrderPlaced"),
+        ("ce_time", b"2026-01-31T12:34:56.000007Z"),
+        ("content-type", b"application/json"),
+        *own,
+    ]
+    assert (tombstone.key(), tombstone.value()) == (None, None)
+    assert "content-type" not in dict(tombstone.headers())
+    assert empty.value() == b""
+
+
+def test_envelope_none(start, kafka, name):
+    """Row 000.9, the record: with envelope none the record has the event's own headers only."""
+    sender = start(envelope="none")
+    ready(sender, name)
+    events = [Event(name, b"x", headers=[("h", b"1")]), Event(name, b"y")]
+    assert sender.batch(1, events).kind == "COMMITTED"
+    assert [r.headers() for r in records(kafka, name, 2)] == [[("h", b"1")], None]
+
+
+def test_refused_event(start, kafka, name):
+    """Row 000.9: what Kafka refuses is named by index, nothing of its batch becomes visible."""
+    sender = start()
+    ready(sender, name)
+    good, large = Event(name, b"good"), Event(name, b"x" * 1_100_000)
+    answer = sender.batch(1, [good, large, good])
+    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 1, 10)
+    answer = sender.batch(1, [good, Event("not a topic name")])
+    assert (answer.kind, answer.index) == ("REFUSED", 1)
+    at = 5 + 40  # the length of the headers, made 1, and one byte that is no header
+    broken = good.frame()[:at] + b"\0\0\0\1" + good.frame()[at + 4 :] + b"\x01"
+    broken = (len(broken) - 4).to_bytes(4, "big") + broken[4:]
+    answer = sender.batch(1, [good, broken])
+    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 1, 87)
+    assert sender.look().present is False
+    assert sender.batch(1, [good, good]).kind == "COMMITTED"
+    assert [r.value() for r in records(kafka, name, 2)] == [b"good", b"good"]
+
+
+def test_refused_by_broker_among_many(start, kafka, name):
+    """Row 000.9: a request of many that the broker refuses is sent again one by one, by the relay."""
+    sender = start(extra=[("message.max.bytes", "3000000")])
+    ready(sender, name)
+    events = [Event(name, b"small") for _ in range(20)]
+    incompressible = b"".join(uuid.uuid4().bytes for _ in range(100_000))
+    events.insert(13, Event(name, incompressible))
+    answer = sender.batch(1, events)
+    if answer.kind == "FAILED":
+        assert answer.error_class == "abortable"
+        assert sender.fence().present is False
+        answer = sender.batch(1, events)
+    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 13, 10)
+    answer = sender.batch(1, events[:13] + events[14:])
+    assert (answer.kind, answer.events) == ("COMMITTED", 20)
+    assert len(records(kafka, name, 20)) == 20
+
+
+def test_old_sender_is_fenced(start, kafka, name):
+    """Row 000.9: after another sender's FENCE the old one can commit nothing more (I4)."""
+    old, new = start(), start()
+    ready(old, name)
+    assert old.batch(1, [Event(name, b"1")]).kind == "COMMITTED"
+    assert ready(new, name).batch == 1
+    answer = old.batch(2, [Event(name, b"lost")])
+    assert (answer.kind, answer.error_class) == ("FAILED", "fenced")
+    assert new.batch(2, [Event(name, b"2")]).kind == "COMMITTED"
+    assert [r.value() for r in records(kafka, name, 2)] == [b"1", b"2"]
+    assert ready(old, name).batch == 2
+
+
+def test_killed_sender_leaves_nothing(start, kafka, name):
+    """Row 000.9: a sender killed inside a batch leaves no event, and its successor does not wait."""
+    first, second = start(), start()
+    ready(first, name)
+    assert first.batch(1, [Event(name, b"1")]).kind == "COMMITTED"
+    parts = [Event(name, b"phantom").frame() for _ in range(2000)]
+    first.send(2, parts)
+    first.kill()
+    began = time.monotonic()
+    cursor = ready(second, name)
+    assert time.monotonic() - began < 20
+    assert cursor.batch in (1, 2)
+    expected = 1 if cursor.batch == 1 else 2001
+    assert len(records(kafka, name, expected)) == expected
+
+
+def test_at_least_once(start, kafka, name):
+    """Row 000.9: acknowledged batches of at_least_once arrive, their cursor follows."""
+    sender = start("at_least_once")
+    assert ready(sender, name).present is False
+    for number in range(1, 51):
+        assert sender.batch(number, [Event(name, b"%d" % number)]).kind == "COMMITTED"
+    assert sender.fence().batch == 50
+    assert [r.value() for r in records(kafka, name, 50)] == [b"%d" % n for n in range(1, 51)]
+
+
+def test_broker_away(program, name):
+    """Row 000.9: with no broker FENCE fails as retriable and says why."""
+    with Sender(program) as sender:
+        assert sender.open(open_pairs("127.0.0.1:1", name)).kind == "OPENED"
+        answer = sender.fence()
+        assert (answer.kind, answer.error_class) == ("FAILED", "retriable")
+        assert "127.0.0.1:1" in answer.text
+
+
+def test_thousand_transactions_without_suspicion(start, kafka, name):
+    """Row 000.9: 1,000 transactions back to back, none suspected to be torn."""
+    sender = start()
+    ready(sender, name)
+    took, suspects = [], 0
+    for number in range(1000):
+        answer = sender.batch(number, [Event(name, b"x" * 300, b"k")])
+        assert answer.kind == "COMMITTED", answer
+        took.append(answer.duration_us)
+        suspects += answer.suspect
+    took.sort()
+    print(f"transaction p50 {took[500] / 1000:.1f} ms, p99 {took[990] / 1000:.1f} ms")
+    assert suspects == 0
