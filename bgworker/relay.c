@@ -218,7 +218,11 @@ choose_wait(const OutboxRelay *relay)
 	long		ms;
 
 	if (relay->state == OUTBOX_RELAY_REPLICATING)
-		return 1;				/* a standby's progress sets no latch of ours */
+	{
+		/* a standby's progress sets no latch of ours */
+		ms = TimestampDifferenceMilliseconds(relay->stored_at, GetCurrentTimestamp()) / 8;
+		return Min(Max(ms, 1), OUTBOX_TURN_MS);
+	}
 	if (relay->state == OUTBOX_RELAY_BACKOFF)
 		until = Min(until, relay->next_try);
 	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);

@@ -44,6 +44,7 @@ typedef struct OutboxRelay
 	bool		refreshing;		/* the batch holds nothing but the cursor */
 	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
 	XLogRecPtr	row_end;		/* what they need before this batch */
+	TimestampTz stored_at;		/* since when they are waited for */
 
 	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
 	MemoryContext waypoint_context;

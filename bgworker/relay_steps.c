@@ -199,6 +199,13 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	outbox_cursor_copy_snapshot(relay->last_context, &relay->last.range.upper, &row->range.upper);
 }
 
+static void
+begin_replicating(OutboxRelay *relay)
+{
+	relay->stored_at = GetCurrentTimestamp();
+	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
+}
+
 static bool
 step_preparing(OutboxRelay *relay)
 {
@@ -224,7 +231,7 @@ step_preparing(OutboxRelay *relay)
 		return true;
 	relay->started = false;
 	store_batch(relay, chunk);
-	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
+	begin_replicating(relay);
 	return true;
 }
 
@@ -353,7 +360,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	relay->row_end = relay->start_fence;
 	if (relay->state != OUTBOX_RELAY_PREPARING)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
-	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
+	begin_replicating(relay);
 }
 
 bool

@@ -116,3 +116,20 @@ def test_killed_sender_is_replaced(relay, kafka, topic):
     relay.emit(topic, "two")
     assert sorted(keys(kafka, topic, 2)) == ["one", "two"]
     assert len(kafka.read_all(topic)) == 2
+
+
+def test_waits_for_the_synchronous_standby(relay, kafka, topic, postgres):
+    """Design I2: with a synchronous standby that is away nothing is sent, though the event is visible here."""
+    relay.emit(topic, "before")
+    assert keys(kafka, topic, 1) == ["before"]
+    postgres.configure(synchronous_standby_names="nobody")
+    postgres.reload()
+    with relay.connect() as connection:
+        connection.execute("set synchronous_commit = local")
+        connection.execute("select outbox.emit(%s, 'held', 'T', '{}')", (topic,))
+    relay.wait_state("replicating")
+    assert relay.value("select count(*) from outbox.event") == 2
+    assert len(kafka.read_all(topic)) == 1
+    postgres.configure(synchronous_standby_names="")
+    postgres.reload()
+    assert sorted(keys(kafka, topic, 2)) == ["before", "held"]
