@@ -99,7 +99,7 @@ parse_snapshot(const char *text, MemoryContext context, OutboxSnapshot *snapshot
 		snapshot->xmax = strtoull(pos + 1, &pos, 10);
 	if (*pos != ':')
 		elog(ERROR, "unreadable snapshot \"%s\"", text);
-	while (pos[1] != '\0')
+	while (pos[0] == ',' || (pos[0] == ':' && pos[1] != '\0'))
 		snapshot->xip[snapshot->nxip++] = strtoull(pos + 1, &pos, 10);
 }
 
