@@ -6,8 +6,8 @@
  * Runs in the services, member threads.  Two trips: BEGIN with
  * outbox.begin_batch, which moves the watermarks and claims the event ids; then,
  * for what is new, the handlers' calls and COMMIT.  No savepoints: when
- * something fails all of it is rolled back, and batch_process runs the records
- * before the culprit again, then the culprit alone.
+ * something fails all of it is rolled back; process.c runs the records before the
+ * culprit again and makes the culprit a dead letter.
  */
 #define _GNU_SOURCE
 #include <stdio.h>

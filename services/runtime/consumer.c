@@ -424,18 +424,22 @@ make_list(const OutboxPartition *partition, int64_t offset)
 }
 
 bool
-outbox_consumer_committed(OutboxConsumer *consumer, const OutboxPartition *partition, int64_t *offset)
+outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count)
 {
-	rd_kafka_topic_partition_list_t *list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
-	rd_kafka_resp_err_t err = rd_kafka_committed(consumer->rk, list, ANSWER_TIMEOUT_MS);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
+	rd_kafka_resp_err_t err;
 
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		err = list->elems[0].err;
-	*offset = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
+	for (size_t i = 0; i < count; i++)
+		rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition);
+	err = rd_kafka_committed(consumer->rk, list, ANSWER_TIMEOUT_MS);
+	for (size_t i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < count; i++)
+	{
+		err = list->elems[i].err;
+		partitions[i]->committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
+	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		outbox_log(OUTBOX_LOG_WARNING, "committed_offset_unknown", NULL, "%s [%d]: %s",
-				   partition->topic, (int) partition->partition, rd_kafka_err2str(err));
+		outbox_log(OUTBOX_LOG_WARNING, "committed_offsets_unknown", NULL, "%s", rd_kafka_err2str(err));
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -462,7 +466,9 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 
 	if (rkt != NULL)
 	{
-		err = rd_kafka_seek(rkt, partition->partition, offset, ANSWER_TIMEOUT_MS);
+		err = rd_kafka_seek(rkt, partition->partition,
+							offset == OUTBOX_OFFSET_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING : offset,
+							ANSWER_TIMEOUT_MS);
 		rd_kafka_topic_destroy(rkt);
 	}
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -476,7 +482,7 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	rd_kafka_topic_partition_list_destroy(list);
 	partition->active = true;
 	partition->halted = partition->store_due = false;
-	partition->next = offset;
+	partition->next = offset >= 0 ? offset : -1;
 	return true;
 }
 
@@ -524,7 +530,7 @@ outbox_consumer_store(OutboxConsumer *consumer)
 	{
 		OutboxPartition *partition = consumer->partitions[i];
 
-		if (!partition->active || !partition->store_due || partition->next < 0)
+		if (!partition->active || !partition->store_due)
 			continue;
 		store_offset(consumer, partition);
 		partition->store_due = false;

@@ -30,6 +30,7 @@ typedef struct OutboxPartition
 	int64_t		next;			/* first offset that is not done; -1: not known */
 	int64_t		watermark;		/* consumer_offset.next_offset; -1: no row */
 	int64_t		stored;			/* offset last stored; -1: none */
+	int64_t		committed;		/* by the group when last read; -1: none */
 	int64_t		resume_at;		/* suspended: when to start again, outbox_clock_ms */
 	unsigned	failures;		/* in a row, for the back-off */
 } OutboxPartition;
@@ -66,15 +67,17 @@ extern bool outbox_consumer_assigned(const OutboxConsumer *consumer);
 /* Did the client fail for good? */
 extern bool outbox_consumer_fatal(const OutboxConsumer *consumer);
 
-/* The group's committed offset, -1 for none.  false: Kafka did not answer, logged. */
-extern bool outbox_consumer_committed(OutboxConsumer *consumer, const OutboxPartition *partition,
-									  int64_t *offset);
+/* Fills `committed` of the partitions in one request.  false: Kafka did not answer, logged. */
+extern bool outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions,
+									  size_t count);
 
-/* First offset of the log and the one after its last.  false: Kafka did not answer, logged. */
+/* First offset of the log and the one after its last; slow on a busy connection.  false: Kafka did not answer, logged. */
 extern bool outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
 								  int64_t *low, int64_t *high);
 
-/* Read on from offset; the partition becomes active.  false: not possible yet, try again. */
+#define OUTBOX_OFFSET_BEGINNING	(-2)
+
+/* Read on from offset, or the beginning; the partition becomes active.  false: not possible yet, try again. */
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
 
 /* Stop reading; what was read and is not done will be read again from next. */

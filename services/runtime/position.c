@@ -25,31 +25,30 @@
 static const char watermarks_sql[] =
 "SELECT topic, partition, next_offset FROM outbox.consumer_offsets($1)";
 
-static bool
-is_due(const OutboxPartition *partition, int64_t now)
+/* Puts the suspended partitions that are due into `due`, when it is not NULL; returns their number. */
+static size_t
+collect_due(OutboxMember *member, OutboxPartition **due)
 {
-	return partition->owned && !partition->active && partition->resume_at <= now;
-}
-
-static bool
-any_due(OutboxMember *member, int64_t now)
-{
+	int64_t		now = outbox_clock_ms();
 	OutboxPartition *partition;
+	size_t		count = 0;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (is_due(partition, now))
-			return true;
+		if (!partition->owned || partition->active || partition->resume_at > now)
+			continue;
+		if (due != NULL)
+			due[count] = partition;
+		count++;
 	}
-	return false;
+	return count;
 }
 
-/* Reads the watermarks of all due partitions; false: member->db.error. */
+/* false: member->db.error. */
 static bool
-read_watermarks(OutboxMember *member, int64_t now)
+read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 {
 	const char *values[1] = {member->runtime->consumer};
-	OutboxPartition *partition;
 	PGresult   *result;
 
 	if (!outbox_db_connect(&member->db))
@@ -57,16 +56,14 @@ read_watermarks(OutboxMember *member, int64_t now)
 	result = outbox_db_query(&member->db, watermarks_sql, 1, values);
 	if (result == NULL)
 		return false;
-	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	for (size_t i = 0; i < count; i++)
 	{
-		if (!is_due(partition, now))
-			continue;
-		partition->watermark = -1;
+		due[i]->watermark = -1;
 		for (int row = 0; row < PQntuples(result); row++)
 		{
-			if (atoi(PQgetvalue(result, row, 1)) == partition->partition &&
-				strcmp(PQgetvalue(result, row, 0), partition->topic) == 0)
-				partition->watermark = strtoll(PQgetvalue(result, row, 2), NULL, 10);
+			if (atoi(PQgetvalue(result, row, 1)) == due[i]->partition &&
+				strcmp(PQgetvalue(result, row, 0), due[i]->topic) == 0)
+				due[i]->watermark = strtoll(PQgetvalue(result, row, 2), NULL, 10);
 		}
 	}
 	PQclear(result);
@@ -75,56 +72,49 @@ read_watermarks(OutboxMember *member, int64_t now)
 
 /* false: Kafka did not answer. */
 static bool
-find_start(OutboxMember *member, OutboxPartition *partition, int64_t *start)
+find_start(OutboxMember *member, const OutboxPartition *partition, int64_t *start)
 {
-	int64_t		committed;
 	int64_t		low;
 	int64_t		high;
 
 	if (partition->next >= 0)
-	{
 		*start = partition->next;
-		return true;
-	}
-	if (!outbox_consumer_committed(member->consumer, partition, &committed))
-		return false;
-	if (committed >= 0)
+	else if (partition->committed >= 0)
 	{
-		*start = partition->watermark >= 0 && partition->watermark < committed
-			? partition->watermark : committed;
+		*start = partition->committed;
+		if (partition->watermark >= 0 && partition->watermark < partition->committed)
+			*start = partition->watermark;
 		/* One transaction marker may lie between them; more means that work was undone. */
-		if (committed > *start + 1)
+		if (partition->committed > *start + 1)
 			outbox_log(OUTBOX_LOG_INFO, "rewound", NULL, "%s [%d]: Kafka has offset %" PRId64
 					   ", the database %" PRId64, partition->topic, (int) partition->partition,
-					   committed, partition->watermark);
-		return true;
+					   partition->committed, partition->watermark);
 	}
-	if (!outbox_consumer_range(member->consumer, partition, &low, &high))
-		return false;
-	*start = low;
-	if (partition->watermark >= low && partition->watermark <= high)
-		*start = partition->watermark;
+	else if (partition->watermark < 0)
+		*start = OUTBOX_OFFSET_BEGINNING;
+	else
+	{
+		if (!outbox_consumer_range(member->consumer, partition, &low, &high))
+			return false;
+		*start = partition->watermark >= low && partition->watermark <= high
+			? partition->watermark : OUTBOX_OFFSET_BEGINNING;
+	}
 	return true;
 }
 
 /* The database does not answer: all due partitions wait. */
 static void
-postpone_due(OutboxMember *member, int64_t now)
+postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 {
 	const OutboxError *error = &member->db.error;
 	bool		halted = error->failure == OUTBOX_FAILURE_DEPLOY;
-	OutboxPartition *partition;
-	int64_t		pause = 0;
+	int64_t		pause = outbox_member_backoff(member, due[0]->failures + 1);
 
-	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	for (size_t i = 0; i < count; i++)
 	{
-		if (!is_due(partition, now))
-			continue;
-		partition->failures++;
-		partition->halted = halted;
-		if (pause == 0)
-			pause = outbox_member_backoff(member, partition->failures);
-		partition->resume_at = outbox_clock_ms() + pause;
+		due[i]->failures++;
+		due[i]->halted = halted;
+		due[i]->resume_at = outbox_clock_ms() + pause;
 	}
 	outbox_count_failure(member, error->failure);
 	outbox_log(halted ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
@@ -135,28 +125,33 @@ postpone_due(OutboxMember *member, int64_t now)
 void
 outbox_position_start(OutboxMember *member)
 {
-	int64_t		now = outbox_clock_ms();
-	OutboxPartition *partition;
+	size_t		count = collect_due(member, NULL);
+	OutboxPartition *due[count + 1];
 	int64_t		start;
 
-	if (!any_due(member, now))
+	if (count == 0)
 		return;
-	if (!read_watermarks(member, now))
+	collect_due(member, due);
+	if (!read_watermarks(member, due, count))
 	{
-		postpone_due(member, now);
+		postpone_due(member, due, count);
 		return;
 	}
-	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	if (!outbox_consumer_committed(member->consumer, due, count))
 	{
-		if (!is_due(partition, now))
-			continue;
-		if (!find_start(member, partition, &start) ||
-			!outbox_consumer_start(member->consumer, partition, start))
+		for (size_t i = 0; i < count; i++)
+			due[i]->resume_at = outbox_clock_ms() + outbox_member_backoff(member, 1);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+	{
+		if (!find_start(member, due[i], &start) ||
+			!outbox_consumer_start(member->consumer, due[i], start))
 		{
-			partition->resume_at = now + RETRY_SEEK_MS;
+			due[i]->resume_at = outbox_clock_ms() + RETRY_SEEK_MS;
 			continue;
 		}
-		outbox_log(OUTBOX_LOG_INFO, "partition_started", NULL, "%s [%d] from offset %" PRId64,
-				   partition->topic, (int) partition->partition, start);
+		outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
+				   due[i]->topic, (int) due[i]->partition, due[i]->next);
 	}
 }

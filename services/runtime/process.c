@@ -152,23 +152,26 @@ halt_items(OutboxMember *member, Work *work, int count)
 	suspend_items(member, work->items, count, true, false);
 }
 
-/* The transaction of the first `count` items has failed. */
+/*
+ * The transaction of the first `count` items has failed.  A culprit that failed in
+ * a batch has had its try: after the records before it, it becomes a dead letter.
+ */
 static void
 handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failure, int culprit)
 {
-	OutboxVerdict verdict = work->items[0]->verdict;
+	OutboxItem *item = work->items[culprit >= 0 ? culprit : 0];
+	bool		condemned = item->verdict == OUTBOX_VERDICT_FAIL || item->verdict == OUTBOX_VERDICT_REJECT;
 
 	if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		wait_for_infrastructure(member, work, &member->db.error);
-	else if (count > 1 && culprit >= 0)
-		work->alone = work->items[culprit];
-	else if (count > 1 && failure != OUTBOX_FAILURE_DEPLOY)
+	else if (count > 1 && culprit < 0 && failure != OUTBOX_FAILURE_DEPLOY)
 		work->singles = count;
-	else if (failure == OUTBOX_FAILURE_DEPLOY || verdict == OUTBOX_VERDICT_FAIL ||
-			 verdict == OUTBOX_VERDICT_REJECT)
-		halt_items(member, work, count);	/* also when no dead letter can be written */
+	else if (failure != OUTBOX_FAILURE_DEPLOY && !condemned)
+		condemn_item(item, &member->db.error);
+	else if (count > 1 && culprit >= 0)
+		work->alone = item;
 	else
-		condemn_item(work->items[0], &member->db.error);
+		halt_items(member, work, count);	/* also when no dead letter can be written */
 }
 
 static void

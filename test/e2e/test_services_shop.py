@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The shop as it is meant to run: three databases, three relays, three services, one broker."""
+
+import concurrent.futures
+import json
+import re
+import uuid
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from harness import KafkaBroker, PostgresCluster, wait_until
+from harness.shop import Shop
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@pytest.fixture(scope="module")
+def shop(session):
+    """The running shop on a server and a broker of its own: topics and groups have fixed names."""
+    broker = KafkaBroker(session, "kafka-shop")
+    broker.start()
+    conf = {"outbox.kafka_properties": f"bootstrap.servers={broker.bootstrap}"}
+    postgres = PostgresCluster(session, "postgres-shop", conf).start()
+    shop = Shop(session, postgres, broker).start()
+    yield shop
+    shop.stop()
+    postgres.stop()
+    broker.stop()
+
+
+def place(shop, body=None, key=None, **headers):
+    """POST /orders; returns (status, answer)."""
+    body = body or {"customerId": "ada", "items": [{"sku": "book", "quantity": 2}]}
+    headers = {"Idempotency-Key": key or str(uuid.uuid4()), **headers}
+    status, text = shop.services["order"].request("POST", "/orders", body, headers)
+    return status, json.loads(text)
+
+
+def placed(shop, customer="ada", sku="book", quantity=1):
+    status, answer = place(shop, {"customerId": customer, "items": [{"sku": sku, "quantity": quantity}]})
+    assert status == 201, answer
+    return answer["orderId"]
+
+
+def order(shop, order_id):
+    status, text = shop.services["order"].request("GET", f"/orders/{order_id}")
+    assert status == 200, text
+    return json.loads(text)
+
+
+def wait_final(shop, order_id, status, timeout=30):
+    wait_until(lambda: order(shop, order_id)["status"] == status, timeout, f"{order_id} to be {status}")
+    return order(shop, order_id)
+
+
+def value(shop, part, statement, parameters=None):
+    return shop.postgres.value(statement, parameters, shop.databases[part])
+
+
+def records(shop, topic, order_id):
+    return [r for r in shop.kafka.read_all(topic) if r.key() == order_id.encode()]
+
+
+def consumed(shop):
+    """Wait until every group has committed all of its topics: nothing is under way."""
+    groups = {"payment-service": ("orders.created", "orders.cancelled"),
+              "inventory-service": ("orders.created", "orders.cancelled"),
+              "order-service": ("payments.completed", "inventory.reserved")}
+
+    def lag_is_zero():
+        for group, topics in groups.items():
+            offsets = shop.kafka.group_offsets(group)
+            consumer = shop.kafka.consumer()
+            try:
+                for topic in topics:
+                    for partition in range(6):
+                        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+                        if high > low and offsets.get((topic, partition), (-1,))[0] != high:
+                            return False
+            finally:
+                consumer.close()
+        return True
+    wait_until(lag_is_zero, 30, "lag 0 in every group", interval=0.2)
+
+
+def test_contracts(shop):
+    """Rows 002.2, 002.4: golden bytes of every event, key = orderId, six partitions, CloudEvents headers."""
+    good = placed(shop, quantity=2)
+    bad = placed(shop, "ada", "unicorn")
+    wait_final(shop, good, "CONFIRMED")
+    wait_final(shop, bad, "CANCELLED")
+    golden = [
+        ("orders.created", good, "OrderCreated",
+         rf'{{"items": \[{{"sku": "book", "quantity": 2}}\], "amount": 40\.00, "orderId": "{good}", '
+         rf'"currency": "EUR", "createdAt": "{TIME}", "customerId": "ada"}}'),
+        ("payments.completed", good, "PaymentCompleted",
+         rf'{{"amount": 40\.00, "detail": "OK", "reason": "OK", "status": "approved", "orderId": "{good}", '
+         rf'"currency": "EUR", "paymentId": "{UUID}", "completedAt": "{TIME}"}}'),
+        ("inventory.reserved", good, "InventoryReserved",
+         rf'{{"items": \[{{"sku": "book", "quantity": 2}}\], "reason": "OK", "status": "reserved", '
+         rf'"orderId": "{good}", "reservedAt": "{TIME}", "reservationId": "{UUID}"}}'),
+        ("inventory.reserved", bad, "InventoryReserved",
+         rf'{{"items": \[{{"sku": "unicorn", "quantity": 1}}\], "reason": "OUT_OF_STOCK", "status": "rejected", '
+         rf'"orderId": "{bad}", "reservedAt": "{TIME}", "reservationId": "{UUID}"}}'),
+        ("orders.cancelled", bad, "OrderCancelled",
+         rf'{{"reason": "INVENTORY_REJECTED", "orderId": "{bad}", "customerId": "ada", "cancelledAt": "{TIME}"}}'),
+    ]
+    for topic, order_id, kind, pattern in golden:
+        found = records(shop, topic, order_id)
+        assert len(found) == 1, (topic, found)
+        assert re.fullmatch(pattern, found[0].value().decode()), found[0].value()
+        headers = dict(found[0].headers())
+        assert headers["ce_type"] == kind.encode()
+        assert headers["content-type"] == b"application/json"
+        assert headers["correlationid"] == order_id.encode()
+        uuid.UUID(headers["ce_id"].decode())
+        assert shop.kafka.describe_topic(topic)["partitions"] == 6
+
+
+def test_outcomes(shop):
+    """Row 002.5: the four outcomes end to end; declined releases stock, rejected refunds."""
+    before = (value(shop, "payment", "select balance from shop.account where customer_id = 'ada'"),
+              value(shop, "inventory", "select available from shop.stock where sku = 'car'"))
+    orders = {placed(shop, "ada", "book"): "CONFIRMED", placed(shop, "bob", "car"): "CANCELLED",
+              placed(shop, "ada", "unicorn"): "CANCELLED", placed(shop, "bob", "unicorn", 5): "CANCELLED"}
+    for order_id, status in orders.items():
+        wait_final(shop, order_id, status)
+    confirmed, poor, empty, both = orders
+    assert order(shop, poor)["cancelReason"] == "PAYMENT_DECLINED"
+    assert order(shop, empty)["cancelReason"] == "INVENTORY_REJECTED"
+    consumed(shop)
+    after = (value(shop, "payment", "select balance from shop.account where customer_id = 'ada'"),
+             value(shop, "inventory", "select available from shop.stock where sku = 'car'"))
+    assert before[0] - after[0] == 20 and before[1] == after[1]
+    for order_id in (poor, empty, both):
+        assert len(records(shop, "orders.cancelled", order_id)) == 1
+    assert records(shop, "orders.cancelled", confirmed) == []
+
+
+@pytest.mark.parametrize("paid", (True, False), ids=("approved", "declined"))
+@pytest.mark.parametrize("reserved", (True, False), ids=("reserved", "rejected"))
+@pytest.mark.parametrize("payment_first", (True, False), ids=("payment-first", "inventory-first"))
+def test_settling(shop, paid, reserved, payment_first):
+    """Row 002.5: outcome by both arrival orders, each answer three times, two of them with an event id of their own."""
+    order_id = f"ord-settle-{uuid.uuid4().hex}"
+    shop.postgres.execute(
+        "insert into shop.orders (order_id, customer_id, amount, currency, items, correlation_id, placed_at)"
+        " values (%s, 'ada', 20, 'EUR', '[]', 'test', clock_timestamp())", (order_id,), shop.databases["order"])
+    answers = [
+        ("payments.completed", "PaymentCompleted", {"status": "approved" if paid else "declined"}, "payment_status"),
+        ("inventory.reserved", "InventoryReserved", {"status": "reserved" if reserved else "rejected"},
+         "inventory_status"),
+    ]
+    producer = Producer({"bootstrap.servers": shop.kafka.bootstrap, "partitioner": "murmur2_random"})
+    for topic, kind, answer, column in answers if payment_first else reversed(answers):
+        first = str(uuid.uuid4())
+        for event_id in (first, first, str(uuid.uuid4())):
+            producer.produce(topic, json.dumps({"orderId": order_id, "reason": "test", **answer}), order_id,
+                             headers=[("ce_id", event_id), ("ce_type", kind)])
+        assert producer.flush(20) == 0
+        wait_until(lambda c=column: value(
+            shop, "order", f"select {c} is not null from shop.orders where order_id = %s", (order_id,)),
+            20, f"{column} of {order_id}")
+    status = wait_final(shop, order_id, "CONFIRMED" if paid and reserved else "CANCELLED")
+    expected = None if paid and reserved else "PAYMENT_DECLINED" if not paid and (payment_first or reserved) \
+        else "INVENTORY_REJECTED"
+    assert status["cancelReason"] == expected
+    assert value(shop, "order", "select count(*) from outbox.event where topic = 'orders.cancelled'"
+                 " and convert_from(key, 'UTF8') = %s", (order_id,)) == (0 if paid and reserved else 1)
+
+
+def test_place_is_idempotent(shop):
+    """Row 002.11: same key and body, same answer; other body 422; no key 400; order and event in one transaction."""
+    key = str(uuid.uuid4())
+    status, first = place(shop, key=key)
+    assert status == 201 and first["status"] == "PENDING"
+    assert place(shop, key=key) == (201, first)
+    body = {"customerId": "ada", "items": [{"sku": "book", "quantity": 3}]}
+    assert place(shop, body, key=key)[0] == 422
+    assert shop.services["order"].request("POST", "/orders", body)[0] == 400
+    # The request's row is never updated: its transaction is that of the order and of the event.
+    assert value(shop, "order", "select r.xmin::text::bigint = e.txid::text::bigint % 4294967296"
+                 " from shop.request r join outbox.event e on convert_from(e.key, 'UTF8') = r.order_id"
+                 " and e.topic = 'orders.created' where r.idempotency_key = '" + key + "'")
+    with shop.postgres.connect(shop.databases["order"], autocommit=False) as connection:
+        undone = connection.execute("select answer->>'orderId' from shop.place_order(%s, %s, null)",
+                                    (str(uuid.uuid4()), json.dumps(body))).fetchone()[0]
+        connection.rollback()
+    assert value(shop, "order", "select count(*) from shop.orders where order_id = %s", (undone,)) == 0
+    assert value(shop, "order", "select count(*) from outbox.event where convert_from(key, 'UTF8') = %s",
+                 (undone,)) == 0
+
+
+def test_place_in_progress(shop):
+    """Row 002.11: 409 while the key's first request is under way, 201 after it."""
+    key = str(uuid.uuid4())
+    with shop.postgres.connect(shop.databases["order"], autocommit=False) as connection:
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('shop.request ' || %s, 0))", (key,))
+        assert place(shop, key=key)[0] == 409
+    assert place(shop, key=key)[0] == 201
+
+
+@pytest.mark.parametrize("body, reason", [
+    (b"{", "not JSON"),
+    ({"items": [{"sku": "book", "quantity": 1}]}, '"customerId" is missing'),
+    ({"customerId": "ada", "items": []}, "empty"),
+    ({"customerId": "ada", "items": [{"sku": "book", "quantity": 0}]}, "not above 0"),
+    ({"customerId": "ada", "items": [{"sku": "book", "quantity": "1"}]}, "not a whole number"),
+    ({"customerId": "ada", "items": [{"sku": "nothing", "quantity": 1}]}, "not sold"),
+])
+def test_bad_orders(shop, body, reason):
+    """A bad order is refused with 400 and the reason."""
+    status, text = shop.services["order"].request("POST", "/orders", body, {"Idempotency-Key": str(uuid.uuid4())})
+    assert status == 400 and reason in json.loads(text)["error"]
+
+
+def test_unknown_paths(shop):
+    """404 and 405."""
+    request = shop.services["order"].request
+    assert request("GET", "/orders/none")[0] == 404
+    assert request("GET", "/nothing")[0] == 404
+    assert request("DELETE", "/orders")[0] == 405
+
+
+def test_one_charge_an_order(shop):
+    """Row 002.9: two events with different ids for one order: one charge, twice the same answer."""
+    order_id = placed(shop)
+    wait_final(shop, order_id, "CONFIRMED")
+    original = records(shop, "orders.created", order_id)[0]
+    producer = Producer({"bootstrap.servers": shop.kafka.bootstrap, "partitioner": "murmur2_random"})
+    producer.produce("orders.created", original.value(), order_id,
+                     headers=[("ce_id", str(uuid.uuid4())), ("ce_type", "OrderCreated")])
+    assert producer.flush(20) == 0
+    wait_until(lambda: len(records(shop, "payments.completed", order_id)) == 2, 30, "the second answer", interval=0.5)
+    answers = {r.value() for r in records(shop, "payments.completed", order_id)}
+    assert len(answers) == 1
+    assert value(shop, "payment", "select count(*) from shop.payment where order_id = %s", (order_id,)) == 1
+    assert value(shop, "inventory", "select count(*) from shop.reservation where order_id = %s", (order_id,)) == 1
+
+
+def test_service_down(shop):
+    """Rows 001.2, 002.3: payment stopped: placing and inventory go on; started: every order is final, once."""
+    shop.services["payment"].stop()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        orders = list(pool.map(lambda _: placed(shop), range(100)))
+    query = "select count(*) from shop.reservation where order_id = any(%s)"
+    wait_until(lambda: value(shop, "inventory", query, (orders,)) == 100, 30, "100 reservations")
+    assert value(shop, "payment", "select count(*) from shop.payment where order_id = any(%s)", (orders,)) == 0
+    shop.services["payment"].start()
+    wait_until(lambda: value(shop, "order", "select count(*) from shop.orders where order_id = any(%s)"
+                             " and status = 'CONFIRMED'", (orders,)) == 100, 30, "100 confirmed orders")
+    answers = [r.key().decode() for r in shop.kafka.read_all("payments.completed")]
+    assert sorted(key for key in answers if key in set(orders)) == sorted(orders)
+
+
+def test_lag_reaches_zero(shop):
+    """Design section 7: behind a transactional relay the committed offset is the end of the log, markers included."""
+    wait_final(shop, placed(shop), "CONFIRMED")
+    consumed(shop)
+
+
+def test_every_event_once_in_each_service(shop):
+    """Row 002.3: payment and inventory each have exactly the orders created, each once."""
+    consumed(shop)
+    created = {r.key().decode() for r in shop.kafka.read_all("orders.created")}
+    for part, table in (("payment", "payment"), ("inventory", "reservation")):
+        rows = shop.postgres.execute(f"select order_id from shop.{table} where status is not null",
+                                     dbname=shop.databases[part])
+        assert {row[0] for row in rows} == created
+    assert value(shop, "inventory", "select min(available) >= 0 from shop.stock")
