@@ -99,6 +99,15 @@ class Load:
         return self.start().wait()
 
 
+_halt = None  # of the load this process writes for
+
+
+def take_halt(halt):
+    """First of all in a writer process: the event that ends its work early."""
+    global _halt
+    _halt = halt
+
+
 class RunningLoad:
     """Writers at work in processes of their own."""
 
@@ -107,13 +116,17 @@ class RunningLoad:
         self.load = load
         self.began = time.monotonic()
         self.halt = context.Event()
-        self.pool = context.Pool(load.writers)
+        self.pool = context.Pool(load.writers, take_halt, (self.halt,))
         arguments = [(load, number) for number in range(load.writers)]
         self.outcome = self.pool.starmap_async(run_writer, arguments)
 
     @property
     def running(self):
         return not self.outcome.ready()
+
+    def stop(self):
+        """Have every writer end after what it is at; wait() gives the result."""
+        self.halt.set()
 
     def wait(self, timeout=600.0):
         """Wait for all writers, settle what a crash left prepared, return the LoadResult."""
@@ -211,7 +224,7 @@ class Writer:
     def run(self):
         self.connect()
         began, planned = time.monotonic(), self.left
-        while self.left > 0:
+        while self.left > 0 and not (_halt and _halt.is_set()):
             try:
                 self.run_group()
             except _LOST_SERVER:
