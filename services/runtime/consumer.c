@@ -378,7 +378,10 @@ outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *rec
 	{
 		partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
 		if (partition != NULL)
+		{
 			partition->store_due = true;
+			partition->halted = false;
+		}
 	}
 	else
 		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s",
@@ -481,7 +484,7 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	partition->active = true;
-	partition->halted = partition->store_due = false;
+	partition->store_due = false;
 	partition->next = offset >= 0 ? offset : -1;
 	return true;
 }

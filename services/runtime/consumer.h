@@ -25,7 +25,7 @@ typedef struct OutboxPartition
 	int32_t		partition;
 	bool		owned;			/* assigned to this member */
 	bool		active;			/* owned and not suspended */
-	bool		halted;			/* suspended because program or schema are wrong */
+	bool		halted;			/* program or schema are wrong; until a record is done or none is left */
 	bool		store_due;		/* its position should be stored */
 	int64_t		next;			/* first offset that is not done; -1: not known */
 	int64_t		watermark;		/* consumer_offset.next_offset; -1: no row */

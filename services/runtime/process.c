@@ -63,6 +63,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 			partition->watermark = partition->next;
 		partition->store_due = true;
 		partition->failures = 0;
+		partition->halted = false;
 		if (item->claim == 'd')
 			outbox_count_record(member, item->record.topic, "duplicate");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
