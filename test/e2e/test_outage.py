@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The broker absent, stopped, killed, frozen: emit goes on, the relay says why, everything arrives afterwards, once."""
+
+import time
+
+import pytest
+from checker import Load, check_database
+from fault_rounds import Blows, Rounds
+from harness import wait_until
+
+SEED = 70001
+
+
+def await_error(database, since, timeout=60.0):
+    """Wait until the relay tells an error newer than since (of clock_timestamp()); returns its text.
+
+    Meanwhile events are written: each transaction must be done within a second."""
+    written = 0
+    with database.connect() as connection:
+        def told():
+            nonlocal written
+            began = time.monotonic()
+            connection.execute("select checker.step(topic, 'outage', 10) from checker.counter limit 1")
+            if time.monotonic() - began > 1:
+                raise AssertionError("an event took more than a second to write")
+            written += 1
+            status = database.status()
+            return status["last_error_at"] and status["last_error_at"] > since and status["last_error"]
+        text = wait_until(told, timeout, "last_error to say that the broker is away", interval=0.1)
+    assert written > 5
+    return text
+
+
+def test_broker_is_absent_at_start(database, kafka, topic):
+    """Issue 3: a relay started without a broker says why in last_error and delivers everything when there is one."""
+    kafka.stop()
+    began = database.value("select clock_timestamp()")
+    Load(database.dsn(), (topic,)).prepare()
+    database.execute("select checker.step(%s, 'outage', 10)", (topic,))
+    database.start_relay()
+    text = await_error(database, began)
+    assert str(kafka.port) in text and "refused" in text
+    kafka.start()
+    report = check_database(database.dsn(), kafka.bootstrap, [topic], 90).require_ok()
+    assert report.committed > 5
+    database.wait_state("idle")
+
+
+def with_timeouts(*ways):
+    """Each way in make check with a short message.timeout.ms, and in make check-long with the relay's own."""
+    return [pytest.param(way, 4000) for way in ways] + [
+        pytest.param(way, None, marks=pytest.mark.long) for way in ("stop", *ways)
+    ]
+
+
+@pytest.mark.parametrize("way, message_timeout", with_timeouts("kill9", "pause"))
+def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout):
+    """Issue 3, broker absent later: stopped, killed or frozen for more than 10 s under load."""
+    relay = database
+    if message_timeout:
+        properties = postgres.settings["outbox.kafka_properties"]
+        postgres.configure(outbox__kafka_properties=f"{properties}; message.timeout.ms={message_timeout}")
+        postgres.reload()
+    relay.start_relay()
+    with Rounds(relay, kafka, [topic], SEED, rate=200) as running:
+        running.await_batches(10)
+        began, since = time.monotonic(), relay.value("select clock_timestamp()")
+        getattr(kafka, way)()
+        text = await_error(relay, since, 90)
+        print(f"{way}: told after {time.monotonic() - began:.1f} s: {text}")
+        if way == "pause":
+            wait_until(lambda: time.monotonic() - began > 11, 12, "eleven seconds of a frozen broker")
+            kafka.resume()
+        else:
+            kafka.start()
+        running.await_batches(5, 90)
+    running.check().require_ok()
+    assert running.result.reconnects == 0
+
+
+@pytest.mark.long
+def test_broker_is_killed_again_and_again(relay, postgres, kafka, topic):
+    """Issue 3: kill -9 of the broker at random moments of a transaction, every other time of the sender as well."""
+    blows = Blows(relay, postgres)
+
+    def kill(number):
+        kafka.kill9()
+        if number % 2:
+            blows.kill_sender()
+        kafka.start()
+
+    with Rounds(relay, kafka, [topic], SEED + 1) as running:
+        running.strike(12, kill)
+    running.check().require_ok()
+    assert relay.status()["hold_reason"] is None
