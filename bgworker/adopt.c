@@ -29,8 +29,9 @@ run(const char *command)
 
 /*
  * A dump carries transaction ids of another server.  Inside its own numbering the last
- * batch row still says which events are delivered: those get the oldest id,
- * the others that of this transaction.
+ * batch row still says which events are delivered: those get the oldest id, the
+ * others that of this transaction.  An event emitted here since the restore is not judged by that numbering: its
+ * row's xmin stands for one transaction, that of a COPY for many.
  */
 static void
 restamp_events(const OutboxBatchRow *last, bool resend)
@@ -45,7 +46,9 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 		appendStringInfo(&command, "CASE WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
 		for (uint32 i = 0; i < lower->nxip; i++)
 			appendStringInfo(&command, " OR txid = '" UINT64_FORMAT "'::xid8", lower->xip[i]);
-		appendStringInfoString(&command, " THEN pg_current_xact_id() ELSE '3'::xid8 END");
+		appendStringInfoString(&command, " OR xmin::text NOT IN (SELECT xmin::text FROM outbox.event "
+							   "GROUP BY 1 HAVING count(DISTINCT txid) > 1)"
+							   " THEN pg_current_xact_id() ELSE '3'::xid8 END");
 	}
 	else
 		appendStringInfoString(&command, "'3'::xid8");
@@ -55,7 +58,7 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 
 /* The range of the base: nothing, at the place where sending goes on. */
 static void
-choose_base(OutboxRelay *relay, bool resend, OutboxBatchRow *base)
+choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, OutboxBatchRow *base)
 {
 	OutboxSnapshot *place = &base->range.upper;
 
@@ -63,8 +66,8 @@ choose_base(OutboxRelay *relay, bool resend, OutboxBatchRow *base)
 		outbox_cursor_snapshot(relay->scratch, place);
 	else
 	{
-		outbox_cursor_copy_snapshot(relay->scratch, place, &relay->last.range.lower);
-		base->range.upper_at = relay->last.range.lower_at;
+		outbox_cursor_copy_snapshot(relay->scratch, place, &oldest->range.lower);
+		base->range.upper_at = oldest->range.lower_at;
 	}
 	base->range.lower = *place;
 	base->range.lower_at = base->range.upper_at;
@@ -74,17 +77,25 @@ void
 outbox_relay_adopt(OutboxRelay *relay, bool resend)
 {
 	OutboxBatchRow base = {0};
+	OutboxBatchRow oldest = relay->last;
+	int64		kafka_batch = relay->comparison.kafka_batch;
+
+	/* Kafka has lost commits: all it does not have is repeated, if the rows are still here */
+	if (relay->comparison.kind == OUTBOX_LOST_HISTORY && kafka_batch >= 0 &&
+		kafka_batch + 1 < relay->last.batch_no &&
+		!outbox_cursor_load(kafka_batch + 1, relay->scratch, &oldest))
+		oldest = relay->last;
 
 	outbox_session_begin();
-	choose_base(relay, resend, &base);
+	choose_base(relay, resend, &oldest, &base);
 	if (relay->comparison.kind == OUTBOX_RESTORED)
 		restamp_events(&relay->last, resend);
 	if (relay->comparison.kind != OUTBOX_LOST_HISTORY)
 		run("UPDATE outbox.installation SET id = gen_random_uuid()");
+	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
+	outbox_cursor_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
 	outbox_session_end();
-
-	base.batch_no = Max(relay->last.batch_no, relay->comparison.kafka_batch) + 1;
-	(void) outbox_cursor_store(&base, outbox_retention_batch_leaf(), &relay->identity);
+	relay->row_end = XactLastCommitEnd;
 	relay->overruled = true;
 	ereport(LOG,
 			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",

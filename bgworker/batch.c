@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -63,15 +64,24 @@ hash_id(const uint8_t *id)
 	return high ^ (high >> 29);
 }
 
+static int
+compare_exclusions(const void *a, const void *b)
+{
+	const OutboxExclusion *left = a;
+	const OutboxExclusion *right = b;
+
+	if (left->txid != right->txid)
+		return left->txid < right->txid ? -1 : 1;
+	return (left->seq > right->seq) - (left->seq < right->seq);
+}
+
 static bool
 is_excluded(const OutboxChunk *chunk, const OutboxEntry *entry)
 {
-	for (int i = 0; i < chunk->nexcluded; i++)
-	{
-		if (chunk->excluded[i].txid == entry->txid && chunk->excluded[i].seq == entry->seq)
-			return true;
-	}
-	return false;
+	OutboxExclusion key = {.txid = entry->txid, .seq = entry->seq};
+
+	return chunk->nexcluded > 0 &&
+		bsearch(&key, chunk->excluded, chunk->nexcluded, sizeof(key), compare_exclusions) != NULL;
 }
 
 static bool
@@ -343,37 +353,78 @@ outbox_chunk_load_exclusions(OutboxChunk *chunk, int64 batch_no)
 		chunk->excluded[i].txid = U64FromFullTransactionId(DatumGetFullTransactionId(SPI_getbinval(tuple, desc, 1, &isnull)));
 		chunk->excluded[i].seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 	}
+	qsort(chunk->excluded, chunk->nexcluded, sizeof(OutboxExclusion), compare_exclusions);
 	outbox_session_end();
 }
 
-void
+/* Kafka errors that hold for every event of the topic. */
+static bool
+is_refused_topic(int32 kafka_error)
+{
+	return kafka_error == 3 /* UNKNOWN_TOPIC_OR_PART */ || kafka_error == 17 /* TOPIC_EXCEPTION */ ||
+		kafka_error == 29 /* TOPIC_AUTHORIZATION_FAILED */ || kafka_error == -188 /* _UNKNOWN_TOPIC */ ;
+}
+
+static size_t
+find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
+{
+	for (size_t i = chunk->first; i < chunk->end; i++)
+	{
+		if (!is_excluded(chunk, &window->entries[i]) && index-- == 0)
+			return i;
+	}
+	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
+}
+
+/* The refused event alone, or every event of the chunk that was sent, as arrays of txid and seq. */
+static void
+collect_candidates(const OutboxChunk *chunk, const OutboxWindow *window, size_t refused, bool all,
+				   Datum *txids, Datum *seqs)
+{
+	size_t		room = all ? chunk->end - chunk->first : 1;
+	Datum	   *txid_items = palloc(room * sizeof(Datum));
+	Datum	   *seq_items = palloc(room * sizeof(Datum));
+	int			count = 0;
+
+	for (size_t i = all ? chunk->first : refused; i < (all ? chunk->end : refused + 1); i++)
+	{
+		const OutboxEntry *entry = &window->entries[i];
+
+		if (is_excluded(chunk, entry))
+			continue;
+		txid_items[count] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry->txid));
+		seq_items[count++] = Int64GetDatum(entry->seq);
+	}
+	*txids = PointerGetDatum(construct_array(txid_items, count, XID8OID, 8, true, TYPALIGN_DOUBLE));
+	*seqs = PointerGetDatum(construct_array(seq_items, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}
+
+int
 outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
 					int32 kafka_error, const char *text)
 {
-	Oid			types[] = {XID8OID, INT8OID, INT8OID, TEXTOID, INT4OID};
-	Datum		values[5];
-	size_t		i = chunk->first;
-
-	for (; i < chunk->end; i++)
-	{
-		if (!is_excluded(chunk, &window->entries[i]) && index-- == 0)
-			break;
-	}
-	if (i == chunk->end)
-		elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
+	Oid			types[] = {XID8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, INT4OID, XID8OID, INT8OID};
+	Datum		values[7];
+	size_t		refused = find_sent(chunk, window, index);
+	int			letters;
 
 	outbox_session_begin();
-	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(window->entries[i].txid));
-	values[1] = Int64GetDatum(window->entries[i].seq);
+	collect_candidates(chunk, window, refused, is_refused_topic(kafka_error), &values[0], &values[1]);
 	values[2] = Int64GetDatum(chunk->row.batch_no);
 	values[3] = CStringGetTextDatum(text);
 	values[4] = Int32GetDatum(kafka_error);
+	values[5] = FullTransactionIdGetDatum(FullTransactionIdFromU64(window->entries[refused].txid));
+	values[6] = Int64GetDatum(window->entries[refused].seq);
 	if (SPI_execute_with_args("INSERT INTO outbox.dead_letter (origin, topic, key, value, headers, record_time, "
 							  "event_id, event_type, error_class, error_message, state, txid, seq, batch_no) "
-							  "SELECT 'relay', topic, key, payload, headers, created_at, id, type, 'refused', "
-							  "$4 || ' (Kafka error ' || $5 || ')', 'open', txid, seq, $3 "
-							  "FROM outbox.event WHERE txid = $1 AND seq = $2",
-							  5, types, values, NULL, false, 0) != SPI_OK_INSERT || SPI_processed != 1)
+							  "SELECT 'relay', e.topic, e.key, e.payload, e.headers, e.created_at, e.id, e.type, "
+							  "'refused', $4 || ' (Kafka error ' || $5 || ')', 'open', e.txid, e.seq, $3 "
+							  "FROM unnest($1, $2) AS u(txid, seq) JOIN outbox.event e USING (txid, seq) "
+							  "WHERE e.topic = (SELECT topic FROM outbox.event WHERE txid = $6 AND seq = $7) "
+							  "ORDER BY e.seq",
+							  7, types, values, NULL, false, 0) != SPI_OK_INSERT || SPI_processed == 0)
 		elog(ERROR, "could not write the dead letter of a refused event");
+	letters = (int) SPI_processed;
 	outbox_session_end();
+	return letters;
 }

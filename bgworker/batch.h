@@ -77,9 +77,10 @@ extern void outbox_chunk_load_exclusions(OutboxChunk *chunk, int64 batch_no);
 
 /*
  * Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
- * a dead letter (I7).
+ * a dead letter (I7); with an error that holds for its topic, all of the chunk's events of that
+ * topic.  Returns the number of dead letters.
  */
-extern void outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
+extern int	outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
 								int32 kafka_error, const char *text);
 
 #endif							/* OUTBOX_BATCH_H */

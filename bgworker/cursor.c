@@ -174,8 +174,8 @@ set_position(const OutboxPosition *position, Datum *values, char *nulls, int at)
 	values[at + 1] = Int64GetDatum(position->seq);
 }
 
-XLogRecPtr
-outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity)
+void
+outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {INT8OID, INT2OID, UUIDOID, TEXTOID, TEXTOID, XID8OID, INT8OID,
@@ -190,7 +190,6 @@ outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identit
 	row->database = identity->database;
 	row->restored = false;
 
-	outbox_session_begin();
 	row->txid = U64FromFullTransactionId(GetTopFullTransactionId());
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(row->batch_no);
@@ -217,6 +216,13 @@ outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identit
 	}
 	if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write the batch row");
+}
+
+XLogRecPtr
+outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity)
+{
+	outbox_session_begin();
+	outbox_cursor_insert(row, leaf, identity);
 	outbox_session_end();		/* synchronous_commit = local: flushed here */
 	return XactLastCommitEnd;
 }
@@ -261,9 +267,12 @@ bool
 outbox_cursor_replicated(XLogRecPtr lsn)
 {
 	XLogRecPtr	flushed;
+	bits8		status;
 
-	if (max_wal_senders == 0 ||
-		!(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status & SYNC_STANDBY_DEFINED))
+	if (max_wal_senders == 0)
+		return true;
+	status = ((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status;
+	if ((status & (SYNC_STANDBY_INIT | SYNC_STANDBY_DEFINED)) == SYNC_STANDBY_INIT)
 		return true;
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];

@@ -50,6 +50,7 @@ typedef struct OutboxKafkaCursor
 	bool		present;
 	int64		batch_no;
 	bool		readable;		/* metadata is ours to read */
+	bool		lags;			/* written in at_least_once: follows the batches */
 	pg_uuid_t	nonce;
 	uint64		system_id;
 	Oid			database;
@@ -96,6 +97,9 @@ extern bool outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatc
  */
 extern XLogRecPtr outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity);
 
+/* The same inside the caller's transaction (begun by outbox_session_begin). */
+extern void outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity);
+
 /* Inside a transaction with an active snapshot: that snapshot as a set. */
 extern void outbox_cursor_snapshot(MemoryContext context, OutboxSnapshot *snapshot);
 
@@ -112,15 +116,15 @@ extern bool outbox_cursor_replicated(XLogRecPtr lsn);
 
 /* Metadata of the cursor, and back. */
 extern void outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
-									 const OutboxIdentity *identity);
+									 const OutboxIdentity *identity, bool lags);
 extern void outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor);
 
 /*
  * The start rules (design section 3, "Start").  Own transaction when it must
- * look up the row Kafka names.  at_least_once: the cursor may lag more than one batch.
+ * look up the row Kafka names.  may_lag: the cursor may be more than one batch behind.
  */
 extern void outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
-								  const OutboxIdentity *identity, bool at_least_once,
+								  const OutboxIdentity *identity, bool may_lag,
 								  OutboxComparison *result);
 
 /* Divergence of the tables alone, before Kafka is asked: verdict GO_ON or DIVERGED. */

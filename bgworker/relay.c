@@ -33,6 +33,7 @@
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MOST_MS		30000
+#define ANSWER_MS			180000	/* the sender's own limits are well below */
 
 PGDLLEXPORT void outbox_relay_main(Datum main_arg);
 
@@ -203,6 +204,10 @@ watch_time(OutboxRelay *relay)
 		relay->look_due = true;
 		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
 	}
+	if ((relay->state == OUTBOX_RELAY_CONNECTING || relay->state == OUTBOX_RELAY_FENCING ||
+		 relay->state == OUTBOX_RELAY_SENDING) &&
+		TimestampDifferenceExceeds(relay->given_at, now, ANSWER_MS))
+		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)

@@ -46,6 +46,8 @@ typedef struct OutboxRelay
 	XLogRecPtr	row_end;		/* what they need before this batch */
 	TimestampTz stored_at;		/* since when they are waited for */
 
+	TimestampTz given_at;		/* of the newest question or batch given to the sender */
+
 	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
 	MemoryContext waypoint_context;
 

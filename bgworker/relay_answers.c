@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -112,9 +113,12 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 		relay->comparison.delivered = relay->last.batch_no - 1;
 	}
 	else
-		outbox_cursor_compare(&cursor, &relay->last, &relay->identity,
-							  outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE,
-							  &relay->comparison);
+	{
+		/* an unfenced cursor that is behind may be about to move (I4) */
+		bool		may_lag = relay->state == OUTBOX_RELAY_CONNECTING || cursor.lags;
+
+		outbox_cursor_compare(&cursor, &relay->last, &relay->identity, may_lag, &relay->comparison);
+	}
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		outbox_relay_decide(relay);
 	else if (relay->state == OUTBOX_RELAY_FENCING)
@@ -165,6 +169,7 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 	uint32		index = outbox_wire_get_u32(body);
 	int32		error = (int32) outbox_wire_get_u32(body);
 	char	   *text = read_text(body);
+	int			letters;
 
 	if (relay->state != OUTBOX_RELAY_SENDING)
 		return;
@@ -172,9 +177,10 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 			(errmsg("outbox relay: Kafka refuses an event of batch " INT64_FORMAT ": %s",
 					relay->chunks[relay->sending].row.batch_no, text),
 			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
-	outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, index, error, text);
+	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, index, error, text);
+	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */
 	SpinLockAcquire(&relay->slot->mutex);
-	relay->slot->status.events_refused++;
+	relay->slot->status.events_refused += letters;
 	SpinLockRelease(&relay->slot->mutex);
 	outbox_relay_send_again(relay);
 }
@@ -189,7 +195,7 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
-	outbox_relay_fail(relay, false,
+	outbox_relay_fail(relay, !relay->opened,
 					  psprintf("%s failed (%s, Kafka error %d): %s", tried,
 							   outbox_error_class_name(class), error, text));
 }

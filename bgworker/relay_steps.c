@@ -39,6 +39,7 @@ ask(OutboxRelay *relay, OutboxFrameType type)
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
 	relay->asked = true;
+	relay->given_at = GetCurrentTimestamp();
 }
 
 static bool
@@ -67,9 +68,10 @@ step_connecting(OutboxRelay *relay)
 		outbox_link_start();
 		outbox_relay_open(relay);
 		relay->opened = relay->asked = false;
+		relay->given_at = GetCurrentTimestamp();
 		return true;
 	}
-	if (!relay->opened || relay->asked)
+	if (!relay->opened || relay->asked || !outbox_link_idle())
 		return false;
 	ask(relay, OUTBOX_FRAME_LOOK);
 	return true;
@@ -101,6 +103,25 @@ step_hold(OutboxRelay *relay)
 
 /* ----------------------------------------------------- looking for work */
 
+/* A long outage keeps its pieces, they only get larger. */
+static void
+thin_waypoints(OutboxRelay *relay)
+{
+	ListCell   *cell;
+
+	foreach(cell, relay->waypoints)
+	{
+		OutboxSnapshot *waypoint = lfirst(cell);
+
+		if (foreach_current_index(cell) % 2 == 0)
+		{
+			relay->waypoints = foreach_delete_current(relay->waypoints, cell);
+			pfree(waypoint->xip);
+			pfree(waypoint);
+		}
+	}
+}
+
 void
 outbox_relay_note_waypoint(OutboxRelay *relay)
 {
@@ -109,7 +130,7 @@ outbox_relay_note_waypoint(OutboxRelay *relay)
 	MemoryContext previous;
 
 	if (list_length(relay->waypoints) >= MOST_WAYPOINTS)
-		return;
+		thin_waypoints(relay);
 	outbox_session_begin();
 	outbox_cursor_snapshot(CurrentMemoryContext, &snapshot);
 	if (snapshot.xmax != newest->xmax || snapshot.nxip != newest->nxip)
@@ -244,7 +265,8 @@ send_batch(OutboxRelay *relay)
 	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
 	size_t		mark;
 
-	outbox_cursor_write_note(note, sizeof(note), &chunk->row, &relay->identity);
+	outbox_cursor_write_note(note, sizeof(note), &chunk->row, &relay->identity,
+							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE);
 	outbox_relay_declare_topics(relay);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
 		!outbox_wire_put_u64(&frame, (uint64) chunk->row.batch_no) ||
@@ -253,7 +275,8 @@ send_batch(OutboxRelay *relay)
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
 	outbox_link_give(chunk->frames.data, chunk->frames.len);
-	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
+	relay->given_at = GetCurrentTimestamp();
+	relay->next_refresh = TimestampTzPlusMilliseconds(relay->given_at, REFRESH_MS);
 	outbox_relay_enter(relay, OUTBOX_RELAY_SENDING);
 }
 
@@ -357,7 +380,8 @@ outbox_relay_send_again(OutboxRelay *relay)
 	}
 	chunk->row.batch_no = batch_no;
 	chunk->row.nonce = row.nonce;
-	relay->row_end = relay->start_fence;
+	/* the row may be of this start, and not replicated yet */
+	relay->row_end = Max(relay->row_end, relay->start_fence);
 	if (relay->state != OUTBOX_RELAY_PREPARING)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
 	begin_replicating(relay);

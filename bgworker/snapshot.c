@@ -107,8 +107,36 @@ order_untimed(OutboxEntry *entries, size_t count)
 	}
 }
 
+static void
+reverse(OutboxEntry *entries, size_t count)
+{
+	for (size_t i = 0; i < count / 2; i++)
+	{
+		OutboxEntry other = entries[i];
+
+		entries[i] = entries[count - 1 - i];
+		entries[count - 1 - i] = other;
+	}
+}
+
+/* A sorted window holds a transaction in one run; that of txid goes to the front. */
+static void
+move_to_front(OutboxEntry *entries, size_t count, uint64_t txid)
+{
+	size_t		first = 0;
+	size_t		end;
+
+	while (first < count && entries[first].txid != txid)
+		first++;
+	for (end = first; end < count && entries[end].txid == txid;)
+		end++;
+	reverse(entries, first);
+	reverse(entries + first, end - first);
+	reverse(entries, end);
+}
+
 void
-outbox_entries_sort(OutboxEntry *entries, size_t count)
+outbox_entries_sort(OutboxEntry *entries, size_t count, uint64_t begun)
 {
 	bool		untimed = false;
 	bool		sorted = true;
@@ -123,6 +151,8 @@ outbox_entries_sort(OutboxEntry *entries, size_t count)
 		order_untimed(entries, count);
 	if (untimed || !sorted)
 		qsort(entries, count, sizeof(OutboxEntry), compare_by_order);
+	if (begun != 0)
+		move_to_front(entries, count, begun);
 }
 
 void

@@ -57,9 +57,12 @@ extern uint32_t outbox_snapshot_sort(uint64_t *xip, uint32_t nxip);
 
 extern bool outbox_range_holds(const OutboxRange *range, uint64_t txid, int64_t seq);
 
-/* Sorts a window: transactions without a commit time first, by their last
- * seq; then by commit time; inside a transaction by seq. */
-extern void outbox_entries_sort(OutboxEntry *entries, size_t count);
+/*
+ * Sorts a window: first the rest of begun, a transaction of which earlier batches hold a part
+ * (0 = none); then transactions without a commit time, by their last seq;
+ * then by commit time; inside a transaction by seq.
+ */
+extern void outbox_entries_sort(OutboxEntry *entries, size_t count, uint64_t begun);
 
 /*
  * The upper snapshot of a batch that ends before entries[next]: it sees what

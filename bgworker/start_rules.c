@@ -36,13 +36,13 @@ parse_uuid(const char *text, pg_uuid_t *uuid)
 
 void
 outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
-						 const OutboxIdentity *identity)
+						 const OutboxIdentity *identity, bool lags)
 {
 	char		nonce[2 * UUID_LEN + 1];
 
 	format_uuid(&row->nonce, nonce);
-	snprintf(note, size, "v1\nnonce=%s\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
-			 nonce, identity->system_id, identity->database, identity->timeline,
+	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
+			 nonce, lags, identity->system_id, identity->database, identity->timeline,
 			 identity->host, identity->data_directory);
 }
 
@@ -60,6 +60,8 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 			version_found = true;
 		else if (strncmp(line, "nonce=", 6) == 0 && strlen(line) == 6 + 2 * UUID_LEN)
 			nonce_found = parse_uuid(line + 6, &cursor->nonce);
+		else if (strncmp(line, "lags=", 5) == 0)
+			cursor->lags = line[5] == '1';
 		else if (strncmp(line, "system=", 7) == 0)
 			cursor->system_id = strtoull(line + 7, NULL, 10);
 		else if (strncmp(line, "database=", 9) == 0)
@@ -133,7 +135,7 @@ check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
 
 static void
 check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
-			 const OutboxIdentity *identity, bool at_least_once, OutboxComparison *result)
+			 const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
 {
 	if (!kafka->readable)
 		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's cursor carries metadata that no relay wrote");
@@ -150,7 +152,7 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 				"Kafka has batch " INT64_FORMAT ", this database only " INT64_FORMAT
 				": it has lost history (a lagging standby was promoted, or it was recovered to an earlier time)",
 				kafka->batch_no, last->batch_no);
-	else if (!at_least_once && kafka->batch_no < last->batch_no - 1)
+	else if (!may_lag && kafka->batch_no < last->batch_no - 1)
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT ": Kafka has lost commits",
 				kafka->batch_no, last->batch_no);
@@ -160,13 +162,13 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 
 void
 outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
-					  const OutboxIdentity *identity, bool at_least_once,
+					  const OutboxIdentity *identity, bool may_lag,
 					  OutboxComparison *result)
 {
 	outbox_cursor_check_lineage(last, identity, result);
 	result->kafka_batch = kafka->present ? kafka->batch_no : -1;
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
-		check_cursor(kafka, last, identity, at_least_once, result);
+		check_cursor(kafka, last, identity, may_lag, result);
 	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
 		return;
 

@@ -3,7 +3,8 @@
  * window.c
  *	  The events between two snapshots, in order (I1).
  *
- * Runs in the relay.  Two index scans on each leaf find them: txid >= lower.xmax, and txid IN (lower.xip).
+ * Runs in the relay.  Two kinds of index scan on each leaf find them: lower.xmax <= txid < upper.xmax,
+ * and txid IN (lower.xip).
  * Whether an event belongs is decided by its txid column, besides the tuple's
  * own visibility: rows that were restored or applied carry txids this server never
  * ran.
@@ -16,7 +17,9 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
+#include "access/htup_details.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lwlock.h"
@@ -106,15 +109,18 @@ add_entry(WindowScan *scan, TupleTableSlot *slot)
 	entry->segment = (uint8) scan->segment;
 }
 
+/* Adds the events of transactions from <= txid < end. */
 static void
-scan_key(WindowScan *scan, IndexScanDesc index_scan, TupleTableSlot *slot,
-		 StrategyNumber strategy, RegProcedure operator, uint64 txid)
+scan_txids(WindowScan *scan, IndexScanDesc index_scan, TupleTableSlot *slot,
+		   uint64 from, uint64 end)
 {
-	ScanKeyData key;
+	ScanKeyData keys[2];
 
-	ScanKeyInit(&key, 1, strategy, operator,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(txid)));
-	index_rescan(index_scan, &key, 1, NULL, 0);
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(end)));
+	index_rescan(index_scan, keys, 2, NULL, 0);
 	while (index_getnext_slot(index_scan, ForwardScanDirection, slot))
 	{
 		add_entry(scan, slot);
@@ -135,7 +141,8 @@ find_txid_index(Relation leaf)
 		Relation	index = index_open(oid, AccessShareLock);
 		bool		fits = index->rd_index->indisvalid &&
 		index->rd_index->indkey.values[0] == OUTBOX_EVENT_TXID &&
-		index->rd_rel->relam == BTREE_AM_OID;
+		index->rd_rel->relam == BTREE_AM_OID &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
 		index_close(index, fits ? NoLock : AccessShareLock);
 		if (fits)
@@ -159,15 +166,16 @@ scan_leaf(WindowScan *scan)
 	{
 		Relation	index = index_open(find_txid_index(leaf), NoLock);
 		TupleTableSlot *slot = table_slot_create(leaf, NULL);
-		IndexScanDesc index_scan = index_beginscan(leaf, index, GetActiveSnapshot(), 1, 0);
+		IndexScanDesc index_scan = index_beginscan(leaf, index, GetActiveSnapshot(), 2, 0);
 
-		scan_key(scan, index_scan, slot, BTGreaterEqualStrategyNumber, F_XID8GE, lower->xmax);
+		scan_txids(scan, index_scan, slot, lower->xmax,
+				   Max(window->range.upper.xmax, window->range.upper_at.txid + 1));
 		for (uint32 i = 0; i < lower->nxip; i++)
 		{
 			uint64		txid = lower->xip[i];
 
 			if (outbox_snapshot_sees(&window->range.upper, txid) || txid == window->range.upper_at.txid)
-				scan_key(scan, index_scan, slot, BTEqualStrategyNumber, F_XID8EQ, txid);
+				scan_txids(scan, index_scan, slot, txid, txid + 1);
 		}
 		index_endscan(index_scan);
 		ExecDropSingleTupleTableSlot(slot);
@@ -190,7 +198,7 @@ fill_window(OutboxWindow *window)
 		scan_leaf(&scan);
 	if (window->count == 0)
 		return;
-	outbox_entries_sort(window->entries, window->count);
+	outbox_entries_sort(window->entries, window->count, window->range.lower_at.txid);
 	window->lowest = MemoryContextAllocHuge(window->context,
 											(window->count / OUTBOX_CUT_BLOCK + 1) * sizeof(uint64));
 	outbox_cut_index(window->entries, window->count, window->lowest);
