@@ -70,6 +70,7 @@ outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 	elog(DEBUG2, "outbox relay: %s -> %s", outbox_relay_state_name(relay->state),
 		 outbox_relay_state_name(state));
 	relay->state = state;
+	relay->entered_at = GetCurrentTimestamp();
 
 	SpinLockAcquire(&relay->slot->mutex);
 	status->state = state;
@@ -206,7 +207,7 @@ watch_time(OutboxRelay *relay)
 	}
 	if ((relay->state == OUTBOX_RELAY_CONNECTING || relay->state == OUTBOX_RELAY_FENCING ||
 		 relay->state == OUTBOX_RELAY_SENDING) &&
-		TimestampDifferenceExceeds(relay->given_at, now, ANSWER_MS))
+		TimestampDifferenceExceeds(relay->entered_at, now, ANSWER_MS))
 		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
 	{
@@ -225,7 +226,7 @@ choose_wait(const OutboxRelay *relay)
 	if (relay->state == OUTBOX_RELAY_REPLICATING)
 	{
 		/* a standby's progress sets no latch of ours */
-		ms = TimestampDifferenceMilliseconds(relay->stored_at, GetCurrentTimestamp()) / 8;
+		ms = TimestampDifferenceMilliseconds(relay->entered_at, GetCurrentTimestamp()) / 8;
 		return Min(Max(ms, 1), OUTBOX_TURN_MS);
 	}
 	if (relay->state == OUTBOX_RELAY_BACKOFF)

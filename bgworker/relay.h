@@ -22,6 +22,7 @@ typedef struct OutboxRelay
 	OutboxSlot *slot;
 	OutboxIdentity identity;
 	OutboxRelayState state;
+	TimestampTz entered_at;		/* since when it is in this state */
 	MemoryContext scratch;		/* current context of a turn, reset by it */
 
 	OutboxBatchRow last;		/* newest row of outbox.batch */
@@ -44,9 +45,6 @@ typedef struct OutboxRelay
 	bool		refreshing;		/* the batch holds nothing but the cursor */
 	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
 	XLogRecPtr	row_end;		/* what they need before this batch */
-	TimestampTz stored_at;		/* since when they are waited for */
-
-	TimestampTz given_at;		/* of the newest question or batch given to the sender */
 
 	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
 	MemoryContext waypoint_context;

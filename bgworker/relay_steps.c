@@ -39,7 +39,6 @@ ask(OutboxRelay *relay, OutboxFrameType type)
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
 	relay->asked = true;
-	relay->given_at = GetCurrentTimestamp();
 }
 
 static bool
@@ -68,7 +67,6 @@ step_connecting(OutboxRelay *relay)
 		outbox_link_start();
 		outbox_relay_open(relay);
 		relay->opened = relay->asked = false;
-		relay->given_at = GetCurrentTimestamp();
 		return true;
 	}
 	if (!relay->opened || relay->asked || !outbox_link_idle())
@@ -220,13 +218,6 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	outbox_cursor_copy_snapshot(relay->last_context, &relay->last.range.upper, &row->range.upper);
 }
 
-static void
-begin_replicating(OutboxRelay *relay)
-{
-	relay->stored_at = GetCurrentTimestamp();
-	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
-}
-
 static bool
 step_preparing(OutboxRelay *relay)
 {
@@ -252,7 +243,7 @@ step_preparing(OutboxRelay *relay)
 		return true;
 	relay->started = false;
 	store_batch(relay, chunk);
-	begin_replicating(relay);
+	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
 	return true;
 }
 
@@ -275,8 +266,7 @@ send_batch(OutboxRelay *relay)
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
 	outbox_link_give(chunk->frames.data, chunk->frames.len);
-	relay->given_at = GetCurrentTimestamp();
-	relay->next_refresh = TimestampTzPlusMilliseconds(relay->given_at, REFRESH_MS);
+	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
 	outbox_relay_enter(relay, OUTBOX_RELAY_SENDING);
 }
 
@@ -384,7 +374,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	relay->row_end = Max(relay->row_end, relay->start_fence);
 	if (relay->state != OUTBOX_RELAY_PREPARING)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
-	begin_replicating(relay);
+	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
 }
 
 bool
