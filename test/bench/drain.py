@@ -62,7 +62,7 @@ class Drain:
             "file.delete.delay.ms": "1000",
         }).start()
         self.postgres = PostgresCluster(session, conf={
-            "outbox.kafka_properties": f"bootstrap.servers={self.kafka.bootstrap}",
+            "outbox.kafka_properties": "; ".join([f"bootstrap.servers={self.kafka.bootstrap}", *options.property]),
             "outbox.source": SOURCE,
             "outbox.batch_max_events": options.transaction,
             "shared_buffers": "1GB",
@@ -191,6 +191,7 @@ def main():
     parser.add_argument("--each", type=int, default=100, help="events of one stored transaction")
     parser.add_argument("--transaction", type=int, default=50_000, help="events of one Kafka transaction")
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--property", action="append", default=[], help="a librdkafka property of both, name=value")
     options = parser.parse_args()
     exit_on_sigterm()
     session = Session("bench-drain")
