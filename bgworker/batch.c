@@ -36,6 +36,7 @@
 typedef struct LeafReader
 {
 	Relation	leaves[OUTBOX_SEGMENTS];
+	IndexFetchTableData *fetches[OUTBOX_SEGMENTS];	/* keeps the last block pinned */
 	TupleTableSlot *slots[OUTBOX_SEGMENTS];
 } LeafReader;
 
@@ -89,17 +90,19 @@ fetch_row(LeafReader *reader, const OutboxWindow *window, const OutboxEntry *ent
 {
 	int			segment = entry->segment;
 	ItemPointerData tid;
+	bool		call_again = false;
 
 	if (reader->leaves[segment] == NULL)
 	{
 		reader->leaves[segment] = table_open(outbox_segment_relation(segment), AccessShareLock);
+		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
 		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
 	}
 	if (reader->leaves[segment]->rd_node.relNode != window->filenodes[segment])
 		return false;
 	ItemPointerSet(&tid, entry->block, entry->offset);
-	if (!table_tuple_fetch_row_version(reader->leaves[segment], &tid, GetActiveSnapshot(),
-									   reader->slots[segment]))
+	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),
+								 reader->slots[segment], &call_again, NULL))
 		return false;
 	slot_getallattrs(reader->slots[segment]);
 	return true;
@@ -113,6 +116,7 @@ close_leaves(LeafReader *reader)
 		if (reader->leaves[i] == NULL)
 			continue;
 		ExecDropSingleTupleTableSlot(reader->slots[i]);
+		table_index_fetch_end(reader->fetches[i]);
 		table_close(reader->leaves[i], NoLock);
 	}
 }

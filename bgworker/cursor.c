@@ -227,6 +227,25 @@ outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identit
 	return XactLastCommitEnd;
 }
 
+XLogRecPtr
+outbox_cursor_store_early(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity,
+						  bool *flushed)
+{
+	XLogRecPtr	before = GetXLogInsertRecPtr();
+
+	outbox_session_begin();
+	outbox_cursor_insert(row, leaf, identity);
+	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	outbox_session_end();
+	synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+
+	/* the commit records of all it holds lie before the row's */
+	*flushed = GetFlushRecPtr(NULL) < before;
+	if (*flushed)
+		XLogFlush(XactLastCommitEnd);
+	return XactLastCommitEnd;
+}
+
 /* --------------------------------------------------- identity and fence */
 
 void
@@ -264,15 +283,22 @@ outbox_cursor_fence(void)
 }
 
 bool
-outbox_cursor_replicated(XLogRecPtr lsn)
+outbox_cursor_has_standbys(void)
 {
-	XLogRecPtr	flushed;
 	bits8		status;
 
 	if (max_wal_senders == 0)
-		return true;
+		return false;
 	status = ((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status;
-	if ((status & (SYNC_STANDBY_INIT | SYNC_STANDBY_DEFINED)) == SYNC_STANDBY_INIT)
+	return (status & (SYNC_STANDBY_INIT | SYNC_STANDBY_DEFINED)) != SYNC_STANDBY_INIT;
+}
+
+bool
+outbox_cursor_replicated(XLogRecPtr lsn)
+{
+	XLogRecPtr	flushed;
+
+	if (!outbox_cursor_has_standbys())
 		return true;
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	flushed = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];

@@ -97,6 +97,16 @@ extern bool outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatc
  */
 extern XLogRecPtr outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity);
 
+/*
+ * The same, but only what the batch holds need be flushed on return, not its row;
+ * *flushed says whether the row is.
+ */
+extern XLogRecPtr outbox_cursor_store_early(OutboxBatchRow *row, int leaf,
+											const OutboxIdentity *identity, bool *flushed);
+
+/* Are there synchronous standbys, or may there be? */
+extern bool outbox_cursor_has_standbys(void);
+
 /* The same inside the caller's transaction (begun by outbox_session_begin). */
 extern void outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity);
 

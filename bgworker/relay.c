@@ -96,7 +96,7 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 		relay->opened = false;
 	}
 	relay->fenced = relay->asked = relay->started = relay->ahead = false;
-	relay->resending = relay->refreshing = false;
+	relay->resending = relay->refreshing = relay->end_due = false;
 	relay->window.next = relay->window.count = 0;
 	relay->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);

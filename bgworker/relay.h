@@ -41,6 +41,7 @@ typedef struct OutboxRelay
 	int			sending;		/* index of the one that is sent */
 	bool		started;		/* the one to be sent is being read */
 	bool		ahead;			/* the other one is started */
+	bool		end_due;		/* END is kept back until the row is flushed */
 	bool		resending;		/* the chunk's row is older than this process */
 	bool		refreshing;		/* the batch holds nothing but the cursor */
 	XLogRecPtr	start_fence;	/* what the standbys need before a resend */

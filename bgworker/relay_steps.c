@@ -4,11 +4,14 @@
  *	  What each state of the relay does when it has its turn.
  *
  * Runs in the relay.  I2: store_batch commits the row and the state REPLICATING
- * waits for the standbys before anything is given to the sender.  I3: the next row
- * is stored only after the sender has said COMMITTED.
+ * waits for the standbys before anything is given to the sender.  In at_least_once
+ * without standbys the events go out as soon as they are flushed themselves, while the row is
+ * flushed; END, and with it the cursor, waits for the row.  I3: the next row is
+ * stored only after the sender has said COMMITTED.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -209,8 +212,15 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 {
 	OutboxBatchRow *row = &chunk->row;
 
+	int			leaf = outbox_retention_batch_leaf();
+	bool		flushed = true;
+
 	row->batch_no = relay->last.batch_no + 1;
-	relay->row_end = outbox_cursor_store(row, outbox_retention_batch_leaf(), &relay->identity);
+	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
+		relay->row_end = outbox_cursor_store_early(row, leaf, &relay->identity, &flushed);
+	else
+		relay->row_end = outbox_cursor_store(row, leaf, &relay->identity);
+	relay->end_due = !flushed;
 
 	MemoryContextReset(relay->last_context);
 	relay->last = *row;
@@ -265,7 +275,14 @@ send_batch(OutboxRelay *relay)
 		elog(ERROR, "could not write a batch frame");
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
-	outbox_link_give(chunk->frames.data, chunk->frames.len);
+	if (relay->end_due)
+	{
+		outbox_link_give(chunk->frames.data, chunk->frames.len - OUTBOX_WIRE_END_SIZE);
+		(void) outbox_link_pump();
+		XLogFlush(relay->row_end);
+	}
+	else
+		outbox_link_give(chunk->frames.data, chunk->frames.len);
 	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
 	outbox_relay_enter(relay, OUTBOX_RELAY_SENDING);
 }
@@ -285,6 +302,14 @@ step_sending(OutboxRelay *relay)
 {
 	OutboxChunk *other = &relay->chunks[1 - relay->sending];
 
+	if (relay->end_due && outbox_link_idle())
+	{
+		const OutboxWireBuffer *frames = &relay->chunks[relay->sending].frames;
+
+		outbox_link_give(frames->data + frames->len - OUTBOX_WIRE_END_SIZE, OUTBOX_WIRE_END_SIZE);
+		relay->end_due = false;
+		return true;
+	}
 	if (relay->resending)
 		return false;
 	if (!relay->ahead)

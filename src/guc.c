@@ -35,7 +35,6 @@ char	   *outbox_guc_kafka_properties_file;
 char	   *outbox_guc_source;
 int			outbox_guc_batch_max_events;
 int			outbox_guc_batch_max_bytes;
-int			outbox_guc_sort_memory;
 int			outbox_guc_retention;
 int			outbox_guc_segment_size;
 
@@ -205,9 +204,6 @@ static const Setting settings[] = {
 	{"outbox.segment_size", PGC_INT, &outbox_guc_segment_size, PGC_SIGHUP,
 		GUC_UNIT_MB, 1024, 1, 1024 * 1024,
 	.text = "Size at which the event ring moves on to its next leaf."},
-	{"outbox.sort_memory", PGC_INT, &outbox_guc_sort_memory, PGC_SIGHUP,
-		GUC_UNIT_KB, 32 * 1024, 64, MAX_KILOBYTES,
-	.text = "Memory in which the relay orders the events of a window."},
 	{"outbox.source", PGC_STRING, &outbox_guc_source, PGC_SIGHUP,
 		.check = check_source,
 	.text = "ce_source of the records; empty: /outbox/<database>."},

@@ -45,7 +45,6 @@ extern char *outbox_guc_kafka_properties_file;	/* superuser only */
 extern char *outbox_guc_source;			/* ce_source; "" = /outbox/<database> */
 extern int	outbox_guc_batch_max_events;	/* events of one Kafka transaction */
 extern int	outbox_guc_batch_max_bytes;		/* kB of one Kafka transaction */
-extern int	outbox_guc_sort_memory;			/* kB for the order of a window */
 extern int	outbox_guc_retention;			/* s an event is kept after it was relayed */
 extern int	outbox_guc_segment_size;		/* MB at which the ring moves on */
 

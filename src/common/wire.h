@@ -34,6 +34,7 @@
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
 #define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
 #define OUTBOX_WIRE_EVENT_FIXED	44			/* bytes of EVENT before its strings */
+#define OUTBOX_WIRE_END_SIZE	9			/* bytes of an END frame */
 
 typedef enum OutboxFrameType
 {

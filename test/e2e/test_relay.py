@@ -4,6 +4,8 @@
 import os
 import signal
 
+from harness import wait_until
+
 
 def test_event_arrives_with_its_envelope(relay, kafka, topic):
     """Row 001.1: a committed event is one record with CloudEvents headers; a rolled back one is none."""
@@ -128,8 +130,55 @@ def test_waits_for_the_synchronous_standby(relay, kafka, topic, postgres):
         connection.execute("set synchronous_commit = local")
         connection.execute("select outbox.emit(%s, 'held', 'T', '{}')", (topic,))
     relay.wait_state("replicating")
+    recoveries = relay.status()["recoveries"]
+    os.kill(relay.status()["sender_pid"], signal.SIGKILL)
+    wait_until(lambda: relay.status()["recoveries"] > recoveries, 30, "the relay has a new sender")
+    relay.wait_state("replicating")
     assert relay.value("select count(*) from outbox.event") == 2
     assert len(kafka.read_all(topic)) == 1
     postgres.configure(synchronous_standby_names="")
     postgres.reload()
     assert sorted(keys(kafka, topic, 2)) == ["before", "held"]
+
+
+def test_wrong_property_value_is_told_and_mended_by_a_reload(relay, kafka, topic, postgres):
+    """Bad input: a value librdkafka refuses stands in last_error; the right one and a reload end it."""
+    good = postgres.settings["outbox.kafka_properties"]
+    postgres.configure(**{"outbox.kafka_properties": good + "; socket.timeout.ms=soon"})
+    postgres.reload()
+    wait_until(lambda: "socket.timeout.ms" in (relay.status()["last_error"] or ""), 30, "the error in the status")
+    relay.emit(topic, "waits")
+    postgres.configure(**{"outbox.kafka_properties": good})
+    postgres.reload()
+    assert keys(kafka, topic, 1) == ["waits"]
+
+
+def test_settings_of_the_database_do_not_reach_the_relay(relay, kafka, topic):
+    """Design, Worker: what a database may set as a default neither stops nor blinds the relay."""
+    relay.execute("create role nobody_special")
+    pid = relay.status()["pid"]
+    try:
+        for setting in ("role = nobody_special", "default_transaction_read_only = on", "row_security = on",
+                        "default_transaction_isolation = serializable", "statement_timeout = 1",
+                        "session_replication_role = replica", "synchronous_commit = off"):
+            relay.cluster.execute(f"alter database {relay.name} set {setting}")
+        relay.cluster.execute("select pg_terminate_backend(%s)", (pid,))
+        wait_until(lambda: relay.cluster.value(
+            "select count(*) from pg_stat_activity where backend_type = 'outbox relay' and pid <> %s and datname = %s",
+            (pid, relay.name)) == 1, 30, "a new relay")
+    finally:
+        for setting in ("role", "default_transaction_read_only", "statement_timeout"):
+            relay.cluster.execute(f"alter database {relay.name} reset {setting}")
+        relay.cluster.execute(f"alter database {relay.name} set outbox.relay = on")
+        relay.execute("drop role nobody_special")
+    relay.emit(topic, "arrives")
+    assert keys(kafka, topic, 1) == ["arrives"]
+
+
+def test_partial_index_on_the_ring_hides_nothing(relay, kafka, topic):
+    """Design I1: the relay reads through a whole index, whatever other indexes a DBA adds."""
+    relay.emit(topic, "before")
+    relay.execute("create index partial on outbox.event_0 (txid) where topic = 'none'")
+    relay.execute("reindex index concurrently outbox.event_0_txid_idx")
+    relay.emit(topic, "after")
+    assert sorted(keys(kafka, topic, 2)) == ["after", "before"]
