@@ -79,6 +79,7 @@ def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_broker_is_killed_again_and_again(relay, postgres, kafka, topic):
     """Issue 3: kill -9 of the broker at random moments of a transaction, every other time of the sender as well."""
     blows = Blows(relay, postgres)
@@ -90,6 +91,6 @@ def test_broker_is_killed_again_and_again(relay, postgres, kafka, topic):
         kafka.start()
 
     with Rounds(relay, kafka, [topic], SEED + 1) as running:
-        running.strike(12, kill)
+        running.strike(6, kill)
     running.check().require_ok()
     assert relay.status()["hold_reason"] is None
