@@ -6,6 +6,8 @@ its own BEGIN and end. A writer that loses its server reconnects and goes on.
 """
 
 import argparse
+import concurrent.futures
+import itertools
 import multiprocessing
 import random
 import sys
@@ -69,7 +71,8 @@ class LoadResult:
 class Load:
     """What to write. transactions is the total over all writers; async_share is the
     share (0 to 1) of writers that commit with synchronous_commit = off; patience is
-    how many seconds a writer waits for a server that is away."""
+    how many seconds a writer waits for a server that is away; crew is how many
+    writers share a process, each with a thread and a connection of its own."""
 
     dsn: str
     topics: tuple
@@ -82,6 +85,7 @@ class Load:
     group: int = 20
     patience: float = 60.0
     rate: float = 0.0
+    crew: int = 1
 
     def prepare(self):
         """Make the truth table and its function. Call once, before run or start."""
@@ -116,9 +120,9 @@ class RunningLoad:
         self.load = load
         self.began = time.monotonic()
         self.halt = context.Event()
-        self.pool = context.Pool(load.writers, take_halt, (self.halt,))
-        arguments = [(load, number) for number in range(load.writers)]
-        self.outcome = self.pool.starmap_async(run_writer, arguments)
+        arguments = [(load, first) for first in range(0, load.writers, load.crew)]
+        self.pool = context.Pool(len(arguments), take_halt, (self.halt,))
+        self.outcome = self.pool.starmap_async(run_crew, arguments, 1)
 
     @property
     def running(self):
@@ -136,7 +140,7 @@ class RunningLoad:
             self.pool.terminate()
             self.pool.join()
         result = LoadResult(seconds=time.monotonic() - self.began)
-        for done, reconnects in parts:
+        for done, reconnects in itertools.chain.from_iterable(parts):
             result.done.update(done)
             result.reconnects += reconnects
         return result
@@ -239,9 +243,11 @@ class Writer:
         return self.done, self.reconnects
 
 
-def run_writer(load, number):
-    """A writer process. Returns (transactions done by kind, reconnects)."""
-    return Writer(load, number).run()
+def run_crew(load, first):
+    """A process of writers. Returns (transactions done by kind, reconnects) of each."""
+    numbers = range(first, min(first + load.crew, load.writers))
+    with concurrent.futures.ThreadPoolExecutor(len(numbers)) as threads:
+        return list(threads.map(lambda number: Writer(load, number).run(), numbers))
 
 
 def main():

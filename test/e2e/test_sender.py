@@ -150,7 +150,8 @@ def test_refused_event(start, kafka, name):
 
 def test_refused_by_broker_among_many(start, kafka, name):
     """Row 000.9: a request of many that the broker refuses is sent again one by one, by the relay."""
-    sender = start(extra=[("message.max.bytes", "3000000")])
+    # The others of the request end by their timeout.
+    sender = start(extra=[("message.max.bytes", "3000000"), ("message.timeout.ms", "3000")])
     ready(sender, name)
     events = [Event(name, b"small") for _ in range(20)]
     incompressible = b"".join(uuid.uuid4().bytes for _ in range(100_000))

@@ -15,19 +15,15 @@ from harness import wait_until
 TOPICS = ("orders.created", "orders.cancelled", "payments.completed", "inventory.reserved")
 
 # The group forgets a killed member sooner.
-SHORT_SESSION = "session.timeout.ms=6000"
+SHORT_SESSION = "session.timeout.ms=3000;heartbeat.interval.ms=500"
 
 
 @pytest.fixture
 def topics(kafka):
     """The broker with the services' topics, empty: their names are fixed."""
     names = [name for topic in TOPICS for name in (topic, topic + ".DLT")]
-    present = set(names) & set(kafka.topics())
-    for name in present:
-        kafka.delete_topic(name)
-    wait_until(lambda: not present & set(kafka.topics()), 20, "the topics to be gone")
-    for name in names:
-        kafka.create_topic(name, 6)
+    kafka.delete_topics(names)
+    kafka.create_topics(names, 6)
     return kafka
 
 

@@ -2,14 +2,17 @@
 """The shop as it is meant to run: three databases, three relays, three services, one broker."""
 
 import concurrent.futures
+import http.client
 import json
 import re
+import statistics
+import time
 import uuid
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from harness import KafkaBroker, PostgresCluster, wait_until
-from harness.shop import Shop
+from harness.shop import PARTS, Shop
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -22,7 +25,9 @@ def shop(session):
     broker.start()
     conf = {"outbox.kafka_properties": f"bootstrap.servers={broker.bootstrap}"}
     postgres = PostgresCluster(session, "postgres-shop", conf).start()
-    shop = Shop(session, postgres, broker).start()
+    # The relays make the topics; the services are to see them soon.
+    config = {"kafka_properties": "topic.metadata.refresh.interval.ms=500"}
+    shop = Shop(session, postgres, broker, config=dict.fromkeys(PARTS, config)).start()
     yield shop
     shop.stop()
     postgres.stop()
@@ -240,19 +245,56 @@ def test_one_charge_an_order(shop):
     assert value(shop, "inventory", "select count(*) from shop.reservation where order_id = %s", (order_id,)) == 1
 
 
-def test_service_down(shop):
-    """Rows 001.2, 002.3: payment stopped: placing and inventory go on; started: every order is final, once."""
-    shop.services["payment"].stop()
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        orders = list(pool.map(lambda _: placed(shop), range(100)))
-    query = "select count(*) from shop.reservation where order_id = any(%s)"
-    wait_until(lambda: value(shop, "inventory", query, (orders,)) == 100, 30, "100 reservations")
+def place_many(shop, customer, count, clients=8):
+    """POST /orders count times over a few lasting connections. Returns (order ids, median seconds of a call)."""
+    body = json.dumps({"customerId": customer, "items": [{"sku": "book", "quantity": 1}]})
+
+    def place_share(number):
+        connection = http.client.HTTPConnection("127.0.0.1", shop.services["order"].config["http_port"], timeout=20)
+        orders, seconds = [], []
+        for _ in range(number, count, clients):
+            began = time.monotonic()
+            connection.request("POST", "/orders", body, {"Idempotency-Key": str(uuid.uuid4())})
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status == 201, text
+            seconds.append(time.monotonic() - began)
+            orders.append(json.loads(text)["orderId"])
+        connection.close()
+        return orders, seconds
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        parts = list(pool.map(place_share, range(clients)))
+    orders = [order_id for part, _ in parts for order_id in part]
+    assert len(set(orders)) == count
+    return orders, statistics.median(second for _, part in parts for second in part)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(10000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_service_down(shop, count):
+    """Rows 001.2, 002.3: payment stopped: placing and inventory go on; started: every order is final, charged once."""
+    customer = f"customer-{uuid.uuid4().hex}"
+    balance = "select balance from shop.account where customer_id = %s"
+    shop.postgres.execute("insert into shop.account (customer_id, balance) values (%s, 1000000)", (customer,),
+                          shop.databases["payment"])
+    confirmed = "select count(*) from shop.orders where order_id = any(%s) and status = 'CONFIRMED'"
+    before, usual = place_many(shop, customer, count)
+    wait_until(lambda: value(shop, "order", confirmed, (before,)) == count, 300, f"{count} confirmed orders")
+    assert shop.services["payment"].stop() == 0
+    orders, meanwhile = place_many(shop, customer, count)
+    print(f"{count} orders: a call took {usual * 1000:.1f} ms with payment and {meanwhile * 1000:.1f} ms without")
+    assert meanwhile < 3 * usual + 0.02
+    reserved = "select count(*) from shop.reservation where order_id = any(%s) and status = 'reserved'"
+    wait_until(lambda: value(shop, "inventory", reserved, (orders,)) == count, 300, f"{count} reservations")
     assert value(shop, "payment", "select count(*) from shop.payment where order_id = any(%s)", (orders,)) == 0
+    assert value(shop, "order", "select count(*) from shop.orders where order_id = any(%s) and status = 'PENDING'",
+                 (orders,)) == count
     shop.services["payment"].start()
-    wait_until(lambda: value(shop, "order", "select count(*) from shop.orders where order_id = any(%s)"
-                             " and status = 'CONFIRMED'", (orders,)) == 100, 30, "100 confirmed orders")
+    wait_until(lambda: value(shop, "order", confirmed, (orders,)) == count, 300, f"{count} confirmed orders")
     answers = [r.key().decode() for r in shop.kafka.read_all("payments.completed")]
     assert sorted(key for key in answers if key in set(orders)) == sorted(orders)
+    # The account is the witness of the charges: all of these orders, each paid once.
+    assert value(shop, "payment", balance, (customer,)) == 1000000 - 20 * (len(before) + len(orders))
+    assert value(shop, "payment", "select count(*) from outbox.dead_letter") == 0
 
 
 def test_lag_reaches_zero(shop):

@@ -90,10 +90,15 @@ _ports_given = set()
 
 
 def free_port():
-    """A TCP port nobody on this machine uses, below the range of outgoing connections."""
+    """A TCP port nobody on this machine uses, below the range of outgoing connections.
+
+    Workers of one pytest run never get the same one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         port = random.randrange(20000, 32000)
-        if port in _ports_given:
+        if port in _ports_given or port % workers != worker:
             continue
         with socket.socket() as probe:
             try:

@@ -32,6 +32,7 @@ _SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
     "log.cleaner.dedupe.buffer.size": "16777216",
     "broker.heartbeat.interval.ms": "500",
     # A killed broker may register again only when its old session has run out.
@@ -81,17 +82,35 @@ class KafkaClient:
 
     def create_topic(self, name, partitions=3, config=None):
         """Create a topic and wait until it can be used. Returns its name."""
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
-        self.admin.create_topics([topic])[name].result(30)
-
-        def has_leaders():
-            found = self.admin.list_topics(name, timeout=5).topics[name].partitions
-            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
-        wait_until(has_leaders, 30, f"leaders of topic {name}")
+        self.create_topics([name], partitions, config)
         return name
 
+    def create_topics(self, names, partitions=3, config=None):
+        """Create topics and wait until they can be used."""
+        topics = [NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+                  for name in names]
+        for created in self.admin.create_topics(topics).values():
+            created.result(30)
+
+        def has_leaders(name, known):
+            found = known[name].partitions if name in known else {}
+            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+
+        def all_have_leaders():
+            known = self.admin.list_topics(timeout=5).topics
+            return all(has_leaders(name, known) for name in names)
+        wait_until(all_have_leaders, 30, f"leaders of {', '.join(names)}")
+
     def delete_topic(self, name):
-        self.admin.delete_topics([name])[name].result(30)
+        self.delete_topics([name])
+
+    def delete_topics(self, names):
+        """Delete those of names that exist, and wait until they are gone."""
+        present = set(names) & set(self.topics())
+        if present:
+            for deleted in self.admin.delete_topics(list(present)).values():
+                deleted.result(30)
+            wait_until(lambda: not present & set(self.topics()), 20, "the topics to be gone")
 
     def describe_topic(self, name):
         """{"partitions": n, "replication": n, "config": {name: value}} or None when it does not exist.

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * test_service.c
+ *	  The pure parts of the services' runtime: settings, metrics text, who a
+ *	  record is, array literals, the classes of failures, decoding.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../services/runtime/array_text.h"
+#include "../../services/runtime/metrics.h"
+#include "../../services/runtime/service.h"
+#include "../../src/common/kafka_headers.h"
+#include "unit.h"
+
+static bool
+check_even(const char *value, char *error, size_t size)
+{
+	if (strlen(value) % 2 == 0)
+		return true;
+	snprintf(error, size, "odd length");
+	return false;
+}
+
+static const OutboxOption options[] = {
+	{"number", OUTBOX_OPTION_INTEGER, "7", 1, 10, "", NULL},
+	{"word", OUTBOX_OPTION_TEXT, "", 0, 0, "", check_even},
+	{"secret", OUTBOX_OPTION_TEXT, NULL, 0, 0, "", NULL},
+	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+};
+
+/* Reads text as a file; what went wrong, or "", stays in error. */
+static bool
+read_text(OutboxConfig *config, const char *text, char *error, size_t size)
+{
+	char		path[] = "/tmp/outbox-unit-XXXXXX";
+	int			file = mkstemp(path);
+	bool		good;
+
+	memset(config, 0, sizeof(*config));
+	error[0] = '\0';
+	outbox_config_add(config, options);
+	good = file >= 0 && write(file, text, strlen(text)) == (ssize_t) strlen(text) &&
+		outbox_config_read_file(config, path, error, size) &&
+		outbox_config_finish(config, error, size);
+	close(file);
+	unlink(path);
+	return good;
+}
+
+static void
+test_settings(void)
+{
+	static const struct
+	{
+		const char *text;
+		const char *reason;
+	}			refused[] = {
+		{"secret=x\nnumber = 11\n", "line 2: number: 11 is outside 1 .. 10"},
+		{"number = 3x\n", "line 1: number: \"3x\" is not a whole number"},
+		{"number =\n", "line 1: number: \"\" is not a whole number"},
+		{"number = 99999999999999999999\n", "is not a whole number"},
+		{"word = abc\n", "line 1: word: odd length"},
+		{"# note\n\nnumbr = 1\n", "line 3: unknown setting \"numbr\""},
+		{"number\n", "line 1: \"number\" is not of the form name = value"},
+		{"word = ab\nword = cd\n", "line 2: setting \"word\" is given twice"},
+		{"number = 1\n", "setting \"secret\" is missing"},
+	};
+	OutboxConfig config;
+	char		error[1024];
+
+	CHECK(read_text(&config, " # note\n\n secret =  a = b # c \t\nnumber=10", error, sizeof(error)),
+		  "blanks, notes and a last line without end are taken");
+	CHECK(strcmp(outbox_config_text(&config, "secret"), "a = b # c") == 0,
+		  "a value is what follows the first = sign, trimmed");
+	CHECK(outbox_config_integer(&config, "number") == 10, "a bound is inside");
+	CHECK(strcmp(outbox_config_text(&config, "word"), "") == 0, "a default");
+	setenv("OUTBOX_NUMBER", "3", 1);
+	CHECK(outbox_config_read_environment(&config, error, sizeof(error)) &&
+		  outbox_config_integer(&config, "number") == 3, "the environment wins");
+	setenv("OUTBOX_NUMBER", "0", 1);
+	CHECK(!outbox_config_read_environment(&config, error, sizeof(error)) &&
+		  strstr(error, "OUTBOX_NUMBER") != NULL, "a wrong value in the environment is named");
+	unsetenv("OUTBOX_NUMBER");
+	outbox_config_free(&config);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+	{
+		CHECK(!read_text(&config, refused[i].text, error, sizeof(error)) &&
+			  strstr(error, refused[i].reason) != NULL, refused[i].reason);
+		outbox_config_free(&config);
+	}
+}
+
+static void
+test_metrics(void)
+{
+	static const double bounds[] = {0.5, 2};
+	static OutboxMetric counter = {.name = "c_total", .help = "C.", .type = OUTBOX_METRIC_COUNTER};
+	static OutboxMetric gauge = {.name = "g", .help = "G.", .type = OUTBOX_METRIC_GAUGE};
+	static OutboxMetric histogram = {.name = "h", .help = "H.", .type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = bounds, .bucket_count = 2};
+	char	   *text;
+
+	outbox_metric_add(&counter, 2, "a", "q\"b\\n\nx", "b", "", NULL);
+	outbox_metric_add(&counter, 1, "a", "q\"b\\n\nx", "b", "", NULL);
+	outbox_metric_add(&counter, 1, "a", "other", "b", "", NULL);
+	outbox_metric_set(&gauge, 4, "old", "1", NULL);
+	outbox_metric_clear(&gauge);
+	outbox_metric_set(&gauge, -1.5, NULL);
+	outbox_metric_observe(&histogram, 0.5, 3, "a", "x", NULL);
+	outbox_metric_observe(&histogram, 8, 1, "a", "x", NULL);
+	text = outbox_metrics_text();
+	CHECK(strcmp(text,
+				 "# HELP c_total C.\n# TYPE c_total counter\n"
+				 "c_total{a=\"q\\\"b\\\\n\\nx\",b=\"\"} 3\n"
+				 "c_total{a=\"other\",b=\"\"} 1\n"
+				 "# HELP g G.\n# TYPE g gauge\n"
+				 "g -1.5\n"
+				 "# HELP h H.\n# TYPE h histogram\n"
+				 "h_bucket{a=\"x\",le=\"0.5\"} 3\n"
+				 "h_bucket{a=\"x\",le=\"2\"} 3\n"
+				 "h_bucket{a=\"x\",le=\"+Inf\"} 4\n"
+				 "h_sum{a=\"x\"} 9.5\n"
+				 "h_count{a=\"x\"} 4\n") == 0, "metrics as Prometheus reads them, labels escaped");
+	free(text);
+}
+
+/* A record with these headers (name, value by turns, ended by NULL), identified. */
+static void
+make_record(OutboxRecord *record, uint8_t *bytes, const char *const *headers)
+{
+	uint8_t    *pos;
+	int64_t		count = 0;
+
+	while (headers[2 * count] != NULL)
+		count++;
+	pos = outbox_varint_put(bytes, count);
+	for (; *headers != NULL; headers += 2)
+	{
+		OutboxHeader header = {headers[0], strlen(headers[0]), (const uint8_t *) headers[1],
+		headers[1] != NULL ? strlen(headers[1]) : 0};
+
+		pos = outbox_header_put(pos, &header);
+	}
+	memset(record, 0, sizeof(*record));
+	record->topic = "orders";
+	record->partition = 3;
+	record->offset = 77;
+	record->headers = bytes;
+	record->headers_len = (size_t) (pos - bytes);
+	outbox_record_identify(record);
+}
+
+#define ID_A	"0189d3f5-7a7c-7b1e-8a3e-0123456789ab"
+#define ID_B	"0189D3F5-7A7C-7B1E-8A3E-0123456789AC"
+
+static void
+test_identity(void)
+{
+	OutboxRecord record;
+	OutboxRecord other;
+	uint8_t		bytes[512];
+	char		made[OUTBOX_UUID_TEXT];
+
+	make_record(&record, bytes, (const char *const[]) {"id", ID_B, "ce_id", ID_A, "ce_type", "T",
+				"eventType", "U", "correlationid", "c\n\xff", NULL});
+	CHECK(strcmp(record.event_id, ID_A) == 0, "ce_id comes before id");
+	CHECK(strcmp(record.event_type, "T") == 0, "ce_type comes before eventType");
+	CHECK(strcmp(record.correlation_id, "c??") == 0, "what cannot be printed becomes ?");
+	CHECK(record.traceparent == NULL, "an absent header is NULL");
+	outbox_record_clear(&record);
+
+	make_record(&record, bytes, (const char *const[]) {"ce_id", "no id", "id", ID_B, NULL});
+	CHECK(strcmp(record.event_id, ID_B) == 0, "id serves where ce_id is none");
+	outbox_record_clear(&record);
+
+	make_record(&record, bytes, (const char *const[]) {"ce_id", NULL, "ce_id", ID_A, NULL});
+	CHECK(strcmp(record.event_id, ID_A) == 0, "a NULL header is stepped over");
+	outbox_record_clear(&record);
+
+	make_record(&record, bytes, (const char *const[]) {NULL});
+	memcpy(made, record.event_id, sizeof(made));
+	CHECK(outbox_uuid_valid(made) && made[14] == '8' && strchr("89ab", made[19]) != NULL,
+		  "without headers the id is a UUID of version 8");
+	other = record;
+	outbox_record_identify(&other);
+	CHECK(strcmp(other.event_id, made) == 0, "made twice it is the same");
+	other.offset++;
+	outbox_record_identify(&other);
+	CHECK(strcmp(other.event_id, made) != 0, "another offset, another id");
+	other.offset--;
+	other.partition++;
+	outbox_record_identify(&other);
+	CHECK(strcmp(other.event_id, made) != 0, "another partition, another id");
+	other.partition--;
+	other.topic = "orderz";
+	outbox_record_identify(&other);
+	CHECK(strcmp(other.event_id, made) != 0, "another topic, another id");
+}
+
+static void
+test_uuid_and_key(void)
+{
+	OutboxRecord record = {0};
+	char		buffer[8];
+
+	CHECK(outbox_uuid_valid(ID_A) && outbox_uuid_valid(ID_B), "UUIDs of both cases");
+	CHECK(!outbox_uuid_valid("") && !outbox_uuid_valid(ID_A "0") &&
+		  !outbox_uuid_valid("0189d3f5-7a7c-7b1e-8a3e-0123456789a") &&
+		  !outbox_uuid_valid("0189d3f5_7a7c-7b1e-8a3e-0123456789ab") &&
+		  !outbox_uuid_valid("0189d3g5-7a7c-7b1e-8a3e-0123456789ab"), "what is no UUID");
+	CHECK(strcmp(outbox_record_key_text(&record, buffer, 8), "(none)") == 0, "no key");
+	record.key = (const uint8_t *) "a-key-too-long";
+	record.key_len = 14;
+	CHECK(strcmp(outbox_record_key_text(&record, buffer, 8), "a-key-t") == 0, "a key is cut to fit");
+	record.key = (const uint8_t *) "\x00\xff\x20\x41";
+	record.key_len = 4;
+	CHECK(strcmp(outbox_record_key_text(&record, buffer, 8), "0x00ff") == 0, "bytes in hex, cut to fit");
+}
+
+static void
+test_array_text(void)
+{
+	OutboxArrayText array;
+
+	outbox_array_begin(&array);
+	outbox_array_finish(&array);
+	CHECK(strcmp(array.text, "{}") == 0, "an empty array");
+	free(array.text);
+	outbox_array_begin(&array);
+	outbox_array_add_integer(&array, INT64_MIN);
+	outbox_array_add_text(&array, "a\"b\\c, {}");
+	outbox_array_add_text(&array, "NULL");
+	outbox_array_add_text(&array, NULL);
+	outbox_array_add_bytes(&array, (const uint8_t *) "\x00\xfe", 2);
+	outbox_array_add_bytes(&array, (const uint8_t *) "", 0);
+	outbox_array_finish(&array);
+	CHECK(strcmp(array.text, "{-9223372036854775808,\"a\\\"b\\\\c, {}\",\"NULL\",NULL,\"\\\\x00fe\",\"\\\\x\"}") == 0,
+		  "quotes, backslashes, the word NULL, NULL, bytes");
+	free(array.text);
+}
+
+static void
+test_failures(void)
+{
+	static const struct
+	{
+		const char *sqlstate;
+		OutboxFailure failure;
+	}			cases[] = {
+		{"08006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"53300", OUTBOX_FAILURE_INFRASTRUCTURE},
+		{"57P01", OUTBOX_FAILURE_INFRASTRUCTURE}, {"40001", OUTBOX_FAILURE_INFRASTRUCTURE},
+		{"40P01", OUTBOX_FAILURE_INFRASTRUCTURE}, {"55P03", OUTBOX_FAILURE_INFRASTRUCTURE},
+		{"25006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"22P02", OUTBOX_FAILURE_RECORD},
+		{"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
+		{"57014", OUTBOX_FAILURE_RECORD}, {"OBX01", OUTBOX_FAILURE_PERMANENT},
+		{"42883", OUTBOX_FAILURE_DEPLOY}, {"28P01", OUTBOX_FAILURE_DEPLOY},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(outbox_failure_classify(cases[i].sqlstate) == cases[i].failure, cases[i].sqlstate);
+}
+
+static void
+test_decoding(void)
+{
+	OutboxRecord record = {.value = (const uint8_t *) "{\"a\": 1, \"e\": \"\"}garbage", .value_len = 17};
+	OutboxCall	call = {0};
+	json_t	   *object = outbox_decode_object(&record, &call);
+
+	CHECK(object != NULL, "a value ends where the record says");
+	CHECK(outbox_decode_require(object, "a", JSON_REAL, &call), "a whole number is a number");
+	CHECK(!outbox_decode_require(object, "a", JSON_STRING, &call) &&
+		  call.error.failure == OUTBOX_FAILURE_PERMANENT &&
+		  strcmp(call.error.message, "field \"a\" is not a string") == 0, "a field of another kind");
+	CHECK(!outbox_decode_require(object, "b", JSON_STRING, &call) &&
+		  strcmp(call.error.message, "required field \"b\" is missing") == 0, "a field is missing");
+	CHECK(!outbox_decode_require(object, "e", JSON_STRING, &call) &&
+		  strcmp(call.error.message, "field \"e\" is empty") == 0, "an empty field");
+	json_decref(object);
+	record.value_len++;
+	CHECK(outbox_decode_object(&record, &call) == NULL && strncmp(call.error.message, "not JSON", 8) == 0,
+		  "garbage after the object");
+	record.value = NULL;
+	CHECK(outbox_decode_object(&record, &call) == NULL, "no value");
+}
+
+int
+main(void)
+{
+	test_settings();
+	test_metrics();
+	test_identity();
+	test_uuid_and_key();
+	test_array_text();
+	test_failures();
+	test_decoding();
+	return finish_tests();
+}
