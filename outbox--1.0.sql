@@ -537,7 +537,7 @@ BEGIN
 		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
 			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
 				AND b.key = dead_letter_add.key AND b.state IN ('retrying', 'held')) END)
-	ON CONFLICT DO NOTHING
+	ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN
 		PERFORM outbox.dead_letter_publish(added, dlt_suffix);
@@ -850,6 +850,7 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.batch_1', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');
 

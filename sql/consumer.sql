@@ -65,6 +65,20 @@ SELECT outbox.dead_letter_begin(:letter, 0);
 SELECT outbox.dead_letter_resolve(:letter);
 SELECT "offset", state, attempts, reason FROM outbox.dead_letter WHERE consumer = 'b' ORDER BY id;
 
+-- an id that is taken is an error, not a record that is known already
+BEGIN;
+SELECT setval('outbox.dead_letter_id_seq', min(id), false) > 0 AS set FROM outbox.dead_letter;
+SELECT pg_temp.add(21, '\x6c', 'retrying');
+ROLLBACK;
+SELECT setval('outbox.dead_letter_id_seq', max(id)) > 0 AS set FROM outbox.dead_letter;
+
+-- a dump takes along whatever holds data but the installation's name
+SELECT c.oid::regclass
+FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+WHERE e.extname = 'outbox' AND c.relkind IN ('r', 'p', 'S') AND c.oid <> ALL (e.extconfig)
+ORDER BY 1;
+
 -- rights
 CREATE ROLE regress_outbox_consumer;
 SET ROLE regress_outbox_consumer;

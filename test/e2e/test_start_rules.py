@@ -265,6 +265,18 @@ def test_restored_dump_holds(relay, kafka, topic, postgres, unique):
         postgres.drop_database(name)
 
 
+def test_restored_dump_takes_dead_letters(database, postgres, unique, make_database):
+    """Rows 000.5, 002.7: after dump and restore a further dead letter gets a number of its own."""
+    add = """select outbox.dead_letter_add('c', 't', 0, %s, 'k', 'v', null, null, gen_random_uuid(), 'T', null,
+             'retrying', 'record', null, 'seeded', 1000, '.DLT')"""
+    numbers = [database.value(add, (place,)) for place in (1, 2)]
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", database.dsn()), restored.name)
+    numbers.append(restored.value(add, (3,)))
+    assert numbers == sorted(set(numbers))
+    assert restored.value("select count(*) from outbox.dead_letter") == 3
+
+
 def test_idle_relay_does_not_fence(cursor, kafka):
     """I4: a relay without work only looks; a producer that holds its transactional id stays alive."""
     real = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": cursor.group})
