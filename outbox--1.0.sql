@@ -459,9 +459,14 @@ BEGIN
 	RETURN kept || added;
 END $$;
 
-/* Emits the dead letter to <topic><suffix>: key and value as they were. */
-CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint, dlt_suffix text) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+/*
+ * Emits the dead letter to <topic>.DLT: key and value as they were.  The suffix is fixed:
+ * who may write dead letters must not choose the topic they are emitted to.  The SET
+ * clauses give the caller its own trace back.
+ */
+CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET outbox.correlation_id = '' SET outbox.traceparent = '' SET outbox.tracestate = '' AS $$
 DECLARE
 	letter outbox.dead_letter;
 	own outbox.header[];
@@ -478,7 +483,7 @@ BEGIN
 		FROM unnest(own) h WHERE lower(h.name) = 'traceparent' LIMIT 1;
 		PERFORM set_config('outbox.correlation_id', coalesce(letter.correlation_id, ''), true),
 			set_config('outbox.traceparent', coalesce(trace, ''), true);
-		PERFORM outbox.emit_bytes(letter.topic || dlt_suffix, letter.key,
+		PERFORM outbox.emit_bytes(letter.topic || '.DLT', letter.key,
 			coalesce(nullif(letter.event_type, ''), 'DeadLetter'), letter.value, content_type,
 			outbox.dead_letter_headers(letter, own));
 	EXCEPTION WHEN OTHERS THEN
@@ -509,7 +514,7 @@ END $$;
 CREATE FUNCTION outbox.dead_letter_add(consumer text, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, record_time timestamptz, event_id uuid, event_type text,
 	correlation_id text, state text, error_class text, error_code text, error_message text,
-	backoff_ms integer, dlt_suffix text)
+	backoff_ms integer)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -540,12 +545,12 @@ BEGIN
 	ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN
-		PERFORM outbox.dead_letter_publish(added, dlt_suffix);
+		PERFORM outbox.dead_letter_publish(added);
 	END IF;
 	RETURN added;
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_add(text, text, integer, bigint, bytea, bytea, bytea, timestamptz,
-	uuid, text, text, text, text, text, text, integer, text) IS 'a record that could not be processed';
+	uuid, text, text, text, text, text, text, integer) IS 'a record that could not be processed';
 
 /* The row to be tried next, and in how many ms it is due (0: now); rows in work elsewhere are skipped. */
 CREATE FUNCTION outbox.dead_letter_next(consumer text)
@@ -606,7 +611,7 @@ COMMENT ON FUNCTION outbox.dead_letter_resolve(bigint) IS 'last statement of a r
  * retrying or open (then it is published), or NULL when somebody else has dealt with it.
  */
 CREATE FUNCTION outbox.dead_letter_failed(dead_letter bigint, attempts integer, permanent boolean,
-	retry_max integer, backoff_ms integer, dlt_suffix text,
+	retry_max integer, backoff_ms integer,
 	error_class text, error_code text, error_message text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -628,12 +633,12 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	IF final THEN
-		PERFORM outbox.dead_letter_publish(letter.id, dlt_suffix);
+		PERFORM outbox.dead_letter_publish(letter.id);
 		PERFORM outbox.dead_letter_release(letter.consumer, letter.topic, letter.key);
 	END IF;
 	RETURN letter.state;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_failed(bigint, integer, boolean, integer, integer, text,
+COMMENT ON FUNCTION outbox.dead_letter_failed(bigint, integer, boolean, integer, integer,
 	text, text, text) IS 'notes a retry that failed';
 
 /* Rows not done with, for the metrics. */

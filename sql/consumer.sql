@@ -29,7 +29,7 @@ SELECT count(*) FROM outbox.idempotency WHERE consumer = 'b';
 CREATE FUNCTION pg_temp.add(place bigint, key bytea, state text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT outbox.dead_letter_add('b', 't', 0, place, key, '\x76', '\x020a63655f69640278', '2026-01-01 00:00+00',
 		('00000000-0000-7000-8000-' || lpad(place::text, 12, '0'))::uuid, 'Tested', 'flow', state,
-		'record', 'P0001', 'seeded', 3600000, '.DLT')
+		'record', 'P0001', 'seeded', 3600000)
 $$;
 SELECT pg_temp.add(12, '\x6b', 'retrying') IS NOT NULL AS added;
 SELECT outbox.begin_batch('b', '{t}', '{0}', '{12}', '{16}', '{1,1,1}', '{13,14,12}', '{"\\x6b","\\x6f","\\x6b"}',
@@ -50,9 +50,9 @@ SELECT outbox.begin_batch('b', '{t}', '{0}', '{16}', '{17}', '{1}', '{12}', '{"\
 SELECT attempts, "offset", wait_ms > 3000000 AS later, record_ms FROM outbox.dead_letter_next('b');
 SELECT id AS letter FROM outbox.dead_letter WHERE consumer = 'b' AND "offset" = 12 \gset
 SELECT outbox.dead_letter_begin(:letter, 7) IS NULL AS stale;
-SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, '.DLT', 'record', '22012', 'again');
-SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, '.DLT', 'record', '22012', 'again') IS NULL AS stale;
-SELECT outbox.dead_letter_failed(:letter, 2, true, 3, 0, '.DLT', 'permanent', 'OBX01', 'never');
+SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, 'record', '22012', 'again');
+SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, 'record', '22012', 'again') IS NULL AS stale;
+SELECT outbox.dead_letter_failed(:letter, 2, true, 3, 0, 'permanent', 'OBX01', 'never');
 SELECT topic, key, type, payload, content_type FROM outbox.event WHERE topic = 't.DLT';
 SELECT h.name, CASE WHEN h.name IN ('dlt-failed-at', 'dlt-first-failed-at', 'dlt-id') THEN '...'
 	ELSE convert_from(h.value, 'UTF8') END AS value
@@ -64,6 +64,20 @@ SELECT id AS letter FROM outbox.dead_letter WHERE consumer = 'b' AND "offset" = 
 SELECT outbox.dead_letter_begin(:letter, 0);
 SELECT outbox.dead_letter_resolve(:letter);
 SELECT "offset", state, attempts, reason FROM outbox.dead_letter WHERE consumer = 'b' ORDER BY id;
+
+-- the caller keeps its trace while a record of another flow is published
+BEGIN;
+SET LOCAL outbox.correlation_id = 'mine';
+SET LOCAL outbox.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+SET LOCAL outbox.tracestate = 'a=b';
+SELECT pg_temp.add(20, '\x6c', 'open') IS NOT NULL AS added;
+SHOW outbox.correlation_id;
+SHOW outbox.traceparent;
+SHOW outbox.tracestate;
+SELECT h.name, convert_from(h.value, 'UTF8') AS value
+FROM outbox.event, outbox.headers_decode(headers) WITH ORDINALITY h (name, value, n)
+WHERE topic = 't.DLT' AND key = '\x6c' AND h.name IN ('correlationid', 'traceparent', 'tracestate') ORDER BY h.n;
+COMMIT;
 
 -- an id that is taken is an error, not a record that is known already
 BEGIN;
@@ -87,7 +101,7 @@ RESET ROLE;
 SELECT outbox.grant_consume('regress_outbox_consumer');
 SET ROLE regress_outbox_consumer;
 SELECT count(*) FROM outbox.consumer_offsets('b');
-SELECT outbox.dead_letter_publish(1, '.DLT');
+SELECT outbox.dead_letter_publish(1);
 SELECT * FROM outbox.consumer_offset;
 RESET ROLE;
 DROP OWNED BY regress_outbox_consumer;

@@ -25,7 +25,7 @@ SELECT has_schema_privilege('regress_outbox_nobody', 'outbox', 'USAGE') AS schem
 -- Whatever looks names up has a fixed search path; C functions without one do not look up any.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.pronamespace = 'outbox'::regnamespace AND (p.prosecdef OR l.lanname <> 'c')
-	AND p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'];
+	AND ('search_path=pg_catalog, pg_temp' = ANY (p.proconfig)) IS NOT TRUE;
 
 SET ROLE regress_outbox_nobody;
 SELECT outbox.emit('privileges.a', 'k', 'T', '{}');
@@ -100,7 +100,14 @@ SELECT outbox.claim('privileges', '00000000-0000-7000-8000-000000000001') AS fir
 SELECT outbox.claim_many('privileges', '{00000000-0000-7000-8000-000000000001}') AS first;
 SELECT * FROM outbox.idempotency;
 SELECT outbox.emit('privileges.a', 'k', 'T', '{}');
+-- What it dead-letters goes to the dead-letter topic, whatever it asks for.
+SELECT outbox.dead_letter_add('privileges', 'privileges.a', 0, 1, 'k', 'v', NULL, NULL,
+	'00000000-0000-7000-8000-000000000001', 'T', NULL, 'open', 'record', NULL, 'forged', 0, '');
+SELECT outbox.dead_letter_add('privileges', 'privileges.a', 0, 1, 'forged', 'v', NULL, NULL,
+	'00000000-0000-7000-8000-000000000001', 'T', NULL, 'open', 'record', NULL, 'seeded', 0) IS NOT NULL AS added;
 RESET ROLE;
+SELECT topic FROM outbox.event WHERE key = 'forged';
+DELETE FROM outbox.dead_letter WHERE consumer = 'privileges';
 DELETE FROM outbox.idempotency WHERE consumer = 'privileges';
 
 DROP OWNED BY regress_outbox_writer, regress_outbox_member, regress_outbox_consumer,

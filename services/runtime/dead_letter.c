@@ -17,7 +17,7 @@
 
 const char outbox_dead_letter_sql[] =
 "SELECT outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::bytea,"
-" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer, $17)";
+" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer)";
 
 char *
 outbox_bytea_text(const uint8_t *data, size_t len)
@@ -93,7 +93,6 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
 	values[14] = copy_text(held ? "an earlier record of the key is being retried" : error->message);
 	values[15] = copy_integer(runtime->retry_backoff_ms);
-	values[16] = copy_text(runtime->dlt_suffix);
 }
 
 void
@@ -107,9 +106,8 @@ outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record
 	{
 		outbox_count_record(member, record->topic, "dead_lettered");
 		outbox_log(OUTBOX_LOG_ERROR, "dead_letter", record,
-				   "Publishing to %s%s partition=%d offset=%" PRId64 " key=%s reason=%s",
-				   record->topic, member->runtime->dlt_suffix, (int) record->partition,
-				   record->offset, key, error->message);
+				   "Publishing to %s.DLT partition=%d offset=%" PRId64 " key=%s reason=%s",
+				   record->topic, (int) record->partition, record->offset, key, error->message);
 	}
 	else if (strcmp(state, "retrying") == 0)
 	{

@@ -35,7 +35,6 @@ static const OutboxOption runtime_options[] = {
 	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000, "how long a batch waits for more records", NULL},
 	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
 	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time between tries", NULL},
-	{"dlt_suffix", OUTBOX_OPTION_TEXT, ".DLT", 0, 0, "what makes a topic's name that of its dead letter topic", NULL},
 	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
 	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
 	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
@@ -149,7 +148,6 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.config = config;
 	runtime.consumer = outbox_config_text(config, "group_id");
 	runtime.database = outbox_config_text(config, "database");
-	runtime.dlt_suffix = outbox_config_text(config, "dlt_suffix");
 	runtime.batch_max = (int) outbox_config_integer(config, "batch_max");
 	runtime.batch_wait_ms = (int) outbox_config_integer(config, "batch_wait_ms");
 	runtime.retry_max = (int) outbox_config_integer(config, "retry_max");

@@ -25,7 +25,6 @@ typedef struct OutboxRuntime
 	const OutboxConfig *config;
 	const char *consumer;		/* consumer group, and name in the database */
 	const char *database;
-	const char *dlt_suffix;
 	int			batch_max;
 	int			batch_wait_ms;
 	int			retry_max;
@@ -97,7 +96,7 @@ extern void outbox_retry_run(OutboxMember *member);
 /* dead_letter.c */
 
 /* The statement that writes an item's dead letter, and its values (free them). */
-#define OUTBOX_DEAD_LETTER_VALUES	17
+#define OUTBOX_DEAD_LETTER_VALUES	16
 extern const char outbox_dead_letter_sql[];
 extern void outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 									  char *values[OUTBOX_DEAD_LETTER_VALUES]);

@@ -30,7 +30,7 @@ static const char context_sql[] =
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
 static const char failed_sql[] =
 "SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
-" $5::integer, $6, $7, $8, $9)";
+" $5::integer, $6, $7, $8)";
 
 typedef struct DueRow
 {
@@ -171,16 +171,16 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 	char		retry_max[16];
 	char		backoff[24];
 	char		state[16];
-	const char *values[9] = {
+	const char *values[8] = {
 		row->id, row->attempts, error->failure == OUTBOX_FAILURE_PERMANENT ? "t" : "f",
-		retry_max, backoff, runtime->dlt_suffix, outbox_failure_name(error->failure),
+		retry_max, backoff, outbox_failure_name(error->failure),
 		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
 	snprintf(backoff, sizeof(backoff), "%ld", runtime->retry_backoff_ms);
 	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
+		!run_statement(&member->db, failed_sql, 8, values, state, sizeof(state)))
 		return false;
 	if (state[0] != '\0')
 		outbox_dead_letter_report(member, &row->item.record, state, error);

@@ -268,7 +268,7 @@ def test_restored_dump_holds(relay, kafka, topic, postgres, unique):
 def test_restored_dump_takes_dead_letters(database, postgres, unique, make_database):
     """Rows 000.5, 002.7: after dump and restore a further dead letter gets a number of its own."""
     add = """select outbox.dead_letter_add('c', 't', 0, %s, 'k', 'v', null, null, gen_random_uuid(), 'T', null,
-             'retrying', 'record', null, 'seeded', 1000, '.DLT')"""
+             'retrying', 'record', null, 'seeded', 1000)"""
     numbers = [database.value(add, (place,)) for place in (1, 2)]
     restored = make_database(postgres, extension=False)
     postgres.psql(postgres.run("pg_dump", "-d", database.dsn()), restored.name)
