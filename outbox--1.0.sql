@@ -859,7 +859,12 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');
 
-/* Lets a role consume: claim events, keep offsets and dead letters. */
+/*
+ * Lets a role consume: claim events, keep offsets and dead letters.  Consumers are not
+ * bound to roles: a role with this grant may name any consumer, so it can claim events
+ * of another consumer of this database, move its watermarks and write its dead letters,
+ * and with them emit to any <topic>.DLT.  Grant it to services that trust each other.
+ */
 CREATE FUNCTION outbox.grant_consume(role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
