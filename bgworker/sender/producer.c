@@ -41,10 +41,14 @@ outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 	conf = outbox_producer_conf(settings, outbox_batch_is_one_by_one(), failure);
 	if (conf == NULL)
 		return false;
+	outbox_watch_install(conf);
 	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (producer == NULL)
 	{
-		rd_kafka_conf_destroy(conf);
+		/*
+		 * conf is not destroyed: the client was a shallow copy of it, and the
+		 * interceptors added to the copy have moved the lists conf points to.
+		 */
 		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
 						   "configuring Kafka", "%s", error);
 		return false;

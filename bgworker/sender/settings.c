@@ -307,7 +307,6 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 	rd_kafka_conf_set_log_cb(conf, print_log);
 	rd_kafka_conf_set_error_cb(conf, note_error);
 	rd_kafka_conf_set_dr_msg_cb(conf, outbox_batch_delivered);
-	outbox_watch_install(conf);
 	return conf;
 }
 

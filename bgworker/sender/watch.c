@@ -90,7 +90,10 @@ add_interceptors(rd_kafka_t *client, const rd_kafka_conf_t *conf, void *opaque,
 														 NULL);
 }
 
-/* Makes the producer that will be built from conf a watched one. */
+/*
+ * Makes the producer that will be built from conf a watched one.  If building it
+ * fails, conf must not be destroyed any more.
+ */
 void
 outbox_watch_install(rd_kafka_conf_t *conf)
 {

@@ -112,25 +112,39 @@ put_pair(const char *name, const char *value)
 	outbox_wire_put_cstring(&out, value);
 }
 
+/* extra: names and values in turn, ended by NULL. */
 static char
-open_sender(const char *delivery, const char *extra, const char *value, OutboxWireReader *body)
+open_with(const char *delivery, const char *const *extra, OutboxWireReader *body)
 {
 	size_t		mark;
+	uint16_t	count = 0;
+
+	while (extra[2 * count] != NULL)
+		count++;
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_OPEN, &mark);
 	outbox_wire_put_u16(&out, OUTBOX_WIRE_VERSION);
-	outbox_wire_put_u16(&out, extra == NULL ? 6 : 7);
+	outbox_wire_put_u16(&out, (uint16_t) (6 + count));
 	put_pair(OUTBOX_OPEN_DELIVERY, delivery);
 	put_pair(OUTBOX_OPEN_GROUP, "relay");
 	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, "cursor");
 	put_pair(OUTBOX_OPEN_SOURCE, "urn:test");
 	put_pair("bootstrap.servers", rd_kafka_mock_cluster_bootstraps(cluster));
 	put_pair("transactional.id", "relay");
-	if (extra != NULL)
-		put_pair(extra, value);
+	for (; *extra != NULL; extra += 2)
+		put_pair(extra[0], extra[1]);
 	outbox_wire_finish(&out, mark);
 	flush_frames();
 	return read_answer(body);
+}
+
+/* extra NULL: no further property. */
+static char
+open_sender(const char *delivery, const char *extra, const char *value, OutboxWireReader *body)
+{
+	const char *pairs[] = {extra, value, NULL};
+
+	return open_with(delivery, pairs, body);
 }
 
 static void
@@ -243,6 +257,29 @@ test_open(const char *program)
 	put_empty(OUTBOX_FRAME_FENCE);
 	flush_frames();
 	CHECK(read_answer(&body) == 0 && stop_sender() == 2, "a frame before OPEN ends it with 2");
+}
+
+/* What librdkafka refuses only when it builds the client: a CA file that is gone. */
+static void
+test_missing_ca(const char *program)
+{
+	char		place[] = "/tmp/outbox-ca-XXXXXX";
+	const char *pairs[] = {"security.protocol", "ssl", "ssl.ca.location", place, NULL};
+	OutboxWireReader body;
+	char		type;
+
+	CHECK(mkdtemp(place) != NULL, "a directory of CA files is made");
+	start_sender(program);
+	type = open_with("exactly_once", pairs, &body);
+	CHECK(type == OUTBOX_FRAME_OPENED, "OPEN with CA files is taken");
+	rmdir(place);
+	CHECK(is_failed(fence(&body), &body, OUTBOX_ERROR_CONFIG), "FENCE without them: FAILED config");
+	CHECK(is_failed(fence(&body), &body, OUTBOX_ERROR_CONFIG), "and again");
+	type = open_with("exactly_once", pairs, &body);
+	CHECK(is_failed(type, &body, OUTBOX_ERROR_CONFIG), "OPEN without them: FAILED config");
+	type = open_sender("exactly_once", NULL, NULL, &body);
+	CHECK(type == OUTBOX_FRAME_OPENED, "and a good OPEN is taken");
+	CHECK(stop_sender() == 0, "the sender has lived through it");
 }
 
 static void
@@ -382,6 +419,7 @@ main(int argc, char **argv)
 	rd_kafka_mock_topic_create(cluster, "cursor", 1, 1);
 	rd_kafka_mock_topic_create(cluster, "topic", 1, 1);
 	test_open(argv[1]);
+	test_missing_ca(argv[1]);
 	test_transactions(argv[1]);
 	test_failures(argv[1]);
 	test_skip(argv[1]);
