@@ -186,6 +186,8 @@ step_idle(OutboxRelay *relay)
 		outbox_retention_step(relay->slot, relay->fenced ? &relay->last.range.upper :
 							  &relay->last.range.lower);
 		work = find_work(relay);
+		if (!work)
+			outbox_relay_declare_topics(relay); /* the sender creates them without an event too */
 	}
 	if (!work && refresh_is_due(relay))
 	{

@@ -142,6 +142,11 @@ find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *fail
 		*failed = !outbox_topic_open(outbox_producer_client(), topic, failure);
 		if (*failed)
 			return NULL;
+		if (topic->handle == NULL)
+		{
+			note_refusal(batch.events, topic->create_error, topic->create_text);
+			return NULL;
+		}
 	}
 	if (topic->used_in_batch != batch.serial)
 	{

@@ -157,7 +157,8 @@ ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, OutboxCursor *c
 
 /*
  * Reads the cursor.  stable: as of read_committed, asked again while a
- * transaction holds it open; else what is there now, which may be stale.
+ * transaction holds it open; else what is there now, which may be stale, and
+ * declared topics are created.
  */
 bool
 outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cursor,
@@ -165,6 +166,7 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 {
 	int64_t		deadline = outbox_clock_us() + (stable ? STABLE_DEADLINE_US : LOOK_DEADLINE_US);
 	rd_kafka_t *consumer = open_consumer(settings, stable, failure);
+	OutboxFailure ignored;
 	rd_kafka_resp_err_t code;
 	bool		ok;
 
@@ -178,6 +180,9 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 		outbox_failure_from_code(failure, code, "reading the cursor", NULL);
 		ok = false;
 	}
+	/* there is no producer yet, and people look for what they have declared */
+	if (ok && !stable && !outbox_topics_ensure(consumer, NULL, &ignored))
+		outbox_log("%s failed: %s", ignored.tried, ignored.text);
 	close_consumer(consumer);
 	return ok;
 }

@@ -32,6 +32,7 @@ typedef enum SenderState
 } SenderState;
 
 static SenderState state = SENDER_CLOSED;
+static bool looked;				/* LOOK has been answered since OPEN */
 static OutboxSettings settings;
 static OutboxWireBuffer answer = {.grow = realloc};
 
@@ -132,6 +133,7 @@ do_open(OutboxWireReader *body)
 		return;
 	}
 	state = SENDER_OPENED;
+	looked = false;
 	mark = begin_answer(OUTBOX_FRAME_OPENED);
 	outbox_wire_put_u16(&answer, OUTBOX_WIRE_VERSION);
 	outbox_wire_put_cstring(&answer, rd_kafka_version_str());
@@ -158,6 +160,7 @@ do_read_cursor(bool fence)
 	}
 	if (fence)
 		state = SENDER_READY;
+	looked = true;
 	mark = begin_answer(OUTBOX_FRAME_CURSOR);
 	outbox_wire_put_u8(&answer, cursor.present ? 1 : 0);
 	outbox_wire_put_u64(&answer, (uint64_t) cursor.batch_no);
@@ -187,9 +190,7 @@ do_declare(OutboxWireReader *body)
 	topic.name_len = name_len;
 	if (policy_len > 0)
 		memcpy(topic.cleanup_policy, policy, policy_len);
-	outbox_topic_declare(&topic);
-	if (outbox_producer_client() != NULL &&
-		!outbox_topics_ensure(outbox_producer_client(), NULL, &failure))
+	if (!outbox_topic_declare(outbox_producer_client(), &topic, &failure))
 		fail(&failure);
 }
 
@@ -308,6 +309,18 @@ do_frame(OutboxFrameType type, OutboxWireReader *body)
 	}
 }
 
+/* Topics declared to an idle relay, which has no producer, are created with another look. */
+static void
+make_declared_topics(void)
+{
+	static OutboxCursor ignored;
+	OutboxFailure failure;
+
+	if (state == SENDER_OPENED && looked && outbox_topics_untried() &&
+		!outbox_cursor_read(&settings, false, &ignored, &failure))
+		outbox_log("%s failed: %s", failure.tried, failure.text);
+}
+
 /* Does every frame that is there as a whole; returns the size of the next, or 0. */
 static size_t
 do_frames(void)
@@ -396,5 +409,6 @@ main(int argc, char **argv)
 		if (got > 0)
 			input_end += (size_t) got;
 		next = do_frames();
+		make_declared_topics();
 	}
 }

@@ -65,6 +65,8 @@ typedef struct OutboxTopic
 	int16_t		replication;
 	int64_t		retention_ms;	/* -1 for ever, INT64_MIN broker's default */
 	char		cleanup_policy[64]; /* empty: broker's default */
+	rd_kafka_resp_err_t create_error;	/* why it is not present; 0: not tried */
+	char		create_text[640];	/* the same for people */
 } OutboxTopic;
 
 /* A stored cursor. */
@@ -131,7 +133,9 @@ extern rd_kafka_error_t *outbox_record_produce(rd_kafka_t *producer, OutboxTopic
 
 /* topics.c */
 extern OutboxTopic *outbox_topic_find(const char *name, size_t len);
-extern void outbox_topic_declare(const OutboxTopic *declaration);
+extern bool outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration,
+								 OutboxFailure *failure);
+extern bool outbox_topics_untried(void);
 extern bool outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic,
 								 OutboxFailure *failure);
 extern bool outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);

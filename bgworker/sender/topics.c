@@ -7,6 +7,11 @@
  * Runs in the sender.  An existing topic is never altered.  Existence is asked
  * with a request for all topics: a request that names a topic would make a
  * broker with auto.create.topics.enable create it with the wrong settings.
+ *
+ * A topic that cannot be created concerns its own events only: they are refused
+ * when they come.  The cursor topic alone is needed for all.  Dead letter topics
+ * are declared with every topic and seldom used, so they are created by their
+ * first event.
  */
 #include "sender.h"
 
@@ -19,7 +24,9 @@
 #define METADATA_TIMEOUT_MS		10000
 #define CREATE_TIMEOUT_MS		30000
 #define APPEAR_TIMEOUT_US		15000000	/* a created topic has its leaders */
+#define EVENT_APPEAR_TIMEOUT_US 5000000 /* the same inside a transaction */
 #define PREFETCH_TIMEOUT_US		2000000 /* a topic's metadata before its first event */
+#define DLT_SUFFIX				".DLT"
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
 static OutboxTopic **slots;
@@ -94,20 +101,24 @@ outbox_topic_find(const char *name, size_t len)
 	return *slot;
 }
 
-/* Remembers what the topic should be like if it has to be created. */
-void
-outbox_topic_declare(const OutboxTopic *declaration)
+/* Is it created by its first event only? */
+static bool
+is_dead_letter_topic(const OutboxTopic *topic)
 {
-	OutboxTopic *topic = outbox_topic_find(declaration->name, declaration->name_len);
+	size_t		len = sizeof(DLT_SUFFIX) - 1;
 
-	topic->declared = true;
-	topic->partitions = declaration->partitions;
-	topic->replication = declaration->replication;
-	topic->retention_ms = declaration->retention_ms;
-	memcpy(topic->cleanup_policy, declaration->cleanup_policy, sizeof(topic->cleanup_policy));
+	return topic->name_len > len &&
+		memcmp(topic->name + topic->name_len - len, DLT_SUFFIX, len) == 0;
 }
 
-/* Lists the declared topics not known to be present; *missing is malloc'd. */
+/* Should it be in Kafka by now, and is not known to be? */
+static bool
+is_missing(const OutboxTopic *topic)
+{
+	return topic->declared && !topic->present && !is_dead_letter_topic(topic);
+}
+
+/* Lists what is missing; *missing is malloc'd. */
 static size_t
 list_missing(OutboxTopic ***missing)
 {
@@ -118,9 +129,23 @@ list_missing(OutboxTopic ***missing)
 	if (*missing == NULL)
 		exit_out_of_memory();
 	for (i = 0; i < slot_count; i++)
-		if (slots[i] != NULL && slots[i]->declared && !slots[i]->present)
+		if (slots[i] != NULL && is_missing(slots[i]))
 			(*missing)[count++] = slots[i];
 	return count;
+}
+
+/* Remembers why the topic cannot be created; the log hears of it once. */
+static void
+note_create_error(OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text)
+{
+	bool		known = topic->create_error == code;
+
+	topic->create_error = code;
+	snprintf(topic->create_text, sizeof(topic->create_text),
+			 "topic \"%s\" could not be created: %s", topic->name,
+			 text != NULL ? text : rd_kafka_err2str(code));
+	if (!known)
+		outbox_log("%s", topic->create_text);
 }
 
 static bool
@@ -157,15 +182,18 @@ mark_present(rd_kafka_t *client, bool with_leaders, OutboxFailure *failure)
 		OutboxTopic *topic = *find_slot(found->topic, strlen(found->topic));
 
 		if (topic != NULL && (!with_leaders || has_all_leaders(found)))
+		{
 			topic->present = true;
+			topic->create_error = RD_KAFKA_RESP_ERR_NO_ERROR;
+		}
 	}
 	rd_kafka_metadata_destroy(metadata);
 	return true;
 }
 
-/* What CreateTopics shall be told of one topic. */
+/* What CreateTopics shall be told of one topic; NULL: it has its create_error. */
 static rd_kafka_NewTopic_t *
-describe_topic(const OutboxTopic *topic, OutboxFailure *failure)
+describe_topic(OutboxTopic *topic)
 {
 	rd_kafka_NewTopic_t *request;
 	char		error[256];
@@ -176,8 +204,7 @@ describe_topic(const OutboxTopic *topic, OutboxFailure *failure)
 									error, sizeof(error));
 	if (request == NULL)
 	{
-		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
-						   "creating a topic", "topic \"%s\": %s", topic->name, error);
+		note_create_error(topic, RD_KAFKA_RESP_ERR__INVALID_ARG, error);
 		return NULL;
 	}
 	if (topic->retention_ms != INT64_MIN)
@@ -190,72 +217,65 @@ describe_topic(const OutboxTopic *topic, OutboxFailure *failure)
 	return request;
 }
 
-/* Looks at Kafka's answer for each topic. */
-static bool
-check_created(rd_kafka_event_t *event, OutboxFailure *failure)
+/* Takes Kafka's answer for each topic. */
+static void
+take_results(const rd_kafka_CreateTopics_result_t *result)
 {
-	const rd_kafka_CreateTopics_result_t *result = rd_kafka_event_CreateTopics_result(event);
-	const rd_kafka_topic_result_t **topics;
+	const rd_kafka_topic_result_t **results;
 	size_t		count;
 	size_t		i;
 
-	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL)
-	{
-		outbox_failure_from_code(failure, rd_kafka_event_error(event), "creating topics",
-								 rd_kafka_event_error_string(event));
-		return false;
-	}
-	topics = rd_kafka_CreateTopics_result_topics(result, &count);
+	results = rd_kafka_CreateTopics_result_topics(result, &count);
 	for (i = 0; i < count; i++)
 	{
-		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(topics[i]);
-		const char *text = rd_kafka_topic_result_error_string(topics[i]);
+		const char *name = rd_kafka_topic_result_name(results[i]);
+		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(results[i]);
+		OutboxTopic *topic = outbox_topic_find(name, strlen(name));
 
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			outbox_log("created topic \"%s\"", rd_kafka_topic_result_name(topics[i]));
-		else if (code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		{
-			outbox_failure_set(failure, outbox_error_classify(code), code, "creating a topic",
-							   "topic \"%s\": %s", rd_kafka_topic_result_name(topics[i]),
-							   text != NULL ? text : rd_kafka_err2str(code));
-			return false;
-		}
+			outbox_log("created topic \"%s\"", name);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR || code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+			topic->create_error = RD_KAFKA_RESP_ERR_NO_ERROR;
+		else
+			note_create_error(topic, code, rd_kafka_topic_result_error_string(results[i]));
 	}
-	return true;
 }
 
-static bool
-create_topics(rd_kafka_t *client, OutboxTopic **missing, size_t count, OutboxFailure *failure)
+/* Asks Kafka for the topics; afterwards each has a create_error, or 0 there. */
+static void
+create_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count)
 {
 	rd_kafka_NewTopic_t **requests = calloc(count, sizeof(*requests));
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
-	rd_kafka_event_t *event = NULL;
-	bool		ok = requests != NULL;
-	size_t		described;
+	rd_kafka_event_t *event;
+	rd_kafka_resp_err_t code;
+	size_t		described = 0;
+	size_t		i;
 
-	for (described = 0; ok && described < count; described++)
+	if (requests == NULL)
+		exit_out_of_memory();
+	for (i = 0; i < count; i++)
 	{
-		requests[described] = describe_topic(missing[described], failure);
-		if (requests[described] == NULL)
-			break;
+		requests[described] = describe_topic(topics[i]);
+		if (requests[described] != NULL)
+			described++;
 	}
-	ok = ok && described == count;
-	if (ok)
+	if (described > 0)
 	{
-		rd_kafka_CreateTopics(client, requests, count, NULL, queue);
+		rd_kafka_CreateTopics(client, requests, described, NULL, queue);
 		event = rd_kafka_queue_poll(queue, CREATE_TIMEOUT_MS);
-		if (event == NULL)
-			outbox_failure_from_code(failure, RD_KAFKA_RESP_ERR__TIMED_OUT, "creating topics",
-									 NULL);
-		ok = event != NULL && check_created(event, failure);
+		code = event != NULL ? rd_kafka_event_error(event) : RD_KAFKA_RESP_ERR__TIMED_OUT;
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			take_results(rd_kafka_event_CreateTopics_result(event));
+		for (i = 0; code != RD_KAFKA_RESP_ERR_NO_ERROR && i < count; i++)
+			note_create_error(topics[i], code, event != NULL ?
+							  rd_kafka_event_error_string(event) : NULL);
+		if (event != NULL)
+			rd_kafka_event_destroy(event);
 	}
-	if (event != NULL)
-		rd_kafka_event_destroy(event);
 	rd_kafka_queue_destroy(queue);
-	if (requests != NULL)
-		rd_kafka_NewTopic_destroy_array(requests, described);
+	rd_kafka_NewTopic_destroy_array(requests, described);
 	free(requests);
-	return ok;
 }
 
 static void
@@ -268,89 +288,168 @@ pause_briefly(void)
 
 /* Waits until Kafka shows the created topics with leaders. */
 static bool
-await_topics(rd_kafka_t *client, OutboxTopic **created, size_t count, OutboxFailure *failure)
+await_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count, int64_t timeout_us,
+			 OutboxFailure *failure)
 {
-	int64_t		deadline = outbox_clock_us() + APPEAR_TIMEOUT_US;
+	int64_t		deadline = outbox_clock_us() + timeout_us;
 	size_t		i = 0;
 
 	while (i < count)
 	{
-		if (!mark_present(client, true, failure))
-			return false;
-		while (i < count && created[i]->present)
+		if (topics[i]->present || topics[i]->create_error != RD_KAFKA_RESP_ERR_NO_ERROR)
 			i++;
-		if (i == count)
-			break;
-		if (outbox_clock_us() > deadline)
-		{
-			outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE,
-							   RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, "creating topics",
-							   "topic \"%s\" was created but has no leader", created[i]->name);
+		else if (outbox_clock_us() > deadline)
+			note_create_error(topics[i], RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+							  "it has no leader yet");
+		else if (!mark_present(client, true, failure))
 			return false;
-		}
-		pause_briefly();
+		else if (!topics[i]->present)
+			pause_briefly();
 	}
 	return true;
 }
 
 /*
+ * Creates those of the topics that Kafka has not; what could not be created is
+ * not present and has its create_error.  False: Kafka cannot be asked.
+ */
+static bool
+make_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count, int64_t timeout_us,
+			OutboxFailure *failure)
+{
+	size_t		absent = 0;
+	size_t		i;
+
+	if (count == 0)
+		return true;
+	if (!mark_present(client, false, failure))
+		return false;
+	for (i = 0; i < count; i++)
+		if (!topics[i]->present)
+			topics[absent++] = topics[i];
+	if (absent == 0)
+		return true;
+	create_topics(client, topics, absent);
+	return await_topics(client, topics, absent, timeout_us, failure);
+}
+
+static void
+fail_for_topic(const OutboxTopic *topic, OutboxFailure *failure)
+{
+	outbox_failure_set(failure, outbox_error_classify(topic->create_error), topic->create_error,
+					   "creating a topic", "%s", topic->create_text);
+}
+
+/*
+ * Remembers what the topic should be like.  With a client it is created if Kafka
+ * has it not; false: Kafka cannot be asked.
+ */
+bool
+outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration, OutboxFailure *failure)
+{
+	OutboxTopic *topic = outbox_topic_find(declaration->name, declaration->name_len);
+
+	topic->declared = true;
+	topic->partitions = declaration->partitions;
+	topic->replication = declaration->replication;
+	topic->retention_ms = declaration->retention_ms;
+	memcpy(topic->cleanup_policy, declaration->cleanup_policy, sizeof(topic->cleanup_policy));
+	return client == NULL || !is_missing(topic) ||
+		make_topics(client, &topic, 1, APPEAR_TIMEOUT_US, failure);
+}
+
+/* Is there a declared topic that nobody has tried to create yet? */
+bool
+outbox_topics_untried(void)
+{
+	size_t		i;
+
+	for (i = 0; i < slot_count; i++)
+		if (slots[i] != NULL && is_missing(slots[i]) &&
+			slots[i]->create_error == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return true;
+	return false;
+}
+
+/*
  * Creates what is declared and absent, and the cursor topic (one partition,
- * holds no records) if its name is given.
+ * holds no records) if its name is given.  False: Kafka cannot be asked, or the
+ * cursor topic cannot be created.
  */
 bool
 outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic, OutboxFailure *failure)
 {
 	OutboxTopic **missing;
+	OutboxTopic *cursor = NULL;
 	size_t		count;
-	bool		ok = true;
+	bool		ok;
 
 	if (cursor_topic != NULL)
 	{
-		OutboxTopic *topic;
-
 		if (strlen(cursor_topic) >= OUTBOX_TOPIC_NAME_SIZE)
 		{
 			outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
 							   "creating a topic", "the cursor topic's name is too long");
 			return false;
 		}
-		topic = outbox_topic_find(cursor_topic, strlen(cursor_topic));
-		topic->declared = true;
-		topic->partitions = 1;
-		topic->replication = -1;
-		topic->retention_ms = INT64_MIN;
-		topic->cleanup_policy[0] = '\0';
+		cursor = outbox_topic_find(cursor_topic, strlen(cursor_topic));
+		cursor->declared = true;
+		cursor->partitions = 1;
+		cursor->replication = -1;
+		cursor->retention_ms = INT64_MIN;
+		cursor->cleanup_policy[0] = '\0';
 	}
-	if (list_missing(&missing) > 0)
-	{
-		free(missing);
-		if (!mark_present(client, false, failure))
-			return false;
-		count = list_missing(&missing);
-		ok = count == 0 || (create_topics(client, missing, count, failure) &&
-							await_topics(client, missing, count, failure));
-	}
+	count = list_missing(&missing);
+	ok = make_topics(client, missing, count, APPEAR_TIMEOUT_US, failure);
 	free(missing);
+	if (ok && cursor != NULL && !cursor->present)
+	{
+		fail_for_topic(cursor, failure);
+		return false;
+	}
 	return ok;
+}
+
+/*
+ * Sees that a declared topic is there before its event is sent.  False when that
+ * may be so later.
+ */
+static bool
+make_for_event(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure)
+{
+	if (!topic->declared || topic->present)
+		return true;
+	if (!make_topics(producer, &topic, 1, EVENT_APPEAR_TIMEOUT_US, failure))
+		return false;
+	if (topic->present || outbox_error_classify(topic->create_error) != OUTBOX_ERROR_RETRIABLE)
+		return true;
+	fail_for_topic(topic, failure);
+	return false;
 }
 
 /*
  * Gives the topic a handle of this producer and fetches its metadata, which
  * the first event would else wait for.  A topic that is unknown or forbidden is
- * no failure here: producing to it says what is wrong with it.
+ * no failure here: producing to it says what is wrong with it.  A declared topic
+ * that cannot be created gets no handle: its event is refused for its create_error.
  */
 bool
 outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure)
 {
-	int64_t		deadline = outbox_clock_us() + PREFETCH_TIMEOUT_US;
+	int64_t		deadline;
 	bool		wait = true;
 
+	if (!make_for_event(producer, topic, failure))
+		return false;
+	if (topic->declared && !topic->present)
+		return true;
 	topic->handle = rd_kafka_topic_new(producer, topic->name, NULL);
 	if (topic->handle == NULL)
 	{
 		outbox_failure_from_code(failure, rd_kafka_last_error(), "opening a topic", NULL);
 		return false;
 	}
+	deadline = outbox_clock_us() + PREFETCH_TIMEOUT_US;
 	while (wait)
 	{
 		const rd_kafka_metadata_t *metadata;

@@ -16,7 +16,7 @@
  *	  OPEN                  -> OPENED | FAILED
  *	  LOOK                  -> CURSOR | FAILED    (no fence; may be stale)
  *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
- *	  DECLARE               -> nothing            (FAILED if it cannot be made)
+ *	  DECLARE               -> nothing            (FAILED if Kafka cannot be asked)
  *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
  * After REFUSED the transaction is aborted and the next BATCH may follow.
  * After FAILED the sender has dropped its producer: only OPEN, LOOK or FENCE
@@ -57,8 +57,9 @@ typedef enum OutboxFrameType
 	/*
 	 * string topic, i32 partitions, i16 replication factor (-1: broker's
 	 * default), i64 retention ms (-1: for ever, INT64_MIN: broker's default),
-	 * string cleanup policy (NULL: broker's default).  Created if absent;
-	 * an existing topic is never altered.
+	 * string cleanup policy (NULL: broker's default).  Created if absent, a
+	 * dead letter topic (*.DLT) with its first event; an existing topic is
+	 * never altered.  Events of a topic that cannot be created are REFUSED.
 	 */
 	OUTBOX_FRAME_DECLARE = 'D',
 

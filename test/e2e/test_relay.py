@@ -92,6 +92,24 @@ def test_transaction_larger_than_a_batch_is_cut_inside(relay, kafka, topic_name,
     assert any(cut for _, cut in sizes)
 
 
+def test_declared_topic_needs_no_event(relay, kafka, unique):
+    """Row 002.1: an idle relay creates a topic soon after declare_topic; one that Kafka refuses stops no other."""
+    relay.wait_state("idle")
+    impossible = unique("topic")
+    relay.execute("select outbox.declare_topic(%s, 1, 3)", (impossible,))
+    for _ in range(2):
+        topic = relay.declare(unique("topic"), 2)
+        wait_until(lambda: topic in kafka.topics(), 20, f"topic {topic}")
+    assert kafka.describe_topic(topic)["partitions"] == 2
+    assert not {f"{topic}.DLT", impossible} & set(kafka.topics())
+    relay.emit(impossible, "refused")
+    relay.emit(topic, "sent")
+    assert keys(kafka, topic, 1) == ["sent"]
+    relay.wait_for("select count(*) = 1 from outbox.dead_letter where origin = 'relay' and key = 'refused'")
+    topic = relay.declare(unique("topic"), 1)
+    wait_until(lambda: topic in kafka.topics(), 20, f"topic {topic}")
+
+
 def test_refused_event_becomes_a_dead_letter(relay, kafka, topic_name):
     """Design I7: what Kafka refuses is a row before the batch is sent again; the others of the batch arrive once."""
     topic = relay.declare(topic_name, 1)

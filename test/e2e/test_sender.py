@@ -148,6 +148,49 @@ def test_refused_event(start, kafka, name):
     assert [r.value() for r in records(kafka, name, 2)] == [b"good", b"good"]
 
 
+def test_topic_that_cannot_be_created(start, kafka, name):
+    """Row 000.9: of a declared topic that Kafka does not create only its own events are refused."""
+    sender = start()
+    bad = f"{name}.bad"
+    sender.declare(bad, 1, replication=3)
+    assert ready(sender, name).present is False
+    assert sender.batch(1, [Event(name, b"1")]).kind == "COMMITTED"
+    answer = sender.batch(2, [Event(name, b"2"), Event(bad)])
+    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 1, 38)
+    assert sender.batch(2, [Event(name, b"2")]).kind == "COMMITTED"
+    sender.declare(bad, 1, replication=1)
+    assert sender.batch(3, [Event(bad, b"now")]).kind == "COMMITTED"
+    assert [r.value() for r in records(kafka, name, 2)] == [b"1", b"2"]
+    assert [r.value() for r in records(kafka, bad, 1)] == [b"now"]
+
+
+def test_dead_letter_topic_is_created_by_its_first_event(start, kafka, name):
+    """Row 002.7: X is created when declared, X.DLT with its partitions when first sent to, in the transaction."""
+    sender = start()
+    dlt = f"{name}.DLT"
+    sender.declare(dlt, 2)
+    ready(sender, name)
+    assert sender.batch(1, [Event(name, b"1")]).kind == "COMMITTED"
+    assert name in kafka.topics() and dlt not in kafka.topics()
+    answer = sender.batch(2, [Event(name, b"2"), Event(dlt, b"dead", b"k"), Event(name, b"3")])
+    assert answer.kind == "COMMITTED"
+    assert answer.duration_us < 3_000_000
+    assert kafka.describe_topic(dlt)["partitions"] == 2
+    assert [r.value() for r in records(kafka, name, 3)] == [b"1", b"2", b"3"]
+
+
+def test_declared_without_producer(start, kafka, name):
+    """Row 002.1: what is declared to a sender that has only looked is created, without an event."""
+    sender = start()
+    first, second = f"{name}.first", f"{name}.second"
+    sender.declare(first, 1)
+    assert sender.look().present is False
+    assert first in kafka.topics()
+    sender.declare(second, 1)
+    assert sender.look().present is False
+    assert second in kafka.topics()
+
+
 def test_refused_by_broker_among_many(start, kafka, name):
     """Row 000.9: a request of many that the broker refuses is sent again one by one, by the relay."""
     # The others of the request end by their timeout.

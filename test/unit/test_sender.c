@@ -24,6 +24,8 @@
 #define API_TXN_OFFSET_COMMIT	28
 #define API_PRODUCE				0
 
+#define IMPOSSIBLE_PARTITIONS	1000000 /* no client asks Kafka for so many */
+
 static rd_kafka_mock_cluster_t *cluster;
 static int	channel;
 static pid_t child;
@@ -164,9 +166,24 @@ fence(OutboxWireReader *body)
 	return read_answer(body);
 }
 
+static void
+declare_topic(const char *name, uint32_t partitions)
+{
+	size_t		mark;
+
+	outbox_wire_begin(&out, OUTBOX_FRAME_DECLARE, &mark);
+	outbox_wire_put_cstring(&out, name);
+	outbox_wire_put_u32(&out, partitions);
+	outbox_wire_put_u16(&out, 1);
+	outbox_wire_put_u64(&out, (uint64_t) INT64_MIN);
+	outbox_wire_put_cstring(&out, NULL);
+	outbox_wire_finish(&out, mark);
+}
+
 /* A batch of small events, and of one with payload_len bytes if that is not 0. */
 static char
-send_batch(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireReader *body)
+send_to(const char *topic, uint64_t number, uint32_t events, uint32_t payload_len,
+		OutboxWireReader *body)
 {
 	static const uint8_t id[16];
 	uint8_t    *payload = calloc(1, payload_len + 1);
@@ -180,7 +197,8 @@ send_batch(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireRea
 	for (i = 0; i < events; i++)
 	{
 		OutboxWireEvent event = {
-			.id = id, .created_at = 1700000000000000, .topic = "topic", .topic_len = 5,
+			.id = id, .created_at = 1700000000000000, .topic = topic,
+			.topic_len = (uint16_t) strlen(topic),
 			.type = "T", .type_len = 1, .payload = payload,
 			.payload_len = i == events - 1 ? payload_len : 0,
 		};
@@ -193,6 +211,12 @@ send_batch(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireRea
 	flush_frames();
 	free(payload);
 	return read_answer(body);
+}
+
+static char
+send_batch(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireReader *body)
+{
+	return send_to("topic", number, events, payload_len, body);
 }
 
 /* Is the answer COMMITTED of that batch, with that suspicion? */
@@ -296,6 +320,31 @@ test_transactions(const char *program)
 		  outbox_wire_get_u32(&body) == 2, "the event that is too large is refused by index");
 	CHECK(is_committed(send_batch(2, 2, 10, &body), &body, 2, 2, 0),
 		  "the batch without it commits");
+	stop_sender();
+}
+
+/* Of a topic that cannot be created only its own events suffer. */
+static void
+test_impossible_topics(const char *program)
+{
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	declare_topic("impossible", IMPOSSIBLE_PARTITIONS);
+	declare_topic("topic", 1);
+	put_empty(OUTBOX_FRAME_LOOK);
+	flush_frames();
+	CHECK(read_answer(&body) == OUTBOX_FRAME_CURSOR, "LOOK lives with an impossible topic");
+	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "so does FENCE");
+	declare_topic("impossible.DLT", IMPOSSIBLE_PARTITIONS);
+	declare_topic("other", IMPOSSIBLE_PARTITIONS);
+	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "other topics go on");
+	CHECK(send_to("impossible", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
+		  outbox_wire_get_u32(&body) == 0, "its event is refused");
+	CHECK(send_to("impossible.DLT", 4, 1, 1, &body) == OUTBOX_FRAME_REFUSED,
+		  "and that of an impossible dead letter topic");
+	CHECK(is_committed(send_batch(4, 2, 1, &body), &body, 4, 2, 0), "others still go on");
 	stop_sender();
 }
 
@@ -421,6 +470,7 @@ main(int argc, char **argv)
 	test_open(argv[1]);
 	test_missing_ca(argv[1]);
 	test_transactions(argv[1]);
+	test_impossible_topics(argv[1]);
 	test_failures(argv[1]);
 	test_skip(argv[1]);
 	test_suspect(argv[1]);
