@@ -18,6 +18,8 @@
 /*
  * Ours first, the user's after.  retry.backoff.ms: a small transaction with
  * offsets takes 104 ms with librdkafka's default of 100, 4 ms with 1.
+ * message.max.bytes: an event of outbox.max_event_bytes (1,000,000) with its
+ * envelope passes; Kafka's default for a batch of records is 1,048,588.
  */
 static const struct
 {
@@ -32,6 +34,7 @@ static const struct
 	{"socket.nagle.disable", "true"},
 	{"retry.backoff.ms", "1"},
 	{"max.in.flight.requests.per.connection", "5"},
+	{"message.max.bytes", "1048576"},
 	{"queue.buffering.max.messages", "1000000"},
 	{"queue.buffering.max.kbytes", "1048576"},
 	{"transaction.timeout.ms", "45000"},
