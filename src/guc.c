@@ -20,6 +20,7 @@
 #define TRACEPARENT_LENGTH	55	/* 00-<32 hex>-<16 hex>-<2 hex> */
 #define TRACESTATE_MAX		512
 #define SOURCE_MAX			512
+#define MAX_EVENT_BYTES_MOST (128 * 1024 * 1024)	/* half of OUTBOX_WIRE_MAX_FRAME */
 
 char	   *outbox_guc_correlation_id;
 char	   *outbox_guc_traceparent;
@@ -187,7 +188,7 @@ static const Setting settings[] = {
 		GUC_SUPERUSER_ONLY, .check = check_kafka_properties_file,
 	.text = "File with librdkafka properties, for secrets."},
 	{"outbox.max_event_bytes", PGC_INT, &outbox_guc_max_event_bytes, PGC_SUSET,
-		GUC_UNIT_BYTE, 1000000, 1, 1000000000,
+		GUC_UNIT_BYTE, 1000000, 1, MAX_EVENT_BYTES_MOST,
 	.text = "Key, payload and headers of one event, at most."},
 	{"outbox.on_divergence", PGC_ENUM, &outbox_guc_on_divergence, PGC_SIGHUP,
 		0, OUTBOX_DIVERGENCE_HOLD, .options = divergence_options,
