@@ -147,9 +147,9 @@ outbox_emit_json_type(const bytea *payload)
 	return (text *) &constant;
 }
 
-/* emit(topic text, key text, type text, payload jsonb, headers jsonb) returns uuid */
-Datum
-outbox_emit(PG_FUNCTION_ARGS)
+/* The two that take a JSON document; jsonb: payload is one, else it is json text. */
+static Datum
+emit_document(FunctionCallInfo fcinfo, bool jsonb)
 {
 	OutboxEvent event = {0};
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
@@ -158,29 +158,27 @@ outbox_emit(PG_FUNCTION_ARGS)
 	event.topic = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	event.key = PG_ARGISNULL(1) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(1));
 	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	event.payload = PG_ARGISNULL(3) ? NULL : outbox_emit_jsonb(PG_GETARG_JSONB_P(3));
+	if (!PG_ARGISNULL(3))
+		event.payload = jsonb ? outbox_emit_jsonb(PG_GETARG_JSONB_P(3)) :
+			outbox_emit_key(PG_GETARG_TEXT_PP(3));
 	event.content_type = outbox_emit_json_type(event.payload);
 	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	outbox_emit_store(&event, id);
 	PG_RETURN_UUID_P(id);
 }
 
+/* emit(topic text, key text, type text, payload jsonb, headers jsonb) returns uuid */
+Datum
+outbox_emit(PG_FUNCTION_ARGS)
+{
+	return emit_document(fcinfo, true);
+}
+
 /* emit_json(topic text, key text, type text, payload json, headers jsonb) returns uuid */
 Datum
 outbox_emit_json(PG_FUNCTION_ARGS)
 {
-	OutboxEvent event = {0};
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-
-	outbox_emit_check_context();
-	event.topic = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	event.key = PG_ARGISNULL(1) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(1));
-	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	event.payload = PG_ARGISNULL(3) ? NULL : outbox_emit_key(PG_GETARG_TEXT_PP(3));
-	event.content_type = outbox_emit_json_type(event.payload);
-	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
-	outbox_emit_store(&event, id);
-	PG_RETURN_UUID_P(id);
+	return emit_document(fcinfo, false);
 }
 
 /*
