@@ -51,6 +51,9 @@ else
 	HARNESS_USER=$(id -un)
 fi
 [ -n "${HARNESS_RUN:-}" ] || outbox_run_directory
-HARNESS_PYTHON=$HARNESS_CACHE/python/bin/python
+# One environment for each list of packages: checkouts of several versions share the cache.
+outbox_requirements=$(sha256sum <"$HARNESS_ROOT/test/requirements.txt")
+HARNESS_PYTHON=$HARNESS_CACHE/python-${outbox_requirements:0:12}/bin/python
+unset outbox_requirements
 export HARNESS_ROOT HARNESS_CACHE HARNESS_USER HARNESS_RUN HARNESS_PYTHON
 export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8

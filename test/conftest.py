@@ -2,17 +2,20 @@
 """Fixtures: one PostgreSQL cluster and one broker for the run, a fresh database for each test."""
 
 import itertools
+import signal
 
 import psycopg
 import pytest
-from harness import KafkaBroker, PostgresCluster, Service, Session, exit_on_sigterm, wait_until
+from harness import KafkaBroker, PostgresCluster, Service, Session, wait_until
 
 _numbers = itertools.count(1)
 
 
 def pytest_configure(config):
-    # So that fixtures are torn down, and servers stopped, when make or CI ends the run.
-    exit_on_sigterm()
+    # So that fixtures are torn down, and servers stopped, when make or CI ends the run, also
+    # in a worker and in the background. Any other exception would fail one test and go on.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
