@@ -16,7 +16,7 @@ import argparse
 import datetime
 
 from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
-from support import cpu_seconds, kafka_properties, last_line, quartiles, run_program, say, spread
+from support import Steal, cpu_seconds, kafka_properties, last_line, quartiles, run_program, say, spread
 
 STORED = "drain_stored"
 SOURCE = "/outbox/drain"
@@ -163,7 +163,9 @@ class Drain:
         sides = ("relay", "raw") if number % 2 == 0 else ("raw", "relay")
         found = {}
         for side in sides:
+            steal = Steal()
             found[side] = getattr(self, f"run_{side}")(number)
+            found[side]["steal_percent"] = steal.percent()
             self.verify(side)
             figures = " ".join(f"{key}={value:.2f}" for key, value in found[side].items())
             say(f"{'warm-up' if number == 0 else f'round {number}'} {side} "

@@ -29,7 +29,7 @@ import uuid
 import psycopg
 from harness import PostgresCluster, Session, exit_on_sigterm
 from psycopg.types.json import Jsonb
-from support import last_line, program, quartiles, say, spread
+from support import Steal, last_line, program, quartiles, say, spread
 
 PAYLOAD_BYTES = 300
 TOPIC = "bench.emit"
@@ -194,6 +194,7 @@ def check_rows(connection, calls):
 def run_rounds(connection, options):
     """{(measure, variant): times, one a round}; the first round is not counted."""
     times = {(measure, variant): [] for measure in MEASURES for variant in VARIANTS}
+    steal = Steal()
     for number in range(options.rounds + 1):
         order = list(times)
         random.shuffle(order)
@@ -201,6 +202,7 @@ def run_rounds(connection, options):
             value = MEASURES[measure](connection, variant, number * options.calls, options.calls)
             if number > 0:
                 times[measure, variant].append(value)
+    say(f"steal_percent={steal.percent():.1f}")
     check_rows(connection, (options.rounds + 1) * options.calls * len(MEASURES))
     return times
 

@@ -16,13 +16,13 @@ The bare programs use the librdkafka properties the relay says it uses.
 import argparse
 
 from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
-from support import cpu_seconds, kafka_properties, last_line, quartiles, run_program, say, spread
+from support import Steal, cpu_seconds, kafka_properties, last_line, quartiles, run_program, say, spread
 
 DATABASE = "latency"
 TOPIC = "bench.latency"
 PARTITIONS = 6
 MODES = {"alo": "at_least_once", "eo": "exactly_once"}
-FIGURES = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "late")
+FIGURES = ("steal_percent", "p50_ms", "p90_ms", "p99_ms", "max_ms", "late")
 
 
 class Latency:
@@ -84,9 +84,10 @@ class Latency:
     def run_round(self, number):
         found = {}
         for mode in MODES:
-            found[f"{mode}_bare"] = self.run_bare(mode)
-            found[mode] = self.run_outbox(mode)
-            for name in (f"{mode}_bare", mode):
+            for name, run in ((f"{mode}_bare", self.run_bare), (mode, self.run_outbox)):
+                steal = Steal()
+                found[name] = run(mode)
+                found[name]["steal_percent"] = round(steal.percent(), 1)
                 say(f"round {number} {name:8} " + " ".join(f"{k}={v}" for k, v in found[name].items()))
         return {name: {k: float(v) for k, v in figures.items()} for name, figures in found.items()}
 

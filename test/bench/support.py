@@ -32,6 +32,25 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+class Steal:
+    """Share of the processors' time that the host gave to others, since the last question."""
+
+    def __init__(self):
+        self.before = self._read()
+
+    @staticmethod
+    def _read():
+        fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return fields[7], sum(fields) - fields[3] - fields[4]
+
+    def percent(self):
+        """Of the time something wanted to run, in percent."""
+        now = self._read()
+        stolen, wanted = now[0] - self.before[0], now[1] - self.before[1]
+        self.before = now
+        return 100 * stolen / max(wanted, 1)
+
+
 def quartiles(values):
     """(first quartile, median, third quartile)."""
     if len(values) < 2:
