@@ -56,6 +56,8 @@ class Latency:
         status = self.execute("select kafka from outbox.relay_slot()")[0][0]
         properties = [p for p in kafka_properties(status) if not p.startswith(("transactional.id=", "bootstrap.servers="))]
         properties.append(f"bootstrap.servers={self.kafka.bootstrap}")
+        # Nobody flushes here, so the client's own fastest setting: no linger.
+        properties.append("linger.ms=0")
         if mode == "alo":
             return self.run_program("produce", *properties)
         return self.run_program("transaction", "transactional.id=bench-latency", *properties)
