@@ -21,7 +21,7 @@ def lengths(short, full=50):
     return pytest.mark.parametrize("rounds", [short, pytest.param(full, marks=pytest.mark.long)])
 
 
-@lengths(6)
+@lengths(20)
 def test_sender_is_killed(relay, postgres, kafka, topic, rounds):
     """Row 000.9: kill -9 of the sender under load; the relay and the server go on."""
     blows = Blows(relay, postgres)
@@ -34,7 +34,7 @@ def test_sender_is_killed(relay, postgres, kafka, topic, rounds):
     assert running.result.reconnects == 0
 
 
-@lengths(4)
+@lengths(20)
 def test_relay_is_killed(relay, postgres, kafka, topic, rounds):
     """Row 000.9: kill -9 of the relay under load, which makes the postmaster restart the server."""
     with Rounds(relay, kafka, [topic], SEED + 1) as running:
@@ -43,7 +43,7 @@ def test_relay_is_killed(relay, postgres, kafka, topic, rounds):
     assert running.result.reconnects >= rounds
 
 
-@lengths(4)
+@lengths(20)
 def test_server_is_killed(relay, postgres, kafka, topic, rounds):
     """Row 000.9: kill -9 of the whole server under load, or of its postmaster alone."""
     with Rounds(relay, kafka, [topic], SEED + 2) as running:

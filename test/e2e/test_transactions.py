@@ -12,7 +12,7 @@ from fault_rounds import Blows, Rounds
 SEED = 20241
 
 
-@pytest.mark.parametrize("transactions", [15000, pytest.param(100000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("transactions", [100000])
 def test_events_are_delivered_if_and_only_if_committed(relay, kafka, unique, transactions):
     """Row 001.1: COMMIT, ROLLBACK, SAVEPOINT, PREPARE mixed; set of events = set of committed, order per key kept."""
     topics = tuple(relay.declare(unique("mixed")) for _ in range(2))
