@@ -213,7 +213,6 @@ static void
 store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 {
 	OutboxBatchRow *row = &chunk->row;
-
 	int			leaf = outbox_retention_batch_leaf();
 	bool		flushed = true;
 
@@ -397,8 +396,9 @@ outbox_relay_send_again(OutboxRelay *relay)
 	}
 	chunk->row.batch_no = batch_no;
 	chunk->row.nonce = row.nonce;
-	/* the row may be of this start, and not replicated yet */
+	/* the row may be of this start, and neither flushed nor replicated yet */
 	relay->row_end = Max(relay->row_end, relay->start_fence);
+	XLogFlush(relay->row_end);
 	if (relay->state != OUTBOX_RELAY_PREPARING)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
 	outbox_relay_enter(relay, OUTBOX_RELAY_REPLICATING);
