@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define POLL_EVERY				512 /* events between two looks at reports */
+#define REFUSED_WAIT_US		1000000	/* for reports, once an event is refused */
 #define QUEUE_FULL_WAIT_MS		10
 #define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
 #define CURSOR_DRAIN_TIMEOUT_MS	10000
@@ -219,8 +220,22 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 static void
 await_reports(void)
 {
-	while (rd_kafka_flush(outbox_producer_client(), 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
-		;
+	rd_kafka_t *producer = outbox_producer_client();
+	int64_t		refused_us = 0;
+
+	while (rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+	{
+		if (!batch.refused)
+			continue;
+		if (refused_us == 0)
+			refused_us = outbox_clock_us();
+		else if (outbox_clock_us() - refused_us > REFUSED_WAIT_US)
+		{
+			/* librdkafka sends no more in a failed transaction: drop what waits */
+			(void) rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE);
+			refused_us = outbox_clock_us();
+		}
+	}
 }
 
 /* Aborts and tells which event is to blame. */
