@@ -55,18 +55,19 @@ put_pair(const char *name, const char *value, void *arg)
 		outbox_wire_put_cstring(&writer->buffer, value);
 }
 
+/* In the current memory context. */
 static char *
 choose_source(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	char	   *database;
 
 	if (outbox_guc_source[0] != '\0')
-		return outbox_guc_source;
+		return pstrdup(outbox_guc_source);
 	outbox_session_begin();
-	database = MemoryContextStrdup(TopTransactionContext, get_database_name(MyDatabaseId));
-	database = MemoryContextStrdup(TopMemoryContext, database);
+	database = MemoryContextStrdup(caller, get_database_name(MyDatabaseId));
 	outbox_session_end();
-	return database;
+	return psprintf("/outbox/%s", database);
 }
 
 static void
@@ -74,36 +75,40 @@ put_all_pairs(const OutboxRelay *relay, PairWriter *writer)
 {
 	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
 	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
-	char	   *database = choose_source();
 	char		error[256];
 
 	put_pair(OUTBOX_OPEN_DELIVERY, outbox_guc_delivery_name(outbox_guc_delivery), writer);
 	put_pair(OUTBOX_OPEN_GROUP, name, writer);
 	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, OUTBOX_CURSOR_TOPIC, writer);
-	put_pair(OUTBOX_OPEN_SOURCE, database == outbox_guc_source ? database : psprintf("/outbox/%s", database), writer);
+	put_pair(OUTBOX_OPEN_SOURCE, choose_source(), writer);
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
 	if (!outbox_kafka_properties_parse(outbox_kafka_settings_read(), OUTBOX_KAFKA_PRODUCER,
 									   put_pair, writer, error, sizeof(error)))
 		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("outbox.kafka_properties: %s", error)));
-	if (database != outbox_guc_source)
-		pfree(database);
 }
 
-/* All that OPEN says, to see whether a reload changed it. */
+/* The pairs as one text, only to be compared with another. */
+static char *
+make_text(const PairWriter *writer)
+{
+	char	   *text = palloc(writer->buffer.len + 1);
+
+	for (size_t i = 0; i < writer->buffer.len; i++)
+		text[i] = writer->buffer.data[i] == '\0' ? ' ' : (char) writer->buffer.data[i];
+	text[writer->buffer.len] = '\0';
+	return text;
+}
+
+/* All that OPEN would say now, to see whether a reload changed it. */
 char *
 outbox_relay_settings_text(const OutboxRelay *relay)
 {
 	PairWriter	writer = {.buffer = {.grow = grow_frame}};
 
 	put_all_pairs(relay, &writer);
-	for (size_t i = 0; i < writer.buffer.len; i++)
-	{
-		if (writer.buffer.data[i] == '\0')
-			writer.buffer.data[i] = ' ';
-	}
-	return pnstrdup((char *) writer.buffer.data, writer.buffer.len);
+	return make_text(&writer);
 }
 
 void
@@ -111,7 +116,6 @@ outbox_relay_open(OutboxRelay *relay)
 {
 	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
 	OutboxWireBuffer frame = {.grow = grow_frame};
-	char	   *text;
 	size_t		mark;
 
 	put_all_pairs(relay, &pairs);
@@ -126,10 +130,9 @@ outbox_relay_open(OutboxRelay *relay)
 	outbox_wire_finish(&frame, mark);
 	outbox_link_give_small(&frame);
 
-	text = outbox_relay_settings_text(relay);
 	if (relay->settings != NULL)
 		pfree(relay->settings);
-	relay->settings = MemoryContextStrdup(TopMemoryContext, text);
+	relay->settings = MemoryContextStrdup(TopMemoryContext, make_text(&pairs));
 	topics_stale = true;
 }
 
