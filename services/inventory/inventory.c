@@ -64,19 +64,7 @@ decode_order_created(const OutboxRecord *record, OutboxCall *call)
 static OutboxVerdict
 decode_order_cancelled(const OutboxRecord *record, OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
-	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
-
-	if (event == NULL)
-		return verdict;
-	if (outbox_decode_require(event, "orderId", JSON_STRING, call))
-	{
-		outbox_call_begin(call, release_sql);
-		outbox_call_add(call, (const char *) record->value, record->value_len);
-		verdict = OUTBOX_VERDICT_CALL;
-	}
-	json_decref(event);
-	return verdict;
+	return outbox_decode_call(record, "orderId", release_sql, call);
 }
 
 static const OutboxHandler inventory_handlers[] = {

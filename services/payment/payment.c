@@ -53,19 +53,7 @@ decode_order_created(const OutboxRecord *record, OutboxCall *call)
 static OutboxVerdict
 decode_order_cancelled(const OutboxRecord *record, OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
-	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
-
-	if (event == NULL)
-		return verdict;
-	if (outbox_decode_require(event, "orderId", JSON_STRING, call))
-	{
-		outbox_call_begin(call, refund_sql);
-		outbox_call_add(call, (const char *) record->value, record->value_len);
-		verdict = OUTBOX_VERDICT_CALL;
-	}
-	json_decref(event);
-	return verdict;
+	return outbox_decode_call(record, "orderId", refund_sql, call);
 }
 
 /* What the database knows of the order: new, cancelled, known; false: it failed. */

@@ -136,3 +136,22 @@ outbox_decode_require(const json_t *object, const char *name, json_type type, Ou
 	}
 	return true;
 }
+
+OutboxVerdict
+outbox_decode_call(const OutboxRecord *record, const char *required, const char *sql,
+				   OutboxCall *call)
+{
+	json_t	   *event = outbox_decode_object(record, call);
+	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
+
+	if (event == NULL)
+		return verdict;
+	if (outbox_decode_require(event, required, JSON_STRING, call))
+	{
+		outbox_call_begin(call, sql);
+		outbox_call_add(call, (const char *) record->value, record->value_len);
+		verdict = OUTBOX_VERDICT_CALL;
+	}
+	json_decref(event);
+	return verdict;
+}

@@ -97,4 +97,8 @@ extern json_t *outbox_decode_object(const OutboxRecord *record, OutboxCall *call
 extern bool outbox_decode_require(const json_t *object, const char *name, json_type type,
 								  OutboxCall *call);
 
+/* The whole decoding of an event that needs one text field: sql is called with the value as $1. */
+extern OutboxVerdict outbox_decode_call(const OutboxRecord *record, const char *required,
+										const char *sql, OutboxCall *call);
+
 #endif							/* OUTBOX_SERVICE_H */
