@@ -61,7 +61,7 @@ else
 
 EXTENSION = outbox
 MODULE_big = outbox
-DATA = outbox--1.0.sql
+DATA_built = outbox--1.0.sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/common/*.c bgworker/*.c)))
 PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
@@ -75,6 +75,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 -include $(OBJS:.o=.d)
+
+outbox--1.0.sql: $(sort $(wildcard extension/*.sql)) extension
+	awk 'FNR == 1 && NR > 1 { print "" } { print }' $(filter %.sql,$^) >$@
 
 # Programs beside the server: the relay's child process, and the services.
 PROGRAMS = bgworker/sender services

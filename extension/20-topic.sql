@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------------ topics and rights
+ *
+ * outbox.topic: declared topics; the relay creates them in Kafka before it
+ * first sends to them and never shrinks or deletes one.
+ *
+ *	partitions			number when created
+ *	replication_factor	NULL = broker's default
+ *	retention_ms		-1 = for ever, NULL = broker's default
+ *	cleanup_policy		delete | compact | compact,delete; NULL = broker's default
+ */
+CREATE TABLE outbox.topic (
+	name text PRIMARY KEY,
+	partitions integer NOT NULL,
+	replication_factor smallint,
+	retention_ms bigint,
+	cleanup_policy text,
+	declared_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	declared_by name NOT NULL DEFAULT session_user
+);
+
+/* Who may emit to which topic; '*' stands for all. */
+CREATE TABLE outbox.topic_grant (
+	topic text NOT NULL,
+	grantee regrole NOT NULL,
+	granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	granted_by name NOT NULL DEFAULT session_user,
+	PRIMARY KEY (topic, grantee)
+);
+
+/* Whatever changes these tables makes every backend read them again. */
+CREATE FUNCTION outbox.topics_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_topics_changed';
+CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.topic
+	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
+CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.topic_grant
+	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
+ALTER TABLE outbox.topic ENABLE ALWAYS TRIGGER topics_changed;
+ALTER TABLE outbox.topic_grant ENABLE ALWAYS TRIGGER topics_changed;
+
+/* A second call with the same values does nothing; partitions may grow.  The
+ * dead-letter topic <name>.DLT counts as declared with its topic. */
+CREATE FUNCTION outbox.declare_topic(name text, partitions integer DEFAULT 6,
+		replication_factor integer DEFAULT NULL, retention_ms bigint DEFAULT NULL,
+		cleanup_policy text DEFAULT NULL) RETURNS void
+	LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'outbox_declare_topic';
+
+CREATE FUNCTION outbox.check_grant(topic text) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_grant';
+
+/* Lets a role, and the roles that have its privileges, emit to a topic and its
+ * dead-letter topic; '*': to every topic. */
+CREATE FUNCTION outbox.grant_topic(topic text, grantee regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.check_grant(topic);
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', grantee);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes TO %s', grantee);
+	EXECUTE format('GRANT INSERT ON outbox.outgoing TO %s', grantee);
+	EXECUTE format('GRANT USAGE ON TYPE outbox.header TO %s', grantee);
+	INSERT INTO outbox.topic_grant (topic, grantee)
+		VALUES (grant_topic.topic, grant_topic.grantee) ON CONFLICT DO NOTHING;
+END
+$$;
+
+/* With the last topic goes the right to call emit(); the schema stays usable,
+ * for the role may also consume or operate. */
+CREATE FUNCTION outbox.revoke_topic(topic text, grantee regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM outbox.topic_grant g
+		WHERE g.topic = revoke_topic.topic AND g.grantee = revoke_topic.grantee;
+	IF NOT FOUND THEN
+		RAISE NOTICE 'role % has no grant on topic "%"', grantee, topic;
+	END IF;
+	IF NOT EXISTS (SELECT FROM outbox.topic_grant g WHERE g.grantee = revoke_topic.grantee) THEN
+		EXECUTE format('REVOKE EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes FROM %s', grantee);
+		EXECUTE format('REVOKE INSERT ON outbox.outgoing FROM %s', grantee);
+		EXECUTE format('REVOKE USAGE ON TYPE outbox.header FROM %s', grantee);
+	END IF;
+END
+$$;

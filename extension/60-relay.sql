@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* ---------------------------------------------------------------- relay */
+
+/* start_relay() and stop_relay() turn the database setting outbox.relay; the
+ * functions they call are in src/status.c. */
+
+CREATE FUNCTION outbox.check_start() RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_start';
+CREATE FUNCTION outbox.ask_launcher() RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_launcher';
+CREATE FUNCTION outbox.server_identity(
+		OUT timeline integer, OUT system_id bigint, OUT database oid)
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
+
+/* The relay's shared status; counters count since the server's start. */
+CREATE FUNCTION outbox.relay_slot(
+		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
+		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
+		OUT batches_sent bigint, OUT events_refused bigint, OUT recoveries bigint,
+		OUT suspect_transactions bigint, OUT rotations bigint, OUT rotations_refused bigint,
+		OUT started_at timestamptz, OUT delivered_at timestamptz,
+		OUT last_error text, OUT last_error_at timestamptz,
+		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean)
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_relay_slot';
+
+/* Text when the bytes are UTF-8, else \x and hex digits. */
+CREATE FUNCTION outbox.bytes_text(bytea) RETURNS text
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_bytes_text';
+
+/* Headers in Kafka's encoding as rows, in their order. */
+CREATE FUNCTION outbox.headers_decode(bytea) RETURNS SETOF outbox.header
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_decode';
+
+CREATE FUNCTION outbox.start_relay() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.check_start();
+	IF NOT EXISTS (SELECT FROM outbox.batch) THEN
+		LOCK TABLE outbox.batch IN SHARE ROW EXCLUSIVE MODE;
+		INSERT INTO outbox.batch (batch_no, leaf, nonce, lower, upper, events, digest,
+								  txid, timeline, system_id, database, prepared_at)
+			SELECT 0, 0, gen_random_uuid(), '3:3:', '3:3:', 0, 0,
+				   pg_current_xact_id(), i.timeline, i.system_id, i.database, clock_timestamp()
+			FROM outbox.server_identity() i
+			WHERE NOT EXISTS (SELECT FROM outbox.batch);
+	ELSIF (SELECT pid IS NOT NULL FROM outbox.relay_slot()) AND
+		EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+				WHERE d.datname = current_database() AND s.setrole = 0 AND
+					'outbox.relay=on' = ANY (s.setconfig)) THEN
+		RAISE NOTICE 'the relay of database "%" runs already', current_database();
+		RETURN;
+	END IF;
+	EXECUTE format('ALTER DATABASE %I SET outbox.relay = on', current_database());
+	PERFORM outbox.ask_launcher();
+END
+$$;
+
+CREATE FUNCTION outbox.stop_relay() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('ALTER DATABASE %I SET outbox.relay = off', current_database());
+	PERFORM outbox.ask_launcher();
+END
+$$;
+
+/* Ends a hold.  'resend': what is not known to be delivered is sent; 'skip': it
+ * is taken as delivered. */
+CREATE FUNCTION outbox.adopt(decision text) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_adopt';
+
+/* outbox.event and outbox.batch are insert-only, and rows that logical
+ * replication applies are dropped. */
+CREATE FUNCTION outbox.refuse_change() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_refuse_change';
+CREATE FUNCTION outbox.drop_replicated() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_drop_replicated';
+
+DO $$
+DECLARE
+	guarded regclass;
+BEGIN
+	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch'] LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER drop_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
+			FOR EACH ROW EXECUTE FUNCTION outbox.drop_replicated()', guarded);
+	END LOOP;
+	FOR guarded IN SELECT p.relid FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.batch']::regclass[]) t(root),
+		pg_catalog.pg_partition_tree(t.root) p LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE REPLICA TRIGGER drop_replicated', guarded);
+		EXECUTE pg_catalog.format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
+			FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()', guarded);
+		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER refuse_change', guarded);
+	END LOOP;
+END
+$$;

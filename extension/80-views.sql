@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* ---------------------------------------------------------------- views */
+
+CREATE VIEW outbox.batches AS
+	SELECT b.batch_no, b.events, b.lower, b.upper, b.lower_txid, b.lower_seq,
+		   b.upper_txid, b.upper_seq, b.txid, b.timeline, b.prepared_at
+	FROM outbox.batch b;
+
+/* The last batch known delivered: the one before the last while it is not known. */
+CREATE VIEW outbox.delivered_batch AS
+	SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
+	FROM outbox.relay_slot() s,
+		LATERAL (SELECT max(batch_no) AS batch_no FROM outbox.batch) l,
+		LATERAL (SELECT * FROM outbox.batch
+				 WHERE batch_no <= coalesce(s.delivered_batch, greatest(l.batch_no - 1, 0))
+				 ORDER BY batch_no DESC LIMIT 1) b
+	UNION ALL
+	SELECT -1, '3:3:', NULL, NULL
+	WHERE NOT EXISTS (SELECT FROM outbox.batch);
+
+/* Events not known to be delivered (I1: two index scans). */
+CREATE VIEW outbox.unsent AS
+	SELECT e.*
+	FROM outbox.delivered_batch d
+		JOIN outbox.event e ON e.txid >= pg_catalog.pg_snapshot_xmax(d.upper)
+	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
+	UNION ALL
+	SELECT e.*
+	FROM outbox.delivered_batch d
+		CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
+		JOIN outbox.event e ON e.txid = x.txid
+	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE;
+
+CREATE VIEW outbox.backlog AS
+	SELECT u.topic, pg_catalog.count(*) AS events,
+		   pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0) +
+						  coalesce(pg_catalog.length(u.payload), 0))::bigint AS bytes,
+		   pg_catalog.min(u.created_at) AS oldest_created_at,
+		   pg_catalog.clock_timestamp() - pg_catalog.min(u.created_at) AS oldest_age
+	FROM outbox.unsent u
+	GROUP BY u.topic;
+
+/* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
+ * event; NULL = everything visible is delivered. */
+CREATE VIEW outbox.relay_status AS
+	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
+		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
+		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
+		   s.recoveries, s.suspect_transactions, s.rotations, s.rotations_refused,
+		   pg_catalog.clock_timestamp() - least(
+			(SELECT e.created_at
+			 FROM outbox.delivered_batch d
+				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+									WHERE txid >= pg_catalog.pg_snapshot_xmax(d.upper) AND
+										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
+									ORDER BY txid LIMIT 1) e),
+			(SELECT pg_catalog.min(e.created_at)
+			 FROM outbox.delivered_batch d
+				CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
+				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+									WHERE txid = x.txid AND
+										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
+									LIMIT 1) e)) AS oldest_unsent_age,
+		   s.started_at, s.delivered_at, s.last_error, s.last_error_at,
+		   s.delivery, s.order_mode, s.kafka
+	FROM outbox.relay_slot() s;
+
+CREATE VIEW outbox.events AS
+	SELECT e.txid, e.seq, e.segment, e.id, e.topic, outbox.bytes_text(e.key) AS key, e.type,
+		   outbox.bytes_text(e.payload) AS payload, e.content_type,
+		   (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+				'name', h.name, 'value', outbox.bytes_text(h.value)) ORDER BY h.place)
+			FROM outbox.headers_decode(e.headers) WITH ORDINALITY h(name, value, place)) AS headers,
+		   e.created_at
+	FROM outbox.event e;

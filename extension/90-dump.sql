@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------- configuration tables
+ *
+ * What pg_dump takes along.  One statement each: two in one SELECT fail with
+ * "tuple already updated by self".
+ */
+SELECT pg_catalog.pg_extension_config_dump('outbox.event', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_0', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_1', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_2', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_3', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_4', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_5', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_6', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_7', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch_0', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.batch_1', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* --------------------------------------------------------------- rights
+ *
+ * Nothing to PUBLIC.  grant_topic, grant_consume and grant_operate give rights
+ * to roles.
+ */
+
+/* Lets a role start, stop and watch the relay of this database. */
+CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
+		outbox.adopt(text), outbox.relay_slot(), outbox.declare_topic,
+		outbox.grant_topic, outbox.revoke_topic TO %s', role);
+	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches TO %s', role);
+END
+$$;
+
+/*
+ * Lets a role consume: claim events, keep offsets and dead letters.  Consumers are not
+ * bound to roles: a role with this grant may name any consumer, so it can claim events
+ * of another consumer of this database, move its watermarks and write its dead letters,
+ * and with them emit to any <topic>.DLT.  Grant it to services that trust each other.
+ */
+CREATE FUNCTION outbox.grant_consume(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.claim, outbox.claim_many,
+		outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.dead_letter_add,
+		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
+		outbox.dead_letter_failed, outbox.dead_letter_counts TO %s', role);
+END
+$$;
+
+REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC;
+REVOKE ALL ON TYPE outbox.header FROM PUBLIC;
