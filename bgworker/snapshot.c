@@ -78,8 +78,8 @@ compare_by_order(const void *a, const void *b)
 	const OutboxEntry *left = a;
 	const OutboxEntry *right = b;
 
-	if (left->timed != right->timed)
-		return left->timed < right->timed ? -1 : 1;
+	if (left->rank != right->rank)
+		return left->rank < right->rank ? -1 : 1;
 	if (left->order != right->order)
 		return left->order < right->order ? -1 : 1;
 	return compare_by_transaction(a, b);
@@ -98,7 +98,7 @@ order_untimed(OutboxEntry *entries, size_t count)
 
 		while (end < count && entries[end].txid == entries[first].txid)
 			end++;
-		if (!entries[first].timed)
+		if (entries[first].rank == OUTBOX_RANK_UNTIMED)
 		{
 			for (size_t i = first; i < end; i++)
 				entries[i].order = entries[end - 1].seq;
@@ -107,43 +107,15 @@ order_untimed(OutboxEntry *entries, size_t count)
 	}
 }
 
-static void
-reverse(OutboxEntry *entries, size_t count)
-{
-	for (size_t i = 0; i < count / 2; i++)
-	{
-		OutboxEntry other = entries[i];
-
-		entries[i] = entries[count - 1 - i];
-		entries[count - 1 - i] = other;
-	}
-}
-
-/* A sorted window holds a transaction in one run; that of txid goes to the front. */
-static void
-move_to_front(OutboxEntry *entries, size_t count, uint64_t txid)
-{
-	size_t		first = 0;
-	size_t		end;
-
-	while (first < count && entries[first].txid != txid)
-		first++;
-	for (end = first; end < count && entries[end].txid == txid;)
-		end++;
-	reverse(entries, first);
-	reverse(entries + first, end - first);
-	reverse(entries, end);
-}
-
 void
-outbox_entries_sort(OutboxEntry *entries, size_t count, uint64_t begun)
+outbox_entries_sort(OutboxEntry *entries, size_t count)
 {
 	bool		untimed = false;
 	bool		sorted = true;
 
 	for (size_t i = 0; i < count; i++)
 	{
-		untimed |= !entries[i].timed;
+		untimed |= entries[i].rank == OUTBOX_RANK_UNTIMED;
 		if (i > 0 && compare_by_order(&entries[i - 1], &entries[i]) > 0)
 			sorted = false;
 	}
@@ -151,8 +123,6 @@ outbox_entries_sort(OutboxEntry *entries, size_t count, uint64_t begun)
 		order_untimed(entries, count);
 	if (untimed || !sorted)
 		qsort(entries, count, sizeof(OutboxEntry), compare_by_order);
-	if (begun != 0)
-		move_to_front(entries, count, begun);
 }
 
 void

@@ -37,16 +37,25 @@ typedef struct OutboxRange
 	OutboxPosition upper_at;
 } OutboxRange;
 
+/* What comes first in a window.  All events of a transaction have one rank. */
+typedef enum OutboxRank
+{
+	OUTBOX_RANK_BEGUN,			/* rest of a transaction of which earlier batches hold a part */
+	OUTBOX_RANK_REISSUED,		/* dead letters that are sent again */
+	OUTBOX_RANK_UNTIMED,		/* transaction without a commit time */
+	OUTBOX_RANK_TIMED,
+} OutboxRank;
+
 /* Place of one event in the order of a window. */
 typedef struct OutboxEntry
 {
-	int64_t		order;			/* of its transaction: commit time or last seq */
+	int64_t		order;			/* of its transaction: TIMED commit time, UNTIMED last seq, else 0 */
 	uint64_t	txid;
 	int64_t		seq;
 	uint32_t	block;			/* heap tuple */
 	uint16_t	offset;
 	uint8_t		segment;		/* leaf */
-	uint8_t		timed;			/* order is a commit time */
+	uint8_t		rank;			/* OutboxRank */
 } OutboxEntry;
 
 extern bool outbox_snapshot_sees(const OutboxSnapshot *snapshot, uint64_t txid);
@@ -58,11 +67,10 @@ extern uint32_t outbox_snapshot_sort(uint64_t *xip, uint32_t nxip);
 extern bool outbox_range_holds(const OutboxRange *range, uint64_t txid, int64_t seq);
 
 /*
- * Sorts a window: first the rest of begun, a transaction of which earlier batches hold a part
- * (0 = none); then transactions without a commit time, by their last seq;
- * then by commit time; inside a transaction by seq.
+ * Sorts a window by rank, order, txid, seq.  The order of UNTIMED entries is
+ * found here: their transaction's last seq.
  */
-extern void outbox_entries_sort(OutboxEntry *entries, size_t count, uint64_t begun);
+extern void outbox_entries_sort(OutboxEntry *entries, size_t count);
 
 /*
  * The upper snapshot of a batch that ends before entries[next]: it sees what

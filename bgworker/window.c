@@ -42,9 +42,9 @@ typedef struct WindowScan
 	size_t		room;
 	int			segment;
 	uint64		oldest_timed;	/* no commit time is kept below it */
-	uint64		last_txid;		/* the commit time of this one is known: */
+	uint64		last_txid;		/* rank and order of this one are known: */
 	int64		last_order;
-	bool		last_timed;
+	uint8		last_rank;
 } WindowScan;
 
 /* Oldest transaction whose commit time can be asked for; none: UINT64_MAX. */
@@ -74,9 +74,14 @@ look_up_order(WindowScan *scan, uint64 txid)
 	if (txid == scan->last_txid)
 		return;
 	scan->last_txid = txid;
-	scan->last_timed = txid >= scan->oldest_timed &&
-		TransactionIdGetCommitTsData((TransactionId) txid, &time, NULL) && time != 0;
-	scan->last_order = scan->last_timed ? time : 0;
+	if (txid == scan->window->range.lower_at.txid)
+		scan->last_rank = OUTBOX_RANK_BEGUN;
+	else if (txid >= scan->oldest_timed &&
+			 TransactionIdGetCommitTsData((TransactionId) txid, &time, NULL) && time != 0)
+		scan->last_rank = OUTBOX_RANK_TIMED;
+	else
+		scan->last_rank = OUTBOX_RANK_UNTIMED;
+	scan->last_order = scan->last_rank == OUTBOX_RANK_TIMED ? time : 0;
 }
 
 static void
@@ -101,7 +106,7 @@ add_entry(WindowScan *scan, TupleTableSlot *slot)
 	look_up_order(scan, txid);
 	entry = &window->entries[window->count++];
 	entry->order = scan->last_order;
-	entry->timed = scan->last_timed;
+	entry->rank = scan->last_rank;
 	entry->txid = txid;
 	entry->seq = seq;
 	entry->block = ItemPointerGetBlockNumber(&slot->tts_tid);
@@ -198,7 +203,7 @@ fill_window(OutboxWindow *window)
 		scan_leaf(&scan);
 	if (window->count == 0)
 		return;
-	outbox_entries_sort(window->entries, window->count, window->range.lower_at.txid);
+	outbox_entries_sort(window->entries, window->count);
 	window->lowest = MemoryContextAllocHuge(window->context,
 											(window->count / OUTBOX_CUT_BLOCK + 1) * sizeof(uint64));
 	outbox_cut_index(window->entries, window->count, window->lowest);

@@ -50,13 +50,8 @@ make_schedule(Schedule *schedule, bool timed)
 
 			entry->txid = txid;
 			entry->seq = ++seq;
-			entry->timed = timed || rand() % 2;
-			entry->order = entry->timed ? order : 0;
-			if (e > 0)
-			{
-				entry->timed = entry[-1].timed;
-				entry->order = entry[-1].order;
-			}
+			entry->rank = e > 0 ? entry[-1].rank : timed ? OUTBOX_RANK_TIMED : rand() % (OUTBOX_RANK_TIMED + 1);
+			entry->order = entry->rank == OUTBOX_RANK_TIMED ? order : 0;
 		}
 	}
 }
@@ -69,9 +64,9 @@ is_ordered(const Schedule *schedule)
 		const OutboxEntry *before = &schedule->entries[i - 1];
 		const OutboxEntry *entry = &schedule->entries[i];
 
-		if (before->timed > entry->timed)
+		if (before->rank > entry->rank)
 			return false;
-		if (before->timed == entry->timed && before->order > entry->order)
+		if (before->rank == entry->rank && before->order > entry->order)
 			return false;
 		if (before->txid == entry->txid && before->seq >= entry->seq)
 			return false;
@@ -127,20 +122,29 @@ chain_is_exact(const Schedule *schedule, size_t chunk_events)
 
 /*
  * A transaction cut inside comes first when the window is opened anew, also when
- * one that became visible meanwhile sorts before it.
+ * one that became visible meanwhile is older; then reissued events, then
+ * transactions without a commit time.
  */
 static bool
 begun_comes_first(void)
 {
 	OutboxEntry entries[] = {
-		{.txid = 12, .seq = 9, .order = 100, .timed = 1},
-		{.txid = 11, .seq = 8, .order = 90, .timed = 1},
-		{.txid = 10, .seq = 4, .order = 95, .timed = 1},
-		{.txid = 10, .seq = 3, .order = 95, .timed = 1},
+		{.txid = 12, .seq = 9, .order = 100, .rank = OUTBOX_RANK_TIMED},
+		{.txid = 11, .seq = 8, .order = 90, .rank = OUTBOX_RANK_TIMED},
+		{.txid = 8, .seq = 2, .rank = OUTBOX_RANK_REISSUED},
+		{.txid = 9, .seq = 1, .rank = OUTBOX_RANK_UNTIMED},
+		{.txid = 10, .seq = 4, .rank = OUTBOX_RANK_BEGUN},
+		{.txid = 10, .seq = 3, .rank = OUTBOX_RANK_BEGUN},
 	};
+	int64_t		expected[] = {3, 4, 2, 1, 8, 9};
 
-	outbox_entries_sort(entries, 4, 10);
-	return entries[0].seq == 3 && entries[1].seq == 4 && entries[2].txid == 11 && entries[3].txid == 12;
+	outbox_entries_sort(entries, 6);
+	for (int i = 0; i < 6; i++)
+	{
+		if (entries[i].seq != expected[i])
+			return false;
+	}
+	return true;
 }
 
 int
@@ -155,7 +159,7 @@ main(void)
 	for (int round = 0; round < 10000; round++)
 	{
 		make_schedule(&schedule, round % 2 == 0);
-		outbox_entries_sort(schedule.entries, schedule.count, 0);
+		outbox_entries_sort(schedule.entries, schedule.count);
 		ordered = ordered && is_ordered(&schedule);
 		exact = exact && chain_is_exact(&schedule, 1 + rand() % 12);
 	}
