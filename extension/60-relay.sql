@@ -68,7 +68,7 @@ $$;
 CREATE FUNCTION outbox.adopt(decision text) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_adopt';
 
-/* outbox.event and outbox.batch are insert-only, and rows that logical
+/* outbox.event, outbox.batch and outbox.audit are insert-only, and rows that logical
  * replication applies are dropped. */
 CREATE FUNCTION outbox.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_refuse_change';
@@ -79,12 +79,13 @@ DO $$
 DECLARE
 	guarded regclass;
 BEGIN
-	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch'] LOOP
+	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch', 'outbox.audit'] LOOP
 		EXECUTE pg_catalog.format('CREATE TRIGGER drop_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
 			FOR EACH ROW EXECUTE FUNCTION outbox.drop_replicated()', guarded);
 	END LOOP;
-	FOR guarded IN SELECT p.relid FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.batch']::regclass[]) t(root),
-		pg_catalog.pg_partition_tree(t.root) p LOOP
+	FOR guarded IN SELECT coalesce(p.relid, t.root)
+		FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.batch', 'outbox.audit']::regclass[]) t(root)
+		LEFT JOIN LATERAL pg_catalog.pg_partition_tree(t.root) p ON true LOOP
 		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE REPLICA TRIGGER drop_replicated', guarded);
 		EXECUTE pg_catalog.format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
 			FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()', guarded);

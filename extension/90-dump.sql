@@ -21,5 +21,7 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.audit', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.audit_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');

@@ -13,7 +13,7 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
 		outbox.adopt(text), outbox.relay_slot(), outbox.declare_topic,
 		outbox.grant_topic, outbox.revoke_topic TO %s', role);
-	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches TO %s', role);
+	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches, outbox.audit TO %s', role);
 END
 $$;
 

@@ -24,6 +24,8 @@ DELETE FROM outbox.event_0;
 TRUNCATE outbox.event;
 TRUNCATE outbox.event_3;
 DELETE FROM outbox.batch_1;
+UPDATE outbox.audit SET reason = 'other';
+TRUNCATE outbox.audit;
 
 -- rows that logical replication applies are dropped
 BEGIN;

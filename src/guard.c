@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * guard.c
- *	  Triggers that keep outbox.event and outbox.batch insert-only and local.
+ *	  Triggers that keep outbox.event, outbox.batch and outbox.audit insert-only and local.
  *
  * Runs in application backends and in apply workers of logical replication.
  * emit() and the relay's rotation work below triggers.
@@ -25,7 +25,7 @@ take_trigger(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
-/* Statement trigger: what was emitted or sent cannot be changed. */
+/* Statement trigger: the relay would lose or double what is changed, an audit would lie. */
 Datum
 outbox_refuse_change(PG_FUNCTION_ARGS)
 {
@@ -34,7 +34,7 @@ outbox_refuse_change(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table \"%s\" is insert-only", RelationGetRelationName(trigger->tg_relation)),
-			 errdetail("The relay would lose or send twice what is changed here."),
+			 errdetail("Its rows say what was emitted, sent or decided; they stay as they were written."),
 			 errhint("The relay frees the space of events older than outbox.retention.")));
 	PG_RETURN_NULL();
 }
