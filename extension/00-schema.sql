@@ -5,6 +5,10 @@
 
 \echo Use "CREATE EXTENSION outbox" to load this file. \quit
 
+/* As outbox.control has it, for readers and for pgspot: no name below is looked up in a
+ * schema others can write to. */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE SCHEMA outbox;
 
 /* ---------------------------------------------------------------- types */

@@ -27,6 +27,9 @@ SEEDED = [
     ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
     ("files carry their licence", "src/emit.c", None),
     ("tests wait instead of sleeping", "test/e2e/a.py", "time.sleep(3)\n"),
+    ("install script is safe", "extension/50-a.sql", "CREATE FUNCTION outbox.a() RETURNS void LANGUAGE sql\n"
+     "\tSECURITY DEFINER AS 'DELETE FROM b';\n"),
+    ("install script is safe", "extension/50-a.sql", "CREATE OR REPLACE VIEW outbox.a AS SELECT 1;\n"),
 ]
 
 
@@ -40,6 +43,7 @@ def tree(tmp_path):
         "src/guc.c": SPDX,
         "bgworker/link.h": SPDX,
         "docs/settings.md": "",
+        "extension/00-schema.sql": SPDX + "\\echo no\nSET LOCAL search_path = pg_catalog, pg_temp;\n",
         # The words of a rule in a comment or a string break nothing.
         "services/runtime/db.c": SPDX + '/* rd_kafka_poll() */\nchar *a = "rd_kafka_poll()";\n',
         "src/long.c": SPDX + "/* Long because it is a table. */\n" + LONG,
