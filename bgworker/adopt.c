@@ -64,6 +64,11 @@ choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, Outbo
 
 	if (relay->comparison.kind == OUTBOX_RESTORED || !resend)
 		outbox_cursor_snapshot(relay->scratch, place);
+	else if (relay->comparison.last_delivered)
+	{
+		outbox_cursor_copy_snapshot(relay->scratch, place, &relay->last.range.upper);
+		base->range.upper_at = relay->last.range.upper_at;
+	}
 	else
 	{
 		outbox_cursor_copy_snapshot(relay->scratch, place, &oldest->range.lower);
@@ -71,6 +76,23 @@ choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, Outbo
 	}
 	base->range.lower = *place;
 	base->range.lower_at = base->range.upper_at;
+}
+
+/* Says what was done, and counts what Kafka may now get a second time. */
+static void
+tell(OutboxRelay *relay, bool resend)
+{
+	int64		doubled = 0;
+
+	if (resend &&
+		outbox_window_open(&relay->window, &relay->last.range.upper, &relay->last.range.upper_at, NULL))
+		doubled = (int64) relay->window.count;
+	relay->window.next = relay->window.count = 0;
+	outbox_relay_count_doubled(relay, doubled);
+	ereport(LOG,
+			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",
+					resend ? "resend" : "skip", relay->last.batch_no),
+			 errdetail(INT64_FORMAT " events are sent that Kafka may have already.", doubled)));
 }
 
 void
@@ -97,12 +119,9 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_session_end();
 	relay->row_end = XactLastCommitEnd;
 	relay->overruled = true;
-	ereport(LOG,
-			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",
-					resend ? "resend" : "skip", base.batch_no)));
-
 	/* read everything anew; the sender gets the installation's new name */
 	outbox_relay_begin_anew(relay, true, 0);
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
+	tell(relay, resend);
 }

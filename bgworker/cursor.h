@@ -73,6 +73,7 @@ typedef enum OutboxDivergenceKind
 {
 	OUTBOX_LOST_HISTORY,		/* same installation, other past */
 	OUTBOX_COPY,				/* another database or server is the real one */
+	OUTBOX_SUPERSEDED,			/* a server promoted since is the real one */
 	OUTBOX_RESTORED,			/* a dump: transaction ids are of another server */
 } OutboxDivergenceKind;
 
@@ -82,6 +83,8 @@ typedef struct OutboxComparison
 	OutboxDivergenceKind kind;	/* DIVERGED only */
 	int64		delivered;		/* last batch known delivered */
 	int64		kafka_batch;	/* what Kafka has, -1 = unknown or nothing */
+	bool		takes_over;		/* Kafka's cursor is of an earlier timeline */
+	bool		last_delivered; /* DIVERGED: Kafka has the last batch of this history for certain */
 	char		reason[512];	/* DIVERGED: what and what to do */
 } OutboxComparison;
 

@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "launcher.h"
 
 #define RESTART_S		5		/* of the launcher itself */
@@ -182,7 +183,7 @@ back_off(OutboxSlot *slot, Launch *launch)
 	LWLockRelease(outbox_shared->lock);
 	delay = failures > 6 ? BACKOFF_MAX_MS
 		: Min(BACKOFF_MIN_MS << (failures - 1), BACKOFF_MAX_MS);
-	launch->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+	launch->not_before = TimestampTzPlusMilliseconds(outbox_clock_now(), delay);
 }
 
 /* The worker of a slot is gone: its end is an answer, our doing or a failure. */
@@ -268,9 +269,10 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	slot->probe = true;
 	LWLockRelease(outbox_shared->lock);
 	back_off(slot, launch);
-	if (!TimestampDifferenceExceeds(limit_logged_at, GetCurrentTimestamp(), LIMIT_LOG_MS))
+	if (limit_logged_at != 0 &&
+		!TimestampDifferenceExceeds(limit_logged_at, outbox_clock_now(), LIMIT_LOG_MS))
 		return;
-	limit_logged_at = GetCurrentTimestamp();
+	limit_logged_at = outbox_clock_now();
 	ereport(LOG,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("outbox launcher could not start the relay of database %u",
@@ -306,7 +308,7 @@ is_due(const SlotView *view, const Launch *launch)
 		!(view->probe || view->wanted) || view->suspended)
 		return false;
 	/* Somebody who asks anew does not wait for the end of the back-off. */
-	return view->failures == 0 || launch->not_before <= GetCurrentTimestamp();
+	return view->failures == 0 || launch->not_before <= outbox_clock_now();
 }
 
 /* One look at a slot; `probes`: workers that are not known to stay as relays. */
@@ -402,7 +404,7 @@ tend_slots(void)
 			tend_slot(&outbox_shared->slots[i], &launches[i], &probes);
 	}
 
-	now = GetCurrentTimestamp();
+	now = outbox_clock_now();
 	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
 	{
 		const Launch *launch = &launches[i];

@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 
+#include "clock.h"
 #include "launcher.h"
 #include "link.h"
 #include "relay.h"
@@ -70,7 +71,7 @@ outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 	elog(DEBUG2, "outbox relay: %s -> %s", outbox_relay_state_name(relay->state),
 		 outbox_relay_state_name(state));
 	relay->state = state;
-	relay->entered_at = GetCurrentTimestamp();
+	relay->entered_at = outbox_clock_now();
 
 	SpinLockAcquire(&relay->slot->mutex);
 	status->state = state;
@@ -98,7 +99,7 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 	relay->fenced = relay->asked = relay->started = relay->ahead = false;
 	relay->resending = relay->refreshing = relay->end_due = false;
 	relay->window.next = relay->window.count = 0;
-	relay->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
 }
 
@@ -192,13 +193,13 @@ reload_settings(OutboxRelay *relay)
 		outbox_relay_begin_anew(relay, true, 0);
 	}
 	else if (relay->state == OUTBOX_RELAY_BACKOFF)
-		relay->next_try = GetCurrentTimestamp();
+		relay->next_try = outbox_clock_now();
 }
 
 static void
 watch_time(OutboxRelay *relay)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = outbox_clock_now();
 
 	if (now >= relay->next_look)
 	{
@@ -226,12 +227,12 @@ choose_wait(const OutboxRelay *relay)
 	if (relay->state == OUTBOX_RELAY_REPLICATING)
 	{
 		/* a standby's progress sets no latch of ours */
-		ms = TimestampDifferenceMilliseconds(relay->entered_at, GetCurrentTimestamp()) / 8;
+		ms = TimestampDifferenceMilliseconds(relay->entered_at, outbox_clock_now()) / 8;
 		return Min(Max(ms, 1), OUTBOX_TURN_MS);
 	}
 	if (relay->state == OUTBOX_RELAY_BACKOFF)
 		until = Min(until, relay->next_try);
-	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	ms = TimestampDifferenceMilliseconds(outbox_clock_now(), until);
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD)
 		ms = Min(ms, OUTBOX_TURN_MS);
 	return Max(ms, 1);

@@ -22,13 +22,13 @@ typedef struct OutboxRelay
 	OutboxSlot *slot;
 	OutboxIdentity identity;
 	OutboxRelayState state;
-	TimestampTz entered_at;		/* since when it is in this state */
+	TimestampTz entered_at;		/* since when it is in this state; by outbox_clock_now(), as all times here */
 	MemoryContext scratch;		/* current context of a turn, reset by it */
 
 	OutboxBatchRow last;		/* newest row of outbox.batch */
 	MemoryContext last_context; /* owns its snapshots */
 	int64		delivered;		/* last batch known delivered */
-	bool		cursor_lost;	/* said in the log once for each start */
+	bool		cursor_lost;	/* said in the log and counted; until the next commit */
 
 	bool		opened;			/* the sender has its settings */
 	bool		fenced;			/* our producer holds the transactional id */
@@ -43,7 +43,7 @@ typedef struct OutboxRelay
 	bool		ahead;			/* the other one is started */
 	bool		end_due;		/* END is kept back until the row is flushed */
 	bool		resending;		/* the chunk's row is older than this process */
-	bool		refreshing;		/* the batch holds nothing but the cursor */
+	bool		refreshing;		/* the chunk is the last delivered batch, its cursor alone */
 	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
 	XLogRecPtr	row_end;		/* what they need before this batch */
 
@@ -78,6 +78,8 @@ extern void outbox_relay_send_again(OutboxRelay *relay);
 /* relay_answers.c: frames of the sender. */
 extern void outbox_relay_read_answers(OutboxRelay *relay);
 extern void outbox_relay_decide(OutboxRelay *relay);
+/* Events that are sent again and that Kafka may have. */
+extern void outbox_relay_count_doubled(OutboxRelay *relay, int64 events);
 
 /* declare.c: OPEN and DECLARE. */
 extern void outbox_relay_open(OutboxRelay *relay);

@@ -12,11 +12,14 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "launcher.h"
 #include "link.h"
 #include "relay.h"
 #include "src/common/error_class.h"
 #include "src/guc.h"
+
+#define FENCED_WAIT_MS	1000
 
 static char *
 read_text(OutboxWireReader *body)
@@ -57,7 +60,8 @@ outbox_relay_decide(OutboxRelay *relay)
 
 	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
 		return;
-	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD)
+	/* no setting may have two servers send: a superseded one waits for a person */
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind == OUTBOX_SUPERSEDED)
 	{
 		outbox_relay_hold(relay, comparison->reason);
 		return;
@@ -67,6 +71,14 @@ outbox_relay_decide(OutboxRelay *relay)
 			 errdetail("outbox.on_divergence decides: %s.",
 					   outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND ? "resend" : "skip")));
 	outbox_relay_adopt(relay, outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND);
+}
+
+void
+outbox_relay_count_doubled(OutboxRelay *relay, int64 events)
+{
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.possibly_doubled += events;
+	SpinLockRelease(&relay->slot->mutex);
 }
 
 static void
@@ -82,9 +94,11 @@ take_stable_cursor(OutboxRelay *relay)
 						relay->last.batch_no),
 				 errdetail("The offset has expired, was deleted, or Kafka was replaced.")));
 		relay->cursor_lost = true;
+		outbox_relay_count_doubled(relay, relay->last.events);
 	}
 	outbox_relay_declare_topics(relay);
-	if (relay->delivered < relay->last.batch_no)
+	relay->refreshing = relay->comparison.takes_over && relay->delivered >= 0;
+	if (relay->refreshing || relay->delivered < relay->last.batch_no)
 		outbox_relay_send_again(relay);
 	else if (relay->ahead || relay->window.next < relay->window.count)
 		outbox_relay_enter(relay, OUTBOX_RELAY_PREPARING);
@@ -126,7 +140,7 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 	else
 	{
 		relay->delivered = relay->comparison.delivered;
-		relay->looked_at = GetCurrentTimestamp();
+		relay->looked_at = outbox_clock_now();
 		relay->look_due = true;
 		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
 	}
@@ -140,6 +154,7 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	uint64		bytes = outbox_wire_get_u64(body);
 	OutboxRelayStatus *status = &relay->slot->status;
 	bool		suspect;
+	bool		doubled;
 	TimestampTz now = GetCurrentTimestamp();
 
 	(void) outbox_wire_get_u64(body);	/* duration */
@@ -147,8 +162,11 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	if (relay->state != OUTBOX_RELAY_SENDING || batch_no != relay->chunks[relay->sending].row.batch_no)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
 
+	/* what an at_least_once transaction has sent stays, whatever became of its cursor */
+	doubled = relay->resending && !relay->refreshing && !relay->cursor_lost &&
+		outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE;
 	relay->delivered = batch_no;
-	relay->overruled = false;
+	relay->overruled = relay->cursor_lost = false;
 	relay->failures = 0;
 	relay->fenced = !suspect;
 	SpinLockAcquire(&relay->slot->mutex);
@@ -158,6 +176,7 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	status->events_sent += events;
 	status->bytes_sent += bytes;
 	status->suspect_transactions += suspect;
+	status->possibly_doubled += doubled ? events : 0;
 	SpinLockRelease(&relay->slot->mutex);
 	outbox_relay_progressed(relay->slot);
 	outbox_relay_after_commit(relay);
@@ -198,6 +217,10 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 	outbox_relay_fail(relay, !relay->opened,
 					  psprintf("%s failed (%s, Kafka error %d): %s", tried,
 							   outbox_error_class_name(class), error, text));
+	/* the other one shows who it is in the cursor; until then it is left alone */
+	if (class == OUTBOX_ERROR_FENCED)
+		relay->next_try = Max(relay->next_try,
+							  TimestampTzPlusMilliseconds(outbox_clock_now(), FENCED_WAIT_MS));
 }
 
 void

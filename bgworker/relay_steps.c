@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "launcher.h"
 #include "link.h"
 #include "relay.h"
@@ -53,7 +54,7 @@ step_starting(OutboxRelay *relay)
 	(void) outbox_retention_batch_leaf();
 	outbox_session_end();
 	relay->start_fence = outbox_cursor_fence();
-	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
+	relay->next_refresh = TimestampTzPlusMilliseconds(outbox_clock_now(), REFRESH_MS);
 	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		outbox_relay_decide(relay);
@@ -171,7 +172,7 @@ find_work(OutboxRelay *relay)
 static bool
 refresh_is_due(const OutboxRelay *relay)
 {
-	return GetCurrentTimestamp() >= relay->next_refresh;
+	return outbox_clock_now() >= relay->next_refresh;
 }
 
 static bool
@@ -189,14 +190,10 @@ step_idle(OutboxRelay *relay)
 		if (!work)
 			outbox_relay_declare_topics(relay); /* the sender creates them without an event too */
 	}
-	if (!work && refresh_is_due(relay))
-	{
-		relay->refreshing = true;
-		work = true;
-	}
-	if (!work)
+	relay->refreshing = !work && refresh_is_due(relay);
+	if (!work && !relay->refreshing)
 		return false;
-	if (!relay->fenced && TimestampDifferenceExceeds(relay->looked_at, GetCurrentTimestamp(), LOOK_HOLDS_MS))
+	if (!relay->fenced && TimestampDifferenceExceeds(relay->looked_at, outbox_clock_now(), LOOK_HOLDS_MS))
 		outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING); /* the cursor may have moved since */
 	else if (!relay->fenced)
 		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
@@ -284,14 +281,15 @@ send_batch(OutboxRelay *relay)
 	}
 	else
 		outbox_link_give(chunk->frames.data, chunk->frames.len);
-	relay->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_MS);
+	relay->next_refresh = TimestampTzPlusMilliseconds(outbox_clock_now(), REFRESH_MS);
 	outbox_relay_enter(relay, OUTBOX_RELAY_SENDING);
 }
 
 static bool
 step_replicating(OutboxRelay *relay)
 {
-	if (!outbox_cursor_replicated(relay->row_end))
+	/* a cursor alone shows nothing that a failover could undo */
+	if (!relay->refreshing && !outbox_cursor_replicated(relay->row_end))
 		return false;
 	send_batch(relay);
 	return true;
@@ -364,17 +362,16 @@ read_whole(OutboxRelay *relay, OutboxChunk *chunk)
 
 /*
  * Sends the oldest batch that is not known delivered, from its row and the
- * events alone (I1, I7); with a refresh, the newest one without its events.
+ * events alone (I1, I7); with a refresh, the last delivered one without its
+ * events, which renews the cursor and tells a server that was superseded who has taken over.
  */
 void
 outbox_relay_send_again(OutboxRelay *relay)
 {
 	OutboxChunk *chunk = &relay->chunks[relay->sending];
 	OutboxBatchRow row;
-	int64		batch_no = relay->refreshing ? relay->last.batch_no : relay->delivered + 1;
+	int64		batch_no = relay->refreshing ? relay->delivered : relay->delivered + 1;
 
-	if (relay->refreshing && relay->delivered < relay->last.batch_no)
-		relay->refreshing = false;	/* a batch to send again refreshes as well */
 	if (!outbox_cursor_load(batch_no, relay->scratch, &row))
 	{
 		outbox_relay_hold(relay, psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no));
@@ -426,7 +423,7 @@ outbox_relay_step(OutboxRelay *relay)
 		case OUTBOX_RELAY_HOLD:
 			return step_hold(relay);
 		case OUTBOX_RELAY_BACKOFF:
-			if (GetCurrentTimestamp() < relay->next_try)
+			if (outbox_clock_now() < relay->next_try)
 				return false;
 			outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING);
 			return true;

@@ -115,6 +115,19 @@ is_other_writer(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
 		strcmp(kafka->data_directory, identity->data_directory) != 0;
 }
 
+/*
+ * Has the history this server was promoted from delivered the last batch?  Its row and
+ * the cursor are then of one timeline, and ours is a later one.
+ */
+static bool
+is_delivered_before(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+					const OutboxIdentity *identity)
+{
+	return kafka->batch_no >= last->batch_no &&
+		kafka->system_id == last->system_id && kafka->timeline == last->timeline &&
+		kafka->system_id == identity->system_id && kafka->timeline < identity->timeline;
+}
+
 /* Is the row Kafka names ours, with the nonce Kafka has? */
 static void
 check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
@@ -143,6 +156,10 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 		diverge(result, OUTBOX_COPY,
 				"Kafka's cursor was written by database oid %u, this is %u: the database is a copy",
 				kafka->database, identity->database);
+	else if (kafka->system_id == identity->system_id && kafka->timeline > identity->timeline)
+		diverge(result, OUTBOX_SUPERSEDED,
+				"Kafka's cursor was written by %s:%s on timeline %d, this server is on timeline %d: another server was promoted",
+				kafka->host, kafka->data_directory, kafka->timeline, identity->timeline);
 	else if (is_other_writer(kafka, identity))
 		diverge(result, OUTBOX_COPY,
 				"Kafka's cursor was written by %s:%s on the same timeline: this server is a copy of it, or was moved",
@@ -169,8 +186,12 @@ outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last
 	result->kafka_batch = kafka->present ? kafka->batch_no : -1;
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
+	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
+		is_delivered_before(kafka, last, identity);
 	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
 		return;
+	result->takes_over = kafka->present && kafka->system_id == identity->system_id &&
+		kafka->timeline < identity->timeline;
 
 	if (!kafka->present)
 	{

@@ -17,7 +17,7 @@ CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
 		OUT batches_sent bigint, OUT events_refused bigint, OUT recoveries bigint,
-		OUT suspect_transactions bigint, OUT rotations bigint, OUT rotations_refused bigint,
+		OUT suspect_transactions bigint, OUT possibly_doubled bigint, OUT rotations bigint, OUT rotations_refused bigint,
 		OUT started_at timestamptz, OUT delivered_at timestamptz,
 		OUT last_error text, OUT last_error_at timestamptz,
 		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean)

@@ -46,7 +46,7 @@ CREATE VIEW outbox.relay_status AS
 	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
 		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
-		   s.recoveries, s.suspect_transactions, s.rotations, s.rotations_refused,
+		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.rotations, s.rotations_refused,
 		   pg_catalog.clock_timestamp() - least(
 			(SELECT e.created_at
 			 FROM outbox.delivered_batch d

@@ -62,6 +62,7 @@ typedef struct OutboxRelayStatus
 	int64		events_refused; /* by Kafka, now dead letters */
 	int64		recoveries;		/* I6 taken after a failure */
 	int64		suspect_transactions;	/* torn-transaction watch fired */
+	int64		possibly_doubled;	/* events sent again that Kafka may have had */
 	int64		rotations;
 	int64		rotations_refused;	/* a leaf could not be locked */
 	TimestampTz started_at;		/* 0 = not started */

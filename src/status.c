@@ -161,7 +161,7 @@ put_pid(Datum *value, bool *isnull, int pid)
 	*value = Int32GetDatum(pid);
 }
 
-#define RELAY_SLOT_COLUMNS	21
+#define RELAY_SLOT_COLUMNS	22
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
@@ -182,18 +182,19 @@ fill_relay_slot(const OutboxRelayStatus *status, Datum *values, bool *nulls)
 	values[8] = Int64GetDatum(status->events_refused);
 	values[9] = Int64GetDatum(status->recoveries);
 	values[10] = Int64GetDatum(status->suspect_transactions);
-	values[11] = Int64GetDatum(status->rotations);
-	values[12] = Int64GetDatum(status->rotations_refused);
-	put_time(&values[13], &nulls[13], status->started_at);
-	put_time(&values[14], &nulls[14], status->delivered_at);
-	put_text(&values[15], &nulls[15], status->last_error);
-	put_time(&values[16], &nulls[16], status->last_error_at);
-	values[17] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
+	values[11] = Int64GetDatum(status->possibly_doubled);
+	values[12] = Int64GetDatum(status->rotations);
+	values[13] = Int64GetDatum(status->rotations_refused);
+	put_time(&values[14], &nulls[14], status->started_at);
+	put_time(&values[15], &nulls[15], status->delivered_at);
+	put_text(&values[16], &nulls[16], status->last_error);
+	put_time(&values[17], &nulls[17], status->last_error_at);
+	values[18] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
 															  : outbox_guc_delivery));
-	values[18] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
+	values[19] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
 									 ? "commit" : "seq");
-	put_text(&values[19], &nulls[19], status->kafka);
-	values[20] = BoolGetDatum(outbox_guc_relay);
+	put_text(&values[20], &nulls[20], status->kafka);
+	values[21] = BoolGetDatum(outbox_guc_relay);
 }
 
 /* relay_slot(): the relay's shared status, one row. */

@@ -131,6 +131,7 @@ def test_cursor_lost(cursor, kafka, topic, postgres):
     cursor.database.start_relay()
     wait_until(lambda: cursor.offset() == 3, 30, "the cursor is back at batch 3")
     assert postgres.log_contains("batch 3 is sent again and may be doubled", since)
+    assert cursor.database.status()["possibly_doubled"] == 1
     assert len(kafka.read_all(topic)) == 4
 
 
@@ -149,6 +150,7 @@ def test_kafka_is_ahead(cursor, kafka, topic, decision):
     seen = sorted(r.key().decode() for r in kafka.read_all(topic))
     expected = ["after", "k0", "k1", "k2"] + (["k2", "waiting"] if decision == "resend" else [])
     assert seen == sorted(expected)
+    assert cursor.database.status()["possibly_doubled"] == (2 if decision == "resend" else 0)
     assert cursor.offset() == last_batch(cursor.database) > 13
 
 
@@ -169,6 +171,16 @@ def test_other_writer(cursor, changes, reason):
     cursor.write(3, cursor.note(3, **changes))
     cursor.database.start_relay()
     wait_hold(cursor.database, reason)
+
+
+@pytest.mark.parametrize("policy", ["hold", "resend"])
+def test_superseded(cursor, postgres, policy):
+    """Written on a later timeline, even by a server of this name: another one was promoted. Hold, whatever the policy."""
+    postgres.configure(**{"outbox.on_divergence": policy})
+    postgres.reload()
+    cursor.write(3, cursor.note(3, timeline=2))
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "on timeline 2, this server is on timeline 1")
 
 
 def test_foreign_metadata(cursor):
