@@ -233,21 +233,22 @@ cut_window(OutboxChunk *chunk, OutboxWindow *window)
 {
 	OutboxSnapshot *upper = &chunk->row.range.upper;
 	uint32		room = window->range.upper.nxip + 1024;
+	OutboxEntry last;
 
 	for (;;)
 	{
 		upper->xip = MemoryContextAllocHuge(chunk->context, room * sizeof(uint64));
 		if (outbox_cut(&window->range.lower, &window->range.upper, window->entries, window->count,
-					   chunk->first, chunk->end, window->lowest,
-					   &upper->xmax, upper->xip, room, &upper->nxip))
+					   chunk->first, chunk->end, &upper->xmax, upper->xip, room, &upper->nxip))
 			break;
 		pfree(upper->xip);
 		room = upper->nxip;
 	}
-	if (window->entries[chunk->end - 1].txid == window->entries[chunk->end].txid)
+	last = outbox_entry_at(window->entries, chunk->end - 1);
+	if (last.txid == outbox_entry_at(window->entries, chunk->end).txid)
 	{
-		chunk->row.range.upper_at.txid = window->entries[chunk->end - 1].txid;
-		chunk->row.range.upper_at.seq = window->entries[chunk->end - 1].seq;
+		chunk->row.range.upper_at.txid = last.txid;
+		chunk->row.range.upper_at.seq = last.seq;
 	}
 }
 
@@ -288,9 +289,10 @@ is_full(const OutboxChunk *chunk)
 static bool
 ends_here(OutboxChunk *chunk, const OutboxWindow *window)
 {
-	const OutboxEntry *entries = window->entries;
+	OutboxEntryList *entries = window->entries;
 	bool		between = chunk->read == window->count ||
-	(chunk->read > chunk->first && entries[chunk->read].txid != entries[chunk->read - 1].txid);
+	(chunk->read > chunk->first &&
+	 outbox_entry_at(entries, chunk->read - 1).txid != outbox_entry_at(entries, chunk->read).txid);
 
 	if (between)
 	{
@@ -314,19 +316,20 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 	outbox_session_begin();
 	while (budget-- > 0 && chunk->frames.len < piece_end)
 	{
-		const OutboxEntry *entry = &window->entries[chunk->read];
+		OutboxEntry entry;
 
 		if (whole ? chunk->read == window->count : ends_here(chunk, window))
 		{
 			complete_chunk(chunk, window);
 			break;
 		}
-		if (!fetch_row(&reader, window, entry))
+		entry = outbox_entry_at(window->entries, chunk->read);
+		if (!fetch_row(&reader, window, &entry))
 		{
 			intact = false;
 			break;
 		}
-		put_event(chunk, reader.slots[entry->segment], is_excluded(chunk, entry));
+		put_event(chunk, reader.slots[entry.segment], is_excluded(chunk, &entry));
 		chunk->read++;
 	}
 	close_leaves(&reader);
@@ -374,7 +377,9 @@ find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
 {
 	for (size_t i = chunk->first; i < chunk->end; i++)
 	{
-		if (!is_excluded(chunk, &window->entries[i]) && index-- == 0)
+		OutboxEntry entry = outbox_entry_at(window->entries, i);
+
+		if (!is_excluded(chunk, &entry) && index-- == 0)
 			return i;
 	}
 	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
@@ -392,12 +397,12 @@ collect_candidates(const OutboxChunk *chunk, const OutboxWindow *window, size_t 
 
 	for (size_t i = all ? chunk->first : refused; i < (all ? chunk->end : refused + 1); i++)
 	{
-		const OutboxEntry *entry = &window->entries[i];
+		OutboxEntry entry = outbox_entry_at(window->entries, i);
 
-		if (is_excluded(chunk, entry))
+		if (is_excluded(chunk, &entry))
 			continue;
-		txid_items[count] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry->txid));
-		seq_items[count++] = Int64GetDatum(entry->seq);
+		txid_items[count] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry.txid));
+		seq_items[count++] = Int64GetDatum(entry.seq);
 	}
 	*txids = PointerGetDatum(construct_array(txid_items, count, XID8OID, 8, true, TYPALIGN_DOUBLE));
 	*seqs = PointerGetDatum(construct_array(seq_items, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
@@ -410,6 +415,7 @@ outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32
 	Oid			types[] = {XID8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, INT4OID, XID8OID, INT8OID};
 	Datum		values[7];
 	size_t		refused = find_sent(chunk, window, index);
+	OutboxEntry entry = outbox_entry_at(window->entries, refused);
 	int			letters;
 
 	outbox_session_begin();
@@ -417,8 +423,8 @@ outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32
 	values[2] = Int64GetDatum(chunk->row.batch_no);
 	values[3] = CStringGetTextDatum(text);
 	values[4] = Int32GetDatum(kafka_error);
-	values[5] = FullTransactionIdGetDatum(FullTransactionIdFromU64(window->entries[refused].txid));
-	values[6] = Int64GetDatum(window->entries[refused].seq);
+	values[5] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry.txid));
+	values[6] = Int64GetDatum(entry.seq);
 	if (SPI_execute_with_args("INSERT INTO outbox.dead_letter (origin, topic, key, value, headers, record_time, "
 							  "event_id, event_type, error_class, error_message, state, txid, seq, batch_no) "
 							  "SELECT 'relay', e.topic, e.key, e.payload, e.headers, e.created_at, e.id, e.type, "

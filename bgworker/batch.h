@@ -18,10 +18,9 @@ typedef struct OutboxWindow
 {
 	MemoryContext context;		/* owns all below; reset by the next window */
 	OutboxRange range;
-	OutboxEntry *entries;		/* in order */
+	OutboxEntryList *entries;	/* in order; see entries.h */
 	size_t		count;
 	size_t		next;			/* first entry that is in no chunk yet */
-	uint64	   *lowest;			/* see outbox_cut_index */
 	Oid			filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
 	bool		commit_order;	/* false: track_commit_timestamp is off */
 } OutboxWindow;
@@ -61,6 +60,9 @@ extern bool outbox_window_open(OutboxWindow *window, const OutboxSnapshot *lower
 
 /* Own transaction.  The window of a batch that is sent again. */
 extern void outbox_window_reopen(OutboxWindow *window, const OutboxRange *range);
+
+/* Forgets the window and what it holds in memory or on disk. */
+extern void outbox_window_close(OutboxWindow *window);
 
 /* Starts a chunk at the window's next entry; whole: the rest of the window whatever its size. */
 extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool whole);

@@ -98,7 +98,7 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 	}
 	relay->fenced = relay->asked = relay->started = relay->ahead = false;
 	relay->resending = relay->refreshing = relay->end_due = false;
-	relay->window.next = relay->window.count = 0;
+	outbox_window_close(&relay->window);
 	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
 }

@@ -10,10 +10,8 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/bufmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -21,6 +19,7 @@
 #include "src/guc.h"
 #include "src/segment.h"
 
+#include "event_scan.h"
 #include "retention.h"
 #include "retention_plan.h"
 #include "session.h"
@@ -42,7 +41,7 @@ static TimestampTz due_at = 0;	/* an event's time comes, DT_NOEND = none */
 static uint64 looked_xmax = 0;	/* delivered snapshot of the last look */
 static bool full_logged = false;
 
-static TimestampTz last_event_at[OUTBOX_SEGMENTS];	/* exact, 0 = not looked for */
+static TimestampTz left_at[OUTBOX_SEGMENTS];	/* when the ring moved on from it, 0 = not known */
 static int	batch_leaf = -1;	/* -1 = not known yet */
 
 /* First column of a query's only row as int64 or timestamp; fallback if NULL. */
@@ -70,54 +69,40 @@ is_empty(Oid relation_oid)
 	return empty;
 }
 
-/* Is every event of the leaf seen by the delivered snapshot?  Fresh snapshot. */
+/* Is every event of the leaf seen by the delivered snapshot?  A few index look-ups. */
 static bool
 is_relayed(void *arg)
 {
 	const RelayedCheck *check = arg;
-	const OutboxSnapshot *delivered = check->delivered;
-	Datum	   *xip = palloc(sizeof(Datum) * (delivered->nxip + 1));
-	Oid			types[2] = {XID8OID, XID8ARRAYOID};
-	Datum		values[2];
-	char	   *query;
+	uint64		txid;
+	TimestampTz created_at;
 
-	for (uint32 i = 0; i < delivered->nxip; i++)
-		xip[i] = UInt64GetDatum(delivered->xip[i]);
-	values[0] = UInt64GetDatum(delivered->xmax);
-	values[1] = PointerGetDatum(construct_array(xip, (int) delivered->nxip, XID8OID,
-												8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	query = psprintf("SELECT FROM outbox.event_%d WHERE txid >= $1 OR txid = ANY ($2)",
-					 check->segment);
-	if (SPI_execute_with_args(query, 2, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not execute \"%s\"", query);
-	return SPI_processed == 0;
-}
-
-static TimestampTz
-find_event_time(int segment, const char *direction, TimestampTz fallback)
-{
-	return query_int64(psprintf("SELECT created_at FROM outbox.event_%d ORDER BY txid %s LIMIT 1",
-								segment, direction), fallback);
+	if (!outbox_event_at_end(check->segment, BackwardScanDirection, &txid, &created_at))
+		return true;
+	if (txid >= check->delivered->xmax)
+		return false;
+	for (uint32 i = 0; i < check->delivered->nxip; i++)
+	{
+		if (outbox_event_exists(check->segment, check->delivered->xip[i]))
+			return false;
+	}
+	return true;
 }
 
 /*
- * When the last event of a leaf was emitted, as exactly as needed: the newest
- * transaction's event while it is young, else the maximum, which reads the leaf once.
+ * No event of this leaf, which is not the current one, was emitted later.  Events
+ * of the next leaf came after it; one of them is as good as the time of the move.
  */
 static TimestampTz
-find_last_event(int segment, TimestampTz now, int64 retention_ms)
+bound_last_event(int segment, TimestampTz now)
 {
-	TimestampTz newest;
+	uint64		txid;
 
-	if (last_event_at[segment] != 0)
-		return last_event_at[segment];
-	newest = find_event_time(segment, "DESC", now - retention_ms * 1000);
-	if (now - newest < retention_ms * 1000)
-		return newest;
-	last_event_at[segment] =
-		query_int64(psprintf("SELECT max(created_at) FROM outbox.event_%d", segment),
-					now - retention_ms * 1000);
-	return last_event_at[segment];
+	if (left_at[segment] == 0 &&
+		!outbox_event_at_end((segment + 1) % OUTBOX_SEGMENTS, ForwardScanDirection,
+							 &txid, &left_at[segment]))
+		left_at[segment] = now;
+	return left_at[segment];
 }
 
 /* Facts that the decision needs; due_at is set to when it may change. */
@@ -137,9 +122,11 @@ gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *deliver
 	due_at = DT_NOEND;
 	if (!leaves[current].empty)
 	{
-		TimestampTz first = find_event_time(current, "ASC", now);
+		TimestampTz first = now;
+		uint64		txid;
 
-		last_event_at[current] = 0;
+		(void) outbox_event_at_end(current, ForwardScanDirection, &txid, &first);
+		left_at[current] = 0;
 		leaves[current].first_age_ms = (now - first) / 1000;
 		leaves[current].bytes =
 			query_int64(psprintf("SELECT pg_catalog.pg_table_size('outbox.event_%d')", current), 0);
@@ -153,7 +140,7 @@ gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *deliver
 		leaves[oldest].relayed = is_relayed(&check);
 		if (leaves[oldest].relayed)
 		{
-			TimestampTz last = find_last_event(oldest, now, retention_ms);
+			TimestampTz last = bound_last_event(oldest, now);
 
 			leaves[oldest].last_age_ms = (now - last) / 1000;
 			due_at = Min(due_at, last + retention_ms * 1000);
@@ -208,6 +195,7 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	if (plan.move_to >= 0)
 	{
 		pg_atomic_write_u32(&slot->segment, (uint32) plan.move_to + 1);
+		left_at[current] = GetCurrentTimestamp();
 		count_rotation(slot, true);
 	}
 	if (plan.empty < 0)
@@ -215,9 +203,7 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 
 	check.segment = plan.empty;
 	check.delivered = delivered;
-	if (outbox_leaf_empty(leaf, is_relayed, &check, &locked))
-		last_event_at[plan.empty] = 0;
-	else if (!locked)
+	if (!outbox_leaf_empty(leaf, is_relayed, &check, &locked) && !locked)
 		count_rotation(slot, false);
 	due_at = 0;					/* there may be another one to empty */
 }
@@ -254,7 +240,7 @@ tend_batch_log(OutboxSlot *slot)
 	free_leaf = is_empty(leaf);
 	outbox_session_end();
 
-	if (rows < OUTBOX_BATCH_LEAF_ROWS)
+	if (rows < outbox_guc_batch_log_rows)
 		return;
 	if (!free_leaf && !outbox_leaf_empty(leaf, is_outdated_batch_leaf, &other, &locked))
 	{

@@ -14,8 +14,6 @@
 
 #include "snapshot.h"
 
-#define OUTBOX_BATCH_LEAF_ROWS	100000	/* rows after which the batch log changes leaf */
-
 /*
  * Looks, at most every few seconds and only if something was delivered since or
  * an event's time has come, and does what is due in transactions of its own.

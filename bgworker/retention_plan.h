@@ -20,7 +20,7 @@ typedef struct OutboxLeafFacts
 	bool		empty;			/* no blocks */
 	int64_t		bytes;			/* of the current leaf */
 	int64_t		first_age_ms;	/* of the current leaf's first event */
-	int64_t		last_age_ms;	/* of another leaf's last event */
+	int64_t		last_age_ms;	/* of another leaf's last event, at most */
 	bool		relayed;		/* every event is delivered */
 } OutboxLeafFacts;
 

@@ -29,6 +29,7 @@ static const char *const settings[][2] = {
 	{"search_path", "pg_catalog, pg_temp"},
 	{"row_security", "off"},
 	{"jit", "off"},
+	{"temp_file_limit", "-1"},
 	{"client_min_messages", "warning"},
 	{"DateStyle", "ISO"},
 };

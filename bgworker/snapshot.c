@@ -126,15 +126,59 @@ outbox_entries_sort(OutboxEntry *entries, size_t count)
 }
 
 void
-outbox_cut_index(const OutboxEntry *entries, size_t count, uint64_t *lowest)
+outbox_lowest_note(uint64_t *lowest, size_t at, uint64_t txid)
 {
-	for (size_t i = 0; i < count; i++)
-	{
-		uint64_t   *slot = &lowest[i / OUTBOX_CUT_BLOCK];
+	uint64_t   *slot = &lowest[at / OUTBOX_ENTRY_BLOCK];
 
-		if (i % OUTBOX_CUT_BLOCK == 0 || entries[i].txid < *slot)
-			*slot = entries[i].txid;
-	}
+	if (at % OUTBOX_ENTRY_BLOCK == 0 || txid < *slot)
+		*slot = txid;
+}
+
+static void
+put_big_endian(uint8_t **at, uint64_t value, int bytes)
+{
+	for (int i = bytes - 1; i >= 0; i--)
+		*(*at)++ = (uint8_t) (value >> (8 * i));
+}
+
+static uint64_t
+get_big_endian(const uint8_t **at, int bytes)
+{
+	uint64_t	value = 0;
+
+	for (int i = 0; i < bytes; i++)
+		value = value << 8 | *(*at)++;
+	return value;
+}
+
+#define SIGN_BIT	(UINT64_C(1) << 63)
+
+void
+outbox_entry_encode(const OutboxEntry *entry, uint8_t key[OUTBOX_ENTRY_KEY])
+{
+	uint8_t    *at = key;
+
+	put_big_endian(&at, entry->rank, 1);
+	put_big_endian(&at, (uint64_t) entry->order ^ SIGN_BIT, 8);
+	put_big_endian(&at, entry->txid, 8);
+	put_big_endian(&at, (uint64_t) entry->seq ^ SIGN_BIT, 8);
+	put_big_endian(&at, entry->block, 4);
+	put_big_endian(&at, entry->offset, 2);
+	put_big_endian(&at, entry->segment, 1);
+}
+
+void
+outbox_entry_decode(const uint8_t key[OUTBOX_ENTRY_KEY], OutboxEntry *entry)
+{
+	const uint8_t *at = key;
+
+	entry->rank = (uint8_t) get_big_endian(&at, 1);
+	entry->order = (int64_t) (get_big_endian(&at, 8) ^ SIGN_BIT);
+	entry->txid = get_big_endian(&at, 8);
+	entry->seq = (int64_t) (get_big_endian(&at, 8) ^ SIGN_BIT);
+	entry->block = (uint32_t) get_big_endian(&at, 4);
+	entry->offset = (uint16_t) get_big_endian(&at, 2);
+	entry->segment = (uint8_t) get_big_endian(&at, 1);
 }
 
 static void
@@ -147,17 +191,19 @@ add_member(uint64_t *xip, uint32_t room, uint32_t *nxip, uint64_t txid)
 
 bool
 outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
-		   const OutboxEntry *entries, size_t count, size_t first, size_t next,
-		   const uint64_t *lowest, uint64_t *xmax, uint64_t *xip, uint32_t room,
-		   uint32_t *nxip)
+		   OutboxEntryList *list, size_t count, size_t first, size_t next,
+		   uint64_t *xmax, uint64_t *xip, uint32_t room, uint32_t *nxip)
 {
-	uint64_t	inside = next < count ? entries[next].txid : 0;
+	uint64_t	inside = next < count ? outbox_entry_at(list, next).txid : 0;
+	uint64_t	before = 0;
 
 	*xmax = lower->xmax;
 	for (size_t i = first; i < next; i++)
 	{
-		if (entries[i].txid >= *xmax && entries[i].txid != inside)
-			*xmax = entries[i].txid + 1;
+		uint64_t	txid = outbox_entry_at(list, i).txid;
+
+		if (txid >= *xmax && txid != inside)
+			*xmax = txid + 1;
 	}
 
 	*nxip = 0;
@@ -165,14 +211,17 @@ outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
 		add_member(xip, room, nxip, window_upper->xip[i]);
 	for (size_t i = next; i < count;)
 	{
-		if (i % OUTBOX_CUT_BLOCK == 0 && lowest[i / OUTBOX_CUT_BLOCK] >= *xmax)
+		uint64_t	txid;
+
+		if (i % OUTBOX_ENTRY_BLOCK == 0 && list->lowest[i / OUTBOX_ENTRY_BLOCK] >= *xmax)
 		{
-			i += OUTBOX_CUT_BLOCK;
+			i += OUTBOX_ENTRY_BLOCK;
 			continue;
 		}
-		if (entries[i].txid < *xmax &&
-			(i == next || entries[i].txid != entries[i - 1].txid))
-			add_member(xip, room, nxip, entries[i].txid);
+		txid = outbox_entry_at(list, i).txid;
+		if (txid < *xmax && txid != before)
+			add_member(xip, room, nxip, txid);
+		before = txid;
 		i++;
 	}
 	if (*nxip > room)

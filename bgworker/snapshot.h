@@ -67,23 +67,51 @@ extern uint32_t outbox_snapshot_sort(uint64_t *xip, uint32_t nxip);
 extern bool outbox_range_holds(const OutboxRange *range, uint64_t txid, int64_t seq);
 
 /*
+ * The entries of a window in order, all of them in memory or a block of them.
+ * load brings in the block of entry `at`, does not return without it, and ends
+ * the life of the block before; NULL: all are loaded.
+ */
+typedef struct OutboxEntryList
+{
+	OutboxEntry *entries;		/* [first, first + loaded) */
+	size_t		first;
+	size_t		loaded;
+	uint64_t   *lowest;			/* smallest txid of each OUTBOX_ENTRY_BLOCK entries */
+	void		(*load) (struct OutboxEntryList *list, size_t at);
+	void	   *file;			/* load's own */
+} OutboxEntryList;
+
+#define OUTBOX_ENTRY_BLOCK	1024
+#define OUTBOX_ENTRY_KEY	32		/* bytes of outbox_entry_encode */
+
+static inline OutboxEntry
+outbox_entry_at(OutboxEntryList *list, size_t at)
+{
+	if (at - list->first >= list->loaded)
+		list->load(list, at);
+	return list->entries[at - list->first];
+}
+
+/*
  * Sorts a window by rank, order, txid, seq.  The order of UNTIMED entries is
  * found here: their transaction's last seq.
  */
 extern void outbox_entries_sort(OutboxEntry *entries, size_t count);
 
+/* An entry as bytes that memcmp() sorts as outbox_entries_sort does, and back. */
+extern void outbox_entry_encode(const OutboxEntry *entry, uint8_t key[OUTBOX_ENTRY_KEY]);
+extern void outbox_entry_decode(const uint8_t key[OUTBOX_ENTRY_KEY], OutboxEntry *entry);
+
+/* Notes the txid of entry `at` in lowest, which the entries come to in order. */
+extern void outbox_lowest_note(uint64_t *lowest, size_t at, uint64_t txid);
+
 /*
- * The upper snapshot of a batch that ends before entries[next]: it sees what
- * lower sees and the transactions that are wholly before `next`.  `lowest` holds the
- * smallest txid of each OUTBOX_CUT_BLOCK entries (outbox_cut_index).  xip has
+ * The upper snapshot of a batch of the entries [first, next) of a window of
+ * count: it sees what lower sees and the transactions that are wholly before `next`.  xip has
  * room for `room` members; false when that is too small (*nxip says how much is needed).
  */
-#define OUTBOX_CUT_BLOCK	1024
-
-extern void outbox_cut_index(const OutboxEntry *entries, size_t count, uint64_t *lowest);
 extern bool outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
-					   const OutboxEntry *entries, size_t count, size_t first,
-					   size_t next, const uint64_t *lowest,
+					   OutboxEntryList *list, size_t count, size_t first, size_t next,
 					   uint64_t *xmax, uint64_t *xip, uint32_t room, uint32_t *nxip);
 
 #endif							/* OUTBOX_SNAPSHOT_H */

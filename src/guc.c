@@ -38,6 +38,8 @@ int			outbox_guc_batch_max_events;
 int			outbox_guc_batch_max_bytes;
 int			outbox_guc_retention;
 int			outbox_guc_segment_size;
+int			outbox_guc_window_memory;
+int			outbox_guc_batch_log_rows;
 
 static const struct config_enum_entry delivery_options[] = {
 	{"exactly_once", OUTBOX_DELIVERY_EXACTLY_ONCE, false},
@@ -166,6 +168,9 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
+	{"outbox.batch_log_rows", PGC_INT, &outbox_guc_batch_log_rows, PGC_SIGHUP,
+		0, 100000, 10, INT_MAX,
+	.text = "Rows after which outbox.batch goes on in its other leaf."},
 	{"outbox.batch_max_bytes", PGC_INT, &outbox_guc_batch_max_bytes, PGC_SIGHUP,
 		GUC_UNIT_KB, 32 * 1024, 1, 1024 * 1024,
 	.text = "Keys and payloads of one Kafka transaction, at most."},
@@ -214,6 +219,9 @@ static const Setting settings[] = {
 	{"outbox.tracestate", PGC_STRING, &outbox_guc_tracestate, PGC_USERSET,
 		.check = check_tracestate,
 	.text = "W3C tracestate that emit() gives to events of this session."},
+	{"outbox.window_memory", PGC_INT, &outbox_guc_window_memory, PGC_SIGHUP,
+		GUC_UNIT_KB, 16 * 1024, 64, 1024 * 1024,
+	.text = "Memory of the relay for the order of a backlog; what is larger goes to a temporary file."},
 };
 
 static void

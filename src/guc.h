@@ -47,6 +47,8 @@ extern int	outbox_guc_batch_max_events;	/* events of one Kafka transaction */
 extern int	outbox_guc_batch_max_bytes;		/* kB of one Kafka transaction */
 extern int	outbox_guc_retention;			/* s an event is kept after it was relayed */
 extern int	outbox_guc_segment_size;		/* MB at which the ring moves on */
+extern int	outbox_guc_window_memory;		/* kB for the order of a window */
+extern int	outbox_guc_batch_log_rows;		/* after which the batch log changes leaf */
 
 /* _PG_init: defines all of them and reserves the prefix. */
 extern void outbox_guc_define(void);

@@ -74,17 +74,34 @@ is_ordered(const Schedule *schedule)
 	return true;
 }
 
+#define PIECE	8
+
+/* A list that has a few of its entries in memory. */
+static void
+load_piece(OutboxEntryList *list, size_t at)
+{
+	static OutboxEntry piece[PIECE];
+	const Schedule *schedule = list->file;
+
+	list->entries = piece;
+	list->first = at / PIECE * PIECE;
+	list->loaded = schedule->count - list->first < PIECE ? schedule->count - list->first : PIECE;
+	memcpy(piece, &schedule->entries[list->first], list->loaded * sizeof(OutboxEntry));
+}
+
 /* Cuts the window into chunks as the relay does; each must hold just its own entries. */
 static bool
-chain_is_exact(const Schedule *schedule, size_t chunk_events)
+chain_is_exact(Schedule *schedule, size_t chunk_events)
 {
-	uint64_t	lowest[MOST_EVENTS / OUTBOX_CUT_BLOCK + 1];
+	uint64_t	lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
+	OutboxEntryList list = {.lowest = lowest, .load = load_piece, .file = schedule};
 	uint64_t	lists[2][2 * MOST_TXIDS];
 	uint64_t	none[1];
 	OutboxRange range = {.lower = {.xmax = 3, .xip = none}};
 	int			turn = 0;
 
-	outbox_cut_index(schedule->entries, schedule->count, lowest);
+	for (size_t i = 0; i < schedule->count; i++)
+		outbox_lowest_note(lowest, i, schedule->entries[i].txid);
 	for (size_t first = 0; first < schedule->count;)
 	{
 		size_t		end = first + chunk_events < schedule->count ? first + chunk_events : schedule->count;
@@ -92,8 +109,8 @@ chain_is_exact(const Schedule *schedule, size_t chunk_events)
 
 		upper->xip = lists[turn];
 		turn = 1 - turn;
-		if (!outbox_cut(&range.lower, &schedule->upper, schedule->entries, schedule->count, first, end,
-						lowest, &upper->xmax, upper->xip, 2 * MOST_TXIDS, &upper->nxip))
+		if (!outbox_cut(&range.lower, &schedule->upper, &list, schedule->count, first, end,
+						&upper->xmax, upper->xip, 2 * MOST_TXIDS, &upper->nxip))
 			return false;
 		range.upper_at.txid = 0;
 		if (end < schedule->count && schedule->entries[end].txid == schedule->entries[end - 1].txid)
@@ -147,12 +164,53 @@ begun_comes_first(void)
 	return true;
 }
 
+/* Bytes of entries compare as the entries sort, and give the entries back. */
+static bool
+keys_sort_as_entries(Schedule *schedule)
+{
+	uint8_t		keys[2][OUTBOX_ENTRY_KEY];
+
+	for (size_t i = 0; i < schedule->count; i++)
+	{
+		OutboxEntry decoded = {0};
+
+		schedule->entries[i].block = (uint32_t) rand();
+		schedule->entries[i].offset = (uint16_t) rand();
+		schedule->entries[i].segment = (uint8_t) (rand() % 8);
+		outbox_entry_encode(&schedule->entries[i], keys[i % 2]);
+		outbox_entry_decode(keys[i % 2], &decoded);
+		if (memcmp(&decoded, &schedule->entries[i], sizeof(decoded)) != 0)
+			return false;
+		if (i > 0 && memcmp(keys[1 - i % 2], keys[i % 2], OUTBOX_ENTRY_KEY) >= 0)
+			return false;
+	}
+	return true;
+}
+
+/* Signs: an order or seq below zero sorts before one above. */
+static bool
+negative_keys_sort_first(void)
+{
+	OutboxEntry below = {.order = -5, .seq = ~INT64_C(7), .txid = 3};
+	OutboxEntry above = {.order = 5, .seq = 7, .txid = 3};
+	uint8_t		keys[2][OUTBOX_ENTRY_KEY];
+	bool		first;
+
+	outbox_entry_encode(&below, keys[0]);
+	outbox_entry_encode(&above, keys[1]);
+	first = memcmp(keys[0], keys[1], OUTBOX_ENTRY_KEY) < 0;
+	above.order = below.order;
+	outbox_entry_encode(&above, keys[1]);
+	return first && memcmp(keys[0], keys[1], OUTBOX_ENTRY_KEY) < 0;
+}
+
 int
 main(void)
 {
 	Schedule	schedule;
 	bool		ordered = true;
 	bool		exact = true;
+	bool		keyed = negative_keys_sort_first();
 	uint64_t	twice[] = {9, 4, 9, 7, 4};
 
 	srand(20261122);
@@ -161,9 +219,11 @@ main(void)
 		make_schedule(&schedule, round % 2 == 0);
 		outbox_entries_sort(schedule.entries, schedule.count);
 		ordered = ordered && is_ordered(&schedule);
+		keyed = keyed && keys_sort_as_entries(&schedule);
 		exact = exact && chain_is_exact(&schedule, 1 + rand() % 12);
 	}
 	CHECK(ordered, "10,000 windows are in commit order, then seq");
+	CHECK(keyed, "entries as bytes sort as entries do, and come back");
 	CHECK(exact, "10,000 chains of cuts hold each event exactly once");
 	CHECK(begun_comes_first(), "the rest of a transaction cut inside comes first");
 	CHECK(outbox_snapshot_sort(twice, 5) == 3 && twice[0] == 4 && twice[2] == 9,

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * event_scan.c
+ *	  Reads outbox.event through its leaves' indexes on txid (I1).
+ *
+ * Runs in the relay and in the probe.  Two kinds of index scan on each leaf find
+ * the events of a range: lower.xmax <= txid < upper.xmax, and txid IN (lower.xip).
+ * Whether an event belongs is decided by its txid column, besides the tuple's
+ * own visibility: rows that were restored or applied carry txids this server never
+ * ran.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/xid8.h"
+
+#include "event_columns.h"
+#include "event_scan.h"
+#include "src/segment.h"
+#include "src/shmem.h"
+
+/* One leaf and its index, open. */
+typedef struct LeafScan
+{
+	int			segment;
+	Relation	leaf;
+	Relation	index;			/* NULL: the leaf has no blocks */
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} LeafScan;
+
+static Oid
+find_txid_index(Relation leaf)
+{
+	List	   *indexes = RelationGetIndexList(leaf);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Oid			oid = lfirst_oid(cell);
+		Relation	index = index_open(oid, AccessShareLock);
+		bool		fits = index->rd_index->indisvalid &&
+		index->rd_index->indkey.values[0] == OUTBOX_EVENT_TXID &&
+		index->rd_rel->relam == BTREE_AM_OID &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+
+		index_close(index, fits ? NoLock : AccessShareLock);
+		if (fits)
+			return oid;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("table \"outbox.%s\" has no valid index on txid", RelationGetRelationName(leaf)),
+			 errhint("Make it again: REINDEX TABLE outbox.%s.", RelationGetRelationName(leaf))));
+}
+
+static void
+open_leaf(LeafScan *leaf, int segment)
+{
+	leaf->segment = segment;
+	leaf->leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
+	leaf->index = NULL;
+	if (RelationGetNumberOfBlocks(leaf->leaf) == 0)
+		return;
+	leaf->index = index_open(find_txid_index(leaf->leaf), NoLock);
+	leaf->slot = table_slot_create(leaf->leaf, NULL);
+	leaf->scan = index_beginscan(leaf->leaf, leaf->index, GetActiveSnapshot(), 2, 0);
+}
+
+static void
+close_leaf(LeafScan *leaf)
+{
+	if (leaf->index != NULL)
+	{
+		index_endscan(leaf->scan);
+		ExecDropSingleTupleTableSlot(leaf->slot);
+		index_close(leaf->index, NoLock);
+	}
+	table_close(leaf->leaf, NoLock);
+}
+
+/* Restricts the scan to transactions from <= txid < end. */
+static void
+seek_txids(LeafScan *leaf, uint64 from, uint64 end)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(end)));
+	index_rescan(leaf->scan, keys, 2, NULL, 0);
+}
+
+static uint64
+get_txid(TupleTableSlot *slot)
+{
+	slot_getsomeattrs(slot, OUTBOX_EVENT_SEQ);
+	return U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OUTBOX_EVENT_TXID - 1]));
+}
+
+static void
+visit_txids(LeafScan *leaf, uint64 from, uint64 end, const OutboxRange *range,
+			OutboxEventVisitor visit, void *arg)
+{
+	seek_txids(leaf, from, end);
+	while (index_getnext_slot(leaf->scan, ForwardScanDirection, leaf->slot))
+	{
+		uint64		txid = get_txid(leaf->slot);
+		int64		seq = DatumGetInt64(leaf->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (outbox_range_holds(range, txid, seq))
+			visit(arg, leaf->segment, txid, seq, leaf->slot);
+	}
+}
+
+void
+outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor visit, void *arg)
+{
+	const OutboxSnapshot *lower = &range->lower;
+	uint64		end = Max(range->upper.xmax, range->upper_at.txid + 1);
+
+	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	{
+		LeafScan	leaf;
+
+		open_leaf(&leaf, segment);
+		if (filenodes != NULL)
+			filenodes[segment] = leaf.leaf->rd_node.relNode;
+		if (leaf.index != NULL)
+		{
+			visit_txids(&leaf, lower->xmax, end, range, visit, arg);
+			for (uint32 i = 0; i < lower->nxip; i++)
+			{
+				uint64		txid = lower->xip[i];
+
+				if (outbox_snapshot_sees(&range->upper, txid) || txid == range->upper_at.txid)
+					visit_txids(&leaf, txid, txid + 1, range, visit, arg);
+			}
+		}
+		close_leaf(&leaf);
+	}
+}
+
+bool
+outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, TimestampTz *created_at)
+{
+	LeafScan	leaf;
+	bool		found = false;
+
+	open_leaf(&leaf, segment);
+	if (leaf.index != NULL)
+	{
+		seek_txids(&leaf, 0, PG_UINT64_MAX);
+		found = index_getnext_slot(leaf.scan, direction, leaf.slot);
+		if (found)
+		{
+			*txid = get_txid(leaf.slot);
+			slot_getallattrs(leaf.slot);
+			*created_at = DatumGetTimestampTz(leaf.slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
+		}
+	}
+	close_leaf(&leaf);
+	return found;
+}
+
+bool
+outbox_event_exists(int segment, uint64 txid)
+{
+	LeafScan	leaf;
+	bool		found = false;
+
+	open_leaf(&leaf, segment);
+	if (leaf.index != NULL)
+	{
+		seek_txids(&leaf, txid, txid + 1);
+		found = index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot);
+	}
+	close_leaf(&leaf);
+	return found;
+}
