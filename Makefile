@@ -66,7 +66,9 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/common/*.c bgworker/*.c)
 PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
 # As system headers PostgreSQL's own are not held to our warnings.
-PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+# The version of the objects the library works with: that of the control file.
+OBJECTS_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" outbox.control)
+PG_CPPFLAGS = -DOUTBOX_VERSION='"$(OBJECTS_VERSION)"' -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
 PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR)
 EXTRA_CLEAN = build $(OBJS:.o=.d)
 

@@ -3,19 +3,24 @@
  * probe.c
  *	  A relay worker takes over its slot and looks at its database's switch.
  *
- * Runs in the relay.  Attaching and the utility hook's suspension use the same
+ * Runs in the relay, which goes away again where it is not wanted.  Attaching and the utility hook's suspension use the same
  * lock: either the worker sees the suspension, or the hook sees the worker.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "src/guc.h"
 
 #include "launcher.h"
+#include "session.h"
 
 /* A process that has attached is alive as long as worker_pid names it. */
 static void
@@ -54,33 +59,109 @@ attach_worker(OutboxSlot *slot)
 	return attached;
 }
 
+static bool
+has_extension(void)
+{
+	bool		found;
+
+	StartTransactionCommand();
+	found = OidIsValid(get_extension_oid("outbox", true));
+	CommitTransactionCommand();
+	return found;
+}
+
+/* Keeps the slot, so that its status can be seen. */
+static void
+keep_slot(OutboxSlot *slot)
+{
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	slot->used = true;
+	LWLockRelease(outbox_shared->lock);
+}
+
+/*
+ * After an installation of new files the library is of another version than the
+ * objects of the database until ALTER EXTENSION UPDATE: then no relay runs.
+ */
+static bool
+check_version(OutboxSlot *slot)
+{
+	bool		same = false;
+	char	   *text = NULL;
+
+	outbox_session_begin();
+	if (SPI_execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'outbox'",
+					true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	{
+		char	   *version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		same = strcmp(version, OUTBOX_VERSION) == 0;
+		text = psprintf("the extension's objects are of version %s, its library is of version " OUTBOX_VERSION,
+						version);
+	}
+	if (!same && text != NULL)
+	{
+		ereport(LOG,
+				(errmsg("outbox relay of database \"%s\" does not run: %s",
+						get_database_name(MyDatabaseId), text),
+				 errhint("Install the files of one version, restart the server if the library changed, and run ALTER EXTENSION outbox UPDATE in the database.")));
+		outbox_shmem_report_error(slot, text);
+		keep_slot(slot);
+	}
+	outbox_session_end();
+	return same;
+}
+
+/* No relay runs here: are there events after the last batch all the same? */
+static void
+note_waiting(OutboxSlot *slot)
+{
+	uint64		none = 0;
+	bool		isnull = true;
+	Datum		oldest = 0;
+
+	outbox_session_begin();
+	if (SPI_execute("SELECT created_at FROM outbox.event WHERE txid >= coalesce("
+					"(SELECT pg_snapshot_xmax(upper) FROM outbox.batch ORDER BY batch_no DESC LIMIT 1), '3')"
+					" ORDER BY txid LIMIT 1", true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+		oldest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+	{
+		keep_slot(slot);
+		(void) pg_atomic_compare_exchange_u64(&slot->waiting_since, &none,
+											  (uint64) DatumGetTimestampTz(oldest));
+	}
+	outbox_session_end();
+}
+
 bool
 outbox_relay_probe(OutboxSlot *slot)
 {
-	bool		wanted = false;
+	bool		exists;
+	bool		wanted;
 
 	if (slot == NULL || !attach_worker(slot))
 		return false;
 
-	if (outbox_guc_relay)
-	{
-		StartTransactionCommand();
-		wanted = OidIsValid(get_extension_oid("outbox", true));
-		CommitTransactionCommand();
-	}
+	exists = has_extension();
+	wanted = exists && outbox_guc_relay && check_version(slot);
 
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	slot->answered = true;
 	slot->wanted = wanted;
 	LWLockRelease(outbox_shared->lock);
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
+	if (exists && !outbox_guc_relay)
+		note_waiting(slot);
 	return wanted;
 }
 
 void
 outbox_relay_progressed(OutboxSlot *slot)
 {
-	/* Only this process resets it while it lives; a stale read comes again. */
+	/* Only this process resets them while it lives; a stale read comes again. */
+	if (pg_atomic_read_u64(&slot->waiting_since) != 0)
+		pg_atomic_write_u64(&slot->waiting_since, 0);
 	if (slot->failures == 0)
 		return;
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);

@@ -48,17 +48,6 @@ publish_text(OutboxRelay *relay, char *field, const char *text)
 	SpinLockRelease(&relay->slot->mutex);
 }
 
-static void
-publish_error(OutboxSlot *slot, const char *text)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	SpinLockAcquire(&slot->mutex);
-	strlcpy(slot->status.last_error, text, OUTBOX_TEXT_SIZE);
-	slot->status.last_error_at = now;
-	SpinLockRelease(&slot->mutex);
-}
-
 void
 outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 {
@@ -111,7 +100,7 @@ outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
 	if (relay->failures == 0)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	relay->failures++;
-	publish_error(relay->slot, text);
+	outbox_shmem_report_error(relay->slot, text);
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.recoveries++;
 	SpinLockRelease(&relay->slot->mutex);
@@ -124,7 +113,7 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 	ereport(LOG,
 			(errmsg("outbox relay holds: %s", reason),
 			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
-	publish_error(relay->slot, reason);
+	outbox_shmem_report_error(relay->slot, reason);
 	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
 	publish_text(relay, relay->slot->status.hold_reason, reason);
 }
@@ -270,7 +259,7 @@ outbox_relay_main(Datum main_arg)
 	connect_worker(main_arg);
 	slot = outbox_shmem_slot_of(MyDatabaseId, false);
 	if (!outbox_relay_probe(slot))
-		proc_exit(1);
+		proc_exit(0);			/* an answer, not a failure */
 
 	outbox_relay_watch_topics();
 	PG_TRY();
@@ -283,7 +272,7 @@ outbox_relay_main(Datum main_arg)
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
-		publish_error(slot, error->message);
+		outbox_shmem_report_error(slot, error->message);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -188,7 +188,10 @@ step_idle(OutboxRelay *relay)
 							  &relay->last.range.lower);
 		work = find_work(relay);
 		if (!work)
+		{
+			outbox_relay_progressed(relay->slot);
 			outbox_relay_declare_topics(relay); /* the sender creates them without an event too */
+		}
 	}
 	relay->refreshing = !work && refresh_is_due(relay);
 	if (!work && !relay->refreshing)

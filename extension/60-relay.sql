@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* ---------------------------------------------------------------- relay */
 
-/* start_relay() and stop_relay() turn the database setting outbox.relay; the
- * functions they call are in src/status.c. */
+/* start_relay() and stop_relay() turn the database setting outbox.relay,
+ * which the launcher looks at when they commit (src/utility.c); the functions they call are in src/status.c. */
 
 CREATE FUNCTION outbox.check_start() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_start';
-CREATE FUNCTION outbox.ask_launcher() RETURNS void
-	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_launcher';
 CREATE FUNCTION outbox.server_identity(
 		OUT timeline integer, OUT system_id bigint, OUT database oid)
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
@@ -22,6 +20,18 @@ CREATE FUNCTION outbox.relay_slot(
 		OUT last_error text, OUT last_error_at timestamptz,
 		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean)
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_relay_slot';
+
+/*
+ * A row for each database of the server that emitted, relays or was found with events
+ * waiting.  wanted: its switch is on and a relay can run.  waiting_since: time of the oldest
+ * event known to wait without a relay; NULL = none, or a relay runs.
+ */
+CREATE FUNCTION outbox.database_slots(
+		OUT database oid, OUT wanted boolean, OUT state text, OUT hold_reason text,
+		OUT pid integer, OUT sender_pid integer, OUT waiting_since timestamptz,
+		OUT delivered_at timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_database_slots';
 
 /* Text when the bytes are UTF-8, else \x and hex digits. */
 CREATE FUNCTION outbox.bytes_text(bytea) RETURNS text
@@ -51,7 +61,6 @@ BEGIN
 		RETURN;
 	END IF;
 	EXECUTE format('ALTER DATABASE %I SET outbox.relay = on', current_database());
-	PERFORM outbox.ask_launcher();
 END
 $$;
 
@@ -59,7 +68,6 @@ CREATE FUNCTION outbox.stop_relay() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	EXECUTE format('ALTER DATABASE %I SET outbox.relay = off', current_database());
-	PERFORM outbox.ask_launcher();
 END
 $$;
 

@@ -65,6 +65,15 @@ CREATE VIEW outbox.relay_status AS
 		   s.delivery, s.order_mode, s.kafka
 	FROM outbox.relay_slot() s;
 
+/* The databases of the server, whichever one asks: a row with waiting_since and
+ * no pid has events that nobody relays. */
+CREATE VIEW outbox.databases AS
+	SELECT d.datname AS database, s.wanted, s.state, s.hold_reason, s.pid, s.sender_pid,
+		   s.waiting_since, pg_catalog.clock_timestamp() - s.waiting_since AS waiting_age,
+		   s.delivered_at, s.last_error, s.last_error_at
+	FROM outbox.database_slots() s
+		JOIN pg_catalog.pg_database d ON d.oid = s.database;
+
 CREATE VIEW outbox.events AS
 	SELECT e.txid, e.seq, e.segment, e.id, e.topic, outbox.bytes_text(e.key) AS key, e.type,
 		   outbox.bytes_text(e.payload) AS payload, e.content_type,

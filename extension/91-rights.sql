@@ -11,9 +11,9 @@ CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
 BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
-		outbox.adopt(text), outbox.relay_slot(), outbox.declare_topic,
+		outbox.adopt(text), outbox.relay_slot(), outbox.database_slots(), outbox.declare_topic,
 		outbox.grant_topic, outbox.revoke_topic TO %s', role);
-	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.backlog, outbox.batches, outbox.audit TO %s', role);
+	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit TO %s', role);
 END
 $$;
 

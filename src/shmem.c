@@ -12,6 +12,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "shmem.h"
 
@@ -38,6 +39,7 @@ clear_slot(OutboxSlot *slot)
 	slot->database = InvalidOid;
 	pg_atomic_write_u32(&slot->segment, 0);
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+	pg_atomic_write_u64(&slot->waiting_since, 0);
 	slot->used = false;
 	slot->probe = false;
 	slot->answered = true;
@@ -71,6 +73,7 @@ start_shmem(void)
 
 			pg_atomic_init_u32(&slot->segment, 0);
 			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+			pg_atomic_init_u64(&slot->waiting_since, 0);
 			SpinLockInit(&slot->mutex);
 			clear_slot(slot);
 		}
@@ -167,6 +170,17 @@ outbox_shmem_wake(pg_atomic_uint32 *proc)
 
 	if (procno != OUTBOX_NO_PROC && procno < ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+void
+outbox_shmem_report_error(OutboxSlot *slot, const char *text)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&slot->mutex);
+	strlcpy(slot->status.last_error, text, OUTBOX_TEXT_SIZE);
+	slot->status.last_error_at = now;
+	SpinLockRelease(&slot->mutex);
 }
 
 const char *

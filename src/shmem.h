@@ -81,6 +81,9 @@ typedef struct OutboxSlot
 	pg_atomic_uint32 segment;	/* current leaf + 1, 0 = find it again;
 								 * writer: relay, or first emitter by CAS from 0 */
 	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
+	pg_atomic_uint64 waiting_since; /* TimestampTz of the oldest event known to wait
+									 * without a relay, 0 = none; writers: emitter
+									 * and probe by CAS from 0, relay clears */
 
 	/* Lock: OutboxShared.lock. */
 	bool		used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
@@ -132,6 +135,9 @@ extern void outbox_shmem_release(OutboxSlot *slot, Oid database);
 
 /* Sets the latch of a process published in one of the atomics, if any. */
 extern void outbox_shmem_wake(pg_atomic_uint32 *proc);
+
+/* Keeps text as last_error of the slot's status, with the time. */
+extern void outbox_shmem_report_error(OutboxSlot *slot, const char *text);
 
 /* Name of a state for views: "idle", ... */
 extern const char *outbox_relay_state_name(OutboxRelayState state);

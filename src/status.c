@@ -2,7 +2,7 @@
  *
  * status.c
  *	  Functions under start_relay(), stop_relay(), adopt() and the views
- *	  relay_status, backlog and events.
+ *	  relay_status, databases, backlog and events.
  *
  * Runs in application backends.
  */
@@ -24,13 +24,12 @@
 #include "guc.h"
 #include "kafka_settings.h"
 #include "shmem.h"
-#include "wake.h"
 
 PG_FUNCTION_INFO_V1(outbox_check_start);
-PG_FUNCTION_INFO_V1(outbox_ask_launcher);
 PG_FUNCTION_INFO_V1(outbox_server_identity);
 PG_FUNCTION_INFO_V1(outbox_adopt);
 PG_FUNCTION_INFO_V1(outbox_relay_slot);
+PG_FUNCTION_INFO_V1(outbox_database_slots);
 PG_FUNCTION_INFO_V1(outbox_bytes_text);
 PG_FUNCTION_INFO_V1(outbox_headers_decode);
 
@@ -74,14 +73,6 @@ outbox_check_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES)));
-	PG_RETURN_VOID();
-}
-
-/* ask_launcher(): at commit the launcher looks at this database's switch. */
-Datum
-outbox_ask_launcher(PG_FUNCTION_ARGS)
-{
-	outbox_wake_launcher_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -219,6 +210,61 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 	}
 	fill_relay_slot(status, values, nulls);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+#define DATABASE_SLOTS_COLUMNS	10
+
+/* The row of one slot; false when no database has it. */
+static bool
+fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, bool *nulls)
+{
+	Oid			database;
+	bool		wanted;
+
+	LWLockAcquire(outbox_shared->lock, LW_SHARED);
+	database = slot->database;
+	wanted = slot->wanted;
+	SpinLockAcquire(&slot->mutex);
+	memcpy(status, &slot->status, sizeof(*status));
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(outbox_shared->lock);
+	if (!OidIsValid(database))
+		return false;
+
+	values[0] = ObjectIdGetDatum(database);
+	values[1] = BoolGetDatum(wanted);
+	values[2] = CStringGetTextDatum(outbox_relay_state_name(status->state));
+	put_text(&values[3], &nulls[3], status->hold_reason);
+	put_pid(&values[4], &nulls[4], status->pid);
+	put_pid(&values[5], &nulls[5], status->sender_pid);
+	put_time(&values[6], &nulls[6], (TimestampTz) pg_atomic_read_u64(&slot->waiting_since));
+	put_time(&values[7], &nulls[7], status->delivered_at);
+	put_text(&values[8], &nulls[8], status->last_error);
+	put_time(&values[9], &nulls[9], status->last_error_at);
+	return true;
+}
+
+/* database_slots(): what shared memory knows of the server's databases. */
+Datum
+outbox_database_slots(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OutboxRelayStatus *status = palloc(sizeof(OutboxRelayStatus));
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (outbox_shared == NULL)
+		PG_RETURN_NULL();
+	if (result->setDesc->natts != DATABASE_SLOTS_COLUMNS)
+		elog(ERROR, "return type must be rows of %d columns", DATABASE_SLOTS_COLUMNS);
+	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
+	{
+		Datum		values[DATABASE_SLOTS_COLUMNS] = {0};
+		bool		nulls[DATABASE_SLOTS_COLUMNS] = {0};
+
+		if (fill_database_slot(&outbox_shared->slots[i], status, values, nulls))
+			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
 }
 
 /* Can the bytes be shown as text of this database? */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * utility.c
- *	  Keeps the relay out of the way of commands that need its database alone.
+ *	  Keeps the relay out of the way of commands that need its database alone,
+ *	  and has the launcher look after those that change its switch.
  *
  * Runs in the backend that executes the command.  DROP DATABASE, RENAME, SET
  * TABLESPACE and CREATE DATABASE ... TEMPLATE fail while any process is connected to the
@@ -9,6 +10,10 @@
  * permission check as the command's own, the slot is suspended and its worker
  * ended; the end of the transaction, by commit, error or FATAL, lifts the suspension and lets
  * the launcher look again.
+ *
+ * The launcher also looks, at commit, after ALTER DATABASE ... SET or RESET of
+ * outbox.relay, by start_relay() and stop_relay() or by hand, ALTER DATABASE ... ALLOW_CONNECTIONS
+ * and ALTER EXTENSION outbox UPDATE.
  */
 #include "postgres.h"
 
@@ -27,6 +32,7 @@
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -45,6 +51,10 @@ static bool forget_at_commit = false;	/* DROP DATABASE */
 static bool reset_at_commit = false;	/* DROP EXTENSION: the next one begins anew */
 static bool look_again = false;
 
+/* Databases to look at when the transaction commits; in TopTransactionContext. */
+static List *looks = NIL;
+static bool callback_registered = false;
+
 static void
 reset_slot(OutboxSlot *slot)
 {
@@ -55,14 +65,40 @@ reset_slot(OutboxSlot *slot)
 }
 
 static void
-lift_suspension(XactEvent event, void *arg)
+request_looks(bool committed)
+{
+	ListCell   *cell;
+
+	foreach(cell, looks)
+	{
+		Oid			database = lfirst_oid(cell);
+		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
+
+		if (slot == NULL)
+			continue;			/* look_at_commit has warned */
+		if (!committed)
+		{
+			outbox_shmem_release(slot, database);
+			continue;
+		}
+		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+		if (slot->database == database)
+		{
+			slot->probe = true;
+			slot->failures = 0;
+		}
+		LWLockRelease(outbox_shared->lock);
+	}
+	looks = NIL;
+	outbox_shmem_wake(&outbox_shared->launcher_proc);
+}
+
+static void
+lift_suspension(XactEvent event)
 {
 	Oid			database = suspended_database;
 	OutboxSlot *slot = suspended_slot;
 
-	if (slot == NULL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-						 event != XACT_EVENT_PREPARE))
-		return;
 	suspended_slot = NULL;
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	if (slot->database == database)
@@ -80,6 +116,29 @@ lift_suspension(XactEvent event, void *arg)
 	else
 		outbox_shmem_release(slot, database);
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_PREPARE && looks != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has started or stopped the relay")));
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (looks != NIL)
+		request_looks(event == XACT_EVENT_COMMIT);
+	if (suspended_slot != NULL)
+		lift_suspension(event);
+}
+
+static void
+register_callback(void)
+{
+	if (!callback_registered)
+		RegisterXactCallback(end_transaction, NULL);
+	callback_registered = true;
 }
 
 /* Tells the slot's worker to exit; returns its pid, 0 = none. */
@@ -118,9 +177,8 @@ wait_for_exit(int pid)
 }
 
 static void
-suspend_relay(Oid database, bool forget)
+suspend_relay(Oid database, bool forget, bool reset)
 {
-	static bool registered = false;
 	OutboxSlot *slot;
 	int			pid;
 
@@ -130,11 +188,9 @@ suspend_relay(Oid database, bool forget)
 	slot = outbox_shmem_slot_of(database, true);
 	if (slot == NULL)
 		return;					/* all slots taken: no worker can be there */
-	if (!registered)
-		RegisterXactCallback(lift_suspension, NULL);
-	registered = true;
+	register_callback();
 	forget_at_commit = forget;
-	reset_at_commit = database == MyDatabaseId;
+	reset_at_commit = reset;
 	pid = suspend_slot(slot, database);
 	if (pid != 0)
 		wait_for_exit(pid);
@@ -148,7 +204,7 @@ suspend_owned(const char *name, bool forget)
 
 	if (OidIsValid(database) && database != MyDatabaseId &&
 		pg_database_ownercheck(database, GetUserId()))
-		suspend_relay(database, forget);
+		suspend_relay(database, forget, false);
 }
 
 static bool
@@ -200,38 +256,49 @@ suspend_template(CreatedbStmt *stmt)
 	database = get_database_oid(template, true);
 	if (OidIsValid(database) && database != MyDatabaseId &&
 		may_create_database() && may_copy_database(database))
-		suspend_relay(database, false);
+		suspend_relay(database, false, false);
+}
+
+static bool
+has_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+			return true;
+	}
+	return false;
 }
 
 static void
 suspend_moved(AlterDatabaseStmt *stmt)
 {
-	ListCell   *cell;
-
-	foreach(cell, stmt->options)
-	{
-		if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0)
-			suspend_owned(stmt->dbname, false);
-	}
+	if (has_option(stmt->options, "tablespace"))
+		suspend_owned(stmt->dbname, false);
 }
 
 static void
-suspend_extension(DropStmt *stmt)
+suspend_extension(const char *name, bool reset)
+{
+	Oid			extension = InvalidOid;
+
+	if (strcmp(name, "outbox") == 0)
+		extension = get_extension_oid(name, true);
+	if (OidIsValid(extension) && pg_extension_ownercheck(extension, GetUserId()))
+		suspend_relay(MyDatabaseId, false, reset);
+}
+
+static void
+suspend_dropped(DropStmt *stmt)
 {
 	ListCell   *cell;
 
 	if (stmt->removeType != OBJECT_EXTENSION)
 		return;
 	foreach(cell, stmt->objects)
-	{
-		Oid			extension;
-
-		if (strcmp(strVal(lfirst(cell)), "outbox") != 0)
-			continue;
-		extension = get_extension_oid("outbox", true);
-		if (OidIsValid(extension) && pg_extension_ownercheck(extension, GetUserId()))
-			suspend_relay(MyDatabaseId, false);
-	}
+		suspend_extension(strVal(lfirst(cell)), true);
 }
 
 static void
@@ -253,7 +320,56 @@ suspend_for(Node *stmt)
 			suspend_template((CreatedbStmt *) stmt);
 			break;
 		case T_DropStmt:
-			suspend_extension((DropStmt *) stmt);
+			suspend_dropped((DropStmt *) stmt);
+			break;
+		case T_AlterExtensionStmt:
+			suspend_extension(((AlterExtensionStmt *) stmt)->extname, false);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+look_at_commit(Oid database)
+{
+	MemoryContext old;
+
+	if (outbox_shared == NULL || !OidIsValid(database))
+		return;
+	if (outbox_shmem_slot_of(database, true) == NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES),
+				 errdetail("The relay of this one is not started.")));
+	register_callback();
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	looks = list_append_unique_oid(looks, database);
+	MemoryContextSwitchTo(old);
+}
+
+/* The command has been executed, with every check of its own. */
+static void
+look_after(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_AlterDatabaseSetStmt:
+			{
+				AlterDatabaseSetStmt *change = (AlterDatabaseSetStmt *) stmt;
+
+				if (change->setstmt->kind == VAR_RESET_ALL ||
+					(change->setstmt->name != NULL && strcmp(change->setstmt->name, "outbox.relay") == 0))
+					look_at_commit(get_database_oid(change->dbname, true));
+				break;
+			}
+		case T_AlterDatabaseStmt:
+			if (has_option(((AlterDatabaseStmt *) stmt)->options, "allow_connections"))
+				look_at_commit(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname, true));
+			break;
+		case T_AlterExtensionStmt:
+			if (strcmp(((AlterExtensionStmt *) stmt)->extname, "outbox") == 0)
+				look_at_commit(MyDatabaseId);
 			break;
 		default:
 			break;
@@ -265,13 +381,20 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			ProcessUtilityContext context, ParamListInfo params,
 			QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	suspend_for(pstmt->utilityStmt);
+	Node	   *stmt = pstmt->utilityStmt;
+	bool		changes_switch = IsA(stmt, AlterDatabaseSetStmt) ||
+		IsA(stmt, AlterDatabaseStmt) || IsA(stmt, AlterExtensionStmt);
+
+	suspend_for(stmt);
 	if (previous_utility)
 		previous_utility(pstmt, query, read_only_tree, context, params, environment,
 						 dest, completion);
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
 								environment, dest, completion);
+	/* Other statements may be freed by now: ROLLBACK, say. */
+	if (changes_switch)
+		look_after(stmt);
 }
 
 void

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * wake.c
- *	  Wakes the relay when a transaction that emitted has committed.
+ *	  Wakes the relay when a transaction that emitted has committed; where none
+ *	  runs, notes since when events wait.
  *
  * Runs in application backends.  The callback is registered once per process.  It
  * runs after ProcArrayEndTransaction (xact.c, CommitTransaction), so the relay's
@@ -17,62 +18,39 @@
 
 static bool callback_registered = false;
 static bool wake_relay = false;
-static bool wake_launcher = false;
 
-/* The switch has changed for every other process: let the launcher look. */
 static void
-request_probe(OutboxSlot *slot)
+note_waiting(OutboxSlot *slot)
 {
-	if (slot == NULL)
-		return;
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	slot->probe = true;
-	slot->failures = 0;
-	LWLockRelease(outbox_shared->lock);
-	outbox_shmem_wake(&outbox_shared->launcher_proc);
+	uint64		none = 0;
+
+	if (pg_atomic_read_u64(&slot->waiting_since) == 0)
+		(void) pg_atomic_compare_exchange_u64(&slot->waiting_since, &none,
+											  (uint64) GetCurrentTransactionStopTimestamp());
 }
 
 static void
 wake_after_commit(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_PREPARE && wake_launcher)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has started or stopped the relay")));
-	if (event == XACT_EVENT_COMMIT && (wake_relay || wake_launcher))
+	if (event == XACT_EVENT_COMMIT && wake_relay)
 	{
 		OutboxSlot *slot = outbox_shmem_slot();
 
-		if (slot != NULL && wake_relay)
+		if (slot != NULL && pg_atomic_read_u32(&slot->relay_proc) == OUTBOX_NO_PROC)
+			note_waiting(slot);
+		else if (slot != NULL)
 			outbox_shmem_wake(&slot->relay_proc);
-		if (wake_launcher)
-			request_probe(slot);
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		event == XACT_EVENT_PREPARE)
-		wake_relay = wake_launcher = false;
-}
-
-static void
-register_callback(void)
-{
-	if (!callback_registered)
-	{
-		RegisterXactCallback(wake_after_commit, NULL);
-		callback_registered = true;
-	}
+		wake_relay = false;
 }
 
 void
 outbox_wake_at_commit(void)
 {
-	register_callback();
+	if (!callback_registered)
+		RegisterXactCallback(wake_after_commit, NULL);
+	callback_registered = true;
 	wake_relay = true;
-}
-
-void
-outbox_wake_launcher_at_commit(void)
-{
-	register_callback();
-	wake_launcher = true;
 }

@@ -9,10 +9,4 @@
 /* Backend: the current transaction emitted; its commit sets the relay's latch. */
 extern void outbox_wake_at_commit(void);
 
-/*
- * Backend: at commit the launcher looks at this database's switch.  Such a
- * transaction cannot be prepared.
- */
-extern void outbox_wake_launcher_at_commit(void);
-
 #endif							/* OUTBOX_WAKE_H */
