@@ -6,7 +6,7 @@
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
 RUN_TARGETS = help deps demo up down bench check check-rules check-unit \
-	check-regress check-isolation check-e2e check-long
+	check-simulation check-regress check-isolation check-e2e check-long
 .PHONY: $(RUN_TARGETS)
 
 ifneq ($(filter $(RUN_TARGETS) bench-%,$(MAKECMDGOALS)),)
@@ -34,6 +34,9 @@ check-rules: ## rules of the source tree that a script can see
 
 check-unit: ## C unit tests, no server
 	@scripts/check unit
+
+check-simulation: ## a million schedules of the relay's pure parts; SCHEDULES=n SEED=n
+	@SCHEDULES=$(or $(SCHEDULES),1000000) scripts/check simulation
 
 check-regress: ## pg_regress: sql/ and expected/
 	@scripts/check regress

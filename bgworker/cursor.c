@@ -36,7 +36,8 @@
 #define ROW_COLUMNS \
 	"batch_no, nonce, lower::text, upper::text, lower_txid, lower_seq, " \
 	"upper_txid, upper_seq, events, digest, txid, timeline, system_id, database, " \
-	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint"
+	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint, " \
+	"(SELECT count(*) FROM outbox.dead_letter d WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no)"
 
 /* ------------------------------------------------------------ snapshots */
 
@@ -143,6 +144,7 @@ read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow 
 	row->system_id = (uint64) read_int64(tuple, desc, 13);
 	row->database = DatumGetObjectId(SPI_getbinval(tuple, desc, 14, &isnull));
 	row->restored = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
+	row->left_out = (int32) read_int64(tuple, desc, 16);
 }
 
 bool

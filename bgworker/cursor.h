@@ -36,6 +36,7 @@ typedef struct OutboxBatchRow
 	pg_uuid_t	nonce;
 	OutboxRange range;
 	int32		events;
+	int32		left_out;		/* of them, by a dead letter (I7) */
 	int64		digest;
 	uint64		txid;
 	int			timeline;
@@ -51,6 +52,7 @@ typedef struct OutboxKafkaCursor
 	int64		batch_no;
 	bool		readable;		/* metadata is ours to read */
 	bool		lags;			/* written in at_least_once: follows the batches */
+	int32		left_out;		/* events of the batch that were not sent, -1 = not said */
 	pg_uuid_t	nonce;
 	uint64		system_id;
 	Oid			database;
@@ -84,6 +86,7 @@ typedef struct OutboxComparison
 	int64		delivered;		/* last batch known delivered */
 	int64		kafka_batch;	/* what Kafka has, -1 = unknown or nothing */
 	bool		takes_over;		/* Kafka's cursor is of an earlier timeline */
+	bool		letters_lost;	/* DIVERGED: the last batch is delivered but for events without a dead letter */
 	bool		last_delivered; /* DIVERGED: Kafka has the last batch of this history for certain */
 	char		reason[512];	/* DIVERGED: what and what to do */
 } OutboxComparison;

@@ -183,9 +183,8 @@ step_idle(OutboxRelay *relay)
 	if (!work && relay->look_due)
 	{
 		relay->look_due = false;
-		/* an unfenced cursor may still be taken back: then the last batch is not delivered */
-		outbox_retention_step(relay->slot, relay->fenced ? &relay->last.range.upper :
-							  &relay->last.range.lower);
+		/* the last batch stays: it is sent again when Kafka has lost the cursor */
+		outbox_retention_step(relay->slot, &relay->last.range.lower);
 		work = find_work(relay);
 		if (!work)
 		{
@@ -217,6 +216,7 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	bool		flushed = true;
 
 	row->batch_no = relay->last.batch_no + 1;
+	row->left_out = row->events - chunk->sent;
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
 		relay->row_end = outbox_cursor_store_early(row, leaf, &relay->identity, &flushed);
 	else
@@ -396,6 +396,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	}
 	chunk->row.batch_no = batch_no;
 	chunk->row.nonce = row.nonce;
+	chunk->row.left_out = row.left_out;
 	/* the row may be of this start, and neither flushed nor replicated yet */
 	relay->row_end = Max(relay->row_end, relay->start_fence);
 	XLogFlush(relay->row_end);

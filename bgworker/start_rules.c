@@ -41,8 +41,8 @@ outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
 	char		nonce[2 * UUID_LEN + 1];
 
 	format_uuid(&row->nonce, nonce);
-	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
-			 nonce, lags, identity->system_id, identity->database, identity->timeline,
+	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
+			 nonce, lags, row->left_out, identity->system_id, identity->database, identity->timeline,
 			 identity->host, identity->data_directory);
 }
 
@@ -54,6 +54,7 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 	bool		nonce_found = false;
 	bool		version_found = false;
 
+	cursor->left_out = -1;
 	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 	{
 		if (strcmp(line, "v1") == 0)
@@ -62,6 +63,8 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 			nonce_found = parse_uuid(line + 6, &cursor->nonce);
 		else if (strncmp(line, "lags=", 5) == 0)
 			cursor->lags = line[5] == '1';
+		else if (strncmp(line, "left_out=", 9) == 0)
+			cursor->left_out = atoi(line + 9);
 		else if (strncmp(line, "system=", 7) == 0)
 			cursor->system_id = strtoull(line + 7, NULL, 10);
 		else if (strncmp(line, "database=", 9) == 0)
@@ -132,18 +135,22 @@ is_delivered_before(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 static void
 check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "outbox named batch",
-												  ALLOCSET_SMALL_SIZES);
 	OutboxBatchRow named;
 
-	if (!outbox_cursor_load(kafka->batch_no, scratch, &named))
+	if (!outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named))
 		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's batch " INT64_FORMAT " is not in this database",
 				kafka->batch_no);
 	else if (memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka's batch " INT64_FORMAT " carries another nonce than this database's: two histories",
 				kafka->batch_no);
-	MemoryContextDelete(scratch);
+	else if (kafka->left_out > named.left_out)
+	{
+		result->letters_lost = true;
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka's batch " INT64_FORMAT " left out %d events, this database has %d dead letters of it"
+				": it was recovered to an earlier time", kafka->batch_no, kafka->left_out, named.left_out);
+	}
 }
 
 static void
@@ -187,7 +194,7 @@ outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
 	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
-		is_delivered_before(kafka, last, identity);
+		!result->letters_lost && is_delivered_before(kafka, last, identity);
 	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
 		return;
 	result->takes_over = kafka->present && kafka->system_id == identity->system_id &&

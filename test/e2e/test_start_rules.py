@@ -135,6 +135,27 @@ def test_cursor_lost(cursor, kafka, topic, postgres):
     assert len(kafka.read_all(topic)) == 4
 
 
+def test_dead_letter_is_lost(relay, kafka, topic_name):
+    """K = B, but Kafka has B without an event of which no dead letter is here (recovered to between the
+    two): hold; adopt('resend') sends B again, and the event is refused again. I7."""
+    kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
+    relay.declare(topic_name, 1)
+    relay.execute("select outbox.emit(%s, 'k', 'T', to_jsonb((select string_agg(gen_random_uuid()::text, '')"
+                  " from generate_series(1, 200))))", (topic_name,))
+    relay.wait_for("select count(*) = 1 from outbox.dead_letter")
+    wait_delivered(relay)
+    stop(relay)
+    relay.start_relay()
+    relay.wait_state("idle")
+    stop(relay)
+    relay.execute("delete from outbox.dead_letter")
+    relay.start_relay()
+    wait_hold(relay, "left out 1 events, this database has 0 dead letters")
+    relay.execute("select outbox.adopt('resend')")
+    relay.wait_for("select count(*) = 1 from outbox.dead_letter")
+    wait_delivered(relay)
+
+
 @pytest.mark.parametrize("decision", ["resend", "skip"])
 def test_kafka_is_ahead(cursor, kafka, topic, decision):
     """K > B: the database has lost history. Hold; adopt('resend') repeats B and goes on, 'skip' goes on after now."""

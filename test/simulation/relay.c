@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay.c
+ *	  The relay's loop around its pure parts: which snapshot, which batch, which
+ *	  cursor, which state.  The parts themselves are those of bgworker/.
+ *
+ * The order of steps is that of bgworker/relay_steps.c and relay_answers.c; the
+ * invariants I1 to I4, I6 and I7 are what the oracle sees when they break.
+ */
+#include "simulation.h"
+
+#define RETENTION_MS	40
+#define SEGMENT_BYTES	6		/* an event is a byte */
+
+typedef struct SimRelay
+{
+	OutboxRelayState state;
+	SimBatch	last;
+	OutboxIdentity identity;
+	OutboxComparison comparison;
+	int64		delivered;
+	int			epoch;
+	bool		fenced;
+	bool		overruled;
+	bool		resending;
+	int			row_end;		/* records the standby needs before the batch */
+	int			start_fence;
+	int			nwaypoints;
+	SimSnapshot waypoints[MOST_WAYPOINTS];
+
+	OutboxRange range;			/* of the window */
+	uint64		lower[MOST_RUNNING];
+	uint64		upper[MOST_RUNNING];
+	OutboxEntry entries[MOST_EVENTS];
+	uint64		lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
+	size_t		count;
+	size_t		next;
+
+	SimBatch	batch;			/* with the sender, or about to be */
+	int			ids[MOST_EVENTS];
+	int			nids;
+	int			poison;			/* place in tables.events of a refused event, -1 = none */
+} SimRelay;
+
+Mutant		mutant;
+bool		replicated_mode;
+bool		healing;
+int			holds;
+MemoryContext CurrentMemoryContext;
+
+static SimRelay relay;
+
+/* What start_rules.c reads from outbox.batch. */
+bool
+outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
+{
+	const SimBatch *found = tables_batch(batch_no);
+
+	if (found != NULL)
+	{
+		*row = found->row;
+		row->left_out = tables_left_out(batch_no);
+	}
+	return found != NULL;
+}
+
+static void
+enter(OutboxRelayState state)
+{
+	if (!outbox_relay_state_follows(relay.state, state))
+		oracle_fail("the relay cannot go from state %d to %d", relay.state, state);
+	relay.state = state;
+}
+
+static void
+copy_batch(SimBatch *to, const SimBatch *from)
+{
+	*to = *from;
+	copy_snapshot(&to->row.range.lower, to->lower, &from->row.range.lower);
+	copy_snapshot(&to->row.range.upper, to->upper, &from->row.range.upper);
+}
+
+static void
+begin_anew(void)
+{
+	relay.fenced = relay.resending = false;
+	relay.count = relay.next = 0;
+	enter(OUTBOX_RELAY_BACKOFF);
+}
+
+void
+relay_reset(void)
+{
+	memset(&relay, 0, sizeof(relay));
+	relay.state = OUTBOX_RELAY_STOPPED;
+	relay.delivered = -1;
+	holds = 0;
+}
+
+/* The offset as the sender commits it with a batch. */
+static void
+write_cursor(OutboxKafkaCursor *cursor, const OutboxBatchRow *row)
+{
+	memset(cursor, 0, sizeof(*cursor));
+	cursor->present = cursor->readable = true;
+	cursor->batch_no = row->batch_no;
+	cursor->nonce = row->nonce;
+	cursor->left_out = row->events - relay.nids;
+	cursor->system_id = relay.identity.system_id;
+	cursor->database = relay.identity.database;
+	cursor->timeline = relay.identity.timeline;
+	strlcpy(cursor->host, relay.identity.host, sizeof(cursor->host));
+	strlcpy(cursor->data_directory, relay.identity.data_directory, sizeof(cursor->data_directory));
+}
+
+void
+relay_die(void)
+{
+	OutboxKafkaCursor cursor;
+	int			holds_before = holds;
+
+	if (relay.state == OUTBOX_RELAY_SENDING && relay.poison < 0)
+	{
+		write_cursor(&cursor, &relay.batch.row);
+		broker_leave(relay.epoch, relay.ids, relay.nids, &cursor);
+	}
+	relay_reset();
+	holds = holds_before;
+}
+
+/* ---------------------------------------------------------------- windows */
+
+static void
+add_entry(const SimEvent *event)
+{
+	const SimTransaction *transaction = &tables.transactions[event->txid];
+	OutboxEntry *entry = &relay.entries[relay.count++];
+
+	memset(entry, 0, sizeof(*entry));
+	entry->txid = event->txid;
+	entry->seq = event->seq;
+	entry->block = (uint32) (event - tables.events);
+	if (event->txid == relay.range.lower_at.txid)
+		entry->rank = OUTBOX_RANK_BEGUN;
+	else
+		entry->rank = timed ? OUTBOX_RANK_TIMED : OUTBOX_RANK_UNTIMED;
+	entry->order = entry->rank == OUTBOX_RANK_TIMED ? transaction->commit_time : 0;
+}
+
+/* The window's range is set. */
+static void
+fill_window(void)
+{
+	relay.count = relay.next = 0;
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+
+		if (!event->emptied && tables.transactions[event->txid].state == TX_COMMITTED &&
+			outbox_range_holds(&relay.range, event->txid, event->seq))
+			add_entry(event);
+	}
+	outbox_entries_sort(relay.entries, relay.count);
+	for (size_t i = 0; i < relay.count; i++)
+		outbox_lowest_note(relay.lowest, i, relay.entries[i].txid);
+}
+
+static bool
+open_window(const OutboxSnapshot *upper)
+{
+	copy_snapshot(&relay.range.lower, relay.lower, &relay.last.row.range.upper);
+	copy_snapshot(&relay.range.upper, relay.upper, upper);
+	relay.range.lower_at = relay.last.row.range.upper_at;
+	memset(&relay.range.upper_at, 0, sizeof(OutboxPosition));
+	fill_window();
+	return relay.count > 0;
+}
+
+static bool
+find_work(void)
+{
+	SimSnapshot now;
+	bool		found = false;
+
+	for (int i = 0; i < relay.nwaypoints && !found; i++)
+	{
+		found = open_window(&relay.waypoints[i].snapshot);
+		if (found)
+		{
+			for (int j = i + 1; j < relay.nwaypoints; j++)
+			{
+				SimSnapshot *to = &relay.waypoints[j - i - 1];
+
+				copy_snapshot(&to->snapshot, to->xip, &relay.waypoints[j].snapshot);
+			}
+			relay.nwaypoints -= i + 1;
+		}
+	}
+	if (!found)
+	{
+		relay.nwaypoints = 0;
+		tables_snapshot(&now);
+		found = open_window(&now.snapshot);
+	}
+	return found;
+}
+
+static void
+note_waypoint(void)
+{
+	SimSnapshot *waypoint = &relay.waypoints[relay.nwaypoints];
+
+	if (relay.nwaypoints == MOST_WAYPOINTS)
+		return;
+	tables_snapshot(waypoint);
+	relay.nwaypoints++;
+}
+
+/* ---------------------------------------------------------------- batches */
+
+/* Ids of the entries [first, end), without exclusions, and the row's sums. */
+static void
+read_entries(size_t first, size_t end, int64 batch_no)
+{
+	OutboxBatchRow *row = &relay.batch.row;
+
+	relay.nids = 0;
+	relay.poison = -1;
+	row->events = 0;
+	row->digest = 0;
+	for (size_t i = first; i < end; i++)
+	{
+		const OutboxEntry *entry = &relay.entries[i];
+		const SimEvent *event = &tables.events[entry->block];
+
+		row->events++;
+		row->digest += event->id * INT64CONST(7919) + 13;
+		if (tables_excluded(batch_no, entry->txid, entry->seq))
+			continue;
+		relay.ids[relay.nids++] = event->id;
+		if (event->poison && relay.poison < 0)
+			relay.poison = (int) entry->block;
+	}
+}
+
+/* Where the chunk ends: between transactions, unless one is larger than a batch. */
+static size_t
+choose_end(size_t most)
+{
+	size_t		end = Min(relay.next + most, relay.count);
+	size_t		boundary = end;
+
+	while (boundary < relay.count && boundary > relay.next &&
+		   relay.entries[boundary].txid == relay.entries[boundary - 1].txid)
+		boundary--;
+	return boundary > relay.next ? boundary : end;
+}
+
+static void
+cut_chunk(size_t end)
+{
+	OutboxRange *range = &relay.batch.row.range;
+	const OutboxEntry *entries = relay.entries;
+	OutboxEntryList list = {.entries = relay.entries, .loaded = relay.count, .lowest = relay.lowest};
+
+	copy_snapshot(&range->lower, relay.batch.lower, &relay.range.lower);
+	range->lower_at = relay.range.lower_at;
+	range->upper_at = relay.range.upper_at;
+	range->upper.xip = relay.batch.upper;
+	if (end == relay.count)
+		copy_snapshot(&range->upper, relay.batch.upper, &relay.range.upper);
+	else
+	{
+		if (!outbox_cut(&relay.range.lower, &relay.range.upper, &list, relay.count, relay.next, end,
+						&range->upper.xmax, relay.batch.upper, MOST_RUNNING, &range->upper.nxip))
+			oracle_fail("a cut has too many transactions in progress");
+		if (entries[end].txid == entries[end - 1].txid)
+			range->upper_at = (OutboxPosition) {entries[end - 1].txid, entries[end - 1].seq};
+	}
+	copy_snapshot(&relay.range.lower, relay.lower, &range->upper);
+	relay.range.lower_at = range->upper_at;
+}
+
+/* The number stands for a nonce: no two histories share one. */
+static void
+make_nonce(pg_uuid_t *nonce)
+{
+	for (int i = 0; i < UUID_LEN; i++)
+		nonce->data[i] = (unsigned char) pick(256);
+}
+
+static void
+store_row(SimBatch *batch)
+{
+	OutboxBatchRow *row = &batch->row;
+
+	make_nonce(&row->nonce);
+	row->timeline = relay.identity.timeline;
+	row->system_id = relay.identity.system_id;
+	row->database = relay.identity.database;
+	tables_store_batch(batch);
+	if (mutant != MUTANT_NO_FENCE)
+		flushed = records;
+	relay.row_end = records;
+	copy_batch(&relay.last, batch);
+}
+
+static void
+step_preparing(void)
+{
+	size_t		end = choose_end(1 + pick(6));
+
+	memset(&relay.batch.row, 0, sizeof(OutboxBatchRow));
+	relay.batch.row.batch_no = relay.last.row.batch_no + 1;
+	read_entries(relay.next, end, relay.batch.row.batch_no);
+	cut_chunk(end);
+	relay.next = end;
+	store_row(&relay.batch);
+	enter(OUTBOX_RELAY_REPLICATING);
+}
+
+static void
+send_again(void)
+{
+	const SimBatch *stored = tables_batch(relay.delivered + 1);
+
+	if (stored == NULL)
+	{
+		oracle_held("a batch to be sent again is not there");
+		enter(OUTBOX_RELAY_HOLD);
+		return;
+	}
+	copy_batch(&relay.batch, stored);
+	copy_snapshot(&relay.range.lower, relay.lower, &stored->row.range.lower);
+	copy_snapshot(&relay.range.upper, relay.upper, &stored->row.range.upper);
+	relay.range.lower_at = stored->row.range.lower_at;
+	relay.range.upper_at = stored->row.range.upper_at;
+	fill_window();
+	read_entries(0, relay.count, stored->row.batch_no);
+	if (relay.batch.row.events != stored->row.events || relay.batch.row.digest != stored->row.digest)
+	{
+		oracle_fail("batch %d reads differently", (int) stored->row.batch_no);
+		return;
+	}
+	relay.count = relay.next = 0;
+	relay.row_end = Max(relay.row_end, relay.start_fence);
+	relay.resending = true;
+	if (relay.state != OUTBOX_RELAY_PREPARING)
+		enter(OUTBOX_RELAY_PREPARING);
+	enter(OUTBOX_RELAY_REPLICATING);
+}
+
+/* ---------------------------------------------------------------- cursor */
+
+static void
+adopt(bool resend)
+{
+	SimBatch	base;
+	SimSnapshot now;
+	const SimBatch *oldest = &relay.last;
+	const OutboxRange *range = &relay.last.row.range;
+	int64		kafka_batch = relay.comparison.kafka_batch;
+
+	memset(&base, 0, sizeof(base));
+	if (kafka_batch >= 0 && kafka_batch + 1 < relay.last.row.batch_no &&
+		tables_batch(kafka_batch + 1) != NULL)
+		oldest = tables_batch(kafka_batch + 1);
+	tables_snapshot(&now);
+	if (!resend)
+		copy_snapshot(&base.row.range.upper, base.upper, &now.snapshot);
+	else if (relay.comparison.last_delivered)
+	{
+		copy_snapshot(&base.row.range.upper, base.upper, &range->upper);
+		base.row.range.upper_at = range->upper_at;
+		oracle_letters_lost(range);
+	}
+	else
+	{
+		copy_snapshot(&base.row.range.upper, base.upper, &oldest->row.range.lower);
+		base.row.range.upper_at = oldest->row.range.lower_at;
+	}
+	copy_snapshot(&base.row.range.lower, base.lower, &base.row.range.upper);
+	base.row.range.lower_at = base.row.range.upper_at;
+	base.row.batch_no = Max(relay.last.row.batch_no, kafka_batch) + 1;
+	oracle_adopted(resend, &base.row.range.upper, &base.row.range.upper_at);
+	store_row(&base);
+	relay.overruled = true;
+	begin_anew();
+}
+
+static void
+diverge(void)
+{
+	holds++;
+	oracle_held(relay.comparison.reason);
+	enter(OUTBOX_RELAY_HOLD);
+}
+
+static void
+take_cursor(bool may_lag)
+{
+	OutboxKafkaCursor cursor = broker_cursor;
+
+	if (relay.overruled)
+	{
+		memset(&relay.comparison, 0, sizeof(relay.comparison));
+		relay.comparison.delivered = relay.last.row.batch_no - 1;
+		relay.comparison.verdict = OUTBOX_VERDICT_SEND_AGAIN;
+	}
+	else if (mutant == MUTANT_NO_COMPARISON && cursor.present)
+	{
+		memset(&relay.comparison, 0, sizeof(relay.comparison));
+		relay.comparison.delivered = Min(cursor.batch_no, relay.last.row.batch_no);
+	}
+	else
+		outbox_cursor_compare(&cursor, &relay.last.row, &relay.identity, may_lag, &relay.comparison);
+	if (relay.comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+		diverge();
+	else
+		relay.delivered = relay.comparison.delivered;
+}
+
+/* A cursor without events tells a server that was superseded who has taken over. */
+static void
+renew_cursor(void)
+{
+	copy_batch(&relay.batch, tables_batch(relay.delivered));
+	relay.batch.row.events = tables_left_out(relay.delivered);
+	relay.nids = 0;
+	relay.poison = -1;
+	enter(OUTBOX_RELAY_PREPARING);
+	enter(OUTBOX_RELAY_REPLICATING);
+	enter(OUTBOX_RELAY_SENDING);
+}
+
+static void
+step_fencing(void)
+{
+	relay.epoch = broker_fence();
+	take_cursor(false);
+	if (relay.state == OUTBOX_RELAY_HOLD)
+		return;
+	relay.fenced = true;
+	if (relay.comparison.takes_over && relay.delivered >= 0)
+		renew_cursor();
+	else if (relay.delivered < relay.last.row.batch_no)
+		send_again();
+	else if (relay.next < relay.count)
+		enter(OUTBOX_RELAY_PREPARING);
+	else
+		enter(OUTBOX_RELAY_IDLE);
+}
+
+/* ---------------------------------------------------------------- sending */
+
+static void
+refuse_event(void)
+{
+	const SimEvent *event = &tables.events[relay.poison];
+	SimExclusion exclusion = {relay.batch.row.batch_no, event->txid, event->seq};
+
+	tables_exclude(&exclusion);
+	if (mutant != MUTANT_LATE_EXCLUSION)
+	{
+		flushed = records;
+		relay.row_end = Max(relay.row_end, records);
+	}
+	send_again();
+}
+
+static void
+take_committed(bool torn)
+{
+	relay.delivered = relay.batch.row.batch_no;
+	relay.overruled = relay.resending = false;
+	relay.fenced = !torn || mutant == MUTANT_NO_WATCH;
+	if (!relay.fenced)
+		enter(OUTBOX_RELAY_FENCING);
+	else if (relay.delivered < relay.last.row.batch_no)
+		send_again();
+	else if (relay.next < relay.count)
+		enter(OUTBOX_RELAY_PREPARING);
+	else
+		enter(OUTBOX_RELAY_IDLE);
+}
+
+static void
+step_sending(void)
+{
+	OutboxKafkaCursor cursor;
+
+	if (relay.poison >= 0)
+	{
+		refuse_event();
+		return;
+	}
+	write_cursor(&cursor, &relay.batch.row);
+	switch (broker_send(relay.epoch, relay.ids, relay.nids, &cursor))
+	{
+		case SEND_COMMITTED:
+			take_committed(false);
+			break;
+		case SEND_TORN:
+			take_committed(true);
+			break;
+		case SEND_FAILED:
+		case SEND_FENCED:
+			begin_anew();
+			break;
+	}
+}
+
+/* -------------------------------------------------------------- retention */
+
+static bool
+leaf_is_relayed(int segment, const OutboxSnapshot *delivered)
+{
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+
+		if (event->segment == segment && !event->emptied &&
+			tables.transactions[event->txid].state == TX_COMMITTED &&
+			!outbox_snapshot_sees(delivered, event->txid))
+			return false;
+	}
+	return true;
+}
+
+/* A running transaction holds a lock on the leaf it wrote to. */
+static bool
+leaf_is_locked(int segment)
+{
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+		TxState		state = tables.transactions[event->txid].state;
+
+		if (event->segment == segment && !event->emptied &&
+			(state == TX_RUNNING || state == TX_PREPARED))
+			return true;
+	}
+	return false;
+}
+
+static void
+gather_facts(OutboxLeafFacts *leaves, const OutboxSnapshot *delivered)
+{
+	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	{
+		OutboxLeafFacts *leaf = &leaves[segment];
+
+		*leaf = (OutboxLeafFacts) {.empty = true, .first_age_ms = OUTBOX_AGE_UNKNOWN,
+			.last_age_ms = OUTBOX_AGE_UNKNOWN};
+		for (int i = 0; i < tables.nevents; i++)
+		{
+			const SimEvent *event = &tables.events[i];
+
+			if (event->segment != segment || event->emptied)
+				continue;
+			if (leaf->empty)
+				leaf->first_age_ms = clock_now - event->created_at;
+			leaf->empty = false;
+			leaf->bytes++;
+			leaf->last_age_ms = clock_now - event->created_at;
+		}
+		leaf->relayed = mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(segment, delivered);
+	}
+}
+
+static void
+tend_ring(void)
+{
+	const OutboxSnapshot *delivered = &relay.last.row.range.lower;
+	OutboxLeafFacts leaves[OUTBOX_SEGMENTS];
+	OutboxRetentionPlan plan;
+
+	gather_facts(leaves, delivered);
+	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, tables.segment, RETENTION_MS, SEGMENT_BYTES, &plan);
+	if (plan.move_to >= 0)
+		tables.segment = plan.move_to;
+	if (plan.empty >= 0 && !leaf_is_locked(plan.empty) &&
+		(mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(plan.empty, delivered)))
+	{
+		tables_empty_leaf(plan.empty);
+		flushed = records;
+	}
+}
+
+/* ------------------------------------------------------------------- loop */
+
+static void
+step_idle(void)
+{
+	bool		work = relay.delivered < relay.last.row.batch_no;
+
+	if (!work)
+	{
+		tend_ring();
+		work = find_work();
+	}
+	if (!work)
+		return;
+	if (!relay.fenced)
+		enter(OUTBOX_RELAY_FENCING);
+	else if (relay.next < relay.count && relay.delivered == relay.last.row.batch_no)
+		enter(OUTBOX_RELAY_PREPARING);
+	else
+		send_again();
+}
+
+static void
+step_starting(void)
+{
+	copy_batch(&relay.last, tables_batch(-1));
+	relay.identity.system_id = 77;
+	relay.identity.database = 5;
+	relay.identity.timeline = tables.timeline;
+	strlcpy(relay.identity.host, "host", sizeof(relay.identity.host));
+	strlcpy(relay.identity.data_directory, tables.timeline % 2 ? "/a" : "/b",
+			sizeof(relay.identity.data_directory));
+	tables_fence();
+	flushed = records;
+	relay.start_fence = records;
+	outbox_cursor_check_lineage(&relay.last.row, &relay.identity, &relay.comparison);
+	enter(OUTBOX_RELAY_CONNECTING);
+}
+
+void
+relay_turn(void)
+{
+	if (relay.state != OUTBOX_RELAY_IDLE && relay.state != OUTBOX_RELAY_HOLD &&
+		relay.state != OUTBOX_RELAY_STOPPED && relay.delivered >= 0 && happens(20))
+		note_waypoint();
+	switch (relay.state)
+	{
+		case OUTBOX_RELAY_STOPPED:
+			enter(OUTBOX_RELAY_STARTING);
+			break;
+		case OUTBOX_RELAY_STARTING:
+			step_starting();
+			break;
+		case OUTBOX_RELAY_CONNECTING:
+			take_cursor(true);
+			if (relay.state != OUTBOX_RELAY_HOLD)
+				enter(OUTBOX_RELAY_IDLE);
+			break;
+		case OUTBOX_RELAY_FENCING:
+			step_fencing();
+			break;
+		case OUTBOX_RELAY_IDLE:
+			step_idle();
+			break;
+		case OUTBOX_RELAY_PREPARING:
+			step_preparing();
+			break;
+		case OUTBOX_RELAY_REPLICATING:
+			if (!replicated_mode || standby >= relay.row_end || mutant == MUTANT_NO_STANDBY_WAIT)
+				enter(OUTBOX_RELAY_SENDING);
+			break;
+		case OUTBOX_RELAY_SENDING:
+			step_sending();
+			break;
+		case OUTBOX_RELAY_BACKOFF:
+			enter(OUTBOX_RELAY_CONNECTING);
+			break;
+		case OUTBOX_RELAY_HOLD:
+			if (healing || happens(30))
+				adopt(happens(60));
+			break;
+	}
+}
+
+bool
+relay_is_done(void)
+{
+	SimSnapshot now;
+
+	if (relay.state != OUTBOX_RELAY_IDLE || relay.delivered < relay.last.row.batch_no ||
+		relay.next < relay.count || relay.nwaypoints > 0)
+		return false;
+	tables_snapshot(&now);
+	return !open_window(&now.snapshot);
+}
