@@ -68,11 +68,12 @@ DATA_built = outbox--1.0.sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/common/*.c bgworker/*.c)))
 PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
+# VARIANT_CFLAGS makes a test build of another kind (scripts/build-variant).
 # As system headers PostgreSQL's own are not held to our warnings.
 # The version of the objects the library works with: that of the control file.
 OBJECTS_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" outbox.control)
 PG_CPPFLAGS = -DOUTBOX_VERSION='"$(OBJECTS_VERSION)"' -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
-PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR)
+PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR) $(VARIANT_CFLAGS)
 EXTRA_CLEAN = build $(OBJS:.o=.d)
 
 override with_llvm = no
@@ -85,18 +86,18 @@ outbox--1.0.sql: $(sort $(wildcard extension/*.sql)) extension
 	awk 'FNR == 1 && NR > 1 { print "" } { print }' $(filter %.sql,$^) >$@
 
 # Programs beside the server: the relay's child process, and the services.
-PROGRAMS = bgworker/sender services
+PROGRAMS ?= bgworker/sender services
 
 .PHONY: $(PROGRAMS) clean-run
 all: $(PROGRAMS)
 
 $(PROGRAMS):
-	$(MAKE) -C $@ all PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR)
+	$(MAKE) -C $@ all PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS)
 
 install: $(PROGRAMS:%=install-%)
 
 $(PROGRAMS:%=install-%): install-%: %
-	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) DESTDIR=$(DESTDIR)
+	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS) DESTDIR=$(DESTDIR)
 
 clean: clean-run
 

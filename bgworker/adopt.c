@@ -19,6 +19,7 @@
 #include "relay.h"
 #include "retention.h"
 #include "session.h"
+#include "src/fault.h"
 
 static void
 run(const char *command)
@@ -116,7 +117,9 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 		run("UPDATE outbox.installation SET id = gen_random_uuid()");
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
 	outbox_cursor_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
+	OUTBOX_FAULT("adopt-uncommitted");
 	outbox_session_end();
+	OUTBOX_FAULT("adopt-committed");
 	relay->row_end = XactLastCommitEnd;
 	relay->overruled = true;
 	/* read everything anew; the sender gets the installation's new name */

@@ -25,6 +25,7 @@
 #include "batch.h"
 #include "event_columns.h"
 #include "session.h"
+#include "src/fault.h"
 #include "src/guc.h"
 #include "src/segment.h"
 
@@ -331,6 +332,7 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 		}
 		put_event(chunk, reader.slots[entry.segment], is_excluded(chunk, &entry));
 		chunk->read++;
+		OUTBOX_FAULT("relay-reading");
 	}
 	close_leaves(&reader);
 	outbox_session_end();

@@ -32,6 +32,7 @@
 
 #include "cursor.h"
 #include "session.h"
+#include "src/fault.h"
 
 #define ROW_COLUMNS \
 	"batch_no, nonce, lower::text, upper::text, lower_txid, lower_seq, " \
@@ -225,6 +226,8 @@ outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identit
 {
 	outbox_session_begin();
 	outbox_cursor_insert(row, leaf, identity);
+	OUTBOX_FAULT("relay-row-uncommitted");
+	OUTBOX_MUTATE("no_fence", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
 	outbox_session_end();		/* synchronous_commit = local: flushed here */
 	return XactLastCommitEnd;
 }

@@ -27,6 +27,7 @@
 
 #include "event_columns.h"
 #include "event_scan.h"
+#include "src/fault.h"
 #include "src/segment.h"
 #include "src/shmem.h"
 
@@ -121,6 +122,7 @@ visit_txids(LeafScan *leaf, uint64 from, uint64 end, const OutboxRange *range,
 		int64		seq = DatumGetInt64(leaf->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
 
 		CHECK_FOR_INTERRUPTS();
+		OUTBOX_MUTATE("xmin", txid = outbox_fault_tuple_xmin(leaf->slot));
 		if (outbox_range_holds(range, txid, seq))
 			visit(arg, leaf->segment, txid, seq, leaf->slot);
 	}

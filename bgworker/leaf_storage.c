@@ -20,6 +20,7 @@
 
 #include "retention.h"
 #include "session.h"
+#include "src/fault.h"
 
 /* Locks table and its indexes if all are free; the locks last until the end of
  * the transaction either way. */
@@ -93,12 +94,15 @@ outbox_leaf_empty(Oid table, OutboxEmptyCheck may, void *arg, bool *locked)
 		if (OidIsValid(toast))
 			*locked = lock_table(toast);
 		/* Whoever wrote here has ended: a snapshot taken now sees all of it. */
+		OUTBOX_FAULT("leaf-locked");
 		if (*locked && may(arg))
 		{
 			replace_storage(table, toast);
 			emptied = true;
+			OUTBOX_FAULT("leaf-emptied");
 		}
 	}
 	outbox_session_end();
+	OUTBOX_FAULT_WHEN(emptied, "leaf-committed");
 	return emptied;
 }

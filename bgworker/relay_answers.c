@@ -17,6 +17,7 @@
 #include "link.h"
 #include "relay.h"
 #include "src/common/error_class.h"
+#include "src/fault.h"
 #include "src/guc.h"
 
 #define FENCED_WAIT_MS	1000
@@ -162,6 +163,7 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	if (relay->state != OUTBOX_RELAY_SENDING || batch_no != relay->chunks[relay->sending].row.batch_no)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
 
+	OUTBOX_FAULT("relay-committed-received");
 	/* what an at_least_once transaction has sent stays, whatever became of its cursor */
 	doubled = relay->resending && !relay->refreshing && !relay->cursor_lost &&
 		outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE;
@@ -196,7 +198,11 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 			(errmsg("outbox relay: Kafka refuses an event of batch " INT64_FORMAT ": %s",
 					relay->chunks[relay->sending].row.batch_no, text),
 			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
+	OUTBOX_FAULT("relay-refused");
+	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
 	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, index, error, text);
+	OUTBOX_FAULT("relay-refusal-committed");
+	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH; XactLastCommitEnd = 0);
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.events_refused += letters;

@@ -21,6 +21,7 @@
 #include "relay.h"
 #include "retention.h"
 #include "session.h"
+#include "src/fault.h"
 #include "src/guc.h"
 
 #define READ_BUDGET			2000	/* events read in one turn */
@@ -54,6 +55,7 @@ step_starting(OutboxRelay *relay)
 	(void) outbox_retention_batch_leaf();
 	outbox_session_end();
 	relay->start_fence = outbox_cursor_fence();
+	OUTBOX_FAULT("relay-start-fence");
 	relay->next_refresh = TimestampTzPlusMilliseconds(outbox_clock_now(), REFRESH_MS);
 	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
@@ -165,6 +167,7 @@ find_work(OutboxRelay *relay)
 	if (!found)
 		found = outbox_window_open(&relay->window, &relay->last.range.upper,
 								   &relay->last.range.upper_at, NULL);
+	OUTBOX_FAULT_WHEN(found, "relay-snapshot");
 	return found;
 }
 
@@ -217,11 +220,13 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 
 	row->batch_no = relay->last.batch_no + 1;
 	row->left_out = row->events - chunk->sent;
+	OUTBOX_FAULT("relay-before-row");
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
 		relay->row_end = outbox_cursor_store_early(row, leaf, &relay->identity, &flushed);
 	else
 		relay->row_end = outbox_cursor_store(row, leaf, &relay->identity);
 	relay->end_due = !flushed;
+	OUTBOX_FAULT("relay-row-committed");
 
 	MemoryContextReset(relay->last_context);
 	relay->last = *row;
@@ -267,6 +272,7 @@ send_batch(OutboxRelay *relay)
 	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
 	size_t		mark;
 
+	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_cursor_write_note(note, sizeof(note), &chunk->row, &relay->identity,
 							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE);
 	outbox_relay_declare_topics(relay);
@@ -304,6 +310,7 @@ step_sending(OutboxRelay *relay)
 {
 	OutboxChunk *other = &relay->chunks[1 - relay->sending];
 
+	OUTBOX_FAULT_WHEN(outbox_link_idle(), "relay-handed-over");
 	if (relay->end_due && outbox_link_idle())
 	{
 		const OutboxWireBuffer *frames = &relay->chunks[relay->sending].frames;
@@ -337,6 +344,7 @@ outbox_relay_after_commit(OutboxRelay *relay)
 {
 	relay->resending = relay->refreshing = false;
 	relay->look_due = true;
+	OUTBOX_FAULT("relay-before-next");
 	if (!relay->fenced)
 		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
 	else if (relay->delivered < relay->last.batch_no)
@@ -397,6 +405,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	chunk->row.batch_no = batch_no;
 	chunk->row.nonce = row.nonce;
 	chunk->row.left_out = row.left_out;
+	OUTBOX_FAULT("relay-read-again");
 	/* the row may be of this start, and neither flushed nor replicated yet */
 	relay->row_end = Max(relay->row_end, relay->start_fence);
 	XLogFlush(relay->row_end);

@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "src/fault.h"
 #include "src/guc.h"
 #include "src/segment.h"
 
@@ -77,6 +78,7 @@ is_relayed(void *arg)
 	uint64		txid;
 	TimestampTz created_at;
 
+	OUTBOX_MUTATE("rotation_unchecked", return true);
 	if (!outbox_event_at_end(check->segment, BackwardScanDirection, &txid, &created_at))
 		return true;
 	if (txid >= check->delivered->xmax)
@@ -196,6 +198,7 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	{
 		pg_atomic_write_u32(&slot->segment, (uint32) plan.move_to + 1);
 		left_at[current] = GetCurrentTimestamp();
+		OUTBOX_FAULT("retention-moved");
 		count_rotation(slot, true);
 	}
 	if (plan.empty < 0)
@@ -258,6 +261,7 @@ outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delivered)
 
 	if (now < next_look || (delivered->xmax == looked_xmax && now < due_at))
 		return;
+	OUTBOX_FAULT("retention-look");
 	looked_xmax = delivered->xmax;
 	tend_ring(slot, delivered);
 	tend_batch_log(slot);

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "event_store.h"
+#include "fault.h"
 #include "segment.h"
 
 typedef enum EventColumn
@@ -199,8 +200,11 @@ outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 
 	tuple = heap_form_tuple(row.desc, row.values, row.nulls);
 	tuple->t_tableOid = RelationGetRelid(leaf);
+	OUTBOX_FAULT("emit-before-insert");
 	heap_insert(leaf, tuple, GetCurrentCommandId(true), 0, NULL);
+	OUTBOX_FAULT("emit-heap-inserted");
 	insert_index_entries(leaf, tuple, &row);
+	OUTBOX_FAULT("emit-indexed");
 
 	heap_freetuple(tuple);
 	pfree(row.values);

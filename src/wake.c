@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 
+#include "fault.h"
 #include "shmem.h"
 #include "wake.h"
 
@@ -36,6 +37,7 @@ wake_after_commit(XactEvent event, void *arg)
 	{
 		OutboxSlot *slot = outbox_shmem_slot();
 
+		OUTBOX_FAULT("emit-committed");
 		if (slot != NULL && pg_atomic_read_u32(&slot->relay_proc) == OUTBOX_NO_PROC)
 			note_waiting(slot);
 		else if (slot != NULL)

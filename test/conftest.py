@@ -6,7 +6,7 @@ import signal
 
 import psycopg
 import pytest
-from harness import KafkaBroker, PostgresCluster, Service, Session, wait_until
+from harness import FaultPoints, KafkaBroker, PostgresCluster, Service, Session, wait_until
 
 _numbers = itertools.count(1)
 
@@ -72,6 +72,43 @@ def postgres(_postgres):
         _postgres.settings = before
         _postgres.configure()
         _postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def _faulty(session, _kafka):
+    # Killed processes lose nothing they have written; only a power cut would need fsync.
+    conf = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", "fsync": "off"}
+    return PostgresCluster(session, "faulty", conf, variant="faults")
+
+
+@pytest.fixture
+def faulty(_faulty, kafka):
+    """The run's cluster of the build with fault points, started; its settings are undone after the test."""
+    before = dict(_faulty.settings)
+    FaultPoints(_faulty).clear()
+    if not _faulty.running:
+        _faulty.start()
+    _faulty.wait_ready()
+    yield _faulty
+    FaultPoints(_faulty).clear()
+    if _faulty.settings != before:
+        _faulty.settings = before
+        _faulty.configure()
+        _faulty.stop()
+
+
+@pytest.fixture
+def points(faulty):
+    """The fault points of the cluster faulty; all are disarmed before and after the test."""
+    return FaultPoints(faulty)
+
+
+@pytest.fixture
+def struck(faulty, make_database):
+    """A fresh database of the cluster faulty, its relay started."""
+    found = make_database(faulty)
+    found.start_relay()
+    return found
 
 
 @pytest.fixture
@@ -168,6 +205,7 @@ def make_database(unique):
     yield make
     for found in made:
         if found.cluster.running:
+            found.cluster.wait_ready()
             found.cluster.drop_database(found.name)
 
 

@@ -45,6 +45,8 @@ static Batch batch;
 static bool one_by_one;
 static bool leave_one_by_one;	/* the culprit was found: rebuild after a commit */
 
+static bool commit_transaction(const OutboxSettings *settings, OutboxFailure *failure);
+
 bool
 outbox_batch_is_one_by_one(void)
 {
@@ -101,20 +103,31 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 }
 
 static bool
-open_transaction(const OutboxSettings *settings, OutboxFailure *failure)
+begin_transaction(OutboxFailure *failure)
 {
 	rd_kafka_error_t *error;
 
-	batch.begun = true;
-	batch.started_us = outbox_clock_us();
-	if (!settings->exactly_once)
-		return true;
 	outbox_watch_begin();
 	error = rd_kafka_begin_transaction(outbox_producer_client());
 	if (error == NULL)
 		return true;
 	outbox_failure_from_error(failure, error, "beginning a transaction");
 	return false;
+}
+
+static bool
+open_transaction(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	batch.begun = true;
+	batch.started_us = outbox_clock_us();
+	if (!settings->exactly_once)
+		return true;
+	OUTBOX_MUTATE("cursor_first", if (!begin_transaction(failure) || !commit_transaction(settings, failure))
+				  return false);
+	if (!begin_transaction(failure))
+		return false;
+	OUTBOX_FAULT("sender-begun");
+	return true;
 }
 
 /* The topic of the event, open; NULL with either a refusal or a failure. */
@@ -206,6 +219,7 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 		batch.bytes += event->key_len + event->payload_len;
 	}
 	batch.events++;
+	OUTBOX_FAULT("sender-produced");
 	if (batch.events % POLL_EVERY == 0)
 		rd_kafka_poll(outbox_producer_client(), 0);
 	return true;
@@ -264,6 +278,7 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 			return false;
 		}
 		await_reports();
+		OUTBOX_FAULT("sender-aborted");
 		if (outbox_watch_is_suspect())
 		{
 			outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, 0, "aborting a transaction",
@@ -317,6 +332,7 @@ commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
 		return false;
 	}
+	OUTBOX_FAULT("sender-offsets-sent");
 	if (batch.broken)
 	{
 		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "sending events",
@@ -338,10 +354,12 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
 	await_reports();
+	OUTBOX_FAULT("sender-flushed");
 	if (!batch.refused && batch.failed_error == 0)
 	{
 		if (commit_transaction(settings, failure))
 		{
+			OUTBOX_FAULT("sender-committed");
 			result->suspect = outbox_watch_is_suspect();
 			return true;
 		}

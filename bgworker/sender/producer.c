@@ -16,8 +16,11 @@ static rd_kafka_t *producer;
 static bool
 fence_others(OutboxFailure *failure)
 {
-	rd_kafka_error_t *error = rd_kafka_init_transactions(producer, INIT_TIMEOUT_MS);
+	rd_kafka_error_t *error;
 
+	OUTBOX_FAULT("sender-before-fence");
+	error = rd_kafka_init_transactions(producer, INIT_TIMEOUT_MS);
+	OUTBOX_FAULT("sender-fenced");
 	if (error == NULL)
 		return true;
 	rd_kafka_poll(producer, 0);

@@ -17,7 +17,11 @@
 #include <librdkafka/rdkafka.h>
 
 #include "../../src/common/error_class.h"
+#include "../../src/common/fault.h"
 #include "../../src/common/wire.h"
+
+/* A fault point of the sender. */
+#define OUTBOX_FAULT(name)	OUTBOX_FAULT_AT(outbox_fault_pass, name)
 
 #define OUTBOX_TOPIC_NAME_SIZE	256 /* Kafka's limit is 249 */
 #define OUTBOX_CURSOR_METADATA_SIZE 4097	/* Kafka's limit and a terminator */

@@ -41,7 +41,10 @@ count_sent(rd_kafka_t *client, int sockfd, const char *broker_name, int32_t brok
 	(void) size;
 	(void) opaque;
 	if (api_key == API_END_TXN)
+	{
+		OUTBOX_FAULT("sender-end-sent");
 		atomic_fetch_add(&end_txn_sent, 1);
+	}
 	else if (api_key == API_TXN_OFFSET_COMMIT)
 		atomic_fetch_add(&offset_commit_sent, 1);
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -113,6 +116,7 @@ outbox_watch_begin(void)
 bool
 outbox_watch_is_suspect(void)
 {
+	OUTBOX_MUTATE("no_watch", return false);
 	return atomic_load(&end_txn_sent) > 1 || atomic_load(&offset_commit_sent) > 1 ||
 		atomic_load(&unanswered) > 0;
 }

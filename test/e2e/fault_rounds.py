@@ -6,11 +6,17 @@ import os
 import random
 import signal
 
+import pytest
 from checker import Load, check, read_topics, read_truth
 from harness import wait_until
 from harness.process import descendants
 
 ENDLESS = 10**7
+
+
+def lengths(short, full=50):
+    """Rounds in make check, and in make check-long."""
+    return pytest.mark.parametrize("rounds", [short, pytest.param(full, marks=pytest.mark.long)])
 
 
 class Rounds:

@@ -8,17 +8,11 @@ what the tables hold after recovery (half of the writers commit asynchronously).
 
 import signal
 
-import pytest
-from fault_rounds import Blows, Rounds
+from fault_rounds import Blows, Rounds, lengths
 from harness import wait_until
 from unit.wire_client import Event, Sender, open_pairs
 
 SEED = 90001
-
-
-def lengths(short, full=50):
-    """Rounds in make check, and in make check-long."""
-    return pytest.mark.parametrize("rounds", [short, pytest.param(full, marks=pytest.mark.long)])
 
 
 @lengths(20)

@@ -2,6 +2,7 @@
 """Private PostgreSQL, Kafka and services for tests, the demo, `make up` and the benchmarks."""
 
 from .environment import Environment
+from .faults import FaultPoints
 from .kafka import KafkaBroker
 from .postgres import PostgresCluster
 from .service import Service
@@ -10,6 +11,7 @@ from .wait import WaitTimeout, wait_until
 
 __all__ = [
     "Environment",
+    "FaultPoints",
     "KafkaBroker",
     "PostgresCluster",
     "Service",

@@ -36,12 +36,19 @@ class Environment:
         self.cache = pathlib.Path(values["HARNESS_CACHE"])
         self.run = pathlib.Path(values["HARNESS_RUN"])
         self.user = values["HARNESS_USER"]
-        prefix = self.run / "pg"
         config = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
-        system_bin = pathlib.Path(config).resolve().parent
-        self.pg_prefix = prefix
+        self._system_bin = pathlib.Path(config).resolve().parent.relative_to("/")
+        self.pg_prefix = self.run / "pg"
         # Server programs, and the services and the sender, come from the private copy.
-        self.bindir = prefix / system_bin.relative_to("/")
+        self.bindir = self.pg_prefix / self._system_bin
+        self._variants = {}
+
+    def variant(self, name):
+        """bindir of a build variant, built or brought up to date once in a run."""
+        if name not in self._variants:
+            subprocess.run([str(self.root / "scripts" / "build-variant"), name], check=True)
+            self._variants[name] = self.run / "variants" / name / "pg" / self._system_bin
+        return self._variants[name]
 
     @property
     def pkglibdir(self):

@@ -35,13 +35,14 @@ class PostgresCluster:
     """initdb'ed once (trust, superuser postgres), then started and stopped at will.
 
     Listens on 127.0.0.1 and a Unix socket. conf overrides settings; a value of
-    None removes one. The cluster is stopped when its session closes.
+    None removes one. variant names another build (scripts/build-variant). The
+    cluster is stopped when its session closes.
     """
 
-    def __init__(self, session, name="postgres", conf=None, initdb_options=()):
+    def __init__(self, session, name="postgres", conf=None, initdb_options=(), variant=None):
         self.session = session
         self.environment = session.environment
-        self.bindir = self.environment.bindir
+        self.bindir = self.environment.variant(variant) if variant else self.environment.bindir
         self.name = name
         self.host = "127.0.0.1"
         self.port = free_port()
