@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Fixtures: one PostgreSQL cluster and one broker for the run, a fresh database for each test."""
 
+import contextlib
 import itertools
 import signal
 
@@ -41,7 +42,7 @@ def session():
 
 @pytest.fixture(scope="session")
 def _kafka(session):
-    return KafkaBroker(session)
+    return KafkaBroker(session, proxied=True)
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def kafka(_kafka):
     else:
         _kafka.start()
     return _kafka
+
+
+@pytest.fixture
+def proxy(kafka):
+    """A KafkaProxy before the run's broker; bootstrap.servers = proxy.bootstrap leads through it."""
+    with contextlib.closing(kafka.proxy()) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -53,19 +53,31 @@ def test_order_per_key_of_many_writers(relay, kafka, topic, steps):
     assert relay.value("select count(*) from checker.counter") == keys + 1
 
 
-def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, topic):
-    """Issue 3, the watch for torn transactions: 1,000 Kafka transactions in a row see no rebuild."""
-    postgres.configure(outbox__batch_max_events=1)
-    postgres.reload()
+def write_thousand(database, topic):
+    """1,000 events in transactions of their own, before there is a relay."""
     Load(database.dsn(), (topic,)).prepare()
     with database.connect() as connection, connection.pipeline():
         for number in range(1000):
             connection.execute("select checker.step(%s, %s, 10)", (topic, f"key-{number % 10}"))
-    database.start_relay()
-    check_database(database.dsn(), kafka.bootstrap, [topic], 120).require_ok()
+
+
+def assert_no_rebuild(database, log_text):
+    """1,000 Kafka transactions were sent by one producer: log_text is that of the brokers."""
     status = database.status()
     assert status["batches_sent"] >= 1000
     assert (status["suspect_transactions"], status["recoveries"]) == (0, 0)
+    installation = database.value("select id from outbox.installation")
+    assert log_text.count(f"Initialized transactionalId outbox-relay.{installation} ") == 1
+
+
+def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, topic):
+    """Issue 4, the watch for torn transactions: 1,000 Kafka transactions in a row see no producer rebuilt."""
+    postgres.configure(outbox__batch_max_events=1)
+    postgres.reload()
+    write_thousand(database, topic)
+    database.start_relay()
+    check_database(database.dsn(), kafka.bootstrap, [topic], 120).require_ok()
+    assert_no_rebuild(database, kafka.child.log())
 
 
 def write_bulk(connection, topic, transactions, events):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A single-node KRaft broker, and an existing one named by the environment."""
+"""A KRaft broker, alone or as a node of a cluster, and an existing one named by the environment."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from .environment import free_port
 from .process import ChildProcess
+from .proxy import KafkaProxy
 from .wait import wait_until
 
 _SETTINGS = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "inter.broker.listener.name": "PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
     "auto.create.topics.enable": "true",
     "num.partitions": "3",
     "default.replication.factor": "1",
@@ -28,6 +28,7 @@ _SETTINGS = {
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "4",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
@@ -51,7 +52,7 @@ rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 logger.kafka.name = kafka.server.KafkaRaftServer
 logger.kafka.level = info
-logger.coordinator.name = org.apache.kafka.coordinator.transaction
+logger.coordinator.name = kafka.coordinator.transaction.TransactionCoordinator
 logger.coordinator.level = info
 """
 
@@ -60,7 +61,9 @@ _FAST_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
 class KafkaClient:
-    """What tests ask of any broker; bootstrap is host:port."""
+    """What tests ask of any broker; bootstrap is host:port, or several with commas."""
+
+    replication = 1  # of topics that tests create
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
@@ -87,7 +90,7 @@ class KafkaClient:
 
     def create_topics(self, names, partitions=3, config=None):
         """Create topics and wait until they can be used."""
-        topics = [NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+        topics = [NewTopic(name, num_partitions=partitions, replication_factor=self.replication, config=config or {})
                   for name in names]
         for created in self.admin.create_topics(topics).values():
             created.result(30)
@@ -197,9 +200,13 @@ class KafkaClient:
 
 
 class KafkaBroker(KafkaClient):
-    """A broker of our own: start, stop, kill9, pause, resume; data stays between starts."""
+    """A broker of our own: start, stop, kill9, pause, resume; data stays between starts.
 
-    def __init__(self, session, name="kafka", conf=None, heap="384m", fast_start=True):
+    proxied  a second listener, which clients reach through proxy() only
+    member   (cluster id, node id, {node id: controller port}) of a node of a cluster
+    """
+
+    def __init__(self, session, name="kafka", conf=None, heap="384m", fast_start=True, proxied=False, member=None):
         self.port = free_port()
         super().__init__(f"127.0.0.1:{self.port}")
         self.session = session
@@ -209,12 +216,13 @@ class KafkaBroker(KafkaClient):
         self.child = ChildProcess(session, name)
         self.heap = heap
         self.jvm_options = _FAST_START if fast_start else ()
-        controller = free_port()
+        self.cluster_id, self.node_id, controllers = member or (uuid.uuid4(), 1, {1: free_port()})
+        self.proxy_ports = (free_port(), free_port()) if proxied else None
         self.settings = {
             **_SETTINGS,
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "node.id": str(self.node_id),
+            **self._listeners(controllers[self.node_id]),
+            "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{port}" for n, port in controllers.items()),
             "log.dirs": str(self.data / "log"),
             **(conf or {}),
         }
@@ -224,6 +232,19 @@ class KafkaBroker(KafkaClient):
         session.on_close(self.stop)
         self._format()
 
+    def _listeners(self, controller):
+        own = f"PLAINTEXT://127.0.0.1:{self.port}"
+        listeners, advertised = f"{own},CONTROLLER://127.0.0.1:{controller}", own
+        if self.proxy_ports:
+            outside, inside = self.proxy_ports
+            listeners += f",PROXIED://127.0.0.1:{inside}"
+            advertised += f",PROXIED://127.0.0.1:{outside}"
+        return {"listeners": listeners, "advertised.listeners": advertised}
+
+    def proxy(self):
+        """A new KafkaProxy before this broker; the caller closes it. Its bootstrap leads all traffic through it."""
+        return KafkaProxy(*self.proxy_ports)
+
     def _java(self, main, *arguments):
         return [
             self.environment.java(), f"-Xmx{self.heap}", *self.jvm_options,
@@ -232,9 +253,8 @@ class KafkaBroker(KafkaClient):
         ]
 
     def _format(self):
-        cluster = uuid.uuid4()
         done = subprocess.run(
-            [str(a) for a in self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties)],
+            [str(a) for a in self._java("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", self.properties)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
             **self.environment.popen_identity(),
         )
