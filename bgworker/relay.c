@@ -35,6 +35,7 @@
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MOST_MS		30000
 #define ANSWER_MS			180000	/* the sender's own limits are well below */
+#define SILENCE_MS			8000	/* then last_error says that Kafka does not answer */
 
 PGDLLEXPORT void outbox_relay_main(Datum main_arg);
 
@@ -61,6 +62,7 @@ outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 		 outbox_relay_state_name(state));
 	relay->state = state;
 	relay->entered_at = outbox_clock_now();
+	relay->silence_told = false;
 
 	SpinLockAcquire(&relay->slot->mutex);
 	status->state = state;
@@ -185,6 +187,28 @@ reload_settings(OutboxRelay *relay)
 		relay->next_try = outbox_clock_now();
 }
 
+/* While the sender owes an answer: says early that it is late, and in the end replaces it. */
+static void
+watch_answer(OutboxRelay *relay, TimestampTz now)
+{
+	char	   *text;
+
+	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING &&
+		relay->state != OUTBOX_RELAY_SENDING)
+		return;
+	if (TimestampDifferenceExceeds(relay->entered_at, now, ANSWER_MS))
+		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
+	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))
+	{
+		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")", SILENCE_MS / 1000,
+						outbox_relay_state_name(relay->state), relay->delivered + 1);
+		if (relay->failures == 0)
+			ereport(LOG, (errmsg("outbox relay: %s", text)));
+		publish_error(relay->slot, text);
+		relay->silence_told = true;
+	}
+}
+
 static void
 watch_time(OutboxRelay *relay)
 {
@@ -195,10 +219,7 @@ watch_time(OutboxRelay *relay)
 		relay->look_due = true;
 		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
 	}
-	if ((relay->state == OUTBOX_RELAY_CONNECTING || relay->state == OUTBOX_RELAY_FENCING ||
-		 relay->state == OUTBOX_RELAY_SENDING) &&
-		TimestampDifferenceExceeds(relay->entered_at, now, ANSWER_MS))
-		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
+	watch_answer(relay, now);
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)

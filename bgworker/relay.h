@@ -23,6 +23,7 @@ typedef struct OutboxRelay
 	OutboxIdentity identity;
 	OutboxRelayState state;
 	TimestampTz entered_at;		/* since when it is in this state; by outbox_clock_now(), as all times here */
+	bool		silence_told;	/* last_error has said that no answer comes in it */
 	MemoryContext scratch;		/* current context of a turn, reset by it */
 
 	OutboxBatchRow last;		/* newest row of outbox.batch */

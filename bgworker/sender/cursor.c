@@ -20,7 +20,8 @@
 
 #define STABLE_DEADLINE_US	60000000	/* a dead predecessor's transaction times out */
 #define LOOK_DEADLINE_US	15000000
-#define ASK_TIMEOUT_MS		5000
+#define LOOK_DOWN_US		7000000 /* the same when no broker can be reached */
+#define ASK_TIMEOUT_MS		3500
 #define COMMIT_RETRY_US		1000000
 
 /* The committer of at_least_once; made with the first commit. */
@@ -155,6 +156,15 @@ ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, OutboxCursor *c
 	return ok;
 }
 
+/* How long the cursor is asked for. */
+static int64_t
+read_limit_us(bool stable)
+{
+	if (stable)
+		return STABLE_DEADLINE_US;
+	return outbox_is_unreachable() ? LOOK_DOWN_US : LOOK_DEADLINE_US;
+}
+
 /*
  * Reads the cursor.  stable: as of read_committed, asked again while a
  * transaction holds it open; else what is there now, which may be stale, and
@@ -164,7 +174,7 @@ bool
 outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cursor,
 				   OutboxFailure *failure)
 {
-	int64_t		deadline = outbox_clock_us() + (stable ? STABLE_DEADLINE_US : LOOK_DEADLINE_US);
+	int64_t		started = outbox_clock_us();
 	rd_kafka_t *consumer = open_consumer(settings, stable, failure);
 	OutboxFailure ignored;
 	rd_kafka_resp_err_t code;
@@ -172,9 +182,12 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 
 	if (consumer == NULL)
 		return false;
+	if (!stable)
+		outbox_forget_client_error();
 	do
 		ok = ask_cursor(consumer, settings, cursor, &code, failure);
-	while (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR && outbox_clock_us() < deadline);
+	while (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   outbox_clock_us() - started < read_limit_us(stable));
 	if (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		outbox_failure_from_code(failure, code, "reading the cursor", NULL);

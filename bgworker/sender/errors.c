@@ -17,6 +17,7 @@
 #include <time.h>
 
 static rd_kafka_resp_err_t last_client_error;
+static bool all_brokers_down;	/* main thread, like last_client_error */
 static char last_client_text[256];
 
 static pthread_mutex_t denied_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -203,6 +204,8 @@ outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error, const
 void
 outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 {
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		all_brokers_down = true;
 	/* "all brokers down" follows the error that says why */
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && last_client_error != 0)
 		return;
@@ -214,6 +217,14 @@ void
 outbox_forget_client_error(void)
 {
 	last_client_error = RD_KAFKA_RESP_ERR_NO_ERROR;
+	all_brokers_down = false;
+}
+
+/* Has no broker been in reach at some time since outbox_forget_client_error? */
+bool
+outbox_is_unreachable(void)
+{
+	return all_brokers_down;
 }
 
 /*

@@ -109,6 +109,7 @@ extern bool outbox_error_is_refusal(rd_kafka_resp_err_t code);
 extern bool outbox_error_is_whole_topic(rd_kafka_resp_err_t code);
 extern void outbox_note_client_error(rd_kafka_resp_err_t code, const char *text);
 extern void outbox_forget_client_error(void);
+extern bool outbox_is_unreachable(void);
 extern void outbox_note_denied_topic(const char *log_text);
 extern bool outbox_take_denied_topic(char *name, size_t size);
 extern void outbox_log(const char *format,...) __attribute__((format(printf, 1, 2)));

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """The broker absent, stopped, killed, frozen: emit goes on, the relay says why, everything arrives afterwards, once."""
 
+import datetime
 import time
 
 import pytest
@@ -10,9 +11,12 @@ from harness import wait_until
 
 SEED = 70001
 
+# Of the relay's clock: the test's own may be late on a busy machine.
+SOON = datetime.timedelta(seconds=10)
+
 
 def await_error(database, since, timeout=60.0):
-    """Wait until the relay tells an error newer than since (of clock_timestamp()); returns its text.
+    """Wait until the relay tells an error newer than since (of clock_timestamp()), within ten seconds; returns its text.
 
     Meanwhile events are written: each transaction must be done within a second."""
     written = 0
@@ -28,6 +32,7 @@ def await_error(database, since, timeout=60.0):
             return status["last_error_at"] and status["last_error_at"] > since and status["last_error"]
         text = wait_until(told, timeout, "last_error to say that the broker is away", interval=0.1)
     assert written > 5
+    assert database.status()["last_error_at"] - since < SOON
     return text
 
 
@@ -46,16 +51,15 @@ def test_broker_is_absent_at_start(database, kafka, topic):
     database.wait_state("idle")
 
 
-def with_timeouts(*ways):
-    """Each way in make check with a short message.timeout.ms, and in make check-long with the relay's own."""
-    return [pytest.param(way, 4000) for way in ways] + [
-        pytest.param(way, None, marks=pytest.mark.long) for way in ("stop", *ways)
-    ]
-
-
-@pytest.mark.parametrize("way, message_timeout", with_timeouts("kill9", "pause"))
+@pytest.mark.parametrize("way, message_timeout", [
+    ("kill9", 4000),
+    ("pause", None),
+    pytest.param("kill9", None, marks=pytest.mark.long),
+    pytest.param("pause", 4000, marks=pytest.mark.long),
+    pytest.param("stop", None, marks=pytest.mark.long),
+])
 def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout):
-    """Issue 3, broker absent later: stopped, killed or frozen for more than 10 s under load."""
+    """Issue 4: a broker stopped, killed or frozen for more than 10 s under load is told of within 10 s."""
     relay = database
     if message_timeout:
         properties = postgres.settings["outbox.kafka_properties"]
