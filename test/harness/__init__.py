@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Private PostgreSQL, Kafka and services for tests, the demo, `make up` and the benchmarks."""
 
+from .database import Database
 from .environment import Environment
 from .faults import FaultPoints
 from .kafka import KafkaBroker
@@ -10,6 +11,7 @@ from .session import Session, exit_on_sigterm
 from .wait import WaitTimeout, wait_until
 
 __all__ = [
+    "Database",
     "Environment",
     "FaultPoints",
     "KafkaBroker",
