@@ -204,7 +204,7 @@ watch_answer(OutboxRelay *relay, TimestampTz now)
 						outbox_relay_state_name(relay->state), relay->delivered + 1);
 		if (relay->failures == 0)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
-		publish_error(relay->slot, text);
+		outbox_shmem_report_error(relay->slot, text);
 		relay->silence_told = true;
 	}
 }
