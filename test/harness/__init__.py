@@ -5,6 +5,7 @@ from .database import Database
 from .environment import Environment
 from .faults import FaultPoints
 from .kafka import KafkaBroker
+from .kafka_cluster import KafkaCluster
 from .postgres import PostgresCluster
 from .service import Service
 from .session import Session, exit_on_sigterm
@@ -15,6 +16,7 @@ __all__ = [
     "Environment",
     "FaultPoints",
     "KafkaBroker",
+    "KafkaCluster",
     "PostgresCluster",
     "Service",
     "Session",

@@ -203,12 +203,17 @@ class KafkaBroker(KafkaClient):
     """A broker of our own: start, stop, kill9, pause, resume; data stays between starts.
 
     proxied  a second listener, which clients reach through proxy() only
-    member   (cluster id, node id, {node id: controller port}) of a node of a cluster
+    member   (cluster id, node id, {node id: host:port of its controller}) of a node of a cluster
+    network  the Network the node is a member of, instead of this machine's own
     """
 
-    def __init__(self, session, name="kafka", conf=None, heap="384m", fast_start=True, proxied=False, member=None):
+    def __init__(self, session, name="kafka", conf=None, heap="384m", fast_start=True, proxied=False, member=None,
+                 network=None):
         self.port = free_port()
-        super().__init__(f"127.0.0.1:{self.port}")
+        self.cluster_id, self.node_id, controllers = member or (uuid.uuid4(), 1, {1: f"127.0.0.1:{free_port()}"})
+        self.network = network
+        self.address = network.addresses[self.node_id] if network else "127.0.0.1"
+        super().__init__(f"{self.address}:{self.port}")
         self.session = session
         self.environment = session.environment
         self.name = name
@@ -216,13 +221,12 @@ class KafkaBroker(KafkaClient):
         self.child = ChildProcess(session, name)
         self.heap = heap
         self.jvm_options = _FAST_START if fast_start else ()
-        self.cluster_id, self.node_id, controllers = member or (uuid.uuid4(), 1, {1: free_port()})
         self.proxy_ports = (free_port(), free_port()) if proxied else None
         self.settings = {
             **_SETTINGS,
             "node.id": str(self.node_id),
             **self._listeners(controllers[self.node_id]),
-            "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{port}" for n, port in controllers.items()),
+            "controller.quorum.voters": ",".join(f"{node}@{where}" for node, where in controllers.items()),
             "log.dirs": str(self.data / "log"),
             **(conf or {}),
         }
@@ -233,8 +237,8 @@ class KafkaBroker(KafkaClient):
         self._format()
 
     def _listeners(self, controller):
-        own = f"PLAINTEXT://127.0.0.1:{self.port}"
-        listeners, advertised = f"{own},CONTROLLER://127.0.0.1:{controller}", own
+        own = f"PLAINTEXT://{self.bootstrap}"
+        listeners, advertised = f"{own},CONTROLLER://{controller}", own
         if self.proxy_ports:
             outside, inside = self.proxy_ports
             listeners += f",PROXIED://127.0.0.1:{inside}"
@@ -270,7 +274,11 @@ class KafkaBroker(KafkaClient):
         return self.child.running
 
     def start(self, wait=True, timeout=90.0):
-        self.child.spawn(self._java("kafka.Kafka", self.properties))
+        command = self._java("kafka.Kafka", self.properties)
+        if self.network:
+            self.network.call(self.node_id, self.child.spawn, command)
+        else:
+            self.child.spawn(command)
         if wait:
             self.wait_ready(timeout)
         return self

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Three brokers with replication 3: leaders, coordinators and majorities go away under load and come back."""
+
+import time
+from functools import partial
+
+import pytest
+from checker import check_database
+from fault_rounds import Rounds
+from harness import KafkaCluster, wait_until
+from test_faults import lengths
+from test_transactions import assert_no_rebuild, write_thousand
+
+SEED = 40011
+
+
+@pytest.fixture(scope="module")
+def _cluster(session, request):
+    cluster = KafkaCluster(session, **getattr(request, "param", {}))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(_cluster):
+    """The module's three brokers, all up and in sync however the last test left them."""
+    return _cluster.start()
+
+
+@pytest.fixture
+def on_three(database, postgres, cluster):
+    """The fresh database, whose relay will speak to the three brokers."""
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}")
+    postgres.reload()
+    return database
+
+
+@pytest.fixture
+def replicated(on_three, topic_name):
+    """A topic declared with replication 3, and the relay started. Returns the topic's name."""
+    on_three.execute("select outbox.declare_topic(%s, 3, replication_factor => 3)", (topic_name,))
+    on_three.start_relay()
+    return topic_name
+
+
+def transactional_id(database):
+    return f"outbox-relay.{database.value('select id from outbox.installation')}"
+
+
+class Interruptions:
+    """How long the relay stood still after each blow."""
+
+    def __init__(self):
+        self.longest = 0.0
+
+    def measure(self, running, blow):
+        blow()
+        began = time.monotonic()
+        running.await_batches(2, 120)
+        self.longest = max(self.longest, time.monotonic() - began)
+
+
+def finish(database, running, longest):
+    """Judge the run: nothing lost, doubled or out of order, nobody helped the relay, no writer noticed."""
+    report = running.check(180).require_ok()
+    print(f"longest interruption {longest:.1f} s, {report.summary()}")
+    assert database.status()["hold_reason"] is None
+    assert running.result.reconnects == 0
+
+
+def test_declared_topics_are_replicated(on_three, cluster, replicated):
+    """Row 002.1 at the relay: a declared topic and its dead letter topic get partitions, replication 3, min.insync 2."""
+    on_three.emit(replicated, "k")
+    cluster.wait_for_records(replicated, 1, 120)
+    found = cluster.describe_topic(replicated)
+    assert (found["partitions"], found["replication"]) == (3, 3)
+    assert found["config"]["min.insync.replicas"] == "2"
+    on_three.emit(f"{replicated}.DLT", "k")
+    cluster.wait_for_records(f"{replicated}.DLT", 1, 120)
+    assert cluster.describe_topic(f"{replicated}.DLT")["partitions"] == 3
+    cursor = cluster.describe_topic("outbox.cursor")
+    assert (cursor["partitions"], cursor["replication"]) == (1, 3)
+    assert {p.replicas and len(p.replicas) for p in
+            cluster.admin.list_topics("__transaction_state").topics["__transaction_state"].partitions.values()} == {3}
+
+
+def test_back_to_back_transactions_on_three_brokers(on_three, postgres, cluster, replicated):
+    """Issue 4: 1,000 Kafka transactions in a row on three brokers see no producer rebuilt."""
+    postgres.configure(outbox__batch_max_events=1)
+    postgres.reload()
+    write_thousand(on_three, replicated)
+    check_database(on_three.dsn(), cluster.bootstrap, [replicated], 180).require_ok()
+    assert_no_rebuild(on_three, "".join(node.child.log() for node in cluster.nodes.values()))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["leader", "coordinator"])
+def test_broker_is_killed(on_three, cluster, replicated, victim):
+    """Row 004.11: kill -9 of the topic's leader, or of the coordinator of the relay's transactions, under load."""
+    rounds, found = 10, Interruptions()
+
+    def choose(number):
+        if victim == "leader":
+            return cluster.leader(replicated, number % 3)
+        return cluster.transaction_coordinator(transactional_id(on_three))
+
+    with Rounds(on_three, cluster, [replicated], SEED, rate=200) as running:
+        running.await_batches(3, 120)
+        for number in range(rounds):
+            node = choose(number)
+            found.measure(running, node.kill9)
+            if number + 1 < rounds:
+                cluster.start()
+                running.await_batches(running.choose.randint(1, 25))
+    finish(on_three, running, found.longest)
+
+
+def place_orders(connection, first, count):
+    """Orders for the payment service, each in a transaction of its own."""
+    for number in range(first, first + count):
+        connection.execute(
+            "select outbox.emit('orders.created', o, 'OrderCreated', jsonb_build_object('orderId', o, 'customerId', 'ada',"
+            " 'amount', 0.01, 'currency', 'EUR', 'items', '[]'::jsonb, 'createdAt', '2026-01-01T00:00:00.000Z'))"
+            " from (values ('order-' || %s)) as orders (o)", (number,)
+        )
+
+
+@lengths(1, 10)
+def test_relay_and_consumer_outlive_leaders(on_three, postgres, cluster, service, unique, rounds):
+    """Row 004.11: the relay's coordinator, leader of consumed partitions, is killed: each order paid once, nobody helps."""
+    postgres.psql_file(postgres.environment.root / "examples" / "shop" / "payment.sql", on_three.name)
+    on_three.start_relay()
+    service("outbox-payment", {
+        "database": on_three.dsn(user="payment_service"), "bootstrap_servers": cluster.bootstrap,
+        "group_id": unique("payment"), "kafka_properties": "topic.metadata.refresh.interval.ms=500",
+    })
+    paid = "select count(*) from shop.payment where status = 'approved'"
+    with on_three.connect() as connection:
+        for number in range(rounds):
+            place_orders(connection, 200 * number, 50)
+            on_three.wait_for(f"select ({paid}) > {200 * number}", 120)
+            node = cluster.transaction_coordinator(transactional_id(on_three))
+            assert node in [cluster.leader("orders.created", partition) for partition in range(6)]
+            node.kill9()
+            place_orders(connection, 200 * number + 50, 150)
+            on_three.wait_for(f"select ({paid}) = {200 * (number + 1)}", 120)
+            if number + 1 < rounds:
+                cluster.start()
+    expected = sorted(f"order-{number}" for number in range(200 * rounds))
+    for topic in ("orders.created", "payments.completed"):
+        cluster.wait_for_records(topic, len(expected), 120)
+        found = sorted(record.key().decode() for record in cluster.read_all(topic))
+        assert found == expected, f"{topic}: {len(found)} records"
+    assert on_three.value("select count(*) from outbox.dead_letter") == 0
+
+
+@lengths(1, 10)
+def test_frozen_leader_wakes_up(on_three, cluster, replicated, rounds):
+    """Issue 4: a leader frozen until others lead, then awake with what waited in its sockets, as after a partition."""
+    found = Interruptions()
+    with Rounds(on_three, cluster, [replicated], SEED + 1, rate=200) as running:
+        running.await_batches(3, 120)
+        for number in range(rounds):
+            node = cluster.leader(replicated, number % 3)
+            found.measure(running, node.pause)
+            node.resume()
+            running.await_batches(5)
+            if number + 1 < rounds:
+                cluster.start()
+    finish(on_three, running, found.longest)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("_cluster", [{"name": "kafka-apart", "apart": True}], indirect=True)
+def test_broker_is_parted(on_three, cluster, replicated):
+    """Issue 4, a broker partitioned away: a leader reaches nobody until others lead, then comes back (needs root)."""
+    found = Interruptions()
+    with Rounds(on_three, cluster, [replicated], SEED + 3, rate=200) as running:
+        running.await_batches(3, 120)
+        for number in range(10):
+            node = cluster.leader(replicated, number % 3)
+            found.measure(running, partial(cluster.network.cut, node.node_id))
+            cluster.network.heal()
+            running.await_batches(5)
+            cluster.start()
+    finish(on_three, running, found.longest)
+
+
+@lengths(1, 5)
+def test_quorum_is_lost(on_three, cluster, replicated, rounds):
+    """Issue 4: two of three brokers down: emit goes on, the relay waits; with the second back it goes on alone."""
+    found = Interruptions()
+    with Rounds(on_three, cluster, [replicated], SEED + 2, rate=100) as running:
+        for number in range(rounds):
+            running.await_batches(3, 120)
+            kept, second = 1 + number % 3, 1 + (number + 1) % 3
+            for identity in {1, 2, 3} - {kept}:
+                cluster.nodes[identity].kill9()
+            stopped = on_three.value("select delivered_batch from outbox.relay_slot()")
+            pending = "select count(*) from outbox.event"
+            before = on_three.value(pending)
+            wait_until(lambda: on_three.value(pending) > before + 100, 30, "writers to go on without a quorum")
+            assert on_three.value("select delivered_batch from outbox.relay_slot()") <= stopped + 1
+            found.measure(running, partial(cluster.nodes[second].start, wait=False))
+            if number + 1 < rounds:
+                cluster.start()
+    finish(on_three, running, found.longest)
