@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -15,11 +16,14 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "src/guc.h"
 
+#include "cursor.h"
 #include "launcher.h"
+#include "measure.h"
 #include "session.h"
 
 /* A process that has attached is alive as long as worker_pid names it. */
@@ -134,6 +138,19 @@ note_waiting(OutboxSlot *slot)
 	outbox_session_end();
 }
 
+/* What is stored here waits for a relay; outbox.max_backlog holds all the same. */
+static void
+measure_without_relay(OutboxSlot *slot)
+{
+	uint64		none[1];
+	OutboxBatchRow last = {.range.lower = {.xmax = FirstNormalTransactionId, .xip = none},
+	.range.upper = {.xmax = FirstNormalTransactionId, .xip = none}};
+
+	(void) outbox_cursor_load(-1, TopMemoryContext, &last);
+	(void) outbox_measure_backlog(slot, &last);
+	slot->measured = true;
+}
+
 bool
 outbox_relay_probe(OutboxSlot *slot)
 {
@@ -152,7 +169,11 @@ outbox_relay_probe(OutboxSlot *slot)
 	LWLockRelease(outbox_shared->lock);
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
 	if (exists && !outbox_guc_relay)
+	{
 		note_waiting(slot);
+		if (!slot->measured)
+			measure_without_relay(slot);
+	}
 	return wanted;
 }
 

@@ -30,6 +30,7 @@
 #include "link.h"
 #include "relay.h"
 #include "session.h"
+#include "src/backlog.h"
 #include "src/guc.h"
 
 #define BACKOFF_FIRST_MS	100
@@ -129,6 +130,15 @@ outbox_relay_load_last(OutboxRelay *relay)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("outbox.batch is empty"),
 				 errhint("Call outbox.start_relay() in this database.")));
+}
+
+void
+outbox_relay_settle_backlog(OutboxRelay *relay)
+{
+	if (relay->delivered < relay->last.batch_no)
+		return;
+	outbox_backlog_take(relay->slot, relay->owed);
+	relay->owed = 0;
 }
 
 /* ----------------------------------------------------------------- loop */

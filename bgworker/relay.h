@@ -29,6 +29,7 @@ typedef struct OutboxRelay
 	OutboxBatchRow last;		/* newest row of outbox.batch */
 	MemoryContext last_context; /* owns its snapshots */
 	int64		delivered;		/* last batch known delivered */
+	int64		owed;			/* bytes of the last batch that are still in the backlog */
 	bool		cursor_lost;	/* said in the log and counted; until the next commit */
 
 	bool		opened;			/* the sender has its settings */
@@ -69,6 +70,8 @@ extern void outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *
 extern void outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms);
 extern void outbox_relay_hold(OutboxRelay *relay, const char *reason);
 extern void outbox_relay_load_last(OutboxRelay *relay);
+/* Takes the last batch off the backlog once it is known delivered. */
+extern void outbox_relay_settle_backlog(OutboxRelay *relay);
 
 /* relay_steps.c: what a state does when it has its turn; true: turn again at once. */
 extern bool outbox_relay_step(OutboxRelay *relay);

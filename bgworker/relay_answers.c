@@ -87,6 +87,7 @@ take_stable_cursor(OutboxRelay *relay)
 {
 	relay->fenced = true;
 	relay->delivered = relay->comparison.delivered;
+	outbox_relay_settle_backlog(relay);
 	if (relay->comparison.verdict == OUTBOX_VERDICT_CURSOR_LOST && relay->last.batch_no > 0 &&
 		!relay->cursor_lost)
 	{
@@ -180,6 +181,7 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	status->suspect_transactions += suspect;
 	status->possibly_doubled += doubled ? events : 0;
 	SpinLockRelease(&relay->slot->mutex);
+	outbox_relay_settle_backlog(relay);
 	outbox_relay_progressed(relay->slot);
 	outbox_relay_after_commit(relay);
 }

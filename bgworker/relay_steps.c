@@ -18,9 +18,11 @@
 #include "clock.h"
 #include "launcher.h"
 #include "link.h"
+#include "measure.h"
 #include "relay.h"
 #include "retention.h"
 #include "session.h"
+#include "src/backlog.h"
 #include "src/fault.h"
 #include "src/guc.h"
 
@@ -51,6 +53,8 @@ step_starting(OutboxRelay *relay)
 {
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
+	relay->owed = outbox_measure_backlog(relay->slot, &relay->last);
+	relay->slot->measured = true;
 	outbox_session_begin();
 	(void) outbox_retention_batch_leaf();
 	outbox_session_end();
@@ -182,15 +186,19 @@ static bool
 step_idle(OutboxRelay *relay)
 {
 	bool		work = relay->delivered < relay->last.batch_no;
+	int64		backlog;
 
 	if (!work && relay->look_due)
 	{
 		relay->look_due = false;
 		/* the last batch stays: it is sent again when Kafka has lost the cursor */
 		outbox_retention_step(relay->slot, &relay->last.range.lower);
+		backlog = (int64) pg_atomic_read_u64(&relay->slot->backlog);
 		work = find_work(relay);
 		if (!work)
 		{
+			outbox_backlog_take(relay->slot, backlog);	/* whatever it says, all is delivered */
+			relay->owed = 0;
 			outbox_relay_progressed(relay->slot);
 			outbox_relay_declare_topics(relay); /* the sender creates them without an event too */
 		}
@@ -226,6 +234,7 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	else
 		relay->row_end = outbox_cursor_store(row, leaf, &relay->identity);
 	relay->end_due = !flushed;
+	relay->owed = chunk->bytes;
 	OUTBOX_FAULT("relay-row-committed");
 
 	MemoryContextReset(relay->last_context);

@@ -10,7 +10,9 @@ CREATE FUNCTION outbox.server_identity(
 		OUT timeline integer, OUT system_id bigint, OUT database oid)
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
 
-/* The relay's shared status; counters count since the server's start. */
+/* The relay's shared status; counters count since the server's start.
+ * backlog_bytes: keys, payloads and headers of committed events not delivered
+ * yet, what outbox.max_backlog limits. */
 CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
@@ -18,7 +20,8 @@ CREATE FUNCTION outbox.relay_slot(
 		OUT suspect_transactions bigint, OUT possibly_doubled bigint, OUT rotations bigint, OUT rotations_refused bigint,
 		OUT started_at timestamptz, OUT delivered_at timestamptz,
 		OUT last_error text, OUT last_error_at timestamptz,
-		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean)
+		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean,
+		OUT backlog_bytes bigint)
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_relay_slot';
 
 /*

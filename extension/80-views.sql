@@ -61,6 +61,7 @@ CREATE VIEW outbox.relay_status AS
 									WHERE txid = x.txid AND
 										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
 									LIMIT 1) e)) AS oldest_unsent_age,
+		   s.backlog_bytes,
 		   s.started_at, s.delivered_at, s.last_error, s.last_error_at,
 		   s.delivery, s.order_mode, s.kafka
 	FROM outbox.relay_slot() s;

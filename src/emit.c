@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "backlog.h"
 #include "emit.h"
 #include "event_headers.h"
 #include "event_store.h"
@@ -66,7 +67,8 @@ size_of(const bytea *value)
 	return value == NULL ? 0 : (int64) VARSIZE_ANY_EXHDR(value);
 }
 
-static void
+/* Returns the event's bytes. */
+static int64
 check_event(const OutboxEvent *event)
 {
 	int64		size;
@@ -89,17 +91,19 @@ check_event(const OutboxEvent *event)
 				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
 
 	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic));
+	return size;
 }
 
 void
 outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	int64		bytes = check_event(event);
 
-	check_event(event);
+	outbox_wake_at_commit();
+	outbox_backlog_admit(bytes);
 	outbox_uuidv7_make(id, now);
 	outbox_event_store_insert(event, id, now);
-	outbox_wake_at_commit();
 }
 
 bytea *

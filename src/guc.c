@@ -26,6 +26,8 @@ char	   *outbox_guc_correlation_id;
 char	   *outbox_guc_traceparent;
 char	   *outbox_guc_tracestate;
 bool		outbox_guc_relay;
+int			outbox_guc_max_backlog;
+int			outbox_guc_max_backlog_action;
 int			outbox_guc_max_event_bytes;
 bool		outbox_guc_require_declared_topics;
 int			outbox_guc_delivery;
@@ -57,6 +59,12 @@ static const struct config_enum_entry divergence_options[] = {
 	{"hold", OUTBOX_DIVERGENCE_HOLD, false},
 	{"resend", OUTBOX_DIVERGENCE_RESEND, false},
 	{"skip", OUTBOX_DIVERGENCE_SKIP, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry backlog_action_options[] = {
+	{"error", OUTBOX_BACKLOG_ERROR, false},
+	{"warn", OUTBOX_BACKLOG_WARN, false},
 	{NULL, 0, false}
 };
 
@@ -192,6 +200,12 @@ static const Setting settings[] = {
 	{"outbox.kafka_properties_file", PGC_STRING, &outbox_guc_kafka_properties_file, PGC_SIGHUP,
 		GUC_SUPERUSER_ONLY, .check = check_kafka_properties_file,
 	.text = "File with librdkafka properties, for secrets."},
+	{"outbox.max_backlog", PGC_INT, &outbox_guc_max_backlog, PGC_SUSET,
+		GUC_UNIT_KB, 0, 0, INT_MAX,
+	.text = "Bytes of events not delivered yet, at most; 0: no limit."},
+	{"outbox.max_backlog_action", PGC_ENUM, &outbox_guc_max_backlog_action, PGC_SUSET,
+		0, OUTBOX_BACKLOG_ERROR, .options = backlog_action_options,
+	.text = "What emit() does past outbox.max_backlog."},
 	{"outbox.max_event_bytes", PGC_INT, &outbox_guc_max_event_bytes, PGC_SUSET,
 		GUC_UNIT_BYTE, 1000000, 1, MAX_EVENT_BYTES_MOST,
 	.text = "Key, payload and headers of one event, at most."},

@@ -26,6 +26,12 @@ typedef enum OutboxDivergence
 	OUTBOX_DIVERGENCE_SKIP,
 } OutboxDivergence;
 
+typedef enum OutboxBacklogAction
+{
+	OUTBOX_BACKLOG_ERROR,
+	OUTBOX_BACKLOG_WARN,
+} OutboxBacklogAction;
+
 /* Any session (USERSET): what emit() puts in the headers. "" = none. */
 extern char *outbox_guc_correlation_id;
 extern char *outbox_guc_traceparent;
@@ -34,6 +40,8 @@ extern char *outbox_guc_tracestate;
 /* Superuser (SUSET): refusals of emit(), and the relay's switch of a database. */
 extern bool outbox_guc_relay;
 extern int	outbox_guc_max_event_bytes;	/* bytes of key + payload + headers */
+extern int	outbox_guc_max_backlog;	/* kB not delivered, 0 = no limit */
+extern int	outbox_guc_max_backlog_action;	/* OutboxBacklogAction */
 extern bool outbox_guc_require_declared_topics;
 
 /* Server (SIGHUP): the relay. */

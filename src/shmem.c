@@ -40,6 +40,8 @@ clear_slot(OutboxSlot *slot)
 	pg_atomic_write_u32(&slot->segment, 0);
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 	pg_atomic_write_u64(&slot->waiting_since, 0);
+	pg_atomic_write_u64(&slot->backlog, 0);
+	slot->measured = false;
 	slot->used = false;
 	slot->probe = false;
 	slot->answered = true;
@@ -74,6 +76,7 @@ start_shmem(void)
 			pg_atomic_init_u32(&slot->segment, 0);
 			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 			pg_atomic_init_u64(&slot->waiting_since, 0);
+			pg_atomic_init_u64(&slot->backlog, 0);
 			SpinLockInit(&slot->mutex);
 			clear_slot(slot);
 		}
@@ -158,7 +161,8 @@ outbox_shmem_release(OutboxSlot *slot, Oid database)
 {
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	if (slot->database == database && !slot->used && !slot->probe && slot->answered &&
-		!slot->wanted && slot->suspended == 0 && slot->worker_pid == 0)
+		!slot->wanted && slot->suspended == 0 && slot->worker_pid == 0 &&
+		pg_atomic_read_u64(&slot->backlog) == 0)
 		clear_slot(slot);
 	LWLockRelease(outbox_shared->lock);
 }

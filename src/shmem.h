@@ -84,6 +84,8 @@ typedef struct OutboxSlot
 	pg_atomic_uint64 waiting_since; /* TimestampTz of the oldest event known to wait
 									 * without a relay, 0 = none; writers: emitter
 									 * and probe by CAS from 0, relay clears */
+	pg_atomic_uint64 backlog;	/* int64: bytes committed less bytes delivered, see
+								 * backlog.h; writers: emitting backends, relay, probe */
 
 	/* Lock: OutboxShared.lock. */
 	bool		used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
@@ -94,6 +96,8 @@ typedef struct OutboxSlot
 	bool		wanted;			/* its answer: the switch is on; writer: relay */
 	int			suspended;		/* commands that want no worker now; writer: utility hook */
 	int			worker_pid;		/* attached worker, 0 = none; writer: relay */
+	bool		measured;		/* backlog was found in the tables since the server's
+								 * start; writer and reader: the attached worker alone */
 	int			failures;		/* exits in a row without progress, for the back-off;
 								 * writers: launcher, relay */
 

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "backlog.h"
 #include "common/kafka_headers.h"
 #include "guc.h"
 #include "kafka_settings.h"
@@ -152,7 +153,7 @@ put_pid(Datum *value, bool *isnull, int pid)
 	*value = Int32GetDatum(pid);
 }
 
-#define RELAY_SLOT_COLUMNS	22
+#define RELAY_SLOT_COLUMNS	23
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
@@ -209,6 +210,7 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 		SpinLockRelease(&slot->mutex);
 	}
 	fill_relay_slot(status, values, nulls);
+	values[22] = Int64GetDatum(slot == NULL ? 0 : outbox_backlog_bytes(slot));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

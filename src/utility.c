@@ -59,6 +59,7 @@ static void
 reset_slot(OutboxSlot *slot)
 {
 	pg_atomic_write_u32(&slot->segment, 0);
+	pg_atomic_write_u64(&slot->backlog, 0);
 	SpinLockAcquire(&slot->mutex);
 	slot->status.delivered_batch = -1;
 	SpinLockRelease(&slot->mutex);

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 
+#include "backlog.h"
 #include "fault.h"
 #include "shmem.h"
 #include "wake.h"
@@ -33,6 +34,10 @@ note_waiting(OutboxSlot *slot)
 static void
 wake_after_commit(XactEvent event, void *arg)
 {
+	/* before the relay is woken, which takes it off again */
+	if (wake_relay && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE ||
+					   event == XACT_EVENT_ABORT))
+		outbox_backlog_end(outbox_shmem_slot(), event != XACT_EVENT_ABORT);
 	if (event == XACT_EVENT_COMMIT && wake_relay)
 	{
 		OutboxSlot *slot = outbox_shmem_slot();

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A backlog larger than the relay's memory: the same order, through a temporary file."""
+"""A backlog: in order through a temporary file when it is larger than the relay's memory; limited when wanted."""
 
 import random
 
+import psycopg
 import pytest
 from harness import wait_until
 
@@ -79,3 +80,134 @@ def test_killed_with_an_open_window(own_postgres, make_database, kafka, topic_na
     postgres.start()
     assert ids(kafka, topic) == expected
     wait_until(lambda: temporary_files(postgres) == 0, 30, "the temporary files to be removed")
+
+
+# outbox.max_backlog -----------------------------------------------------
+
+REFUSED = "the backlog of outbox is too large"
+PAYLOAD = '"' + "x" * 998 + '"'  # as JSON 1,000 bytes, with its key 1,001
+
+
+def limited(database, action="error", limit="20kB"):
+    """A session with the limit; transactions are the caller's."""
+    connection = database.connect(autocommit=False)
+    connection.execute(f"set outbox.max_backlog = '{limit}'; set outbox.max_backlog_action = '{action}'")
+    connection.commit()
+    return connection
+
+
+def emit(connection, topic, events=1):
+    connection.execute(
+        "select count(outbox.emit(%s, 'k', 'T', %s::jsonb)) from generate_series(1, %s)", (topic, PAYLOAD, events)
+    )
+
+
+def backlog(database):
+    return database.status()["backlog_bytes"]
+
+
+def truth(database):
+    """The backlog as the tables tell it."""
+    return database.value(
+        "select coalesce(sum(octet_length(key) + octet_length(payload) + coalesce(octet_length(headers), 0)), 0)"
+        " from outbox.unsent"
+    )
+
+
+def test_limit_refuses_while_kafka_is_away(relay, postgres, kafka, topic):
+    """Issue 4, max_backlog: past it emit raises or warns, as set, with both sizes; it resumes when Kafka is back."""
+    relay.emit(topic, "first")
+    kafka.wait_for_records(topic, 1)
+    relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
+    kafka.stop()
+    with limited(relay) as connection:
+        emit(connection, topic, 20)
+        connection.commit()
+        assert backlog(relay) == truth(relay) == 20 * 1001
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match=REFUSED) as refused:
+            emit(connection, topic)
+        connection.rollback()
+        assert refused.value.diag.message_detail == (
+            "20020 bytes are not delivered yet, this transaction brings 1001; outbox.max_backlog is 20 kB."
+        )
+        assert "relay_status" in refused.value.diag.message_hint
+        assert backlog(relay) == 20 * 1001
+    notices = []
+    with limited(relay, "warn") as connection:
+        connection.add_notice_handler(lambda notice: notices.append((notice.sqlstate, notice.message_primary)))
+        emit(connection, topic, 2)
+        emit(connection, topic, 2)
+        connection.commit()
+    assert notices == [("53400", REFUSED)]
+    assert backlog(relay) == truth(relay) == 24 * 1001
+    postgres.restart("immediate")
+    relay.wait_for("select backlog_bytes = 24 * 1001 from outbox.relay_status")
+    kafka.start()
+    kafka.wait_for_records(topic, 25)
+    relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
+    with limited(relay) as connection:
+        emit(connection, topic, 20)
+        connection.commit()
+    kafka.wait_for_records(topic, 45)
+
+
+def test_backlog_counts_what_commits(database, postgres, topic):
+    """Issue 4, max_backlog: transactions and savepoints rolled back do not count, prepared ones do; no relay runs."""
+    with limited(database) as connection:
+        emit(connection, topic, 5)
+        connection.rollback()
+        assert backlog(database) == 0
+        emit(connection, topic, 1)
+        connection.execute("savepoint outer_one")
+        emit(connection, topic, 2)
+        connection.execute("savepoint inner_one")
+        emit(connection, topic, 3)
+        connection.execute("release inner_one")
+        connection.execute("savepoint inner_two")
+        emit(connection, topic, 4)
+        connection.execute("rollback to inner_two")
+        connection.commit()
+        assert backlog(database) == truth(database) == 6 * 1001
+        emit(connection, topic, 1)
+        connection.execute("savepoint outer_one")
+        emit(connection, topic, 2)
+        connection.execute("savepoint inner_one")
+        emit(connection, topic, 3)
+        connection.execute("release inner_one")
+        connection.execute("rollback to outer_one")
+        connection.commit()
+        assert backlog(database) == truth(database) == 7 * 1001
+        emit(connection, topic, 10)
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+            emit(connection, topic, 4)
+        connection.rollback()
+        assert backlog(database) == 7 * 1001
+        emit(connection, topic, 3)
+        connection.execute(f"prepare transaction '{database.name}'")
+        assert backlog(database) == 10 * 1001
+    database.execute(f"commit prepared '{database.name}'")
+    assert backlog(database) == truth(database) == 10 * 1001
+    postgres.restart("immediate")
+    database.wait_for("select backlog_bytes = 10 * 1001 from outbox.relay_status")
+    database.execute("drop extension outbox")
+    database.execute("create extension outbox")
+    assert backlog(database) == 0
+
+
+def test_backlog_heals(relay, kafka, topic):
+    """Issue 4, max_backlog: whatever was counted wrongly, an idle relay puts right."""
+    relay.emit(topic, "k")
+    kafka.wait_for_records(topic, 1)
+    with relay.connect() as connection:
+        connection.execute("begin")
+        emit(connection, topic, 5)
+        connection.execute(f"prepare transaction '{relay.name}'")
+    relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
+    relay.execute(f"commit prepared '{relay.name}'")
+    kafka.wait_for_records(topic, 6)
+    relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
+    with limited(relay) as connection:
+        emit(connection, topic, 3)
+        connection.commit()
+    kafka.wait_for_records(topic, 9)
+    relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")

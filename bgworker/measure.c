@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * measure.c
+ *	  Finds the size of the backlog in the tables.
+ *
+ * Runs in the relay and in the probe.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+
+#include "event_columns.h"
+#include "event_scan.h"
+#include "measure.h"
+#include "session.h"
+#include "src/backlog.h"
+
+typedef struct Measure
+{
+	const OutboxRange *last;	/* of the last batch */
+	int64		last_bytes;
+	int64		bytes;
+} Measure;
+
+static int64
+size_of(TupleTableSlot *slot, int column)
+{
+	return slot->tts_isnull[column - 1] ? 0 :
+		(int64) toast_raw_datum_size(slot->tts_values[column - 1]) - VARHDRSZ;
+}
+
+/* An OutboxEventVisitor. */
+static void
+sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
+{
+	Measure    *measure = arg;
+	int64		bytes;
+
+	slot_getallattrs(slot);
+	bytes = size_of(slot, OUTBOX_EVENT_KEY) + size_of(slot, OUTBOX_EVENT_PAYLOAD) +
+		size_of(slot, OUTBOX_EVENT_HEADERS);
+	measure->bytes += bytes;
+	if (outbox_range_holds(measure->last, txid, seq))
+		measure->last_bytes += bytes;
+}
+
+int64
+outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last)
+{
+	OutboxRange range = {.lower = last->range.lower, .lower_at = last->range.lower_at};
+	Measure		measure = {.last = &last->range};
+	int64		known = (int64) pg_atomic_read_u64(&slot->backlog);
+
+	outbox_session_begin();
+	outbox_cursor_snapshot(CurrentMemoryContext, &range.upper);
+	outbox_event_scan(&range, NULL, sum_sizes, &measure);
+	outbox_session_end();
+	outbox_backlog_take(slot, known - measure.bytes);
+	return measure.last_bytes;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * measure.h
+ *	  Finds the size of the backlog in the tables.
+ *
+ * Process: the relay when it starts; the probe of a database without a relay,
+ * once after a start of the server.
+ */
+#ifndef OUTBOX_MEASURE_H
+#define OUTBOX_MEASURE_H
+
+#include "cursor.h"
+#include "src/shmem.h"
+
+/*
+ * Own transaction, interruptible.  Sets slot's backlog to the bytes of the last
+ * batch, which may not be delivered, and of the events after it; what is added
+ * meanwhile is kept.  Returns the bytes of the last batch.
+ */
+extern int64 outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last);
+
+#endif							/* OUTBOX_MEASURE_H */
