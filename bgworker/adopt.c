@@ -57,6 +57,18 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 	run(command.data);
 }
 
+/*
+ * Dead letters follow their events: what is left out stays so.  No transaction of this server has
+ * emitted letters again.
+ */
+static void
+restamp_letters(void)
+{
+	run("UPDATE outbox.dead_letter SET txid = '3', reissue_txid = NULL WHERE origin = 'relay'; "
+		"UPDATE outbox.dead_letter d SET txid = e.txid FROM outbox.event e "
+		"WHERE d.origin = 'relay' AND e.id = d.event_id AND e.seq = d.seq");
+}
+
 /* The range of the base: nothing, at the place where sending goes on. */
 static void
 choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, OutboxBatchRow *base)
@@ -112,7 +124,10 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_session_begin();
 	choose_base(relay, resend, &oldest, &base);
 	if (relay->comparison.kind == OUTBOX_RESTORED)
+	{
 		restamp_events(&relay->last, resend);
+		restamp_letters();
+	}
 	if (relay->comparison.kind != OUTBOX_LOST_HISTORY)
 		run("UPDATE outbox.installation SET id = gen_random_uuid()");
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;

@@ -5,41 +5,24 @@
  *
  * Runs in the relay.  A cut lies between whole transactions and is an ordinary
  * snapshot; only a transaction larger than a batch is cut inside, at a position.
- * I7: what a batch leaves out is read from outbox.dead_letter.
+ * I7: what a batch leaves out is a row of outbox.dead_letter before it is sent.
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "miscadmin.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/xid8.h"
+#include "utils/uuid.h"
 
 #include "batch.h"
 #include "event_columns.h"
+#include "leaf_reader.h"
 #include "session.h"
 #include "src/fault.h"
 #include "src/guc.h"
-#include "src/segment.h"
 
 #define PIECE_BYTES			(4 * 1024 * 1024)	/* read in one transaction at most */
 #define KEEP_BUFFER_BYTES	(8 * 1024 * 1024)	/* larger buffers are given back */
 #define UNIX_EPOCH_US \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
-
-typedef struct LeafReader
-{
-	Relation	leaves[OUTBOX_SEGMENTS];
-	IndexFetchTableData *fetches[OUTBOX_SEGMENTS];	/* keeps the last block pinned */
-	TupleTableSlot *slots[OUTBOX_SEGMENTS];
-} LeafReader;
 
 static void *
 grow_frames(void *data, size_t capacity)
@@ -66,86 +49,49 @@ hash_id(const uint8_t *id)
 	return high ^ (high >> 29);
 }
 
-static int
-compare_exclusions(const void *a, const void *b)
-{
-	const OutboxExclusion *left = a;
-	const OutboxExclusion *right = b;
-
-	if (left->txid != right->txid)
-		return left->txid < right->txid ? -1 : 1;
-	return (left->seq > right->seq) - (left->seq < right->seq);
-}
-
-static bool
-is_excluded(const OutboxChunk *chunk, const OutboxEntry *entry)
-{
-	OutboxExclusion key = {.txid = entry->txid, .seq = entry->seq};
-
-	return chunk->nexcluded > 0 &&
-		bsearch(&key, chunk->excluded, chunk->nexcluded, sizeof(key), compare_exclusions) != NULL;
-}
-
-static bool
-fetch_row(LeafReader *reader, const OutboxWindow *window, const OutboxEntry *entry)
-{
-	int			segment = entry->segment;
-	ItemPointerData tid;
-	bool		call_again = false;
-
-	if (reader->leaves[segment] == NULL)
-	{
-		reader->leaves[segment] = table_open(outbox_segment_relation(segment), AccessShareLock);
-		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
-		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
-	}
-	if (reader->leaves[segment]->rd_node.relNode != window->filenodes[segment])
-		return false;
-	ItemPointerSet(&tid, entry->block, entry->offset);
-	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),
-								 reader->slots[segment], &call_again, NULL))
-		return false;
-	slot_getallattrs(reader->slots[segment]);
-	return true;
-}
-
-static void
-close_leaves(LeafReader *reader)
-{
-	for (int i = 0; i < OUTBOX_SEGMENTS; i++)
-	{
-		if (reader->leaves[i] == NULL)
-			continue;
-		ExecDropSingleTupleTableSlot(reader->slots[i]);
-		table_index_fetch_end(reader->fetches[i]);
-		table_close(reader->leaves[i], NoLock);
-	}
-}
-
-static struct varlena *
-get_bytes(TupleTableSlot *slot, int column, const uint8_t **data, uint32_t *len)
-{
-	struct varlena *value;
-
-	*data = NULL;
-	*len = 0;
-	if (slot->tts_isnull[column - 1])
-		return NULL;
-	value = PG_DETOAST_DATUM_PACKED(slot->tts_values[column - 1]);
-	*data = (const uint8_t *) VARDATA_ANY(value);
-	*len = VARSIZE_ANY_EXHDR(value);
-	return (Pointer) value != DatumGetPointer(slot->tts_values[column - 1]) ? value : NULL;
-}
-
 static void
 get_text(TupleTableSlot *slot, int column, const char **data, uint16_t *len)
 {
 	const uint8_t *bytes;
 	uint32_t	size;
 
-	get_bytes(slot, column, &bytes, &size);
+	outbox_leaf_reader_bytes(slot, column, &bytes, &size);
 	*data = (const char *) bytes;
 	*len = (uint16_t) size;
+}
+
+/* An event of a held key is noted; it becomes a row together with the batch row. */
+static bool
+hold_event(OutboxChunk *chunk, const OutboxWindow *window, TupleTableSlot *slot, uint64 txid)
+{
+	const OutboxHeldKey *found;
+	OutboxKeyId id;
+	const char *topic;
+	uint16_t	topic_len;
+	const uint8_t *key;
+	uint32_t	key_len;
+	struct varlena *copy;
+
+	if (slot->tts_isnull[OUTBOX_EVENT_KEY - 1])
+		return false;
+	get_text(slot, OUTBOX_EVENT_TOPIC, &topic, &topic_len);
+	copy = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &key, &key_len);
+	outbox_letters_identify(&id, topic, topic_len, key, key_len);
+	if (copy != NULL)
+		pfree(copy);
+	found = outbox_letters_find_held(&window->letters, &id, txid);
+	if (found == NULL)
+		return false;
+	if (chunk->nheld == chunk->held_room)
+	{
+		chunk->held_room = Max(64, 2 * chunk->held_room);
+		chunk->held = chunk->held == NULL ?
+			MemoryContextAllocHuge(chunk->context, chunk->held_room * sizeof(OutboxHeldEntry)) :
+			repalloc_huge(chunk->held, chunk->held_room * sizeof(OutboxHeldEntry));
+	}
+	chunk->held[chunk->nheld].entry = chunk->read;
+	chunk->held[chunk->nheld++].blocked_by = found->blocked_by;
+	return true;
 }
 
 static void
@@ -165,9 +111,9 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	get_text(slot, OUTBOX_EVENT_TOPIC, &event.topic, &event.topic_len);
 	get_text(slot, OUTBOX_EVENT_TYPE, &event.type, &event.type_len);
 	get_text(slot, OUTBOX_EVENT_CONTENT_TYPE, &event.content_type, &event.content_type_len);
-	copies[0] = get_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
-	copies[1] = get_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload, &event.payload_len);
-	copies[2] = get_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers, &event.headers_len);
+	copies[0] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
+	copies[1] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload, &event.payload_len);
+	copies[2] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers, &event.headers_len);
 	if (event.content_type == NULL)
 		event.content_type = (const char *) empty;
 
@@ -203,8 +149,8 @@ outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool whole)
 	chunk->sent = 0;
 	chunk->bytes = 0;
 	chunk->complete = false;
-	chunk->nexcluded = 0;
-	chunk->excluded = NULL;
+	chunk->nheld = chunk->held_room = 0;
+	chunk->held = NULL;
 }
 
 static void
@@ -216,6 +162,7 @@ mark_boundary(OutboxChunk *chunk)
 	chunk->boundary_digest = chunk->row.digest;
 	chunk->boundary_bytes = chunk->bytes;
 	chunk->boundary_sent = chunk->sent;
+	chunk->boundary_held = chunk->nheld;
 }
 
 static void
@@ -227,6 +174,7 @@ return_to_boundary(OutboxChunk *chunk)
 	chunk->row.digest = chunk->boundary_digest;
 	chunk->bytes = chunk->boundary_bytes;
 	chunk->sent = chunk->boundary_sent;
+	chunk->nheld = chunk->boundary_held;
 }
 
 static void
@@ -310,7 +258,7 @@ ends_here(OutboxChunk *chunk, const OutboxWindow *window)
 bool
 outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole)
 {
-	LeafReader	reader = {0};
+	OutboxLeafReader reader = {0};
 	size_t		piece_end = chunk->frames.len + PIECE_BYTES;
 	bool		intact = true;
 
@@ -318,6 +266,8 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 	while (budget-- > 0 && chunk->frames.len < piece_end)
 	{
 		OutboxEntry entry;
+		TupleTableSlot *slot;
+		bool		left_out;
 
 		if (whole ? chunk->read == window->count : ends_here(chunk, window))
 		{
@@ -325,118 +275,20 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 			break;
 		}
 		entry = outbox_entry_at(window->entries, chunk->read);
-		if (!fetch_row(&reader, window, &entry))
+		slot = outbox_leaf_reader_fetch(&reader, window, &entry);
+		if (slot == NULL)
 		{
 			intact = false;
 			break;
 		}
-		put_event(chunk, reader.slots[entry.segment], is_excluded(chunk, &entry));
+		left_out = outbox_letters_leave_out(&window->letters, entry.txid, entry.seq);
+		if (!left_out && !whole && window->letters.held != NULL)
+			left_out = hold_event(chunk, window, slot, entry.txid);
+		put_event(chunk, slot, left_out);
 		chunk->read++;
 		OUTBOX_FAULT("relay-reading");
 	}
-	close_leaves(&reader);
+	outbox_leaf_reader_close(&reader);
 	outbox_session_end();
 	return intact;
-}
-
-/* ---------------------------------------------------- what is left out */
-
-void
-outbox_chunk_load_exclusions(OutboxChunk *chunk, int64 batch_no)
-{
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(batch_no)};
-
-	outbox_session_begin();
-	if (SPI_execute_with_args("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' AND batch_no = $1",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.dead_letter");
-	chunk->nexcluded = (int) SPI_processed;
-	chunk->excluded = MemoryContextAlloc(chunk->context, sizeof(OutboxExclusion) * Max(SPI_processed, 1));
-	for (int i = 0; i < chunk->nexcluded; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		chunk->excluded[i].txid = U64FromFullTransactionId(DatumGetFullTransactionId(SPI_getbinval(tuple, desc, 1, &isnull)));
-		chunk->excluded[i].seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
-	}
-	qsort(chunk->excluded, chunk->nexcluded, sizeof(OutboxExclusion), compare_exclusions);
-	outbox_session_end();
-}
-
-/* Kafka errors that hold for every event of the topic. */
-static bool
-is_refused_topic(int32 kafka_error)
-{
-	return kafka_error == 3 /* UNKNOWN_TOPIC_OR_PART */ || kafka_error == 17 /* TOPIC_EXCEPTION */ ||
-		kafka_error == 29 /* TOPIC_AUTHORIZATION_FAILED */ || kafka_error == -188 /* _UNKNOWN_TOPIC */ ;
-}
-
-static size_t
-find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
-{
-	for (size_t i = chunk->first; i < chunk->end; i++)
-	{
-		OutboxEntry entry = outbox_entry_at(window->entries, i);
-
-		if (!is_excluded(chunk, &entry) && index-- == 0)
-			return i;
-	}
-	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
-}
-
-/* The refused event alone, or every event of the chunk that was sent, as arrays of txid and seq. */
-static void
-collect_candidates(const OutboxChunk *chunk, const OutboxWindow *window, size_t refused, bool all,
-				   Datum *txids, Datum *seqs)
-{
-	size_t		room = all ? chunk->end - chunk->first : 1;
-	Datum	   *txid_items = palloc(room * sizeof(Datum));
-	Datum	   *seq_items = palloc(room * sizeof(Datum));
-	int			count = 0;
-
-	for (size_t i = all ? chunk->first : refused; i < (all ? chunk->end : refused + 1); i++)
-	{
-		OutboxEntry entry = outbox_entry_at(window->entries, i);
-
-		if (is_excluded(chunk, &entry))
-			continue;
-		txid_items[count] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry.txid));
-		seq_items[count++] = Int64GetDatum(entry.seq);
-	}
-	*txids = PointerGetDatum(construct_array(txid_items, count, XID8OID, 8, true, TYPALIGN_DOUBLE));
-	*seqs = PointerGetDatum(construct_array(seq_items, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-}
-
-int
-outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
-					int32 kafka_error, const char *text)
-{
-	Oid			types[] = {XID8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, INT4OID, XID8OID, INT8OID};
-	Datum		values[7];
-	size_t		refused = find_sent(chunk, window, index);
-	OutboxEntry entry = outbox_entry_at(window->entries, refused);
-	int			letters;
-
-	outbox_session_begin();
-	collect_candidates(chunk, window, refused, is_refused_topic(kafka_error), &values[0], &values[1]);
-	values[2] = Int64GetDatum(chunk->row.batch_no);
-	values[3] = CStringGetTextDatum(text);
-	values[4] = Int32GetDatum(kafka_error);
-	values[5] = FullTransactionIdGetDatum(FullTransactionIdFromU64(entry.txid));
-	values[6] = Int64GetDatum(entry.seq);
-	if (SPI_execute_with_args("INSERT INTO outbox.dead_letter (origin, topic, key, value, headers, record_time, "
-							  "event_id, event_type, error_class, error_message, state, txid, seq, batch_no) "
-							  "SELECT 'relay', e.topic, e.key, e.payload, e.headers, e.created_at, e.id, e.type, "
-							  "'refused', $4 || ' (Kafka error ' || $5 || ')', 'open', e.txid, e.seq, $3 "
-							  "FROM unnest($1, $2) AS u(txid, seq) JOIN outbox.event e USING (txid, seq) "
-							  "WHERE e.topic = (SELECT topic FROM outbox.event WHERE txid = $6 AND seq = $7) "
-							  "ORDER BY e.seq",
-							  7, types, values, NULL, false, 0) != SPI_OK_INSERT || SPI_processed == 0)
-		elog(ERROR, "could not write the dead letter of a refused event");
-	letters = (int) SPI_processed;
-	outbox_session_end();
-	return letters;
 }

@@ -11,6 +11,7 @@
 
 #include "snapshot.h"
 #include "cursor.h"
+#include "letters.h"
 #include "src/common/wire.h"
 #include "src/shmem.h"
 
@@ -23,14 +24,15 @@ typedef struct OutboxWindow
 	size_t		next;			/* first entry that is in no chunk yet */
 	Oid			filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
 	bool		commit_order;	/* false: track_commit_timestamp is off */
+	OutboxLetters letters;		/* has a context of its own and outlives the window */
 } OutboxWindow;
 
-/* Events a batch leaves out: dead letters and held keys (I7). */
-typedef struct OutboxExclusion
+/* An event that waits behind a dead letter of its key. */
+typedef struct OutboxHeldEntry
 {
-	uint64		txid;
-	int64		seq;
-} OutboxExclusion;
+	size_t		entry;
+	int64		blocked_by;
+} OutboxHeldEntry;
 
 typedef struct OutboxChunk
 {
@@ -49,8 +51,10 @@ typedef struct OutboxChunk
 	int32		boundary_sent;
 	int64		bytes;			/* keys, payloads, headers */
 	bool		complete;
-	int			nexcluded;
-	OutboxExclusion *excluded;
+	OutboxHeldEntry *held;		/* become rows together with the batch row */
+	int			nheld;
+	int			held_room;
+	int			boundary_held;
 } OutboxChunk;
 
 /* Own transaction.  Is anything visible now that `lower` does not see?  Opens the window on it.
@@ -74,15 +78,19 @@ extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool wh
  */
 extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole);
 
-/* Own transaction.  Loads the exclusions of batch_no into the chunk. */
-extern void outbox_chunk_load_exclusions(OutboxChunk *chunk, int64 batch_no);
-
 /*
- * Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
+ * refusal.c.  Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
  * a dead letter (I7); with an error that holds for its topic, all of the chunk's events of that
- * topic.  Returns the number of dead letters.
+ * topic.  With policy hold_key later events of a refused one's key become held rows.  The window's
+ * letters must be read anew.  Returns the number of open letters.
  */
-extern int	outbox_chunk_refuse(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
+extern int	outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
 								int32 kafka_error, const char *text);
+
+/* refusal.c.  Inside a transaction: the rows of chunk->held. */
+extern void outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window);
+
+/* refusal.c.  The event that was sent as `index`, for a message: id, topic, key. */
+extern char *outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index);
 
 #endif							/* OUTBOX_BATCH_H */

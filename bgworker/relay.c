@@ -91,6 +91,7 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 	relay->fenced = relay->asked = relay->started = relay->ahead = false;
 	relay->resending = relay->refreshing = relay->end_due = false;
 	outbox_window_close(&relay->window);
+	relay->window.letters.loaded = false;
 	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
 }
@@ -165,6 +166,7 @@ make_relay(OutboxSlot *slot)
 	relay->last_context = AllocSetContextCreate(TopMemoryContext, "outbox last batch", ALLOCSET_SMALL_SIZES);
 	relay->waypoint_context = AllocSetContextCreate(TopMemoryContext, "outbox waypoints", ALLOCSET_DEFAULT_SIZES);
 	relay->window.context = AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
+	relay->window.letters.context = AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < 2; i++)
 		relay->chunks[i].context = AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
 	SpinLockAcquire(&slot->mutex);
@@ -184,6 +186,7 @@ reload_settings(OutboxRelay *relay)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	relay->window.letters.loaded = false;	/* outbox.dead_letter_policy may have changed */
 	if (relay->settings == NULL || relay->state == OUTBOX_RELAY_HOLD)
 		return;
 	text = outbox_relay_settings_text(relay);

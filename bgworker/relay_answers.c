@@ -186,23 +186,41 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	outbox_relay_after_commit(relay);
 }
 
+/* Policy stop: the batch is tried again until a person has mended the cause. */
+static void
+stop_at_refused(OutboxRelay *relay, const char *event, int32 error, const char *text)
+{
+	outbox_relay_fail(relay, false,
+					  psprintf("Kafka refuses %s of batch " INT64_FORMAT ": %s (Kafka error %d); the relay waits, outbox.dead_letter_policy is stop",
+							   event, relay->chunks[relay->sending].row.batch_no, text, error));
+}
+
 static void
 take_refused(OutboxRelay *relay, OutboxWireReader *body)
 {
 	uint32		index = outbox_wire_get_u32(body);
 	int32		error = (int32) outbox_wire_get_u32(body);
 	char	   *text = read_text(body);
+	OutboxChunk *chunk = &relay->chunks[relay->sending];
+	char	   *event;
 	int			letters;
 
 	if (relay->state != OUTBOX_RELAY_SENDING)
 		return;
+	event = outbox_chunk_describe(chunk, &relay->window, index);
+	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
+	{
+		stop_at_refused(relay, event, error, text);
+		return;
+	}
 	ereport(LOG,
-			(errmsg("outbox relay: Kafka refuses an event of batch " INT64_FORMAT ": %s",
-					relay->chunks[relay->sending].row.batch_no, text),
+			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event, chunk->row.batch_no, text),
+			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?
+			 errdetail("It becomes a row of outbox.dead_letter, later events of its key wait, the batch is sent without them.") :
 			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
 	OUTBOX_FAULT("relay-refused");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, index, error, text);
+	letters = outbox_chunk_refuse(chunk, &relay->window, index, error, text);
 	OUTBOX_FAULT("relay-refusal-committed");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH; XactLastCommitEnd = 0);
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */

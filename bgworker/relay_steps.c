@@ -152,11 +152,25 @@ outbox_relay_note_waypoint(OutboxRelay *relay)
 	outbox_session_end();
 }
 
-/* Opens a window on what is new; waypoints first, so that a backlog stays in ordinary pieces. */
+static void
+forget_waypoints(OutboxRelay *relay)
+{
+	MemoryContextReset(relay->waypoint_context);
+	relay->waypoints = NIL;
+}
+
+/*
+ * Opens a window on what is new; waypoints first, so that a backlog stays in ordinary pieces.
+ * Dead letters are emitted again between windows only: they precede what became visible since
+ * the last one, and follow what that held.
+ */
 static bool
 find_work(OutboxRelay *relay)
 {
 	bool		found = false;
+
+	if (relay->window.letters.too_many)
+		forget_waypoints(relay);	/* so that what a person releases can go */
 
 	while (relay->waypoints != NIL && !found)
 	{
@@ -169,8 +183,11 @@ find_work(OutboxRelay *relay)
 		pfree(waypoint);
 	}
 	if (!found)
+	{
+		outbox_letters_reissue(&relay->window.letters);
 		found = outbox_window_open(&relay->window, &relay->last.range.upper,
 								   &relay->last.range.upper_at, NULL);
+	}
 	OUTBOX_FAULT_WHEN(found, "relay-snapshot");
 	return found;
 }
@@ -195,6 +212,13 @@ step_idle(OutboxRelay *relay)
 		outbox_retention_step(relay->slot, &relay->last.range.lower);
 		backlog = (int64) pg_atomic_read_u64(&relay->slot->backlog);
 		work = find_work(relay);
+		if (work && relay->window.letters.too_many)
+		{
+			outbox_relay_fail(relay, false,
+							  psprintf("more than %d keys are held by dead letters: replay or discard some, or set outbox.dead_letter_policy",
+									   OUTBOX_LETTERS_MOST_KEYS));
+			return true;
+		}
 		if (!work)
 		{
 			outbox_backlog_take(relay->slot, backlog);	/* whatever it says, all is delivered */
@@ -219,6 +243,17 @@ step_idle(OutboxRelay *relay)
 
 /* -------------------------------------------------------------- batches */
 
+/* The batch row and what it holds back in one transaction (I7). */
+static XLogRecPtr
+store_with_held(OutboxRelay *relay, OutboxChunk *chunk, int leaf)
+{
+	outbox_session_begin();
+	outbox_chunk_store_held(chunk, &relay->window);
+	outbox_cursor_insert(&chunk->row, leaf, &relay->identity);
+	outbox_session_end();
+	return XactLastCommitEnd;
+}
+
 static void
 store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 {
@@ -227,9 +262,11 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	bool		flushed = true;
 
 	row->batch_no = relay->last.batch_no + 1;
-	row->left_out = row->events - chunk->sent;
+	row->left_out = chunk->nheld;
 	OUTBOX_FAULT("relay-before-row");
-	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
+	if (chunk->nheld > 0)
+		relay->row_end = store_with_held(relay, chunk, leaf);
+	else if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
 		relay->row_end = outbox_cursor_store_early(row, leaf, &relay->identity, &flushed);
 	else
 		relay->row_end = outbox_cursor_store(row, leaf, &relay->identity);
@@ -403,7 +440,6 @@ outbox_relay_send_again(OutboxRelay *relay)
 	if (relay->refreshing)
 		relay->window.count = 0;
 	outbox_chunk_start(chunk, &relay->window, true);
-	outbox_chunk_load_exclusions(chunk, batch_no);
 	read_whole(relay, chunk);
 	if (!relay->refreshing && (chunk->row.events != row.events || chunk->row.digest != row.digest))
 	{

@@ -57,6 +57,8 @@ look_up_order(WindowScan *scan, uint64 txid)
 	scan->last_txid = txid;
 	if (txid == scan->window->range.lower_at.txid)
 		scan->last_rank = OUTBOX_RANK_BEGUN;
+	else if (outbox_letters_is_reissue(&scan->window->letters, txid))
+		scan->last_rank = OUTBOX_RANK_REISSUED;
 	else if (txid >= scan->oldest_timed &&
 			 TransactionIdGetCommitTsData((TransactionId) txid, &time, NULL) && time != 0)
 		scan->last_rank = OUTBOX_RANK_TIMED;
@@ -115,6 +117,7 @@ outbox_window_open(OutboxWindow *window, const OutboxSnapshot *lower,
 	else
 		outbox_cursor_snapshot(window->context, &window->range.upper);
 	memset(&window->range.upper_at, 0, sizeof(window->range.upper_at));
+	outbox_letters_refresh(&window->letters, lower);
 	fill_window(window);
 	outbox_session_end();
 	return window->count > 0;
@@ -129,6 +132,7 @@ outbox_window_reopen(OutboxWindow *window, const OutboxRange *range)
 	outbox_cursor_copy_snapshot(window->context, &window->range.upper, &range->upper);
 	window->range.lower_at = range->lower_at;
 	window->range.upper_at = range->upper_at;
+	outbox_letters_load(&window->letters, &range->lower, false);
 	fill_window(window);
 	outbox_session_end();
 }

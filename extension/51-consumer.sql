@@ -66,14 +66,15 @@ BEGIN
 	/* A row locked here cannot be resolved before this batch ends: nothing is held in vain. */
 	PERFORM FROM outbox.dead_letter d
 	WHERE d.consumer = begin_batch.consumer AND d.state IN ('retrying', 'held')
-		AND (d.topic, d.key) IN (SELECT part_topics[r.part], r.key FROM unnest(part_of, keys) r (part, key))
+		AND (d.topic, sha256(d.key)) IN
+			(SELECT part_topics[r.part], sha256(r.key) FROM unnest(part_of, keys) r (part, key))
 	ORDER BY d.id FOR SHARE;
 	IF FOUND THEN
 		FOR place IN
 			SELECT r.place FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
 			WHERE EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.consumer = begin_batch.consumer AND d.topic = part_topics[r.part]
-					AND d.key = r.key AND d.state IN ('retrying', 'held'))
+					AND sha256(d.key) = sha256(r.key) AND d.state IN ('retrying', 'held'))
 		LOOP
 			letters[place] := 'h';
 		END LOOP;
@@ -188,7 +189,7 @@ BEGIN
 	SET state = 'retrying', next_attempt_at = clock_timestamp(), blocked_by = NULL
 	WHERE d.id = (SELECT min(w.id) FROM outbox.dead_letter w
 		WHERE w.consumer = dead_letter_release.consumer AND w.topic = dead_letter_release.topic
-			AND w.key = dead_letter_release.key AND w.state = 'held');
+			AND sha256(w.key) = sha256(dead_letter_release.key) AND w.state = 'held');
 END $$;
 
 /*
@@ -225,7 +226,7 @@ BEGIN
 		dead_letter_add.state,
 		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
 			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
-				AND b.key = dead_letter_add.key AND b.state IN ('retrying', 'held')) END)
+				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'held')) END)
 	ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN

@@ -40,8 +40,17 @@ CREATE VIEW outbox.backlog AS
 	FROM outbox.unsent u
 	GROUP BY u.topic;
 
+/* Dead letters without what the records hold.  blocked_by, reissue_txid: see outbox.dead_letter. */
+CREATE VIEW outbox.dead_letters AS
+	SELECT d.id, d.origin, d.consumer, d.state, d.topic, outbox.bytes_text(d.key) AS key, d.event_id,
+		   d.event_type, d.error_class, d.sqlstate, d.error_message, d.attempts, d.blocked_by,
+		   d.first_failed_at, d.last_failed_at, d.next_attempt_at, d.batch_no, d.reissue_txid,
+		   d.resolved_at, d.resolved_by, d.reason, d.note
+	FROM outbox.dead_letter d;
+
 /* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
- * event; NULL = everything visible is delivered. */
+ * event; NULL = everything visible is delivered.  dead_letters_open: the relay's own that a
+ * person must decide; keys_held: keys of which events wait behind one. */
 CREATE VIEW outbox.relay_status AS
 	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
@@ -63,7 +72,10 @@ CREATE VIEW outbox.relay_status AS
 									LIMIT 1) e)) AS oldest_unsent_age,
 		   s.backlog_bytes,
 		   s.started_at, s.delivered_at, s.last_error, s.last_error_at,
-		   s.delivery, s.order_mode, s.kafka
+		   s.delivery, s.order_mode, s.kafka,
+		   (SELECT pg_catalog.count(*) FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.state = 'open') AS dead_letters_open,
+		   (SELECT pg_catalog.count(*) FROM outbox.dead_letter_keys(false, 1000000)) AS keys_held
 	FROM outbox.relay_slot() s;
 
 /* The databases of the server, whichever one asks: a row with waiting_since and

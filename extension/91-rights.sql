@@ -5,15 +5,18 @@
  * to roles.
  */
 
-/* Lets a role start, stop and watch the relay of this database. */
+/* Lets a role start, stop and watch the relay of this database, and deal with dead letters. */
 CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
 		outbox.adopt(text), outbox.relay_slot(), outbox.database_slots(), outbox.declare_topic,
-		outbox.grant_topic, outbox.revoke_topic TO %s', role);
-	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit TO %s', role);
+		outbox.grant_topic, outbox.revoke_topic,
+		outbox.dead_letter_replay, outbox.dead_letter_discard, outbox.dead_letter_restore,
+		outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text TO %s', role);
+	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
+		outbox.dead_letters TO %s', role);
 END
 $$;
 

@@ -30,6 +30,7 @@ int			outbox_guc_max_backlog;
 int			outbox_guc_max_backlog_action;
 int			outbox_guc_max_event_bytes;
 bool		outbox_guc_require_declared_topics;
+int			outbox_guc_dead_letter_policy;
 int			outbox_guc_delivery;
 int			outbox_guc_envelope;
 int			outbox_guc_on_divergence;
@@ -42,6 +43,13 @@ int			outbox_guc_retention;
 int			outbox_guc_segment_size;
 int			outbox_guc_window_memory;
 int			outbox_guc_batch_log_rows;
+
+static const struct config_enum_entry dead_letter_options[] = {
+	{"dead_letter", OUTBOX_DEAD_LETTER_DEAD_LETTER, false},
+	{"hold_key", OUTBOX_DEAD_LETTER_HOLD_KEY, false},
+	{"stop", OUTBOX_DEAD_LETTER_STOP, false},
+	{NULL, 0, false}
+};
 
 static const struct config_enum_entry delivery_options[] = {
 	{"exactly_once", OUTBOX_DELIVERY_EXACTLY_ONCE, false},
@@ -188,6 +196,9 @@ static const Setting settings[] = {
 	{"outbox.correlation_id", PGC_STRING, &outbox_guc_correlation_id, PGC_USERSET,
 		.check = check_correlation_id,
 	.text = "Correlation id that emit() gives to events of this session."},
+	{"outbox.dead_letter_policy", PGC_ENUM, &outbox_guc_dead_letter_policy, PGC_SIGHUP,
+		0, OUTBOX_DEAD_LETTER_DEAD_LETTER, .options = dead_letter_options,
+	.text = "What the relay does with an event that Kafka refuses."},
 	{"outbox.delivery", PGC_ENUM, &outbox_guc_delivery, PGC_SIGHUP,
 		0, OUTBOX_DELIVERY_EXACTLY_ONCE, .options = delivery_options,
 	.text = "Guarantee of the relay towards Kafka."},

@@ -32,6 +32,14 @@ typedef enum OutboxBacklogAction
 	OUTBOX_BACKLOG_WARN,
 } OutboxBacklogAction;
 
+/* What the relay does with an event Kafka refuses. */
+typedef enum OutboxDeadLetterPolicy
+{
+	OUTBOX_DEAD_LETTER_DEAD_LETTER,
+	OUTBOX_DEAD_LETTER_HOLD_KEY,
+	OUTBOX_DEAD_LETTER_STOP,
+} OutboxDeadLetterPolicy;
+
 /* Any session (USERSET): what emit() puts in the headers. "" = none. */
 extern char *outbox_guc_correlation_id;
 extern char *outbox_guc_traceparent;
@@ -45,6 +53,7 @@ extern int	outbox_guc_max_backlog_action;	/* OutboxBacklogAction */
 extern bool outbox_guc_require_declared_topics;
 
 /* Server (SIGHUP): the relay. */
+extern int	outbox_guc_dead_letter_policy;
 extern int	outbox_guc_delivery;
 extern int	outbox_guc_envelope;
 extern int	outbox_guc_on_divergence;

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * leaf_reader.c
+ *	  Rows of outbox.event by their place.
+ *
+ * Runs in the relay.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "leaf_reader.h"
+#include "src/segment.h"
+
+TupleTableSlot *
+outbox_leaf_reader_fetch(OutboxLeafReader *reader, const OutboxWindow *window, const OutboxEntry *entry)
+{
+	int			segment = entry->segment;
+	ItemPointerData tid;
+	bool		call_again = false;
+
+	if (reader->leaves[segment] == NULL)
+	{
+		reader->leaves[segment] = table_open(outbox_segment_relation(segment), AccessShareLock);
+		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
+		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
+	}
+	if (reader->leaves[segment]->rd_node.relNode != window->filenodes[segment])
+		return NULL;
+	ItemPointerSet(&tid, entry->block, entry->offset);
+	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),
+								 reader->slots[segment], &call_again, NULL))
+		return NULL;
+	slot_getallattrs(reader->slots[segment]);
+	return reader->slots[segment];
+}
+
+void
+outbox_leaf_reader_close(OutboxLeafReader *reader)
+{
+	for (int i = 0; i < OUTBOX_SEGMENTS; i++)
+	{
+		if (reader->leaves[i] == NULL)
+			continue;
+		ExecDropSingleTupleTableSlot(reader->slots[i]);
+		table_index_fetch_end(reader->fetches[i]);
+		table_close(reader->leaves[i], NoLock);
+	}
+}
+
+struct varlena *
+outbox_leaf_reader_bytes(TupleTableSlot *slot, int column, const uint8_t **data, uint32_t *len)
+{
+	struct varlena *value;
+
+	*data = NULL;
+	*len = 0;
+	if (slot->tts_isnull[column - 1])
+		return NULL;
+	value = PG_DETOAST_DATUM_PACKED(slot->tts_values[column - 1]);
+	*data = (const uint8_t *) VARDATA_ANY(value);
+	*len = VARSIZE_ANY_EXHDR(value);
+	return (Pointer) value != DatumGetPointer(slot->tts_values[column - 1]) ? value : NULL;
+}

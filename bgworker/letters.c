@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * letters.c
+ *	  Dead letters of the relay: which events they leave out or hold, and their return.
+ *
+ * Runs in the relay.  I7: everything here is read from outbox.dead_letter.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/hashfn.h"
+#include "common/sha2.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/xid8.h"
+
+#include "clock.h"
+#include "letters.h"
+#include "session.h"
+#include "src/guc.h"
+#include "src/segment.h"
+
+#define LOOK_MS			1000
+#define RELOAD_MS		5000
+#define RELOAD_SHARE	20		/* a reload may take one part in so many of the time */
+#define REISSUE_PIECE	10000	/* letters of one transaction, more only of one key */
+
+/* ------------------------------------------------------------- look-ups */
+
+static int
+compare_exclusions(const void *a, const void *b)
+{
+	const OutboxExclusion *left = a;
+	const OutboxExclusion *right = b;
+
+	if (left->txid != right->txid)
+		return left->txid < right->txid ? -1 : 1;
+	return (left->seq > right->seq) - (left->seq < right->seq);
+}
+
+static int
+compare_txids(const void *a, const void *b)
+{
+	uint64		left = *(const uint64 *) a;
+	uint64		right = *(const uint64 *) b;
+
+	return (left > right) - (left < right);
+}
+
+bool
+outbox_letters_leave_out(const OutboxLetters *letters, uint64 txid, int64 seq)
+{
+	OutboxExclusion key = {.txid = txid, .seq = seq};
+
+	return letters->nleft_out > 0 &&
+		bsearch(&key, letters->left_out, letters->nleft_out, sizeof(key), compare_exclusions) != NULL;
+}
+
+bool
+outbox_letters_is_reissue(const OutboxLetters *letters, uint64 txid)
+{
+	return letters->nreissued > 0 &&
+		bsearch(&txid, letters->reissued, letters->nreissued, sizeof(txid), compare_txids) != NULL;
+}
+
+void
+outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len,
+						const uint8 *key, size_t key_len)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0 ||
+		pg_cryptohash_update(hash, key, key_len) < 0 ||
+		pg_cryptohash_final(hash, id->key, sizeof(id->key)) < 0)
+		elog(ERROR, "could not compute the digest of a key");
+	pg_cryptohash_free(hash);
+	id->topic = hash_bytes_extended((const unsigned char *) topic, (int) topic_len, 0);
+}
+
+/*
+ * What was emitted again passes the letters that are older than it: it left them behind when it
+ * was due.  Once one of its own transaction waits, the rest does too.
+ */
+const OutboxHeldKey *
+outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, uint64 txid)
+{
+	const OutboxHeldKey *found = hash_search(letters->held, id, HASH_FIND, NULL);
+
+	if (found != NULL && outbox_letters_is_reissue(letters, txid) && found->newest_txid != txid)
+		return NULL;
+	return found;
+}
+
+/* -------------------------------------------------------------- loading */
+
+static uint64
+read_txid(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
+}
+
+/* Rows with txids that lower does not see, or may not: its xmax and its list as $1 and $2. */
+static uint64
+select_beyond(const char *query, const OutboxSnapshot *lower)
+{
+	Oid			types[] = {XID8OID, XID8ARRAYOID};
+	Datum		values[2];
+	Datum	   *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
+
+	for (uint32 i = 0; i < lower->nxip; i++)
+		xip[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xip[i]));
+	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
+	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.dead_letter");
+	return SPI_processed;
+}
+
+static void
+load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
+{
+	uint64		count = select_beyond("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' AND "
+									  "(txid >= $1 OR txid = ANY ($2))", lower);
+
+	letters->left_out = MemoryContextAllocHuge(letters->context, sizeof(OutboxExclusion) * (count + 1));
+	letters->nleft_out = (int) count;
+	for (uint64 i = 0; i < count; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		letters->left_out[i].txid = read_txid(tuple, desc, 1);
+		letters->left_out[i].seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(letters->left_out, count, sizeof(OutboxExclusion), compare_exclusions);
+}
+
+static void
+load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
+{
+	uint64		count = select_beyond("SELECT DISTINCT reissue_txid FROM outbox.dead_letter "
+									  "WHERE reissue_txid >= $1 OR reissue_txid = ANY ($2)", lower);
+
+	letters->reissued = MemoryContextAllocHuge(letters->context, sizeof(uint64) * (count + 1));
+	letters->nreissued = (int) count;
+	for (uint64 i = 0; i < count; i++)
+		letters->reissued[i] = read_txid(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	SPI_freetuptable(SPI_tuptable);
+	qsort(letters->reissued, count, sizeof(uint64), compare_txids);
+}
+
+static void
+add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
+{
+	OutboxKeyId id;
+	OutboxHeldKey *key;
+	bool		isnull;
+	Datum		blocked_by;
+	text	   *topic = DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &isnull));
+	bytea	   *hash = DatumGetByteaPP(SPI_getbinval(tuple, desc, 2, &isnull));
+
+	memcpy(id.key, VARDATA_ANY(hash), sizeof(id.key));
+	id.topic = hash_bytes_extended((const unsigned char *) VARDATA_ANY(topic), VARSIZE_ANY_EXHDR(topic), 0);
+	key = hash_search(letters->held, &id, HASH_ENTER, NULL);
+	blocked_by = SPI_getbinval(tuple, desc, 3, &isnull);
+	key->blocked_by = isnull ? 0 : DatumGetInt64(blocked_by);
+	key->newest_txid = read_txid(tuple, desc, 4);
+}
+
+static void
+load_held_keys(OutboxLetters *letters)
+{
+	Oid			types[] = {BOOLOID, INT4OID};
+	Datum		values[2];
+
+	values[0] = BoolGetDatum(outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY);
+	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
+	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_held_keys($1, $2)", 2, types, values, NULL,
+							  true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.dead_letter");
+	letters->too_many = SPI_processed > OUTBOX_LETTERS_MOST_KEYS;
+	if (SPI_processed > 0 && !letters->too_many)
+	{
+		HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
+		.hcxt = letters->context};
+
+		letters->held = hash_create("outbox held keys", (long) SPI_processed, &control,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		for (uint64 i = 0; i < SPI_processed; i++)
+			add_held_key(letters, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+outbox_letters_load(OutboxLetters *letters, const OutboxSnapshot *lower, bool with_keys)
+{
+	MemoryContextReset(letters->context);
+	letters->held = NULL;
+	letters->too_many = false;
+	load_left_out(letters, lower);
+	load_reissued(letters, lower);
+	if (with_keys)
+		load_held_keys(letters);
+	letters->loaded = with_keys;
+}
+
+/* A person may restore a letter or discard one at any time. */
+void
+outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
+{
+	TimestampTz start = outbox_clock_now();
+	bool		may_change = letters->held != NULL ||
+	outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY;
+
+	if (letters->loaded && !letters->too_many && (!may_change || start < letters->next_reload))
+		return;
+	outbox_letters_load(letters, lower, true);
+	letters->next_reload = outbox_clock_now();
+	letters->next_reload += Max(RELOAD_MS * INT64CONST(1000),
+								(letters->next_reload - start) * RELOAD_SHARE);
+}
+
+/* --------------------------------------------------------------- return */
+
+static int
+reissue_piece(bool sweep)
+{
+	Oid			types[] = {INT2OID, INT4OID};
+	Datum		values[2];
+	bool		isnull;
+	int			count;
+
+	outbox_session_begin();
+	values[0] = Int16GetDatum(outbox_segment_current());
+	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
+	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 2, types, values, NULL,
+									   false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for held dead letters that are due");
+	values[1] = Int32GetDatum(REISSUE_PIECE);
+	if (SPI_execute_with_args("SELECT outbox.dead_letter_reissue($1, $2)", 2, types, values, NULL, false,
+							  0) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not emit dead letters again");
+	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	outbox_session_end();
+	return count;
+}
+
+int
+outbox_letters_reissue(OutboxLetters *letters)
+{
+	TimestampTz now = outbox_clock_now();
+	int			count;
+
+	if (now < letters->next_look)
+		return 0;
+	count = reissue_piece(letters->held != NULL && now >= letters->next_reload);
+	if (count > 0)
+	{
+		letters->loaded = false;
+		ereport(LOG, (errmsg("outbox relay: %d dead letters are sent again", count)));
+	}
+	if (count < REISSUE_PIECE)
+		letters->next_look = TimestampTzPlusMilliseconds(now, LOOK_MS);
+	return count;
+}

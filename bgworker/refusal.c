@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * refusal.c
+ *	  Writes what a batch leaves out to outbox.dead_letter.
+ *
+ * Runs in the relay.  I7: a row is committed before the batch is sent again, or with the batch
+ * row.  Rows are written in the order of the window, so the ids of a key's letters tell their
+ * order.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/xid8.h"
+
+#include "batch.h"
+#include "event_columns.h"
+#include "leaf_reader.h"
+#include "session.h"
+#include "src/guc.h"
+
+#define SHOWN_KEY_BYTES		64
+
+extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS);	/* src/status.c */
+
+/* Walks the entries of a chunk and, beside them, the frames of those that were sent. */
+typedef struct SentWalk
+{
+	const OutboxChunk *chunk;
+	const OutboxWindow *window;
+	size_t		entry;			/* next one */
+	size_t		frame;			/* offset of its frame, if it was sent */
+	uint32		index;			/* of the next one that was sent */
+	int			held;			/* next of chunk->held */
+} SentWalk;
+
+/* A refusal while its rows are written. */
+typedef struct Refusal
+{
+	OutboxChunk *chunk;
+	const OutboxWindow *window;
+	OutboxLeafReader reader;
+	char	   *message;
+	bool		whole_topic;
+	HTAB	   *opened;			/* OutboxHeldKey: keys with a row of this refusal; NULL: policy
+								 * dead_letter */
+	int			open;
+} Refusal;
+
+/* Kafka errors that hold for every event of the topic. */
+static bool
+is_refused_topic(int32 kafka_error)
+{
+	return kafka_error == 3 /* UNKNOWN_TOPIC_OR_PART */ || kafka_error == 17 /* TOPIC_EXCEPTION */ ||
+		kafka_error == 29 /* TOPIC_AUTHORIZATION_FAILED */ || kafka_error == -188 /* _UNKNOWN_TOPIC */ ;
+}
+
+/* The next event that was sent and its entry; false at the end. */
+static bool
+next_sent(SentWalk *walk, OutboxEntry *entry, OutboxWireEvent *event)
+{
+	const OutboxChunk *chunk = walk->chunk;
+
+	for (; walk->entry < chunk->end; walk->entry++)
+	{
+		OutboxFrameType type;
+		OutboxWireReader body;
+		size_t		size;
+		bool		corrupt;
+
+		if (walk->held < chunk->nheld && chunk->held[walk->held].entry == walk->entry)
+		{
+			walk->held++;
+			continue;
+		}
+		*entry = outbox_entry_at(walk->window->entries, walk->entry);
+		if (outbox_letters_leave_out(&walk->window->letters, entry->txid, entry->seq))
+			continue;
+		if (!outbox_wire_frame(chunk->frames.data + walk->frame, chunk->frames.len - walk->frame, &type,
+							   &body, &size, &corrupt) ||
+			type != OUTBOX_FRAME_EVENT || !outbox_wire_get_event(&body, event))
+			elog(ERROR, "batch " INT64_FORMAT " does not hold the events of its window", chunk->row.batch_no);
+		walk->frame += size;
+		walk->index++;
+		walk->entry++;
+		return true;
+	}
+	return false;
+}
+
+/* The event that was sent as `index`. */
+static void
+find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index, OutboxWireEvent *event)
+{
+	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
+	OutboxEntry entry;
+
+	while (next_sent(&walk, &entry, event))
+	{
+		if (walk.index == index + 1)
+			return;
+	}
+	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
+}
+
+/* Inside a transaction.  Writes one row from the event's own; returns its id. */
+static int64
+write_letter(OutboxLeafReader *reader, const OutboxChunk *chunk, const OutboxWindow *window,
+			 const OutboxEntry *entry, const char *state, const char *message, int64 blocked_by)
+{
+	static const int columns[] = {OUTBOX_EVENT_TOPIC, OUTBOX_EVENT_KEY, OUTBOX_EVENT_PAYLOAD,
+		OUTBOX_EVENT_CONTENT_TYPE, OUTBOX_EVENT_HEADERS, OUTBOX_EVENT_CREATED_AT, OUTBOX_EVENT_ID,
+	OUTBOX_EVENT_TYPE, OUTBOX_EVENT_TXID, OUTBOX_EVENT_SEQ};
+	Oid			types[] = {TEXTOID, BYTEAOID, BYTEAOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, UUIDOID, TEXTOID,
+	XID8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID};
+	static SPIPlanPtr plan = NULL;
+	Datum		values[lengthof(types)];
+	char		nulls[lengthof(types)];
+	bool		isnull;
+	int64		id;
+	TupleTableSlot *slot = outbox_leaf_reader_fetch(reader, window, entry);
+
+	if (slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("an event table was rewritten while dead letters of batch " INT64_FORMAT " were written",
+						chunk->row.batch_no)));
+	memset(nulls, ' ', sizeof(nulls));
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		values[i] = slot->tts_values[columns[i] - 1];
+		nulls[i] = slot->tts_isnull[columns[i] - 1] ? 'n' : ' ';
+	}
+	values[10] = Int64GetDatum(chunk->row.batch_no);
+	values[11] = CStringGetTextDatum(state);
+	values[12] = CStringGetTextDatum(message);
+	values[13] = Int64GetDatum(blocked_by);
+	nulls[13] = blocked_by == 0 ? 'n' : ' ';
+	if (plan == NULL)
+	{
+		plan = SPI_prepare("INSERT INTO outbox.dead_letter (origin, topic, key, value, content_type, headers, "
+						   "record_time, event_id, event_type, txid, seq, batch_no, state, error_class, "
+						   "error_message, attempts, blocked_by) VALUES ('relay', $1, $2, $3, $4, $5, $6, $7, "
+						   "$8, $9, $10, $11, $12, CASE $12 WHEN 'held' THEN 'held' ELSE 'refused' END, $13, "
+						   "CASE $12 WHEN 'held' THEN 0 ELSE 1 END, $14) RETURNING id", lengthof(types), types);
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the dead letter: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+	}
+	if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT_RETURNING || SPI_processed != 1)
+		elog(ERROR, "could not write a dead letter");
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	pfree(DatumGetPointer(values[11]));
+	pfree(DatumGetPointer(values[12]));
+	return id;
+}
+
+/* One event that is refused, or that waits behind one: a row, unless it may be sent. */
+static void
+refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *event, bool refused)
+{
+	OutboxHeldKey *key = NULL;
+	OutboxKeyId id;
+	bool		found = false;
+	int64		letter;
+
+	if (refusal->opened != NULL && event->key != NULL)
+	{
+		outbox_letters_identify(&id, event->topic, event->topic_len, event->key, event->key_len);
+		key = hash_search(refusal->opened, &id, refused ? HASH_ENTER : HASH_FIND, &found);
+	}
+	if (!refused && !found)
+		return;
+	letter = write_letter(&refusal->reader, refusal->chunk, refusal->window, entry,
+						  found ? "held" : "open",
+						  found ? "an earlier event of its key was refused" : refusal->message,
+						  found ? key->blocked_by : 0);
+	refusal->open += !found;
+	if (key != NULL && !found)
+		key->blocked_by = letter;
+}
+
+int
+outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index, int32 kafka_error,
+					const char *text)
+{
+	Refusal		refusal = {.chunk = chunk, .window = window, .whole_topic = is_refused_topic(kafka_error)};
+	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
+	OutboxWireEvent culprit;
+	OutboxWireEvent event;
+	OutboxEntry entry;
+
+	find_sent(chunk, window, index, &culprit);
+	outbox_session_begin();
+	refusal.message = psprintf("%s (Kafka error %d)", text, kafka_error);
+	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY)
+	{
+		HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
+		.hcxt = CurrentMemoryContext};
+
+		refusal.opened = hash_create("outbox refused keys", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	while (next_sent(&walk, &entry, &event))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (event.topic_len == culprit.topic_len && memcmp(event.topic, culprit.topic, event.topic_len) == 0)
+			refuse_event(&refusal, &entry, &event, walk.index == index + 1 || refusal.whole_topic);
+	}
+	outbox_leaf_reader_close(&refusal.reader);
+	outbox_session_end();
+	return refusal.open;
+}
+
+void
+outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
+{
+	OutboxLeafReader reader = {0};
+
+	for (int i = 0; i < chunk->nheld; i++)
+	{
+		OutboxEntry entry = outbox_entry_at(window->entries, chunk->held[i].entry);
+
+		CHECK_FOR_INTERRUPTS();
+		(void) write_letter(&reader, chunk, window, &entry, "held",
+							"an earlier event of its key waits", chunk->held[i].blocked_by);
+	}
+	outbox_leaf_reader_close(&reader);
+}
+
+char *
+outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
+{
+	OutboxWireEvent event;
+	StringInfoData message;
+	pg_uuid_t	id;
+	bytea	   *key;
+
+	find_sent(chunk, window, index, &event);
+	key = palloc(VARHDRSZ + SHOWN_KEY_BYTES);
+	SET_VARSIZE(key, VARHDRSZ + Min(event.key_len, SHOWN_KEY_BYTES));
+	if (event.key != NULL)
+		memcpy(VARDATA(key), event.key, Min(event.key_len, SHOWN_KEY_BYTES));
+	memcpy(id.data, event.id, UUID_LEN);
+	initStringInfo(&message);
+	appendStringInfo(&message, "event %s (topic \"%.*s\", ",
+					 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id))),
+					 (int) event.topic_len, event.topic);
+	if (event.key == NULL)
+		appendStringInfoString(&message, "no key)");
+	else
+		appendStringInfo(&message, "key \"%s\")",
+						 TextDatumGetCString(DirectFunctionCall1(outbox_bytes_text, PointerGetDatum(key))));
+	return message.data;
+}

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Events that Kafka refuses, under each policy: issue 4, "Poison at the relay"."""
+
+import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from harness import wait_until
+
+SMALL, LARGE = "2000", "100000"
+
+# Too large for a topic that takes SMALL, however it is compressed.
+OVERSIZED = """select outbox.emit(%s, %s, 'Poison', to_jsonb(
+    (select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200))))"""
+
+
+def limit_records(kafka, topic, size):
+    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    kafka.admin.incremental_alter_configs([resource])[resource].result(30)
+
+
+@pytest.fixture
+def narrow(relay, kafka, topic_name):
+    """A topic of one partition that takes small records only."""
+    kafka.create_topic(topic_name, 1, {"max.message.bytes": SMALL})
+    return relay.declare(topic_name, 1)
+
+
+@pytest.fixture
+def policy(postgres):
+    """policy(name) sets outbox.dead_letter_policy in the running server."""
+    def choose(name):
+        postgres.configure(**{"outbox.dead_letter_policy": name})
+        postgres.reload()
+    return choose
+
+
+def emit_around(database, topic, key):
+    """before, an oversized one and after, in one transaction, and one of another key."""
+    with database.connect(autocommit=False) as connection:
+        connection.execute("select outbox.emit(%s, %s, 'before', '{}')", (topic, key))
+        connection.execute(OVERSIZED, (topic, key))
+        connection.execute("select outbox.emit(%s, %s, 'after', '{}')", (topic, key))
+        connection.execute("select outbox.emit(%s, 'other', 'other', '{}')", (topic,))
+        connection.commit()
+
+
+def types(kafka, topic, count):
+    return [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(topic, count)]
+
+
+def only_letter(database, state="open"):
+    return database.wait_for("select id from outbox.dead_letter where state = %s", 30, (state,))
+
+
+def test_hold_key_keeps_the_order_of_the_key(relay, kafka, narrow, policy):
+    """Design section 4, hold_key: later events of the key wait, others flow, a replay keeps the order."""
+    policy("hold_key")
+    emit_around(relay, narrow, "k")
+    assert types(kafka, narrow, 2) == ["before", "other"]
+    letter = only_letter(relay)
+    relay.emit(narrow, "k", "later")
+    relay.emit(narrow, "free", "free")
+    assert types(kafka, narrow, 3) == ["before", "other", "free"]
+    relay.wait_for("select count(*) = 2 from outbox.dead_letter where state = 'held' and blocked_by = %s", 30, (letter,))
+    status = relay.status()
+    assert (status["dead_letters_open"], status["keys_held"], status["events_refused"]) == (1, 1, 1)
+    limit_records(kafka, narrow, LARGE)
+    relay.execute("select outbox.dead_letter_replay(%s, 'limit raised')", (letter,))
+    assert types(kafka, narrow, 6) == ["before", "other", "free", "Poison", "after", "later"]
+    relay.emit(narrow, "k", "last")
+    assert types(kafka, narrow, 7)[6] == "last"
+    status = relay.status()
+    assert (status["dead_letters_open"], status["keys_held"]) == (0, 0)
+
+
+def test_discarded_letter_frees_its_key(relay, kafka, narrow, policy):
+    """Design section 4, hold_key: what is held goes on without a discarded letter; a second refusal holds again."""
+    policy("hold_key")
+    emit_around(relay, narrow, "k")
+    first = only_letter(relay)
+    relay.execute(OVERSIZED, (narrow, "k"))
+    relay.emit(narrow, "k", "behind")
+    relay.wait_for("select count(*) = 3 from outbox.dead_letter where state = 'held'")
+    relay.execute("select outbox.dead_letter_discard(%s, 'not needed')", (first,))
+    assert types(kafka, narrow, 3) == ["before", "other", "after"]
+    second = only_letter(relay)
+    assert second != first
+    assert relay.value("select count(*) from outbox.dead_letter where state = 'held'") == 1
+    relay.execute("select outbox.dead_letter_discard(%s, 'not needed')", (second,))
+    assert types(kafka, narrow, 4) == ["before", "other", "after", "behind"]
+    assert relay.value("select count(*) from outbox.audit where action = 'dead_letter_discard'") == 2
+
+
+def test_policy_dead_letter_lets_the_key_flow(relay, kafka, narrow, policy):
+    """Design section 4, dead_letter: only the refused event stays behind; a replay sends it, alone."""
+    emit_around(relay, narrow, "k")
+    assert types(kafka, narrow, 3) == ["before", "after", "other"]
+    letter = only_letter(relay)
+    limit_records(kafka, narrow, LARGE)
+    relay.execute("select outbox.dead_letter_replay(%s)", (letter,))
+    assert types(kafka, narrow, 4) == ["before", "after", "other", "Poison"]
+    record = kafka.wait_for_records(narrow, 4)[3]
+    event = relay.value("select event_id::text from outbox.dead_letter where id = %s", (letter,))
+    assert dict(record.headers())["ce_id"].decode() == event
+    assert dict(record.headers())["content-type"] == b"application/json"
+
+
+def test_policy_stop_waits_for_the_topic(relay, kafka, narrow, policy):
+    """Design section 4, stop: no row, nothing more is sent, last_error names the event; a wider topic ends it."""
+    policy("stop")
+    emit_around(relay, narrow, "k\u00e4se")
+    named = wait_until(lambda: (lambda text: text if "stop" in text else None)(relay.status()["last_error"] or ""),
+                       30, "the refusal in last_error")
+    event = relay.value("select id::text from outbox.event where type = 'Poison'")
+    assert event in named and f'topic "{narrow}", key "k\u00e4se"' in named
+    relay.emit(narrow, "free", "free")
+    assert relay.value("select count(*) from outbox.dead_letter") == 0
+    assert kafka.read_all(narrow) == []
+    limit_records(kafka, narrow, LARGE)
+    assert types(kafka, narrow, 5) == ["before", "Poison", "after", "other", "free"]
+
+
+def test_another_policy_ends_the_stop(relay, kafka, narrow, policy):
+    """Issue 4, policies: the setting is live; the stopped relay goes on at the reload, as the new policy says."""
+    policy("stop")
+    emit_around(relay, narrow, "k")
+    wait_until(lambda: "stop" in (relay.status()["last_error"] or ""), 30, "the refusal in last_error")
+    policy("hold_key")
+    assert types(kafka, narrow, 2) == ["before", "other"]
+    letter = only_letter(relay)
+    # What is held stays in order, whatever the policy is now; the key itself is free after that.
+    policy("dead_letter")
+    relay.emit(narrow, "k", "later")
+    relay.wait_for("select count(*) = 2 from outbox.dead_letter where state = 'held'")
+    relay.execute("select outbox.dead_letter_discard(%s, 'a test')", (letter,))
+    assert types(kafka, narrow, 4) == ["before", "other", "after", "later"]
+
+
+def test_refused_key_may_be_long(relay, kafka, narrow, policy):
+    """Design I7: a key longer than an index entry becomes a dead letter like any other."""
+    policy("hold_key")
+    emit = "select outbox.emit_bytes(%s, (select string_agg(sha256(n::text::bytea), '') from generate_series(1, 200) n), %s, '{}')"
+    for kind in ("Poison", "behind"):
+        relay.execute(emit, (narrow, kind))
+    relay.wait_for("select count(*) = 1 from outbox.dead_letter where state = 'held'")
+    limit_records(kafka, narrow, LARGE)
+    relay.execute("select outbox.dead_letter_replay(%s)", (only_letter(relay),))
+    assert types(kafka, narrow, 2) == ["Poison", "behind"]
