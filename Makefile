@@ -5,7 +5,7 @@
 
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
-RUN_TARGETS = help deps demo up down bench check check-rules check-unit \
+RUN_TARGETS = help deps demo up down bench soak check check-rules check-unit \
 	check-simulation check-regress check-isolation check-e2e check-long
 .PHONY: $(RUN_TARGETS)
 
@@ -49,6 +49,9 @@ check-e2e: ## pytest against a real PostgreSQL and a real Kafka; PYTEST_ARGS sel
 
 check-long: ## the tests too long for make check
 	@scripts/check long
+
+soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, doubled, reordered
+	@scripts/soak
 
 bench: ## every benchmark; bench-NAME runs one
 	@scripts/bench

@@ -90,6 +90,11 @@ class Blows:
         """A process id of relay_status: pid of the relay or sender_pid."""
         return wait_until(lambda: self.database.status()[column], 30, f"{column} of the relay", interval=0.01)
 
+    def delivered(self):
+        """Number of the last batch known delivered, -1 while the relay does not know."""
+        found = self.database.value("select delivered_batch from outbox.relay_slot()")
+        return -1 if found is None else found
+
     def kill(self, column, number=signal.SIGKILL):
         victim = self.process(column)
         os.kill(victim, number)
