@@ -77,7 +77,7 @@ class Faults:
         self.blows.terminate("outbox launcher")
 
     def sender_frozen(self):
-        self.freeze(self.blows.process("sender_pid"), 12.0)
+        self.freeze(self.blows.process("sender_pid"), 4000)
 
     # Kafka ----------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class Faults:
         self.kafka.restart()
 
     def broker_frozen(self):
-        self.freeze(self.kafka.pid, 20.0)
+        self.freeze(self.kafka.pid, 8000)
 
     def request_hurt(self):
         """The next case: a request or an answer of a Kafka transaction is held, dropped or cut."""
@@ -154,10 +154,14 @@ class Faults:
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
 
     def freeze(self, pid, most):
+        """Stop a process until the writers have emitted up to `most` further events."""
+        def emitted():
+            return self.database.value("select last_value from outbox.event_seq")
+        enough = emitted() + self.choose.randint(50, most)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             try:
-                time.sleep(self.choose.uniform(0.2, most))  # how long it is frozen is the fault
+                wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
             finally:
                 os.kill(pid, signal.SIGCONT)
 
