@@ -13,6 +13,9 @@ from test_transactions import assert_no_rebuild, write_thousand
 
 SEED = 40011
 
+# The rounds of make check-long.
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture(scope="module")
 def _cluster(session, request):
