@@ -70,8 +70,36 @@ choose_source(void)
 	return psprintf("/outbox/%s", database);
 }
 
+/*
+ * The properties as they are now, or NULL with *problem: the file is not there, or
+ * not fit to be used.  Raised outside a transaction by code that holds nothing.
+ */
+static char *
+read_properties(char **problem)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile text = NULL;
+
+	PG_TRY();
+	{
+		text = outbox_kafka_settings_read();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		*problem = error->detail == NULL ? error->message :
+			psprintf("%s: %s", error->message, error->detail);
+	}
+	PG_END_TRY();
+	return text;
+}
+
 static void
-put_all_pairs(const OutboxRelay *relay, PairWriter *writer)
+put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writer)
 {
 	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
 	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
@@ -84,8 +112,8 @@ put_all_pairs(const OutboxRelay *relay, PairWriter *writer)
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
-	if (!outbox_kafka_properties_parse(outbox_kafka_settings_read(), OUTBOX_KAFKA_PRODUCER,
-									   put_pair, writer, error, sizeof(error)))
+	if (!outbox_kafka_properties_parse(properties, OUTBOX_KAFKA_PRODUCER, put_pair, writer,
+									   error, sizeof(error)))
 		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("outbox.kafka_properties: %s", error)));
 }
 
@@ -101,13 +129,15 @@ make_text(const PairWriter *writer)
 	return text;
 }
 
-/* All that OPEN would say now, to see whether a reload changed it. */
 char *
-outbox_relay_settings_text(const OutboxRelay *relay)
+outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 {
 	PairWriter	writer = {.buffer = {.grow = grow_frame}};
+	char	   *properties = read_properties(problem);
 
-	put_all_pairs(relay, &writer);
+	if (properties == NULL)
+		return NULL;
+	put_all_pairs(relay, properties, &writer);
 	return make_text(&writer);
 }
 
@@ -116,9 +146,16 @@ outbox_relay_open(OutboxRelay *relay)
 {
 	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
 	OutboxWireBuffer frame = {.grow = grow_frame};
+	char	   *problem = NULL;
+	char	   *properties = read_properties(&problem);
 	size_t		mark;
 
-	put_all_pairs(relay, &pairs);
+	if (properties == NULL)
+	{
+		outbox_relay_fail(relay, true, problem);
+		return;
+	}
+	put_all_pairs(relay, properties, &pairs);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_OPEN, &mark) ||
 		!outbox_wire_put_u16(&frame, OUTBOX_WIRE_VERSION) ||
 		!outbox_wire_put_u16(&frame, pairs.pairs))

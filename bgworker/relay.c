@@ -180,6 +180,7 @@ make_relay(OutboxSlot *slot)
 static void
 reload_settings(OutboxRelay *relay)
 {
+	char	   *problem = NULL;
 	char	   *text;
 
 	if (!ConfigReloadPending)
@@ -187,10 +188,15 @@ reload_settings(OutboxRelay *relay)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	relay->window.letters.loaded = false;	/* outbox.dead_letter_policy may have changed */
-	if (relay->settings == NULL || relay->state == OUTBOX_RELAY_HOLD)
+	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
-	text = outbox_relay_settings_text(relay);
-	if (strcmp(text, relay->settings) != 0)
+	text = outbox_relay_settings_text(relay, &problem);
+	if (text == NULL)
+	{
+		ereport(LOG, (errmsg("outbox relay: the settings are not changed: %s", problem)));
+		outbox_shmem_report_error(relay->slot, problem);
+	}
+	else if (relay->settings != NULL && strcmp(text, relay->settings) != 0)
 	{
 		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
 		relay->failures = 0;

@@ -85,9 +85,12 @@ extern void outbox_relay_decide(OutboxRelay *relay);
 /* Events that are sent again and that Kafka may have. */
 extern void outbox_relay_count_doubled(OutboxRelay *relay, int64 events);
 
-/* declare.c: OPEN and DECLARE. */
+/*
+ * declare.c: OPEN and DECLARE.  When outbox.kafka_properties_file cannot be used,
+ * open fails the relay (BACKOFF), and the text is NULL with the reason in *problem.
+ */
 extern void outbox_relay_open(OutboxRelay *relay);
-extern char *outbox_relay_settings_text(const OutboxRelay *relay);
+extern char *outbox_relay_settings_text(const OutboxRelay *relay, char **problem);
 extern void outbox_relay_declare_topics(OutboxRelay *relay);
 extern void outbox_relay_watch_topics(void);
 

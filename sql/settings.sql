@@ -17,6 +17,14 @@ ALTER SYSTEM SET outbox.batch_max_events = 0;
 ALTER SYSTEM SET outbox.delivery = 'twice';
 ALTER SYSTEM SET outbox.kafka_properties = 'plugin.library.paths=/tmp/x.so';
 ALTER SYSTEM SET outbox.kafka_properties = 'transactional.id=mine; bootstrap.servers=localhost';
+ALTER SYSTEM SET outbox.kafka_properties = 'sasl.kerberos.principal=$(id)';
+ALTER SYSTEM SET outbox.kafka_properties = 'ssl.engine.location=/tmp/x.so';
+ALTER SYSTEM SET outbox.kafka_properties = 'ssl.providers=x';
+ALTER SYSTEM SET outbox.kafka_properties = 'https.ca.location=/etc/shadow';
+ALTER SYSTEM SET outbox.kafka_properties = 'sasl.oauthbearer.token.endpoint.url=http://169.254.169.254/';
+-- no secret in a setting: the server logs settings that change
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost; sasl.password=never-shown';
+ALTER SYSTEM SET outbox.kafka_properties = 'ssl.key.password=never-shown';
 ALTER SYSTEM SET outbox.kafka_properties_file = 'secrets';
 
 -- server settings are not for sessions

@@ -146,15 +146,37 @@ check_traceparent(char **newval, void **extra, GucSource source)
 	return check_plain_text(*newval, TRACESTATE_MAX);
 }
 
+/* Stops at a secret and leaves its name. */
+static bool
+refuse_secret(const char *name, const char *value, void *arg)
+{
+	if (outbox_kafka_property_public(name))
+		return true;
+	strlcpy(arg, name, NAMEDATALEN);
+	return false;
+}
+
+/*
+ * The server logs the value of a setting that changes or is refused, so no
+ * secret may be in it, and the message here leaves the value out.
+ */
 static bool
 check_kafka_properties(char **newval, void **extra, GucSource source)
 {
 	char		error[256];
+	char		secret[NAMEDATALEN] = "";
 
-	if (outbox_kafka_properties_parse(*newval, OUTBOX_KAFKA_PRODUCER, NULL, NULL,
+	if (outbox_kafka_properties_parse(*newval, OUTBOX_KAFKA_PRODUCER, refuse_secret, secret,
 									  error, sizeof(error)))
 		return true;
-	GUC_check_errdetail("%s", error);
+	GUC_check_errmsg("invalid value for parameter \"%s\"", "outbox.kafka_properties");
+	if (secret[0] != '\0')
+	{
+		GUC_check_errdetail("Kafka property \"%s\" is a secret.", secret);
+		GUC_check_errhint("Put it into a file, named by \"outbox.kafka_properties_file\".");
+	}
+	else
+		GUC_check_errdetail("%s", error);
 	return false;
 }
 

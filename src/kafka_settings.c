@@ -8,11 +8,11 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "storage/fd.h"
 
 #include "common/kafka_properties.h"
@@ -50,27 +50,49 @@ check_file_rights(const struct stat *info, const char *path)
 						path, FILE_MAX_BYTES)));
 }
 
-static void
-append_file(StringInfo text, const char *path)
+/*
+ * The whole file, with a terminator; *length without it.  O_NONBLOCK: a FIFO
+ * without a writer would hold the open back for ever.  The file is closed before
+ * anything is raised: the relay goes on after such an error.
+ */
+static char *
+read_file(const char *path, size_t *length)
 {
-	FILE	   *file = AllocateFile(path, PG_BINARY_R);
-	struct stat info;
+	int			file = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | PG_BINARY);
 	char	   *content = palloc(FILE_MAX_BYTES + 1);
-	size_t		length;
-	char		error[256];
+	struct stat info;
+	ssize_t		got;
+	int			error = errno;
 
-	if (file == NULL || fstat(fileno(file), &info) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\" (outbox.kafka_properties_file): %m", path)));
-	check_file_rights(&info, path);
-	length = fread(content, 1, FILE_MAX_BYTES, file);
-	if (ferror(file))
+	*length = 0;
+	got = file < 0 || fstat(file, &info) != 0 ? -1 : 0;
+	if (got == 0 && S_ISREG(info.st_mode))
+	{
+		while ((got = read(file, content + *length, FILE_MAX_BYTES - *length)) > 0)
+			*length += got;
+	}
+	if (file >= 0)
+	{
+		error = errno;
+		CloseTransientFile(file);
+	}
+	errno = error;
+	if (got < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not read file \"%s\" (outbox.kafka_properties_file): %m", path)));
-	FreeFile(file);
-	content[length] = '\0';
+	check_file_rights(&info, path);
+	content[*length] = '\0';
+	return content;
+}
+
+static void
+append_file(StringInfo text, const char *path)
+{
+	size_t		length;
+	char	   *content = read_file(path, &length);
+	char		error[256];
+
 	if (strlen(content) != length)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),

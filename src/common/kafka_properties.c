@@ -5,7 +5,8 @@
  *
  * Compiled into server, sender and services.  The list is what librdkafka 2.0.2
  * knows, less what loads libraries, runs commands, fetches URLs, or belongs to
- * the relay or the consumer runtime.
+ * the relay or the consumer runtime.  No sasl.kerberos property is on it: keytab
+ * and principal become part of a command line that librdkafka gives to a shell.
  */
 #include "kafka_properties.h"
 
@@ -79,10 +80,6 @@ static const AllowedProperty allowed_properties[] = {
 	{"request.timeout.ms", PRODUCER, false},
 	{"retries", PRODUCER, false},
 	{"retry.backoff.ms", PRODUCER, false},
-	{"sasl.kerberos.keytab", BOTH, false},
-	{"sasl.kerberos.min.time.before.relogin", BOTH, false},
-	{"sasl.kerberos.principal", BOTH, false},
-	{"sasl.kerberos.service.name", BOTH, false},
 	{"sasl.mechanism", BOTH, false},
 	{"sasl.mechanisms", BOTH, false},
 	{"sasl.password", BOTH, true},

@@ -7,7 +7,7 @@
  * separated by newlines or semicolons; blanks around names and values and empty items are
  * ignored; a line that begins with # is a comment.  Not on the list, because
  * they load libraries, run commands, fetch URLs or belong to the relay:
- * plugin.library.paths, sasl.kerberos.kinit.cmd, ssl.engine.*, ssl.providers,
+ * plugin.library.paths, sasl.kerberos.*, ssl.engine.*, ssl.providers,
  * sasl.oauthbearer.*url*, transactional.id, enable.idempotence, acks, *_cb, opaque ...
  */
 #ifndef OUTBOX_KAFKA_PROPERTIES_H

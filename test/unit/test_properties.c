@@ -32,7 +32,8 @@ static void
 test_allow_list(void)
 {
 	static const char *const refused[] = {
-		"plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.engine.location",
+		"plugin.library.paths", "sasl.kerberos.kinit.cmd", "sasl.kerberos.keytab",
+		"sasl.kerberos.principal", "ssl.engine.location", "ssl.engine.id",
 		"ssl.providers", "sasl.oauthbearer.token.endpoint.url", "transactional.id",
 		"enable.idempotence", "acks", "request.required.acks", "group.id", "isolation.level",
 		"enable.auto.commit", "internal.termination.signal", "dr_cb", "opaque", "", "nonsense",
@@ -54,6 +55,41 @@ test_allow_list(void)
 	CHECK(outbox_kafka_property_allowed("allow.auto.create.topics", OUTBOX_KAFKA_PRODUCER) &&
 		  outbox_kafka_property_allowed("transaction.timeout.ms", OUTBOX_KAFKA_PRODUCER),
 		  "the first and the last of the list are found");
+}
+
+/* Of all that librdkafka knows, nothing that reaches for code, commands, URLs or other files. */
+static void
+test_dangerous_kinds(void)
+{
+	static const char *const kinds[] = {
+		"plugin", "kerberos", "engine", "provider", "oauth", "url", "_cb", "cmd", "interceptor",
+		"stores", "opaque", "callback", "https.",
+	};
+	static const char *const files[] = {
+		"ssl.ca.location", "ssl.certificate.location", "ssl.crl.location", "ssl.key.location",
+		"ssl.keystore.location",
+	};
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	size_t		count;
+	const char **dump = rd_kafka_conf_dump(conf, &count);
+	size_t		dangerous = 0;
+	size_t		allowed = 0;
+
+	for (size_t i = 0; i < count; i += 2)
+	{
+		bool		bad = strstr(dump[i], "location") != NULL;
+
+		for (size_t f = 0; f < sizeof(files) / sizeof(files[0]); f++)
+			bad = bad && strcmp(dump[i], files[f]) != 0;
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+			bad = bad || strstr(dump[i], kinds[k]) != NULL;
+		dangerous += bad;
+		allowed += bad && (outbox_kafka_property_allowed(dump[i], OUTBOX_KAFKA_PRODUCER) ||
+						   outbox_kafka_property_allowed(dump[i], OUTBOX_KAFKA_CONSUMER));
+	}
+	CHECK(dangerous > 10 && allowed == 0, "no dangerous kind of property is allowed");
+	rd_kafka_conf_dump_free(dump, count);
+	rd_kafka_conf_destroy(conf);
 }
 
 /* librdkafka's own list: each name that we allow must be one of its names. */
@@ -121,6 +157,7 @@ int
 main(void)
 {
 	test_allow_list();
+	test_dangerous_kinds();
 	test_names_exist();
 	test_secrets();
 	test_text();
