@@ -22,6 +22,7 @@
 #define LOOK_DEADLINE_US	15000000
 #define LOOK_DOWN_US		7000000 /* the same when no broker can be reached */
 #define ASK_TIMEOUT_MS		3500
+#define FIRST_ASK_TIMEOUT_MS	1000	/* so that a refused connection is told soon */
 #define COMMIT_RETRY_US		1000000
 
 /* The committer of at_least_once; made with the first commit. */
@@ -131,13 +132,13 @@ take_answer(const rd_kafka_topic_partition_t *part, OutboxCursor *cursor, Outbox
  * be asked again.  False: *failure.
  */
 static bool
-ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, OutboxCursor *cursor,
-		   rd_kafka_resp_err_t *code, OutboxFailure *failure)
+ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, int timeout_ms,
+		   OutboxCursor *cursor, rd_kafka_resp_err_t *code, OutboxFailure *failure)
 {
 	rd_kafka_topic_partition_list_t *list = outbox_cursor_offsets(settings, NULL);
 	bool		ok = true;
 
-	*code = rd_kafka_committed(consumer, list, ASK_TIMEOUT_MS);
+	*code = rd_kafka_committed(consumer, list, timeout_ms);
 	if (*code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		*code = list->elems[0].err;
 	if (*code == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -148,9 +149,13 @@ ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, OutboxCursor *c
 
 		if (outbox_error_classify(told) == OUTBOX_ERROR_AUTH)
 			*code = told;
-		ok = outbox_error_classify(*code) == OUTBOX_ERROR_RETRIABLE;
+		ok = outbox_error_classify(*code) == OUTBOX_ERROR_RETRIABLE &&
+			outbox_client_error_class() == OUTBOX_ERROR_RETRIABLE;
 		if (!ok)
 			outbox_failure_from_code(failure, *code, "reading the cursor", NULL);
+		if (!ok && outbox_error_classify(*code) == OUTBOX_ERROR_AUTH)
+			outbox_failure_append(failure, " (group \"%s\", topic \"%s\")", settings->group,
+								  settings->cursor_topic);
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	return ok;
@@ -178,6 +183,7 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 	rd_kafka_t *consumer = open_consumer(settings, stable, failure);
 	OutboxFailure ignored;
 	rd_kafka_resp_err_t code;
+	int			timeout_ms = FIRST_ASK_TIMEOUT_MS;
 	bool		ok;
 
 	if (consumer == NULL)
@@ -185,7 +191,10 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 	if (!stable)
 		outbox_forget_client_error();
 	do
-		ok = ask_cursor(consumer, settings, cursor, &code, failure);
+	{
+		ok = ask_cursor(consumer, settings, timeout_ms, cursor, &code, failure);
+		timeout_ms = ASK_TIMEOUT_MS;
+	}
 	while (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR &&
 		   outbox_clock_us() - started < read_limit_us(stable));
 	if (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR)

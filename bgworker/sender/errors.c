@@ -5,8 +5,8 @@
  *	  librdkafka's threads told us last.
  *
  * Runs in the sender.  The "last client error" is written by the main thread
- * (error callback); the "denied topic" by any librdkafka thread (log callback)
- * under denied_lock.
+ * (error callback); the "denied topic" and the certificate that was not accepted by
+ * any librdkafka thread (log and verify callbacks) under noted_lock.
  */
 #include "sender.h"
 
@@ -16,12 +16,17 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/x509.h>
+
+#define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4	0x02060100
+
 static rd_kafka_resp_err_t last_client_error;
 static bool all_brokers_down;	/* main thread, like last_client_error */
-static char last_client_text[256];
+static char last_client_text[512];
 
-static pthread_mutex_t denied_lock = PTHREAD_MUTEX_INITIALIZER;
-static char denied_topic[OUTBOX_TOPIC_NAME_SIZE];	/* under denied_lock */
+static pthread_mutex_t noted_lock = PTHREAD_MUTEX_INITIALIZER;
+static char denied_topic[OUTBOX_TOPIC_NAME_SIZE];	/* under noted_lock */
+static char certificate_text[256];	/* under noted_lock */
 
 /* One line on stderr, which the relay's server log receives. */
 void
@@ -159,6 +164,32 @@ outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_err
 	va_end(args);
 }
 
+/* Adds to the text, so far as there is room. */
+void
+outbox_failure_append(OutboxFailure *failure, const char *format,...)
+{
+	size_t		len = strlen(failure->text);
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(failure->text + len, sizeof(failure->text) - len, format, args);
+	va_end(args);
+}
+
+/*
+ * The class of what connections fail with, RETRIABLE when it may pass by itself.
+ * TLS that does not come about is a matter of certificates or settings.
+ */
+OutboxErrorClass
+outbox_client_error_class(void)
+{
+	if (last_client_error == RD_KAFKA_RESP_ERR__SSL)
+		return OUTBOX_ERROR_CONFIG;
+	if (outbox_error_classify(last_client_error) == OUTBOX_ERROR_AUTH)
+		return OUTBOX_ERROR_AUTH;
+	return OUTBOX_ERROR_RETRIABLE;
+}
+
 /*
  * When Kafka is away the call only says "timed out"; why the connections fail
  * was told to the error callback.
@@ -166,13 +197,10 @@ outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_err
 static void
 add_client_error(OutboxFailure *failure)
 {
-	size_t		len = strlen(failure->text);
-
 	if (failure->class != OUTBOX_ERROR_RETRIABLE || last_client_error == 0)
 		return;
-	if (outbox_error_classify(last_client_error) == OUTBOX_ERROR_AUTH)
-		failure->class = OUTBOX_ERROR_AUTH;
-	snprintf(failure->text + len, sizeof(failure->text) - len, " (%s)", last_client_text);
+	failure->class = outbox_client_error_class();
+	outbox_failure_append(failure, " (%s)", last_client_text);
 }
 
 /* text NULL: librdkafka's own text of the code. */
@@ -201,16 +229,34 @@ outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error, const
 	rd_kafka_error_destroy(error);
 }
 
+/* Says what librdkafka does not: it gives one text for all certificates. */
+static bool
+explain_certificate(rd_kafka_resp_err_t code)
+{
+	if (code != RD_KAFKA_RESP_ERR__SSL)
+		return false;
+	pthread_mutex_lock(&noted_lock);
+	snprintf(last_client_text, sizeof(last_client_text), "%s", certificate_text);
+	pthread_mutex_unlock(&noted_lock);
+	return last_client_text[0] != '\0';
+}
+
 void
 outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 {
+	bool		old_scram = code == RD_KAFKA_RESP_ERR__AUTHENTICATION &&
+		strstr(text, "SCRAM") != NULL && rd_kafka_version() < FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4;
+
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		all_brokers_down = true;
 	/* "all brokers down" follows the error that says why */
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && last_client_error != 0)
 		return;
 	last_client_error = code;
-	snprintf(last_client_text, sizeof(last_client_text), "%s", text);
+	if (!explain_certificate(code))
+		snprintf(last_client_text, sizeof(last_client_text), "%.350s%s%s", text,
+				 old_scram ? "; Kafka 4 takes SCRAM from librdkafka 2.6.1 on, this is " : "",
+				 old_scram ? rd_kafka_version_str() : "");
 }
 
 void
@@ -218,6 +264,9 @@ outbox_forget_client_error(void)
 {
 	last_client_error = RD_KAFKA_RESP_ERR_NO_ERROR;
 	all_brokers_down = false;
+	pthread_mutex_lock(&noted_lock);
+	certificate_text[0] = '\0';
+	pthread_mutex_unlock(&noted_lock);
 }
 
 /* Has no broker been in reach at some time since outbox_forget_client_error? */
@@ -225,6 +274,32 @@ bool
 outbox_is_unreachable(void)
 {
 	return all_brokers_down;
+}
+
+/*
+ * Verify callback of librdkafka, in one of its threads, for each certificate of the
+ * broker's chain: true if OpenSSL accepts it, else why not is noted.
+ */
+int
+outbox_certificate_verify(rd_kafka_t *client, const char *broker, int32_t broker_id,
+						  int *x509_error, int depth, const char *certificate, size_t size,
+						  char *error, size_t error_size, void *opaque)
+{
+	const char *why = X509_verify_cert_error_string(*x509_error);
+
+	(void) client;
+	(void) broker_id;
+	(void) certificate;
+	(void) size;
+	(void) opaque;
+	if (*x509_error == X509_V_OK)
+		return 1;
+	snprintf(error, error_size, "%s", why);
+	pthread_mutex_lock(&noted_lock);
+	snprintf(certificate_text, sizeof(certificate_text),
+			 "the certificate of %.100s is not accepted: %s (depth %d of its chain)", broker, why, depth);
+	pthread_mutex_unlock(&noted_lock);
+	return 0;
 }
 
 /*
@@ -243,22 +318,22 @@ outbox_note_denied_topic(const char *log_text)
 	end = strchr(name, '"');
 	if (end == NULL || end - name >= (int) sizeof(denied_topic))
 		return;
-	pthread_mutex_lock(&denied_lock);
+	pthread_mutex_lock(&noted_lock);
 	if (denied_topic[0] == '\0')
 	{
 		memcpy(denied_topic, name, (size_t) (end - name));
 		denied_topic[end - name] = '\0';
 	}
-	pthread_mutex_unlock(&denied_lock);
+	pthread_mutex_unlock(&noted_lock);
 }
 
 /* True with the name of the topic noted since the last call. */
 bool
 outbox_take_denied_topic(char *name, size_t size)
 {
-	pthread_mutex_lock(&denied_lock);
+	pthread_mutex_lock(&noted_lock);
 	snprintf(name, size, "%s", denied_topic);
 	denied_topic[0] = '\0';
-	pthread_mutex_unlock(&denied_lock);
+	pthread_mutex_unlock(&noted_lock);
 	return name[0] != '\0';
 }

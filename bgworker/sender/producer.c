@@ -14,7 +14,7 @@ static rd_kafka_t *producer;
 
 /* Fences every other producer of our transactional id (I4). */
 static bool
-fence_others(OutboxFailure *failure)
+fence_others(const OutboxSettings *settings, OutboxFailure *failure)
 {
 	rd_kafka_error_t *error;
 
@@ -25,6 +25,8 @@ fence_others(OutboxFailure *failure)
 		return true;
 	rd_kafka_poll(producer, 0);
 	outbox_failure_from_error(failure, error, "fencing");
+	if (failure->class == OUTBOX_ERROR_AUTH)
+		outbox_failure_append(failure, " (transactional.id \"%s\")", settings->transactional_id);
 	return false;
 }
 
@@ -57,7 +59,7 @@ outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 		return false;
 	}
 	if (outbox_topics_ensure(producer, settings->cursor_topic, failure) &&
-		(!settings->exactly_once || fence_others(failure)))
+		(!settings->exactly_once || fence_others(settings, failure)))
 		return true;
 	outbox_producer_drop();
 	return false;

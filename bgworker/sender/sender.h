@@ -104,12 +104,18 @@ extern void outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t
 									 const char *tried, const char *text);
 extern void outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error,
 									  const char *tried);
+extern void outbox_failure_append(OutboxFailure *failure, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 extern OutboxErrorClass outbox_error_classify(rd_kafka_resp_err_t code);
 extern bool outbox_error_is_refusal(rd_kafka_resp_err_t code);
 extern bool outbox_error_is_whole_topic(rd_kafka_resp_err_t code);
 extern void outbox_note_client_error(rd_kafka_resp_err_t code, const char *text);
 extern void outbox_forget_client_error(void);
 extern bool outbox_is_unreachable(void);
+extern OutboxErrorClass outbox_client_error_class(void);
+extern int	outbox_certificate_verify(rd_kafka_t *client, const char *broker, int32_t broker_id,
+									  int *x509_error, int depth, const char *certificate,
+									  size_t size, char *error, size_t error_size, void *opaque);
 extern void outbox_note_denied_topic(const char *log_text);
 extern bool outbox_take_denied_topic(char *name, size_t size);
 extern void outbox_log(const char *format,...) __attribute__((format(printf, 1, 2)));

@@ -255,6 +255,18 @@ find_value(const OutboxSettings *settings, const char *name)
 	return NULL;
 }
 
+/* Those of every client. */
+static void
+set_callbacks(rd_kafka_conf_t *conf, const OutboxSettings *settings)
+{
+	const char *verify = find_value(settings, "enable.ssl.certificate.verification");
+
+	rd_kafka_conf_set_log_cb(conf, print_log);
+	rd_kafka_conf_set_error_cb(conf, note_error);
+	if (verify == NULL || verify[0] == 't' || verify[0] == '1')
+		rd_kafka_conf_set_ssl_cert_verify_cb(conf, outbox_certificate_verify);
+}
+
 /* A message must time out before its transaction does. */
 static bool
 set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
@@ -307,8 +319,7 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 		rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
-	rd_kafka_conf_set_log_cb(conf, print_log);
-	rd_kafka_conf_set_error_cb(conf, note_error);
+	set_callbacks(conf, settings);
 	rd_kafka_conf_set_dr_msg_cb(conf, outbox_batch_delivered);
 	return conf;
 }
@@ -342,8 +353,7 @@ outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *f
 		rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
-	rd_kafka_conf_set_log_cb(conf, print_log);
-	rd_kafka_conf_set_error_cb(conf, note_error);
+	set_callbacks(conf, settings);
 	return conf;
 }
 

@@ -129,8 +129,8 @@ def test_a_start_without_a_usable_file_waits_for_one(session, postgres, database
     path.chmod(0o644)
     postgres.restart()
     wait_until(lambda: "can be read or written by others" in (database.status()["last_error"] or ""), 30, "the error")
+    database.wait_state("backoff")
     pid = database.status()["pid"]
-    assert database.status()["state"] == "backoff"
     path.chmod(0o600)
     postgres.reload()
     wait_until(lambda: "127.0.0.1:1" in (database.status()["kafka"] or ""), 30, "the sender's settings")

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: PostgreSQL
+"""TLS, SASL and access control of a real broker: what works, what is refused, what is said, what heals."""
+
+import os
+import pathlib
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import confluent_kafka
+import psycopg
+import pytest
+from harness import PostgresCluster, wait_until
+from harness.secure_kafka import Authority, SecureBroker
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))
+
+from wire_client import Sender, open_pairs  # noqa: E402
+
+SECRET = "never-shown"
+ALL = ("read", "write", "create", "describe")
+# What each user may do; "relay" has all that docs/settings.md asks for.
+RIGHTS = {
+    "relay": [("topic", "*", ALL), ("group", "*", ["read"]), ("transactional_id", "*", ["write", "describe"])],
+    "stranger": [],
+    "untransactional": [("topic", "*", ALL), ("group", "*", ["read"])],
+    "uncreating": [("topic", "*", ["read", "write", "describe"]), ("group", "*", ["read"]),
+                   ("transactional_id", "*", ["write", "describe"])],
+    "unreading": [("topic", "*", ["write", "create", "describe"]), ("group", "*", ["read"]),
+                  ("transactional_id", "*", ["write", "describe"])],
+    "limited": [("topic", "outbox.cursor", ALL), ("topic", "allowed", ALL), ("group", "*", ["read"])],
+}
+
+
+@pytest.fixture(scope="module")
+def broker(session):
+    broker = SecureBroker(session, {user: f"{SECRET}-{user}" for user in RIGHTS}).start()
+    for user, rights in RIGHTS.items():
+        for kind, name, operations in rights:
+            broker.allow(user, kind, name, *operations)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(session):
+    return session.environment.make_directory(session.data / "kafka-properties", 0o700)
+
+
+@pytest.fixture(scope="module")
+def authority_file(session, broker, folder):
+    return write(session, folder / "authority.pem", broker.authority.certificate)
+
+
+@pytest.fixture(scope="module")
+def cluster(session, folder):
+    conf = {"outbox.kafka_properties_file": folder / "kafka.properties", "log_min_messages": "debug2"}
+    (folder / "kafka.properties").touch(0o600)
+    session.environment.give(folder / "kafka.properties")
+    cluster = PostgresCluster(session, "secure", conf).start()
+    yield cluster
+    cluster.remove()
+
+
+def write(session, path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+    return session.environment.give(path)
+
+
+def sasl(broker, authority_file, user="relay", password=None, listener="SASL", **more):
+    """librdkafka properties of a user, as a dict; more: name_with_underscores=value."""
+    return {
+        "bootstrap.servers": broker.addresses[listener],
+        "security.protocol": "sasl_ssl",
+        "ssl.ca.location": str(authority_file),
+        "sasl.mechanisms": "PLAIN",
+        "sasl.username": user,
+        "sasl.password": password or broker.users[user],
+        **{name.replace("_", "."): str(value) for name, value in more.items()},
+    }
+
+
+def use(session, cluster, folder, properties):
+    """Put them into the cluster's file and have it read again."""
+    write(session, folder / "kafka.properties", "".join(f"{k}={v}\n" for k, v in properties.items()))
+    cluster.reload()
+
+
+def last_error(database, text, timeout=40):
+    """Wait until relay_status.last_error contains text; returns it."""
+    return wait_until(lambda: (e := database.status()["last_error"]) and text in e and e, timeout, f"{text} in last_error")
+
+
+def keys(records):
+    return sorted(record.key().decode() for record in records)
+
+
+def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
+    """Issue 4, Security: wrong CA, expired certificate, another host's, wrong password, each missing ACL, named."""
+    other = write(session, folder / "other.pem", Authority("other").certificate)
+    program = str(session.environment.pkglibdir / "outbox-sender")
+    cases = {
+        "other authority": ({"ssl_ca_location": other}, "config", "unable to get local issuer certificate"),
+        "expired": ({"listener": "EXPIRED"}, "config", "certificate has expired"),
+        "another host's": ({"listener": "ELSEWHERE"}, "config", "IP address mismatch"),
+        "wrong password": ({"password": f"{SECRET}-wrong"}, "auth", "Invalid username or password"),
+        "no rights": ({"user": "stranger"}, "auth", 'Group authorization failed (group "outbox-relay.'),
+        "no transactional id": ({"user": "untransactional"}, "auth",
+                                'Transactional Id authorization failed. (transactional.id "outbox-relay.'),
+        "no create": ({"user": "uncreating"}, "auth", "could not be created: Authorization failed"),
+        "no read of the cursor": ({"user": "unreading"}, "auth", "Topic authorization failed"),
+    }
+
+    def refused(name):
+        options, wanted_class, wanted_text = cases[name]
+        properties = sasl(broker, authority_file, **options)
+        place = name.replace(" ", "-").replace("'", "")
+        pairs = open_pairs(properties.pop("bootstrap.servers"), place, extra=properties.items())
+        with open(folder / f"{place}.log", "w") as log, Sender(program, log) as sender:
+            assert sender.open(pairs).kind == "OPENED"
+            answer = sender.look()
+            if answer.kind == "CURSOR":
+                answer = sender.fence()
+            if answer.kind == "CURSOR":
+                answer = sender.batch(1, [])
+        assert answer.kind == "FAILED", (name, answer)
+        assert (answer.error_class, wanted_text in answer.text) == (wanted_class, True), (name, answer)
+        assert SECRET not in answer.text and SECRET not in (folder / f"{place}.log").read_text()
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        list(pool.map(refused, cases))
+
+
+def test_tls_and_password_work_and_no_secret_is_shown(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 4, Security: TLS and SASL to a broker with ACLs; secrets in no view, log, process or pg_settings."""
+    use(session, cluster, folder, sasl(broker, authority_file, debug="all"))
+    database, topic = make_database(cluster), unique("secret")
+    database.declare(topic)
+    database.start_relay()
+    for number in range(5):
+        database.emit(topic, f"k{number}")
+    assert keys(broker.wait_for_records(topic, 5)) == [f"k{number}" for number in range(5)]
+
+    status = database.status()
+    assert "sasl.username=relay" in status["kafka"] and SECRET not in str(status)
+    proc = pathlib.Path("/proc", str(status["sender_pid"]))
+    assert SECRET.encode() not in (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
+    assert SECRET not in command_lines(cluster)
+    # The log has librdkafka's own debugging in it, and not the password.
+    assert cluster.log_contains("SASL") and not cluster.log_contains(SECRET)
+    for view in ("pg_settings", "pg_file_settings", "pg_stat_activity", "pg_db_role_setting"):
+        assert SECRET not in str(database.execute(f"select * from {view}")), view
+
+    database.execute("drop role if exists ordinary")
+    database.execute("create role ordinary login")
+    with database.connect(user="ordinary") as connection:
+        assert "outbox.kafka" not in str(connection.execute("select * from pg_settings").fetchall())
+        for setting in ("outbox.kafka_properties", "outbox.kafka_properties_file"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"show {setting}")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select pg_read_file(%s)", (str(folder / "kafka.properties"),))
+    database.execute("drop role ordinary")
+
+
+def command_lines(cluster):
+    pids = cluster.processes("")
+    return b"".join(pathlib.Path("/proc", str(pid), "cmdline").read_bytes() for pid in pids if
+                    pathlib.Path("/proc", str(pid)).exists()).decode()
+
+
+def test_wrong_password_is_retried_slowly_and_heals(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 4, Security: a clear last_error and retry, no hot loop; a reload with the right one loses nothing."""
+    use(session, cluster, folder, sasl(broker, authority_file, password=f"{SECRET}-wrong"))
+    database, topic = make_database(cluster), unique("wrong")
+    database.declare(topic)
+    database.start_relay()
+    for number in range(20):
+        database.emit(topic, f"k{number:02}")
+    assert SECRET not in last_error(database, "Invalid username or password")
+    tries = wait_until(lambda: (n := database.status()["recoveries"]) >= 3 and n, 60, "three tries")
+    # 100, 200, 400 ms and so on, at most 30 s: so many tries take that long, at the least.
+    began, later = database.execute("select started_at, last_error_at from outbox.relay_status")[0]
+    assert (later - began).total_seconds() > 0.1 * (2 ** (tries - 1) - 1)
+    use(session, cluster, folder, sasl(broker, authority_file))
+    assert keys(broker.wait_for_records(topic, 20)) == [f"k{number:02}" for number in range(20)]
+    wait_until(lambda: database.status()["state"] == "idle", 30, "an idle relay")
+    assert len(broker.read_all(topic)) == 20
+
+
+def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 4, Security: a missing right on the transactional id, then on one topic: the others go on."""
+    use(session, cluster, folder, sasl(broker, authority_file, user="limited"))
+    database = make_database(cluster)
+    denied, absent = unique("denied"), unique("absent")
+    broker.create_topic(denied, 1)
+    broker.allow("limited", "topic", denied, "describe")
+    for topic in ("allowed", denied, absent):
+        database.declare(topic)
+    database.start_relay()
+    database.emit("allowed", "first")
+    last_error(database, "Transactional Id authorization failed")
+    broker.allow("limited", "transactional_id", "*", "write", "describe")
+    assert keys(broker.wait_for_records("allowed", 1, timeout=90)) == ["first"]
+
+    with database.connect(autocommit=False) as connection:
+        for topic in ("allowed", denied, "allowed", absent):
+            connection.execute("select outbox.emit(%s, 'same', 'T', '{}')", (topic,))
+        connection.commit()
+    database.emit("allowed", "last")
+    assert keys(broker.wait_for_records("allowed", 4)) == ["first", "last", "same", "same"]
+    letters = dict(database.execute("select topic, error_message from outbox.dead_letter where origin = 'relay'"))
+    assert "Topic authorization failed" in letters[denied]
+    assert "could not be created: Authorization failed" in letters[absent]
+
+    broker.allow("limited", "topic", denied, *ALL)
+    broker.allow("limited", "topic", absent, *ALL)
+    for topic in (denied, absent):
+        database.emit(topic, "granted")
+        assert keys(broker.wait_for_records(topic, 1)) == ["granted"]
+    assert len(broker.read_all("allowed")) == 4
+
+
+def newer_client(session, folder):
+    """Programs of the private installation, with a sender that uses the librdkafka of the Python package."""
+    environment = session.environment
+    copy = session.data / "newer-client"
+    shutil.copytree(environment.pg_prefix, copy, symlinks=True, copy_function=os.link)
+    libraries = environment.make_directory(session.data / "newer-library")
+    found = next(pathlib.Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka*.so*"))
+    (libraries / "librdkafka.so.1").symlink_to(found)
+    sender = environment.pkglibdir / "outbox-sender"
+    wrapper = copy / sender.relative_to(environment.pg_prefix)
+    wrapper.unlink()
+    wrapper.write_text(f"#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {sender}\n")
+    wrapper.chmod(0o755)
+    return copy / environment.bindir.relative_to(environment.pg_prefix)
+
+
+def test_scram(session, broker, folder, authority_file, make_database, unique):
+    """Issue 4, Security: SCRAM-SHA-512. Kafka 4 takes it from librdkafka 2.6.1 on: an older one says so."""
+    broker.add_user("relay", f"{SECRET}-scram")
+    properties = sasl(broker, authority_file, password=f"{SECRET}-scram", sasl_mechanisms="SCRAM-SHA-512")
+    text = "".join(f"{k}={v}\n" for k, v in properties.items())
+    path = write(session, folder / "scram.properties", text)
+    cluster = PostgresCluster(session, "scram", {"outbox.kafka_properties_file": path}).start()
+    try:
+        database, topic = make_database(cluster), unique("scram")
+        database.declare(topic)
+        database.start_relay()
+        database.emit(topic, "k")
+        version = wait_until(lambda: database.status()["kafka"], 30, "the sender").split()[1]
+        if tuple(int(part) for part in version.rstrip(";").split(".")[:3]) < (2, 6, 1):
+            last_error(database, "Kafka 4 takes SCRAM from librdkafka 2.6.1 on")
+            cluster.stop()
+            cluster.bindir = newer_client(session, folder)
+            cluster.start()
+        assert keys(broker.wait_for_records(topic, 1)) == ["k"]
+        assert not cluster.log_contains(SECRET)
+    finally:
+        cluster.remove()
