@@ -275,7 +275,7 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 			break;
 		}
 		entry = outbox_entry_at(window->entries, chunk->read);
-		slot = outbox_leaf_reader_fetch(&reader, window, &entry);
+		slot = outbox_leaf_reader_fetch(&reader, window->filenodes, &entry);
 		if (slot == NULL)
 		{
 			intact = false;

@@ -68,6 +68,9 @@ extern void outbox_window_reopen(OutboxWindow *window, const OutboxRange *range)
 /* Forgets the window and what it holds in memory or on disk. */
 extern void outbox_window_close(OutboxWindow *window);
 
+/* Oldest transaction whose commit time can be asked for; none: UINT64_MAX. */
+extern uint64 outbox_commit_times_from(void);
+
 /* Starts a chunk at the window's next entry; whole: the rest of the window whatever its size. */
 extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool whole);
 

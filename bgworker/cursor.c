@@ -85,8 +85,8 @@ format_snapshot(const OutboxSnapshot *snapshot)
 	return text.data;
 }
 
-static void
-parse_snapshot(const char *text, MemoryContext context, OutboxSnapshot *snapshot)
+void
+outbox_cursor_parse_snapshot(const char *text, MemoryContext context, OutboxSnapshot *snapshot)
 {
 	uint32		room = 1;
 	char	   *pos;
@@ -132,8 +132,8 @@ read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow 
 
 	row->batch_no = read_int64(tuple, desc, 1);
 	row->nonce = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
-	parse_snapshot(SPI_getvalue(tuple, desc, 3), context, &row->range.lower);
-	parse_snapshot(SPI_getvalue(tuple, desc, 4), context, &row->range.upper);
+	outbox_cursor_parse_snapshot(SPI_getvalue(tuple, desc, 3), context, &row->range.lower);
+	outbox_cursor_parse_snapshot(SPI_getvalue(tuple, desc, 4), context, &row->range.upper);
 	row->range.lower_at.txid = read_txid(tuple, desc, 5);
 	row->range.lower_at.seq = read_int64(tuple, desc, 6);
 	row->range.upper_at.txid = read_txid(tuple, desc, 7);

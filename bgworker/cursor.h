@@ -119,6 +119,9 @@ extern void outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIden
 /* Inside a transaction with an active snapshot: that snapshot as a set. */
 extern void outbox_cursor_snapshot(MemoryContext context, OutboxSnapshot *snapshot);
 
+/* text of a pg_snapshot; xip is allocated in context. */
+extern void outbox_cursor_parse_snapshot(const char *text, MemoryContext context, OutboxSnapshot *snapshot);
+
 extern void outbox_cursor_copy_snapshot(MemoryContext context, OutboxSnapshot *to, const OutboxSnapshot *from);
 
 /*

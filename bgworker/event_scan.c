@@ -111,6 +111,18 @@ get_txid(TupleTableSlot *slot)
 	return U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OUTBOX_EVENT_TXID - 1]));
 }
 
+/* A copy is as old as the replay that made it, whatever its created_at says. */
+static TimestampTz
+get_written_at(TupleTableSlot *slot)
+{
+	int			column = OUTBOX_EVENT_COPIED_AT;
+
+	slot_getallattrs(slot);
+	if (slot->tts_isnull[column - 1])
+		column = OUTBOX_EVENT_CREATED_AT;
+	return DatumGetTimestampTz(slot->tts_values[column - 1]);
+}
+
 static void
 visit_txids(LeafScan *leaf, uint64 from, uint64 end, const OutboxRange *range,
 			OutboxEventVisitor visit, void *arg)
@@ -156,8 +168,39 @@ outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor v
 	}
 }
 
+uint64
+outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
+						OutboxEventVisitor visit, void *arg)
+{
+	LeafScan	leaf;
+	uint64		last = 0;
+	uint64		rest = 0;
+
+	open_leaf(&leaf, segment);
+	*filenode = leaf.leaf->rd_node.relNode;
+	if (leaf.index != NULL)
+	{
+		seek_txids(&leaf, from, end);
+		for (int visited = 0; index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot); visited++)
+		{
+			uint64		txid = get_txid(leaf.slot);
+
+			CHECK_FOR_INTERRUPTS();
+			if (visited >= most && txid != last)
+			{
+				rest = txid;
+				break;
+			}
+			last = txid;
+			visit(arg, segment, txid, DatumGetInt64(leaf.slot->tts_values[OUTBOX_EVENT_SEQ - 1]), leaf.slot);
+		}
+	}
+	close_leaf(&leaf);
+	return rest;
+}
+
 bool
-outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, TimestampTz *created_at)
+outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, TimestampTz *written_at)
 {
 	LeafScan	leaf;
 	bool		found = false;
@@ -170,8 +213,7 @@ outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, Timestam
 		if (found)
 		{
 			*txid = get_txid(leaf.slot);
-			slot_getallattrs(leaf.slot);
-			*created_at = DatumGetTimestampTz(leaf.slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
+			*written_at = get_written_at(leaf.slot);
 		}
 	}
 	close_leaf(&leaf);

@@ -27,11 +27,19 @@ extern void outbox_event_scan(const OutboxRange *range, Oid *filenodes,
 							  OutboxEventVisitor visit, void *arg);
 
 /*
+ * Visits the events of transactions from <= txid < end of one leaf, in the order of
+ * txid, whole transactions, until it has visited `most`.  Returns the first
+ * transaction it has not visited, 0 = none is left.  *filenode: the leaf's storage.
+ */
+extern uint64 outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
+									  OutboxEventVisitor visit, void *arg);
+
+/*
  * The event at the beginning (ForwardScanDirection) or end of a leaf's index;
- * false: none is visible.
+ * false: none is visible.  written_at: created_at, of a copy copied_at.
  */
 extern bool outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid,
-								TimestampTz *created_at);
+								TimestampTz *written_at);
 
 /* Has the leaf a visible event of this transaction? */
 extern bool outbox_event_exists(int segment, uint64 txid);

@@ -16,7 +16,7 @@
 #include "src/segment.h"
 
 TupleTableSlot *
-outbox_leaf_reader_fetch(OutboxLeafReader *reader, const OutboxWindow *window, const OutboxEntry *entry)
+outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const OutboxEntry *entry)
 {
 	int			segment = entry->segment;
 	ItemPointerData tid;
@@ -28,7 +28,7 @@ outbox_leaf_reader_fetch(OutboxLeafReader *reader, const OutboxWindow *window, c
 		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
 		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
 	}
-	if (reader->leaves[segment]->rd_node.relNode != window->filenodes[segment])
+	if (reader->leaves[segment]->rd_node.relNode != filenodes[segment])
 		return NULL;
 	ItemPointerSet(&tid, entry->block, entry->offset);
 	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),

@@ -23,9 +23,9 @@ typedef struct OutboxLeafReader
 
 /*
  * The row of an entry, all columns read, valid until the next call for its leaf.  NULL: the
- * leaf was rewritten since the window was opened.
+ * leaf was emptied or rewritten since its storage was noted in filenodes.
  */
-extern TupleTableSlot *outbox_leaf_reader_fetch(OutboxLeafReader *reader, const OutboxWindow *window,
+extern TupleTableSlot *outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes,
 												const OutboxEntry *entry);
 extern void outbox_leaf_reader_close(OutboxLeafReader *reader);
 

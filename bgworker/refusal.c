@@ -123,7 +123,7 @@ write_letter(OutboxLeafReader *reader, const OutboxChunk *chunk, const OutboxWin
 	char		nulls[lengthof(types)];
 	bool		isnull;
 	int64		id;
-	TupleTableSlot *slot = outbox_leaf_reader_fetch(reader, window, entry);
+	TupleTableSlot *slot = outbox_leaf_reader_fetch(reader, window->filenodes, entry);
 
 	if (slot == NULL)
 		ereport(ERROR,

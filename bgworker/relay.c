@@ -29,6 +29,7 @@
 #include "launcher.h"
 #include "link.h"
 #include "relay.h"
+#include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
 #include "src/guc.h"
@@ -279,10 +280,10 @@ run_loop(OutboxRelay *relay)
 		reload_settings(relay);
 		outbox_relay_read_answers(relay);
 		watch_time(relay);
-		if (outbox_relay_step(relay))
+		if (outbox_relay_step(relay) || outbox_replay_step(relay))
 			continue;
 		Assert(!IsTransactionState());
-		outbox_link_wait(choose_wait(relay));
+		outbox_link_wait(Min(choose_wait(relay), outbox_replay_wait(relay)));
 		if (MyLatch->is_set)
 		{
 			ResetLatch(MyLatch);

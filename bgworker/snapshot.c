@@ -72,8 +72,8 @@ compare_by_transaction(const void *a, const void *b)
 	return (left->seq > right->seq) - (left->seq < right->seq);
 }
 
-static int
-compare_by_order(const void *a, const void *b)
+int
+outbox_entries_compare(const void *a, const void *b)
 {
 	const OutboxEntry *left = a;
 	const OutboxEntry *right = b;
@@ -116,13 +116,13 @@ outbox_entries_sort(OutboxEntry *entries, size_t count)
 	for (size_t i = 0; i < count; i++)
 	{
 		untimed |= entries[i].rank == OUTBOX_RANK_UNTIMED;
-		if (i > 0 && compare_by_order(&entries[i - 1], &entries[i]) > 0)
+		if (i > 0 && outbox_entries_compare(&entries[i - 1], &entries[i]) > 0)
 			sorted = false;
 	}
 	if (untimed)
 		order_untimed(entries, count);
 	if (untimed || !sorted)
-		qsort(entries, count, sizeof(OutboxEntry), compare_by_order);
+		qsort(entries, count, sizeof(OutboxEntry), outbox_entries_compare);
 }
 
 void

@@ -66,6 +66,9 @@ extern uint32_t outbox_snapshot_sort(uint64_t *xip, uint32_t nxip);
 
 extern bool outbox_range_holds(const OutboxRange *range, uint64_t txid, int64_t seq);
 
+/* qsort's comparison of two OutboxEntry: rank, order, txid, seq. */
+extern int	outbox_entries_compare(const void *a, const void *b);
+
 /*
  * The entries of a window in order, all of them in memory or a block of them.
  * load brings in the block of entry `at`, does not return without it, and ends

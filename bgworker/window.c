@@ -28,9 +28,8 @@ typedef struct WindowScan
 	uint8		last_rank;
 } WindowScan;
 
-/* Oldest transaction whose commit time can be asked for; none: UINT64_MAX. */
-static uint64
-find_oldest_timed(void)
+uint64
+outbox_commit_times_from(void)
 {
 	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 	TransactionId oldest;
@@ -89,7 +88,7 @@ fill_window(OutboxWindow *window)
 	WindowScan	scan = {.window = window};
 
 	window->commit_order = track_commit_timestamp;
-	scan.oldest_timed = find_oldest_timed();
+	scan.oldest_timed = outbox_commit_times_from();
 	outbox_entries_begin(&scan.writer, window->context);
 	outbox_event_scan(&window->range, window->filenodes, add_entry, &scan);
 	window->count = scan.writer.count;

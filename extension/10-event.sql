@@ -14,6 +14,7 @@
  *	content_type	content-type header; NULL = none
  *	headers			the event's own headers in Kafka's encoding; NULL = none
  *	created_at		clock when emitted, ce_time
+ *	copied_at		clock when the relay wrote this copy, for a replay or of a dead letter; NULL = an original
  */
 CREATE SEQUENCE outbox.event_seq CACHE 1;
 
@@ -28,7 +29,8 @@ CREATE TABLE outbox.event (
 	payload bytea,
 	content_type text,
 	headers bytea,
-	created_at timestamptz NOT NULL
+	created_at timestamptz NOT NULL,
+	copied_at timestamptz
 ) PARTITION BY LIST (segment);
 
 CREATE TABLE outbox.event_0 PARTITION OF outbox.event FOR VALUES IN (0);

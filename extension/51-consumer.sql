@@ -39,7 +39,8 @@ COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) I
 /*
  * Opens a batch: moves the watermarks of its partitions and claims its events.
  * part_* describe the partitions; part_of says, counted from 1, which one a record is of;
- * wanted is false for records that are not to be claimed.  Returns a letter for each
+ * wanted is false for records that are not to be claimed; claim_ids, where not NULL, are claimed
+ * instead of event_ids (re-processing).  A record without a key is never held.  Returns a letter for each
  * record, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
@@ -47,7 +48,8 @@ COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) I
  */
 CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbers integer[],
 	part_expected bigint[], part_next bigint[],
-	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[])
+	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
+	claim_ids uuid[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -97,7 +99,7 @@ BEGIN
 		WHERE r.letter = 'n' AND r.wanted ORDER BY r.place);
 	IF cardinality(places) > 0 THEN
 		claimed := outbox.claim_many(consumer,
-			ARRAY(SELECT event_ids[r.place] FROM unnest(places) WITH ORDINALITY r (place, n) ORDER BY r.n));
+			ARRAY(SELECT coalesce(claim_ids[r.place], event_ids[r.place]) FROM unnest(places) WITH ORDINALITY r (place, n) ORDER BY r.n));
 		FOR i IN 1 .. cardinality(places) LOOP
 			IF NOT claimed[i] THEN
 				letters[places[i]] := 'd';
@@ -107,7 +109,7 @@ BEGIN
 	RETURN array_to_string(letters, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
-	bigint[], bytea[], uuid[], boolean[]) IS 'first statement of a consumer''s transaction';
+	bigint[], bytea[], uuid[], boolean[], uuid[]) IS 'first statement of a consumer''s transaction';
 
 /* The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here. */
 CREATE FUNCTION outbox.dead_letter_headers(letter outbox.dead_letter, own outbox.header[])
@@ -119,6 +121,7 @@ DECLARE
 BEGIN
 	kept := ARRAY(
 		SELECT ROW(CASE WHEN lower(h.name) LIKE 'ce\_%' OR lower(h.name) = 'content-type'
+				OR lower(h.name) LIKE 'outbox-replay-%'
 			THEN 'dlt-original-' || h.name ELSE h.name END, h.value)::outbox.header
 		FROM unnest(own) WITH ORDINALITY h (name, value, n)
 		WHERE lower(h.name) NOT IN ('content-type', 'traceparent', 'correlationid')
@@ -258,7 +261,8 @@ COMMENT ON FUNCTION outbox.dead_letter_next(text) IS 'the dead letter to be trie
  * Locks the row for a try and claims its event: n new, d processed before, NULL
  * when somebody else has the row or has tried it since.
  */
-CREATE FUNCTION outbox.dead_letter_begin(dead_letter bigint, attempts integer) RETURNS text
+CREATE FUNCTION outbox.dead_letter_begin(dead_letter bigint, attempts integer,
+	claim_id uuid DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	letter outbox.dead_letter;
@@ -270,9 +274,9 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN NULL;
 	END IF;
-	RETURN CASE WHEN outbox.claim(letter.consumer, letter.event_id) THEN 'n' ELSE 'd' END;
+	RETURN CASE WHEN outbox.claim(letter.consumer, coalesce(claim_id, letter.event_id)) THEN 'n' ELSE 'd' END;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_begin(bigint, integer) IS 'first statement of a retry';
+COMMENT ON FUNCTION outbox.dead_letter_begin(bigint, integer, uuid) IS 'first statement of a retry';
 
 /* The try has succeeded. */
 CREATE FUNCTION outbox.dead_letter_resolve(dead_letter bigint) RETURNS void

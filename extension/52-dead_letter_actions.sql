@@ -241,9 +241,10 @@ BEGIN
 				WHERE d.id = ANY (letters) AND d.state IN ('held', 'releasing')
 				FOR UPDATE SKIP LOCKED) l);
 		INSERT INTO outbox.event (txid, seq, segment, id, topic, key, type, payload, content_type,
-			headers, created_at)
+			headers, created_at, copied_at)
 		SELECT pg_current_xact_id(), nextval('outbox.event_seq'), dead_letter_reissue.segment,
-			l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time
+			l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time,
+			clock_timestamp()
 		FROM (SELECT * FROM outbox.dead_letter d WHERE d.id = ANY (letters) ORDER BY d.id) l;
 		UPDATE outbox.dead_letter d
 		SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),

@@ -35,8 +35,8 @@ CREATE VIEW outbox.backlog AS
 	SELECT u.topic, pg_catalog.count(*) AS events,
 		   pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0) +
 						  coalesce(pg_catalog.length(u.payload), 0))::bigint AS bytes,
-		   pg_catalog.min(u.created_at) AS oldest_created_at,
-		   pg_catalog.clock_timestamp() - pg_catalog.min(u.created_at) AS oldest_age
+		   pg_catalog.min(coalesce(u.copied_at, u.created_at)) AS oldest_created_at,
+		   pg_catalog.clock_timestamp() - pg_catalog.min(coalesce(u.copied_at, u.created_at)) AS oldest_age
 	FROM outbox.unsent u
 	GROUP BY u.topic;
 
@@ -57,16 +57,16 @@ CREATE VIEW outbox.relay_status AS
 		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
 		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.rotations, s.rotations_refused,
 		   pg_catalog.clock_timestamp() - least(
-			(SELECT e.created_at
+			(SELECT e.waits_since
 			 FROM outbox.delivered_batch d
-				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+				CROSS JOIN LATERAL (SELECT coalesce(copied_at, created_at) AS waits_since FROM outbox.event
 									WHERE txid >= pg_catalog.pg_snapshot_xmax(d.upper) AND
 										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
 									ORDER BY txid LIMIT 1) e),
-			(SELECT pg_catalog.min(e.created_at)
+			(SELECT pg_catalog.min(e.waits_since)
 			 FROM outbox.delivered_batch d
 				CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
-				CROSS JOIN LATERAL (SELECT created_at FROM outbox.event
+				CROSS JOIN LATERAL (SELECT coalesce(copied_at, created_at) AS waits_since FROM outbox.event
 									WHERE txid = x.txid AND
 										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
 									LIMIT 1) e)) AS oldest_unsent_age,
@@ -93,5 +93,5 @@ CREATE VIEW outbox.events AS
 		   (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
 				'name', h.name, 'value', outbox.bytes_text(h.value)) ORDER BY h.place)
 			FROM outbox.headers_decode(e.headers) WITH ORDINALITY h(name, value, place)) AS headers,
-		   e.created_at
+		   e.created_at, e.copied_at
 	FROM outbox.event e;

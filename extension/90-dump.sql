@@ -23,5 +23,6 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.audit_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.replay_job', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');

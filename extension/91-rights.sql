@@ -14,9 +14,10 @@ BEGIN
 		outbox.adopt(text), outbox.relay_slot(), outbox.database_slots(), outbox.declare_topic,
 		outbox.grant_topic, outbox.revoke_topic,
 		outbox.dead_letter_replay, outbox.dead_letter_discard, outbox.dead_letter_restore,
-		outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text TO %s', role);
+		outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
+		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel TO %s', role);
 	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
-		outbox.dead_letters TO %s', role);
+		outbox.dead_letters, outbox.replays TO %s', role);
 END
 $$;
 

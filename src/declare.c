@@ -22,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(outbox_declare_topic);
 PG_FUNCTION_INFO_V1(outbox_check_grant);
+PG_FUNCTION_INFO_V1(outbox_check_target);
 PG_FUNCTION_INFO_V1(outbox_topics_changed);
 
 /* Arguments of declare_topic, in the order of the queries' parameters. */
@@ -184,6 +185,16 @@ outbox_check_grant(PG_FUNCTION_ARGS)
 
 	if (strcmp(name, OUTBOX_EVERY_TOPIC) != 0)
 		outbox_topic_check_name(name, (int) strlen(name));
+	PG_RETURN_VOID();
+}
+
+/* check_target(topic text) returns void, STRICT: a topic emit() would take from this role */
+Datum
+outbox_check_target(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+
+	outbox_topic_check_emit(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	PG_RETURN_VOID();
 }
 

@@ -103,7 +103,7 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 	outbox_wake_at_commit();
 	outbox_backlog_admit(bytes);
 	outbox_uuidv7_make(id, now);
-	outbox_event_store_insert(event, id, now);
+	outbox_event_store_insert(event, id, now, 0);
 }
 
 bytea *

@@ -36,9 +36,10 @@ static const SettingHeader setting_headers[] = {
 	{"correlationid", &outbox_guc_correlation_id},
 };
 
-/* Written by the envelope. */
+/* Written by the envelope, or by a replay. */
 static const char *const reserved_names[] = {
 	"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type",
+	OUTBOX_REPLAY_ID_HEADER, OUTBOX_REPLAY_GROUP_HEADER, OUTBOX_REPLAY_MODE_HEADER,
 };
 
 const char *

@@ -3,7 +3,7 @@
  * event_store.c
  *	  Writes one row of outbox.event into the current leaf.
  *
- * Runs in application backends.  Relation, index list and columns are taken from
+ * Runs in application backends, and in the relay for a replay.  Relation, index list and columns are taken from
  * the relcache in each call: an index may be rebuilt, a leaf emptied, a column
  * added or the extension made again between two calls.  I1: txid is the
  * top-level transaction's, which the relay's snapshots know; a subtransaction's
@@ -41,12 +41,13 @@ typedef enum EventColumn
 	COLUMN_CONTENT_TYPE,
 	COLUMN_HEADERS,
 	COLUMN_CREATED_AT,
+	COLUMN_COPIED_AT,
 	COLUMNS
 } EventColumn;
 
 static const char *const column_names[COLUMNS] = {
 	"txid", "seq", "segment", "id", "topic", "key", "type", "payload",
-	"content_type", "headers", "created_at",
+	"content_type", "headers", "created_at", "copied_at",
 };
 
 /* A row in the leaf's own column order; arrays of desc->natts. */
@@ -95,7 +96,7 @@ set_varlena(EventRow *row, EventColumn column, const void *value)
 
 static void
 fill_row(EventRow *row, const OutboxEvent *event, int segment, const pg_uuid_t *id,
-		 TimestampTz now)
+		 TimestampTz created_at, TimestampTz copied_at)
 {
 	FullTransactionId txid = GetTopFullTransactionId();
 	int64		seq = nextval_internal(outbox_segment_named_relation("event_seq"), false);
@@ -111,7 +112,9 @@ fill_row(EventRow *row, const OutboxEvent *event, int segment, const pg_uuid_t *
 	set_varlena(row, COLUMN_PAYLOAD, event->payload);
 	set_varlena(row, COLUMN_CONTENT_TYPE, event->content_type);
 	set_varlena(row, COLUMN_HEADERS, event->headers);
-	set_column(row, COLUMN_CREATED_AT, TimestampTzGetDatum(now));
+	set_column(row, COLUMN_CREATED_AT, TimestampTzGetDatum(created_at));
+	if (copied_at != 0)
+		set_column(row, COLUMN_COPIED_AT, TimestampTzGetDatum(copied_at));
 }
 
 static void
@@ -186,7 +189,7 @@ insert_index_entries(Relation leaf, HeapTuple tuple, const EventRow *row)
 
 void
 outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
-						  TimestampTz now)
+						  TimestampTz created_at, TimestampTz copied_at)
 {
 	int			segment = outbox_segment_current();
 	Relation	leaf = table_open(outbox_segment_relation(segment), RowExclusiveLock);
@@ -196,7 +199,7 @@ outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 	row.desc = RelationGetDescr(leaf);
 	row.values = palloc(sizeof(Datum) * row.desc->natts);
 	row.nulls = palloc(sizeof(bool) * row.desc->natts);
-	fill_row(&row, event, segment, id, now);
+	fill_row(&row, event, segment, id, created_at, copied_at);
 
 	tuple = heap_form_tuple(row.desc, row.values, row.nulls);
 	tuple->t_tableOid = RelationGetRelid(leaf);

@@ -11,10 +11,10 @@
 
 /*
  * Inserts the checked event with its index entries under the top-level transaction
- * id.  Application backend.  Keeps ROW EXCLUSIVE on the leaf until the transaction ends, so
+ * id.  Application backend, or the relay for a copy.  copied_at: 0 = not a copy.  Keeps ROW EXCLUSIVE on the leaf until the transaction ends, so
  * that the relay cannot empty it.
  */
 extern void outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
-									  TimestampTz now);
+									  TimestampTz created_at, TimestampTz copied_at);
 
 #endif							/* OUTBOX_EVENT_STORE_H */

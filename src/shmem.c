@@ -41,6 +41,7 @@ clear_slot(OutboxSlot *slot)
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 	pg_atomic_write_u64(&slot->waiting_since, 0);
 	pg_atomic_write_u64(&slot->backlog, 0);
+	pg_atomic_write_u32(&slot->replays, 0);
 	slot->measured = false;
 	slot->used = false;
 	slot->probe = false;
@@ -77,6 +78,7 @@ start_shmem(void)
 			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 			pg_atomic_init_u64(&slot->waiting_since, 0);
 			pg_atomic_init_u64(&slot->backlog, 0);
+			pg_atomic_init_u32(&slot->replays, 0);
 			SpinLockInit(&slot->mutex);
 			clear_slot(slot);
 		}

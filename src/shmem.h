@@ -86,6 +86,8 @@ typedef struct OutboxSlot
 									 * and probe by CAS from 0, relay clears */
 	pg_atomic_uint64 backlog;	/* int64: bytes committed less bytes delivered, see
 								 * backlog.h; writers: emitting backends, relay, probe */
+	pg_atomic_uint32 replays;	/* changes of outbox.replay_job since the server's start;
+								 * writers: backends */
 
 	/* Lock: OutboxShared.lock. */
 	bool		used;			/* a process keeps the pointer; writer: outbox_shmem_slot */

@@ -25,8 +25,10 @@
 #include "guc.h"
 #include "kafka_settings.h"
 #include "shmem.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(outbox_check_start);
+PG_FUNCTION_INFO_V1(outbox_ask_relay);
 PG_FUNCTION_INFO_V1(outbox_server_identity);
 PG_FUNCTION_INFO_V1(outbox_adopt);
 PG_FUNCTION_INFO_V1(outbox_relay_slot);
@@ -74,6 +76,14 @@ outbox_check_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES)));
+	PG_RETURN_VOID();
+}
+
+/* ask_relay(): at commit the relay looks for replays to carry out. */
+Datum
+outbox_ask_relay(PG_FUNCTION_ARGS)
+{
+	outbox_wake_replay_at_commit();
 	PG_RETURN_VOID();
 }
 

@@ -2,7 +2,7 @@
  *
  * wake.c
  *	  Wakes the relay when a transaction that emitted has committed; where none
- *	  runs, notes since when events wait.
+ *	  runs, notes since when events wait.  Tells the relay of changed replays.
  *
  * Runs in application backends.  The callback is registered once per process.  It
  * runs after ProcArrayEndTransaction (xact.c, CommitTransaction), so the relay's
@@ -20,6 +20,7 @@
 
 static bool callback_registered = false;
 static bool wake_relay = false;
+static bool replay_changed = false;
 
 static void
 note_waiting(OutboxSlot *slot)
@@ -60,4 +61,38 @@ outbox_wake_at_commit(void)
 		RegisterXactCallback(wake_after_commit, NULL);
 	callback_registered = true;
 	wake_relay = true;
+}
+
+/* Apart from wake_after_commit: a replay that begins, pauses or ends is no event. */
+static void
+tell_of_replay(XactEvent event, void *arg)
+{
+	OutboxSlot *slot;
+
+	if (event == XACT_EVENT_PRE_PREPARE && replay_changed)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has started or stopped a replay")));
+	if (event == XACT_EVENT_COMMIT && replay_changed)
+	{
+		slot = outbox_shmem_slot();
+		if (slot != NULL)
+		{
+			pg_atomic_fetch_add_u32(&slot->replays, 1);
+			outbox_shmem_wake(&slot->relay_proc);
+		}
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		replay_changed = false;
+}
+
+void
+outbox_wake_replay_at_commit(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(tell_of_replay, NULL);
+	registered = true;
+	replay_changed = true;
 }

@@ -9,4 +9,10 @@
 /* Backend: the current transaction emitted; its commit sets the relay's latch. */
 extern void outbox_wake_at_commit(void);
 
+/*
+ * Backend: the current transaction changed outbox.replay_job; at commit the relay looks
+ * at it.  Such a transaction cannot be prepared.
+ */
+extern void outbox_wake_replay_at_commit(void);
+
 #endif							/* OUTBOX_WAKE_H */

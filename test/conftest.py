@@ -3,7 +3,9 @@
 
 import contextlib
 import itertools
+import shutil
 import signal
+import subprocess
 
 import pytest
 from harness import Database, FaultPoints, KafkaBroker, PostgresCluster, Service, Session
@@ -197,3 +199,12 @@ def service(session):
     yield make
     for found in reversed(made):
         found.kill9()
+
+
+@pytest.fixture(scope="session")
+def sequence_program(session):
+    """test/services/sequence.c, built and put where the servers' user can run it."""
+    root = session.environment.root
+    subprocess.run(["make", "-s", "-C", str(root / "services"), "test-programs"], check=True)
+    copy = shutil.copy(root / "build" / "outbox-sequence", session.data)
+    return session.environment.give(copy)

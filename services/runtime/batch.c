@@ -17,11 +17,11 @@
 #include "array_text.h"
 #include "member.h"
 
-#define BEGIN_VALUES 10
+#define BEGIN_VALUES 11
 
 static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
-" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[])";
+" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[])";
 static const char context_sql[] =
 "SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
 " pg_catalog.set_config('outbox.traceparent', $2, true)";
@@ -43,7 +43,9 @@ find_handler(const OutboxService *service, const OutboxRecord *record)
 void
 outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 {
-	item->handler = find_handler(member->runtime->service, &item->record);
+	item->foreign = item->record.replay_group != NULL &&
+		strcmp(item->record.replay_group, member->runtime->consumer) != 0;
+	item->handler = item->foreign ? NULL : find_handler(member->runtime->service, &item->record);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)
 		item->verdict = item->handler->decode(&item->record, &item->call);
@@ -61,7 +63,7 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 static void
 make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
 {
-	OutboxArrayText arrays[BEGIN_VALUES];	/* 1 .. 9 are used */
+	OutboxArrayText arrays[BEGIN_VALUES];	/* 1 .. 10 are used */
 	OutboxPartition *partitions[count];
 	int			partition_count = 0;
 
@@ -91,9 +93,11 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 		}
 		outbox_array_add_integer(&arrays[5], index + 1);
 		outbox_array_add_integer(&arrays[6], record->offset);
-		outbox_array_add_bytes(&arrays[7], record->key, record->key_len);
+		/* nothing holds a record that is not ours */
+		outbox_array_add_bytes(&arrays[7], items[i]->foreign ? NULL : record->key, record->key_len);
 		outbox_array_add_text(&arrays[8], record->event_id);
 		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
+		outbox_array_add_text(&arrays[10], record->claim_id);
 	}
 	for (int i = 1; i < BEGIN_VALUES; i++)
 	{

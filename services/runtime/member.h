@@ -42,6 +42,7 @@ typedef struct OutboxItem
 	const OutboxHandler *handler;	/* NULL: no handler takes it */
 	OutboxCall	call;
 	OutboxVerdict verdict;
+	bool		foreign;		/* a replay for another consumer: stepped over */
 	bool		prepared;		/* decode and prepare are done */
 	char		claim;			/* answer of outbox.begin_batch: n, d, h */
 	char		outcome[64];	/* what the call returned */

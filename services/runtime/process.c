@@ -67,7 +67,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		if (item->claim == 'd')
 			outbox_count_record(member, item->record.topic, "duplicate");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
-			outbox_count_record(member, item->record.topic, "ignored");
+			outbox_count_record(member, item->record.topic, item->foreign ? "foreign_replay" : "ignored");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
 			outbox_count_outcome(member, item);
 		else

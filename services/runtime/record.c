@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * record.c
- *	  Who a record is: event id, type, correlation id and trace from its headers.
+ *	  Who a record is: event id, type, correlation id, trace and replay from its
+ *	  headers.
  *
  * Runs in the services, member threads.  The event id never depends on when or
  * by whom a record is read: without an id in the headers it is made from topic,
@@ -85,6 +86,45 @@ make_event_id(OutboxRecord *record)
 			 (unsigned long long) (low & UINT64_C(0xffffffffffff)));
 }
 
+static int
+read_hex(char digit)
+{
+	return isdigit((unsigned char) digit) ? digit - '0' : tolower((unsigned char) digit) - 'a' + 10;
+}
+
+/*
+ * What is claimed of a record that is to be processed again: exclusive or of both
+ * ids, so each pair of event and replay has its own.
+ */
+static void
+make_claim_id(OutboxRecord *record)
+{
+	for (int i = 0; i < OUTBOX_UUID_TEXT - 1; i++)
+	{
+		if (record->claim_id[i] != '-')
+			record->claim_id[i] = "0123456789abcdef"[read_hex(record->event_id[i]) ^
+													 read_hex(record->replay_id[i])];
+	}
+}
+
+static void
+identify_replay(OutboxRecord *record)
+{
+	char	   *mode;
+
+	memcpy(record->claim_id, record->event_id, OUTBOX_UUID_TEXT);
+	record->replay_id = outbox_record_header(record, OUTBOX_REPLAY_ID_HEADER);
+	if (record->replay_id == NULL)
+		return;
+	record->replay_group = outbox_record_header(record, OUTBOX_REPLAY_GROUP_HEADER);
+	mode = outbox_record_header(record, OUTBOX_REPLAY_MODE_HEADER);
+	record->reprocess = mode != NULL && strcmp(mode, OUTBOX_REPLAY_REPROCESS) == 0 &&
+		outbox_uuid_valid(record->replay_id);
+	free(mode);
+	if (record->reprocess)
+		make_claim_id(record);
+}
+
 void
 outbox_record_identify(OutboxRecord *record)
 {
@@ -108,6 +148,7 @@ outbox_record_identify(OutboxRecord *record)
 	if (record->correlation_id == NULL)
 		record->correlation_id = outbox_record_header(record, "ce_correlationid");
 	record->traceparent = outbox_record_header(record, "traceparent");
+	identify_replay(record);
 }
 
 void
@@ -116,8 +157,11 @@ outbox_record_clear(OutboxRecord *record)
 	free(record->event_type);
 	free(record->correlation_id);
 	free(record->traceparent);
+	free(record->replay_id);
+	free(record->replay_group);
 	free(record->header_memory);
 	record->event_type = record->correlation_id = record->traceparent = NULL;
+	record->replay_id = record->replay_group = NULL;
 	record->header_memory = NULL;
 }
 

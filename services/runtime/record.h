@@ -31,13 +31,17 @@ typedef struct OutboxRecord
 	char	   *event_type;		/* ce_type, else eventType; NULL: none */
 	char	   *correlation_id; /* NULL: none */
 	char	   *traceparent;	/* NULL: none */
+	char	   *replay_id;		/* uuid of the outbox.replay() this is a copy of; NULL: none */
+	char	   *replay_group;	/* the one consumer the copy is for; NULL: every one */
+	bool		reprocess;		/* to be run although it was processed before */
+	char		claim_id[OUTBOX_UUID_TEXT]; /* what is claimed: event_id; with reprocess one of event and replay */
 
 	struct OutboxPartition *source; /* NULL: from outbox.dead_letter */
 	void	   *memory;			/* what topic, key, value point into; owner's business */
 	uint8_t    *header_memory;	/* malloc'ed */
 } OutboxRecord;
 
-/* Fills event_id, event_type, correlation_id and traceparent from the headers and the position. */
+/* Fills what stands behind headers_len from the headers and the position. */
 extern void outbox_record_identify(OutboxRecord *record);
 
 /* Frees what outbox_record_identify made, and header_memory. */

@@ -23,7 +23,7 @@ static const char next_sql[] =
 " record_ms FROM outbox.dead_letter_next($1)";
 static const char begin_sql[] = "BEGIN";
 static const char commit_sql[] = "COMMIT";
-static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer)";
+static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer, $3::uuid)";
 static const char context_sql[] =
 "SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
 " pg_catalog.set_config('outbox.traceparent', $2, true)";
@@ -139,7 +139,7 @@ try_row(OutboxMember *member, DueRow *row)
 {
 	OutboxDb   *db = &member->db;
 	OutboxItem *item = &row->item;
-	const char *id[2] = {row->id, row->attempts};
+	const char *id[3] = {row->id, row->attempts, item->record.claim_id};
 	const char *context[2] = {
 		item->record.correlation_id != NULL ? item->record.correlation_id : "",
 		item->record.traceparent != NULL ? item->record.traceparent : "",
@@ -147,7 +147,7 @@ try_row(OutboxMember *member, DueRow *row)
 	char		claim[8];
 
 	if (!run_statement(db, begin_sql, 0, NULL, NULL, 0) ||
-		!run_statement(db, claim_sql, 2, id, claim, sizeof(claim)))
+		!run_statement(db, claim_sql, 3, id, claim, sizeof(claim)))
 		return false;
 	item->claim = claim[0] != '\0' ? claim[0] : 'x';	/* x: somebody else has dealt with it */
 	if (item->claim == 'x')

@@ -16,6 +16,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * Headers of a copy that outbox.replay() made.  id: the replay's uuid.  group: the
+ * one consumer it is for; absent = all.  mode: "reprocess", run it although it was
+ * processed before; absent = an ordinary redelivery.
+ */
+#define OUTBOX_REPLAY_ID_HEADER		"outbox-replay-id"
+#define OUTBOX_REPLAY_GROUP_HEADER	"outbox-replay-group"
+#define OUTBOX_REPLAY_MODE_HEADER	"outbox-replay-mode"
+#define OUTBOX_REPLAY_REPROCESS		"reprocess"
+
 #define OUTBOX_VARINT_MAX	10		/* bytes of the longest varint */
 
 typedef struct OutboxHeader

@@ -2,8 +2,6 @@
 """Order per key and exactly one effect in a consumer whose instances come, go and die under load."""
 
 import itertools
-import shutil
-import subprocess
 
 import pytest
 from checker import read_truth
@@ -14,15 +12,6 @@ SEED = 130001
 WRITERS = 64
 KEYS = 1000
 PARTITIONS = 12
-
-
-@pytest.fixture(scope="module")
-def program(session):
-    """test/services/sequence.c, built and put where the servers' user can run it."""
-    root = session.environment.root
-    subprocess.run(["make", "-s", "-C", str(root / "services"), "test-programs"], check=True)
-    copy = shutil.copy(root / "build" / "outbox-sequence", session.data)
-    return session.environment.give(copy)
 
 
 class Instances:
@@ -81,12 +70,12 @@ def source(postgres, make_database, kafka, topic_name):
 
 
 @pytest.fixture
-def instances(program, source, make_database, kafka, service, unique, topic_name):
+def instances(sequence_program, source, make_database, kafka, service, unique, topic_name):
     """Three instances at work on source's topic, with a database of their own."""
     database = make_database(source.cluster)
     database.declare(topic_name, PARTITIONS)
     database.cluster.psql_file(database.cluster.environment.root / "test" / "services" / "sequence.sql", database.name)
-    instances = Instances(program, database, kafka, service, topic_name, unique("sequence"))
+    instances = Instances(sequence_program, database, kafka, service, topic_name, unique("sequence"))
     for _ in range(3):
         instances.start_further()
     for instance in instances.living.values():

@@ -199,6 +199,35 @@ test_identity(void)
 	CHECK(strcmp(other.event_id, made) != 0, "another topic, another id");
 }
 
+#define REPLAY	"5f0c4f62-1111-4222-9333-0123456789ab"
+
+static void
+test_replay(void)
+{
+	OutboxRecord record;
+	uint8_t		bytes[512];
+
+	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, NULL});
+	CHECK(record.replay_id == NULL && record.replay_group == NULL && !record.reprocess &&
+		  strcmp(record.claim_id, ID_A) == 0, "no replay: the event is claimed");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, "outbox-replay-id", REPLAY,
+				"outbox-replay-group", "g", NULL});
+	CHECK(strcmp(record.replay_group, "g") == 0 && !record.reprocess &&
+		  strcmp(record.claim_id, ID_A) == 0, "an ordinary replay: the event is claimed");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_B, "outbox-replay-id", REPLAY,
+				"outbox-replay-mode", "reprocess", NULL});
+	CHECK(record.reprocess && outbox_uuid_valid(record.claim_id) &&
+		  strcmp(record.claim_id, "5e859c97-6b6d-393c-190d-000000000007") == 0,
+		  "re-processing: event and replay together are claimed");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, "outbox-replay-id", "no uuid",
+				"outbox-replay-mode", "reprocess", NULL});
+	CHECK(!record.reprocess && strcmp(record.claim_id, ID_A) == 0, "a replay id that is none is not used");
+	outbox_record_clear(&record);
+}
+
 static void
 test_uuid_and_key(void)
 {
@@ -292,6 +321,7 @@ main(void)
 	test_settings();
 	test_metrics();
 	test_identity();
+	test_replay();
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
