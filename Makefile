@@ -6,7 +6,7 @@
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
 RUN_TARGETS = help deps demo up down bench soak check check-rules check-unit \
-	check-simulation check-regress check-isolation check-e2e check-long
+	check-simulation check-regress check-isolation check-e2e check-long check-matrix
 .PHONY: $(RUN_TARGETS)
 
 ifneq ($(filter $(RUN_TARGETS) bench-%,$(MAKECMDGOALS)),)
@@ -52,6 +52,9 @@ check-long: ## the tests too long for make check
 
 soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, doubled, reordered
 	@scripts/soak
+
+check-matrix: ## pg_upgrade from 15 to every major version that is installed
+	@scripts/check-matrix
 
 bench: ## every benchmark; bench-NAME runs one
 	@scripts/bench

@@ -222,6 +222,12 @@ put_topic(OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc, bool dead_le
 	outbox_wire_finish(frame, mark);
 }
 
+bool
+outbox_relay_topics_changed(void)
+{
+	return topics_stale;
+}
+
 void
 outbox_relay_declare_topics(OutboxRelay *relay)
 {

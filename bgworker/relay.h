@@ -93,6 +93,8 @@ extern void outbox_relay_open(OutboxRelay *relay);
 extern char *outbox_relay_settings_text(const OutboxRelay *relay, char **problem);
 extern void outbox_relay_declare_topics(OutboxRelay *relay);
 extern void outbox_relay_watch_topics(void);
+/* Has the sender yet to be told of topics? */
+extern bool outbox_relay_topics_changed(void);
 
 /* adopt.c: own transactions.  Ends a divergence the decided way. */
 extern void outbox_relay_adopt(OutboxRelay *relay, bool resend);

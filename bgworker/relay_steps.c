@@ -199,6 +199,24 @@ refresh_is_due(const OutboxRelay *relay)
 	return outbox_clock_now() >= relay->next_refresh;
 }
 
+/*
+ * A sender that has had nothing to do for long goes, and with it its connections
+ * and wake-ups; the next work begins with a new one.
+ */
+static void
+rest_sender(OutboxRelay *relay)
+{
+	if (outbox_guc_sender_idle_timeout == 0 || outbox_link_pid() == 0 || !outbox_link_idle() ||
+		!TimestampDifferenceExceeds(relay->entered_at, outbox_clock_now(),
+									outbox_guc_sender_idle_timeout * 1000))
+		return;
+	outbox_link_stop();
+	relay->opened = relay->fenced = relay->asked = false;
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.sender_pid = 0;
+	SpinLockRelease(&relay->slot->mutex);
+}
+
 static bool
 step_idle(OutboxRelay *relay)
 {
@@ -224,6 +242,12 @@ step_idle(OutboxRelay *relay)
 			outbox_backlog_take(relay->slot, backlog);	/* whatever it says, all is delivered */
 			relay->owed = 0;
 			outbox_relay_progressed(relay->slot);
+			rest_sender(relay);
+			if (outbox_link_pid() == 0 && outbox_relay_topics_changed())
+			{
+				outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING);
+				return true;
+			}
 			outbox_relay_declare_topics(relay); /* the sender creates them without an event too */
 		}
 	}

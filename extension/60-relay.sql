@@ -90,7 +90,7 @@ DO $$
 DECLARE
 	guarded regclass;
 BEGIN
-	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch', 'outbox.audit'] LOOP
+	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch', 'outbox.audit', 'outbox.installation'] LOOP
 		EXECUTE pg_catalog.format('CREATE TRIGGER drop_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
 			FOR EACH ROW EXECUTE FUNCTION outbox.drop_replicated()', guarded);
 	END LOOP;
@@ -102,5 +102,6 @@ BEGIN
 			FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()', guarded);
 		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER refuse_change', guarded);
 	END LOOP;
+	ALTER TABLE outbox.installation ENABLE REPLICA TRIGGER drop_replicated;
 END
 $$;

@@ -41,6 +41,7 @@ int			outbox_guc_batch_max_events;
 int			outbox_guc_batch_max_bytes;
 int			outbox_guc_retention;
 int			outbox_guc_segment_size;
+int			outbox_guc_sender_idle_timeout;
 int			outbox_guc_window_memory;
 int			outbox_guc_batch_log_rows;
 
@@ -257,6 +258,9 @@ static const Setting settings[] = {
 	{"outbox.segment_size", PGC_INT, &outbox_guc_segment_size, PGC_SIGHUP,
 		GUC_UNIT_MB, 1024, 1, 1024 * 1024,
 	.text = "Size at which the event ring moves on to its next leaf."},
+	{"outbox.sender_idle_timeout", PGC_INT, &outbox_guc_sender_idle_timeout, PGC_SIGHUP,
+		GUC_UNIT_S, 600, 0, 24 * 3600,
+	.text = "Time after which a sender without work ends; 0: never."},
 	{"outbox.source", PGC_STRING, &outbox_guc_source, PGC_SIGHUP,
 		.check = check_source,
 	.text = "ce_source of the records; empty: /outbox/<database>."},

@@ -63,6 +63,7 @@ extern char *outbox_guc_source;			/* ce_source; "" = /outbox/<database> */
 extern int	outbox_guc_batch_max_events;	/* events of one Kafka transaction */
 extern int	outbox_guc_batch_max_bytes;		/* kB of one Kafka transaction */
 extern int	outbox_guc_retention;			/* s an event is kept after it was relayed */
+extern int	outbox_guc_sender_idle_timeout; /* s until an idle sender goes, 0 = never */
 extern int	outbox_guc_segment_size;		/* MB at which the ring moves on */
 extern int	outbox_guc_window_memory;		/* kB for the order of a window */
 extern int	outbox_guc_batch_log_rows;		/* after which the batch log changes leaf */

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: PostgreSQL
+"""pg_upgrade under a relay: another system identifier and timeline, the same history.
+
+Prove the line "Every disaster" of issue 4 (pg_upgrade, 15 to 15), reliability 1.7b. With
+OUTBOX_UPGRADE_BINDIR the new cluster is made with the programs of that directory (make check-matrix).
+"""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+from conftest import Database
+from harness import wait_until
+from steady_writer import SteadyWriter
+
+
+def restart_on_a_later_timeline(cluster):
+    """Have the cluster go through a promotion, so that pg_upgrade sets its timeline back."""
+    cluster.stop()
+    signal_file = cluster.data / "standby.signal"
+    signal_file.touch()
+    cluster.environment.give(signal_file)
+    cluster.start()
+    cluster.execute("select pg_promote()")
+    cluster.wait_for("select not pg_is_in_recovery()")
+
+
+def upgrade(old, new, *options):
+    """Run pg_upgrade from one stopped cluster to the other, with the new one's programs."""
+    folder = old.environment.make_directory(old.session.data / f"{new.name}-upgrade")
+    done = subprocess.run(
+        [str(new.bindir / "pg_upgrade"), "-U", "postgres", "-b", str(old.bindir), "-B", str(new.bindir),
+         "-d", str(old.data), "-D", str(new.data), "-p", str(old.port), "-P", str(new.port),
+         "-s", str(new.socket_directory), *options],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        **old.environment.popen_identity(),
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def server_identity(cluster, name):
+    return cluster.execute("select timeline, system_id from outbox.server_identity()", dbname=name)[0]
+
+
+@pytest.mark.parametrize("mode", [["--link"], pytest.param([], marks=pytest.mark.long)], ids=["link", "copy"])
+def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkeypatch):
+    """pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
+    old = own_postgres(name="old")
+    database = make_database(old)
+    database.declare(topic_name)
+    database.start_relay()
+    restart_on_a_later_timeline(old)
+    writer = SteadyWriter(database, topic_name)
+    with writer:
+        writer.await_batches(2)
+        kafka.pause()
+        writer.await_commits(20)
+        writer.stop()
+    waiting = database.value("select sum(events) from outbox.backlog")
+    assert waiting > 0
+    timeline, system_id = server_identity(old, database.name)
+    assert timeline > 1
+    old.stop()
+    kafka.resume()
+
+    if "OUTBOX_UPGRADE_BINDIR" in os.environ:
+        monkeypatch.setattr(old.environment, "bindir", pathlib.Path(os.environ["OUTBOX_UPGRADE_BINDIR"]))
+    new = own_postgres(name="new", start=False)
+    upgrade(old, new, *mode)
+    logs = [path.read_text(errors="replace") for path in new.data.rglob("pg_upgrade_*.log")]
+    assert not any("outbox-sender" in text or "outbox relay" in text for text in logs)
+
+    new.start()
+    moved = Database(new, database.name)
+    moved.wait_state("idle", 60)
+    writer.database = moved
+    wait_until(lambda: moved.value("select coalesce(sum(events), 0) from outbox.backlog") == 0, 60, "the backlog")
+    now = server_identity(new, moved.name)
+    assert now[0] == 1 and now[1] != system_id
+    with SteadyWriter(moved, topic_name, seed=2) as second:
+        second.await_batches(2)
+        second.check(kafka)
+    assert moved.status()["possibly_doubled"] == 0 and moved.status()["last_error"] is None
+
+
+@pytest.mark.long
+def test_superseded_original_holds(own_postgres, make_database, kafka, topic_name):
+    """The old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
+    old = own_postgres(name="old")
+    database = make_database(old)
+    database.declare(topic_name)
+    database.start_relay()
+    database.emit(topic_name, "k", "Before")
+    kafka.wait_for_records(topic_name, 1)
+    database.wait_state("idle")
+    old.stop()
+    new = own_postgres(name="new", start=False)
+    upgrade(old, new)
+    new.start()
+    moved = Database(new, database.name)
+    moved.emit(topic_name, "k", "After")
+    kafka.wait_for_records(topic_name, 2)
+
+    old.start()
+    database.emit(topic_name, "k", "Astray")
+    database.wait_state("hold", 60)
+    moved.emit(topic_name, "k", "Last")
+    records = sorted(kafka.wait_for_records(topic_name, 3), key=lambda record: record.offset())
+    assert [dict(record.headers())["ce_type"] for record in records] == [b"Before", b"After", b"Last"]
