@@ -6,7 +6,8 @@
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
 RUN_TARGETS = help deps demo up down bench soak check check-rules check-unit \
-	check-simulation check-regress check-isolation check-e2e check-long check-matrix
+	check-simulation check-regress check-isolation check-e2e check-long check-matrix \
+	check-mutants
 .PHONY: $(RUN_TARGETS)
 
 ifneq ($(filter $(RUN_TARGETS) bench-%,$(MAKECMDGOALS)),)
@@ -49,6 +50,9 @@ check-e2e: ## pytest against a real PostgreSQL and a real Kafka; PYTEST_ARGS sel
 
 check-long: ## the tests too long for make check
 	@scripts/check long
+
+check-mutants: ## switch the defences off one by one; each must be missed by its test
+	@scripts/check mutants
 
 soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, doubled, reordered
 	@scripts/soak

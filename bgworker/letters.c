@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "letters.h"
 #include "session.h"
+#include "src/fault.h"
 #include "src/guc.h"
 #include "src/segment.h"
 
@@ -251,7 +252,9 @@ reissue_piece(bool sweep)
 							  0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not emit dead letters again");
 	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	OUTBOX_FAULT_WHEN(count > 0, "reissue-uncommitted");
 	outbox_session_end();
+	OUTBOX_FAULT_WHEN(count > 0, "reissue-committed");
 	return count;
 }
 

@@ -16,7 +16,8 @@ ENDLESS = 10**7
 
 def lengths(short, full=50):
     """Rounds in make check, and in make check-long."""
-    return pytest.mark.parametrize("rounds", [short, pytest.param(full, marks=pytest.mark.long)])
+    marks = [pytest.mark.long, pytest.mark.timeout(3600)]
+    return pytest.mark.parametrize("rounds", [short, pytest.param(full, marks=marks)])
 
 
 class Rounds:
@@ -122,6 +123,24 @@ class Blows:
 
     def restart_immediately(self, _=None):
         self.postgres.restart("immediate")
+
+    def restart_smartly(self, _=None):
+        """A smart stop waits for the clients, so these are sent away."""
+        self.postgres.child.send_signal(signal.SIGTERM)
+
+        def has_stopped():
+            for pid in self.postgres.processes(f" {self.database.name} 127.0.0.1"):
+                os.kill(pid, signal.SIGTERM)
+            return not self.postgres.running
+        wait_until(has_stopped, 60, "the smart stop")
+        self.postgres.start()
+
+    def storm_with_reloads(self, _=None):
+        """SIGHUP a hundred times, every tenth with a setting that has the sender started anew."""
+        for number in range(100):
+            if number % 10 == 0:
+                self.postgres.configure(outbox__source=f"/storm/{number}")
+            self.postgres.reload()
 
     def terminate(self, backend_type):
         """pg_terminate_backend of the relay or the launcher, and wait for its successor."""

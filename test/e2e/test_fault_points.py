@@ -5,9 +5,12 @@ F1 and F2 of the fault matrix. Each point is struck in every round, in an order
 that the seed decides; the checker then compares the tables with the topics.
 """
 
+import contextlib
 import time
 
+import psycopg
 import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from fault_rounds import Rounds, lengths
 from harness import wait_until
 
@@ -137,6 +140,36 @@ def test_crash_between_refusal_row_and_resend(struck, kafka, points, topic_name,
     assert [record.key().decode() for record in kafka.read_all(refusing)] == expected
     letters = "select count(*), count(distinct event_id) from outbox.dead_letter where origin = 'relay' and topic = %s"
     assert struck.execute(letters, (refusing,)) == [(rounds * len(orders),) * 2]
+
+
+@pytest.mark.parametrize("point", ["reissue-uncommitted", "reissue-committed"])
+def test_relay_is_killed_while_a_dead_letter_returns(struck, faulty, kafka, points, topic_name, point):
+    """Issue 4, poison: a crash around the return of a replayed dead letter sends it once, before what its key held."""
+    faulty.configure(outbox__dead_letter_policy="hold_key")
+    faulty.reload()
+    struck.declare(kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"}), 1)
+    with struck.connect(autocommit=False) as connection:
+        for event_type, payload in (("before", "'{}'"), ("large", LARGE), ("after", "'{}'")):
+            connection.execute(f"select outbox.emit(%s, 'k', %s, {payload})", (topic_name, event_type))
+        connection.commit()
+    letter = struck.wait_for("select id from outbox.dead_letter where state = 'open'", 60)
+    widen(kafka, topic_name)
+    points.arm(point)
+    with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+        struck.execute("select outbox.dead_letter_replay(%s, 'widened')", (letter,))
+    points.await_fired(point)
+    faulty.wait_ready()
+    records = kafka.wait_for_records(topic_name, 3)
+    assert [dict(record.headers())["ce_type"] for record in records] == [b"before", b"large", b"after"]
+    struck.wait_for("select dead_letters_open = 0 and keys_held = 0 from outbox.relay_status", 60)
+    assert len(kafka.read_all(topic_name)) == 3
+
+
+def widen(kafka, topic):
+    """Let the topic take records of a hundred kilobytes."""
+    entry = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    kafka.admin.incremental_alter_configs([resource])[resource].result(30)
 
 
 @pytest.mark.parametrize("point", ["adopt-uncommitted", "adopt-committed"])

@@ -48,13 +48,15 @@ def test_server_is_killed(relay, postgres, kafka, topic, rounds):
 
 @lengths(1, 5)
 def test_server_restarts_and_workers_are_terminated(relay, postgres, kafka, topic, rounds):
-    """Issue 3: restarts fast and immediate, pg_terminate_backend of relay and launcher, under load."""
+    """F4: restarts fast, immediate and smart, pg_terminate_backend of relay and launcher, a SIGHUP storm, under load."""
     blows = Blows(relay, postgres)
     ways = [
         blows.restart_fast,
         lambda _: blows.terminate("outbox relay"),
         blows.restart_immediately,
         lambda _: blows.terminate("outbox launcher"),
+        blows.restart_smartly,
+        blows.storm_with_reloads,
     ]
     with Rounds(relay, kafka, [topic], SEED + 3) as running:
         running.strike(len(ways) * rounds, lambda number: ways[number % len(ways)](number))
