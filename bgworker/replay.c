@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -28,6 +29,7 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
+#include "src/segment.h"
 
 #define STEP_EVENTS		1000	/* copies of one transaction, at most */
 #define PLAN_EVENTS		131072	/* places kept in memory: 8 MB while scanning */
@@ -51,6 +53,24 @@ static OutboxReplayPlan plan;
 static OutboxReplayScan scan;
 static int64 due_us;			/* next step, by outbox_clock_now() */
 static uint64 copies_txid;		/* of the last step, 0 = none */
+
+static void
+wait_for_lock(void)
+{
+	due_us = outbox_clock_now() + LOCKED_MS * 1000;
+}
+
+/* Begins a transaction; false: none, somebody has locked the jobs, try again later. */
+static bool
+begin_step(void)
+{
+	outbox_session_begin();
+	if (ConditionalLockRelationOid(outbox_segment_named_relation("replay_job"), RowExclusiveLock))
+		return true;
+	outbox_session_end();
+	wait_for_lock();
+	return false;
+}
 
 /* ------------------------------------------------------------------ job */
 
@@ -160,10 +180,11 @@ look_for_job(OutboxRelay *relay)
 
 	if (job_context == NULL)
 		job_context = AllocSetContextCreate(TopMemoryContext, "outbox replay", ALLOCSET_DEFAULT_SIZES);
-	seen_replays = pg_atomic_read_u32(&relay->slot->replays);
-	looked = true;
 	MemoryContextReset(job_context);
-	outbox_session_begin();
+	seen_replays = pg_atomic_read_u32(&relay->slot->replays);
+	if (!begin_step())
+		return;
+	looked = true;
 	if (SPI_execute(JOB_QUERY, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.replay_job");
 	if (SPI_processed > 0)
@@ -243,12 +264,6 @@ store_end(const char *state, const char *error)
 /* ---------------------------------------------------------------- steps */
 
 static void
-wait_for_lock(void)
-{
-	due_us = outbox_clock_now() + LOCKED_MS * 1000;
-}
-
-static void
 run_scan(void)
 {
 	bool		finished;
@@ -272,7 +287,8 @@ run_end(void)
 		phase = PHASE_SCAN;
 		return;
 	}
-	outbox_session_begin();
+	if (!begin_step())
+		return;
 	if (lock_job(&locked))
 		store_end("done", NULL);
 	outbox_session_end();
@@ -295,7 +311,8 @@ run_copy(OutboxRelay *relay)
 	bool		locked;
 	bool		mine;
 
-	outbox_session_begin();
+	if (!begin_step())
+		return;
 	mine = lock_job(&locked);
 	if (mine)
 		copied = outbox_replay_copy(&job, &scan, &plan, outbox_replay_slice(job.rate, STEP_EVENTS),
@@ -351,8 +368,9 @@ may_pass(int sqlstate)
 static void
 end_after_error(const char *message)
 {
+	if (!begin_step())
+		return;
 	ereport(LOG, (errmsg("outbox replay %s failed: %s", job.id_text, message)));
-	outbox_session_begin();
 	store_end("failed", message);
 	outbox_session_end();
 	forget_job();

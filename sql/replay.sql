@@ -99,6 +99,9 @@ SELECT count(*) FROM outbox.replay('-infinity', 'infinity');
 PREPARE TRANSACTION 'replay';
 SELECT count(*) FROM outbox.replay_job;
 
+-- A dump takes it along.
+SELECT 'outbox.replay_job'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'outbox';
+
 -- Its headers cannot be forged.
 SELECT outbox.emit('replay.a', 'k', 'T', '{}', '{"Outbox-Replay-Group": "x"}');
 

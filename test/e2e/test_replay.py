@@ -107,21 +107,30 @@ def test_pace_pause_and_cancel(relay, kafka, topic, postgres):
                        ("replay_cancel", "enough", "postgres")]
 
 
-def test_idle_without_a_replay(relay, topic, kafka):
-    """Issue 4, Lifecycle: a relay without a replay asks nothing of outbox.replay_job."""
-    relay.emit(topic, "k")
-    kafka.wait_for_records(topic, 1)
-    replay_id, _ = replay(relay, topic)
-    wait_done(relay, replay_id)
-    scans = "select coalesce(sum(seq_scan + idx_scan), 0) from pg_stat_all_tables where relid = 'outbox.replay_job'::regclass"
-    # The relay's own statistics reach the view before those of the event after them.
-    relay.emit(topic, "k")
-    kafka.wait_for_records(topic, 3)
-    before = relay.value(scans)
-    for _ in range(20):
-        relay.emit(topic, "k")
-    kafka.wait_for_records(topic, 23)
-    assert relay.value(scans) - before <= 1
+def test_jobs_locked_by_somebody(relay, topic, kafka):
+    """Design I5: neither the relay nor live events wait for a lock somebody holds on the jobs."""
+    def live_events_flow(total):
+        for _ in range(3):
+            relay.emit(topic, "k")
+        wait_until(lambda: relay.status()["state"] == "idle" and relay.status()["oldest_unsent_age"] is None, 30,
+                   "every event to be sent")
+        assert len(kafka.wait_for_records(topic, total)) == total
+
+    lock = "lock table outbox.replay_job in access exclusive mode"
+    live_events_flow(3)
+    replay_id, _ = replay(relay, topic, rate=1)
+    wait_replayed(relay, replay_id, 1)
+    with relay.connect(autocommit=False) as locker:
+        locker.execute(lock)
+        before = relay.value("select count(*) from outbox.event where copied_at is not null")
+        live_events_flow(6 + before)
+        assert relay.value("select count(*) from outbox.event where copied_at is not null") == before
+    wait_replayed(relay, replay_id, before + 1)
+    with relay.connect(autocommit=False) as locker:
+        locker.execute("select from outbox.replay_job for update")
+        before = relay.value("select count(*) from outbox.event where copied_at is not null")
+        live_events_flow(9 + before)
+    relay.execute("select outbox.replay_cancel(%s, 'done')", (replay_id,))
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
