@@ -117,19 +117,19 @@ def test_jobs_locked_by_somebody(relay, topic, kafka):
         assert len(kafka.wait_for_records(topic, total)) == total
 
     lock = "lock table outbox.replay_job in access exclusive mode"
-    live_events_flow(3)
+    relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 60) n", (topic,))
     replay_id, _ = replay(relay, topic, rate=1)
     wait_replayed(relay, replay_id, 1)
     with relay.connect(autocommit=False) as locker:
         locker.execute(lock)
         before = relay.value("select count(*) from outbox.event where copied_at is not null")
-        live_events_flow(6 + before)
+        live_events_flow(63 + before)
         assert relay.value("select count(*) from outbox.event where copied_at is not null") == before
     wait_replayed(relay, replay_id, before + 1)
     with relay.connect(autocommit=False) as locker:
         locker.execute("select from outbox.replay_job for update")
         before = relay.value("select count(*) from outbox.event where copied_at is not null")
-        live_events_flow(9 + before)
+        live_events_flow(66 + before)
     relay.execute("select outbox.replay_cancel(%s, 'done')", (replay_id,))
 
 
@@ -292,3 +292,26 @@ def test_events_that_went_meanwhile(relay, postgres, kafka, topic):
     keys = [record.key() for record in kafka.wait_for_records(topic, 120 + replayed)]
     assert len(keys) == 120 + replayed
     assert max(keys.count(key) for key in keys) == 2
+
+
+def test_retention_counts_from_the_copy(relay, postgres, topic):
+    """Issue 4, Retention: copies of old events do not drive the ring on, nor look as if they had waited for long."""
+    postgres.configure(outbox__retention="14s")
+    postgres.reload()
+    relay.emit(topic, "k", "Young")
+    wait_until(lambda: relay.status()["rotations"] == 1, 60, "the ring to move on")
+    relay.execute("insert into outbox.event (txid, seq, segment, id, topic, type, created_at) select '3', 1, 5,"
+                  " gen_random_uuid(), %s, 'Old', now() - interval '2 days'", (topic,))
+    replay_id, events = replay(relay, topic, type="Old")
+    assert events == 1
+    wait_done(relay, replay_id)
+    wait_until(lambda: relay.status()["rotations"] == 2, 60, "the ring to move on again")
+    first = "select clock_timestamp() - copied_at from outbox.event where copied_at is not null and segment = 1"
+    assert relay.value(first).total_seconds() >= 2
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    relay.execute("insert into outbox.event (txid, seq, segment, id, topic, type, created_at, copied_at)"
+                  " select pg_current_xact_id(), 1, 2, gen_random_uuid(), %s, 'Old', now() - interval '2 days', now()",
+                  (topic,))
+    assert relay.status()["oldest_unsent_age"].total_seconds() < 3600
+    assert relay.value("select oldest_age < '1 h' from outbox.backlog")
