@@ -152,6 +152,7 @@ connect_worker(Datum main_arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
+	ConfigReloadPending = true; /* a worker that is being started ignores SIGHUP: one may be lost */
 	outbox_session_settle();
 }
 

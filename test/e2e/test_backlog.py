@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A backlog: in order through a temporary file when it is larger than the relay's memory; limited when wanted."""
 
+import pathlib
 import random
 
 import psycopg
@@ -80,6 +81,34 @@ def test_killed_with_an_open_window(own_postgres, make_database, kafka, topic_na
     postgres.start()
     assert ids(kafka, topic) == expected
     wait_until(lambda: temporary_files(postgres) == 0, 30, "the temporary files to be removed")
+
+
+def anonymous_mib(pid):
+    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
+
+
+@pytest.mark.long
+def test_memory_of_a_large_backlog(relay, kafka, topic):
+    """Issue 4, memory: of 3,000,000 waiting events, 96 MB as an array, the relay keeps a part."""
+    events = 3_000_000
+    relay.wait_state("idle")
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    for _ in range(30):
+        relay.execute(
+            "select count(outbox.emit(%s, n::text, 'T', '{}')) from generate_series(1, %s) n", (topic, events // 30)
+        )
+    relay.start_relay()
+    seen = [0.0]
+
+    def finished():
+        status = relay.value("select row_to_json(s) from outbox.relay_slot() s")
+        if status["pid"]:
+            seen.append(anonymous_mib(status["pid"]))
+        return status["events_sent"] >= events
+    wait_until(finished, 600, "the backlog to be sent", interval=0.1)
+    assert 1 < max(seen) < 80
 
 
 # outbox.max_backlog -----------------------------------------------------

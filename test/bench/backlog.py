@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: PostgreSQL
+"""backlog: drain rate with few and with very many events waiting, and with a transaction that holds xmin back.
+
+Both backlogs are stored once. A round is one drain of the large one and several
+of the small one, in turn without and with an idle transaction that has an xid
+and a snapshot; each from a fresh copy of the database (CREATE DATABASE ...
+TEMPLATE, with a new installation id) into an empty topic.
+
+Time: from the first batch's row to the last batch's delivery, by the server's
+clock. start_s is what comes before: processes, cursor, and the order of the backlog.
+Memory: the most private memory (anonymous and file pages, without shared
+buffers) of relay and sender, seen five times a second.
+"""
+
+import argparse
+import contextlib
+import datetime
+
+from drain import PAYLOAD_BYTES, PARTITIONS, STORE, TYPE
+from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
+from support import Steal, last_line, private_mib, quartiles, say, spread
+
+TOPIC = "bench.backlog"
+
+
+class Backlog:
+    def __init__(self, session, options):
+        self.options = options
+        self.kafka = KafkaBroker(session, fast_start=False, heap="1g", conf={
+            "log.segment.delete.delay.ms": "1000",
+            "file.delete.delay.ms": "1000",
+        }).start()
+        self.postgres = PostgresCluster(session, conf={
+            "outbox.kafka_properties": f"bootstrap.servers={self.kafka.bootstrap}",
+            "outbox.batch_max_events": options.transaction,
+            "shared_buffers": "1GB",
+            "max_wal_size": "16GB",
+            "checkpoint_timeout": "1h",
+            "autovacuum": "off",
+        }).start()
+        self.copies = 0
+
+    def store(self, events):
+        """A database with so many events waiting, to be copied."""
+        name = f"stored_{events}"
+        self.postgres.create_database(name)
+        with self.postgres.connect(name) as connection:
+            connection.execute("select outbox.declare_topic(%s, %s)", (TOPIC, PARTITIONS))
+            connection.execute("set synchronous_commit = off")
+            connection.execute(STORE.format(events=events, each=100, topic=TOPIC, type=TYPE, size=PAYLOAD_BYTES))
+        say(f"stored {events} events of {PAYLOAD_BYTES} bytes")
+
+    def new_topic(self):
+        if TOPIC in self.kafka.topics():
+            self.kafka.delete_topic(TOPIC)
+            wait_until(lambda: TOPIC not in self.kafka.topics(), 60, f"the end of topic {TOPIC}")
+        self.kafka.create_topic(TOPIC, PARTITIONS)
+
+    @contextlib.contextmanager
+    def held_xmin(self, name):
+        """An idle transaction with an xid and a snapshot."""
+        with self.postgres.connect(name, autocommit=False) as connection:
+            connection.execute("set transaction isolation level repeatable read")
+            connection.execute("select pg_current_xact_id()")
+            yield
+            connection.rollback()
+
+    def drain(self, events, held=False):
+        """One drain of a fresh copy; its figures."""
+        self.copies += 1
+        name = f"copy_{self.copies}"
+        self.new_topic()
+        self.postgres.execute(f"create database {name} template stored_{events} strategy file_copy")
+        self.postgres.execute("checkpoint")
+        peak = {"pid": 0.0, "sender_pid": 0.0}
+        steal = Steal()
+        with self.held_xmin(name) if held else contextlib.nullcontext(), self.postgres.connect(name) as connection:
+            connection.execute("update outbox.installation set id = gen_random_uuid()")
+            connection.execute("select outbox.start_relay()")
+
+            def finished():
+                row = connection.execute(
+                    "select events_sent, pid, sender_pid, delivered_at, started_at, recoveries,"
+                    " (select prepared_at from outbox.batch where batch_no = 1) from outbox.relay_slot()"
+                ).fetchone()
+                for kind, pid in zip(peak, row[1:3]):
+                    peak[kind] = max(peak[kind], private_mib(pid) if pid else 0)
+                return row if row[0] == events else None
+            _, _, _, ended, started, recoveries, begun = wait_until(finished, 1200, "the last batch", interval=0.2)
+            if recoveries:
+                raise RuntimeError("the relay had to recover during the round")
+            connection.execute("select outbox.stop_relay()")
+        self.postgres.drop_database(name)
+        seconds = (ended - begun) / datetime.timedelta(seconds=1)
+        found = {
+            "per_s": events / seconds,
+            "start_s": (begun - started) / datetime.timedelta(seconds=1),
+            "relay_mib": peak["pid"],
+            "sender_mib": peak["sender_pid"],
+            "steal_percent": steal.percent(),
+        }
+        say(f"{events} events{' with xmin held' if held else ''} "
+            + " ".join(f"{key}={value:.1f}" for key, value in found.items()))
+        return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", type=int, default=100_000)
+    parser.add_argument("--large", type=int, default=5_000_000)
+    parser.add_argument("--transaction", type=int, default=10_000, help="events of one Kafka transaction")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--each", type=int, default=4, help="drains of the small backlog in a round, of each kind")
+    options = parser.parse_args()
+    exit_on_sigterm()
+    session = Session("bench-backlog")
+    try:
+        backlog = Backlog(session, options)
+        backlog.store(options.small)
+        backlog.store(options.large)
+        backlog.drain(options.small)
+        small, held, large = [], [], []
+        for _ in range(options.rounds):
+            large.append(backlog.drain(options.large))
+            for _ in range(options.each):
+                small.append(backlog.drain(options.small))
+                held.append(backlog.drain(options.small, held=True))
+        rates = [[found["per_s"] for found in kind] for kind in (small, held, large)]
+        for text, values in zip((options.small, f"{options.small} with xmin held", options.large), rates):
+            say(f"{text}: records/s {spread(values, 0)}")
+        plain, with_held, many = (quartiles(values)[1] for values in rates)
+        last_line("backlog", drain_100k=plain, drain_5m=many, ratio=many / plain, held_xmin_ratio=with_held / plain,
+                  relay_mib=max(found["relay_mib"] for found in large),
+                  sender_mib=max(found["sender_mib"] for found in large))
+    finally:
+        session.close()
+
+
+if __name__ == "__main__":
+    main()

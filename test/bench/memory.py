@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: PostgreSQL
+"""memory: private memory of relay and sender while many events pass, and its slope.
+
+Transactions of 100 events are emitted without a pause until so many events are
+delivered; a tenth of them waits when the relay starts. Private memory is
+anonymous and file pages, without shared buffers. The slope is a straight line
+through the second half of the samples.
+"""
+
+import argparse
+import statistics
+import threading
+import time
+
+from drain import PAYLOAD_BYTES, PARTITIONS, STORE, TYPE
+from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
+from support import last_line, private_mib, say
+
+DATABASE = "memory"
+TOPIC = "bench.memory"
+
+
+def store(postgres, events):
+    with postgres.connect(DATABASE) as connection:
+        connection.execute("set synchronous_commit = off")
+        connection.execute(STORE.format(events=events, each=100, topic=TOPIC, type=TYPE, size=PAYLOAD_BYTES))
+
+
+def slope_per_hour(samples):
+    """MiB an hour, from (seconds, MiB)."""
+    half = samples[len(samples) // 2:]
+    return statistics.linear_regression([at for at, _ in half], [mib for _, mib in half]).slope * 3600
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=20_000_000)
+    options = parser.parse_args()
+    exit_on_sigterm()
+    session = Session("bench-memory")
+    try:
+        kafka = KafkaBroker(session, fast_start=False, heap="1g", conf={
+            "log.retention.ms": "60000",
+            "log.segment.bytes": str(256 << 20),
+            "log.retention.check.interval.ms": "10000",
+        }).start()
+        postgres = PostgresCluster(session, conf={
+            "outbox.kafka_properties": f"bootstrap.servers={kafka.bootstrap}",
+            "outbox.retention": "60s",
+            "outbox.segment_size": "512MB",
+            "max_wal_size": "8GB",
+        }).start()
+        postgres.create_database(DATABASE)
+        postgres.execute("select outbox.declare_topic(%s, %s)", (TOPIC, PARTITIONS), DATABASE)
+        store(postgres, options.events // 10)
+        postgres.execute("select outbox.start_relay()", dbname=DATABASE)
+        writer = threading.Thread(target=store, args=(postgres, options.events - options.events // 10), daemon=True)
+        writer.start()
+        samples = {"pid": [], "sender_pid": []}
+        began = time.monotonic()
+
+        def delivered():
+            sent, *pids = postgres.execute("select events_sent, pid, sender_pid from outbox.relay_slot()", dbname=DATABASE)[0]
+            for kind, pid in zip(samples, pids):
+                if pid:
+                    samples[kind].append((time.monotonic() - began, private_mib(pid)))
+            return sent >= options.events
+        wait_until(delivered, options.events / 2000, "the last event", interval=1)
+        writer.join()
+        say(f"{options.events} events in {time.monotonic() - began:.0f} s, {len(samples['pid'])} samples")
+        last_line("memory",
+                  relay_mib=max(mib for _, mib in samples["pid"]), relay_slope=slope_per_hour(samples["pid"]),
+                  sender_mib=max(mib for _, mib in samples["sender_pid"]),
+                  sender_slope=slope_per_hour(samples["sender_pid"]))
+    finally:
+        session.close()
+
+
+if __name__ == "__main__":
+    main()
