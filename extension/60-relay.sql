@@ -27,7 +27,7 @@ CREATE FUNCTION outbox.relay_slot(
 /*
  * A row for each database of the server that emitted, relays or was found with events
  * waiting.  wanted: its switch is on and a relay can run.  waiting_since: time of the oldest
- * event known to wait without a relay; NULL = none, or a relay runs.
+ * event known to wait without a relay; NULL = none, or a relay has delivered it.
  */
 CREATE FUNCTION outbox.database_slots(
 		OUT database oid, OUT wanted boolean, OUT state text, OUT hold_reason text,

@@ -184,6 +184,8 @@ suspend_relay(Oid database, bool forget, bool reset)
 	int			pid;
 
 	/* A second command of the transaction finds the database suspended. */
+	if (suspended_slot != NULL && database == suspended_database)
+		reset_at_commit |= reset;
 	if (outbox_shared == NULL || suspended_slot != NULL)
 		return;
 	slot = outbox_shmem_slot_of(database, true);

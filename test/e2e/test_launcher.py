@@ -195,6 +195,7 @@ def test_worker_limit(own_postgres, make_database):
     )
     assert len(running) == 1
     waiting = second if running[0] is first else first
+    assert "max_worker_processes" in waiting.status()["last_error"]
     running[0].stop_relay()
     wait_for_relay(waiting)
 

@@ -229,6 +229,9 @@ def test_shutdown(relay, postgres, kafka, topic, state, how):
     assert sender is None or not is_alive(sender)
     if how == "kill9":
         postgres.kill9()
+    postgres.configure(synchronous_standby_names=None)  # else the database's removal waits for it
+    if postgres.running:
+        postgres.reload()
 
 
 # --------------------------------------------------------------- errors
