@@ -137,6 +137,19 @@ def own_postgres(session, _kafka):
 
 
 @pytest.fixture
+def copy_cluster():
+    """copy_cluster(kind, source, **options): a cluster made of source's data by a kind of harness.copies."""
+    made = []
+
+    def make(kind, source, **options):
+        made.append(kind(source, f"copy-{next(_numbers)}", **options))
+        return made[-1]
+    yield make
+    for cluster in made:
+        cluster.remove()
+
+
+@pytest.fixture
 def unique(request):
     """unique("orders") gives a name nobody else uses, fit for topics, groups and databases."""
     return lambda stem: f"{stem}_{next(_numbers)}"

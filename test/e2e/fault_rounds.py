@@ -34,8 +34,9 @@ class Rounds:
         self.kafka = kafka
         self.topics = topics
         self.choose = random.Random(seed)
-        options = {"transactions": ENDLESS, "writers": 4, "keys": 200, "rate": 800, "async_share": 0.5, **load}
-        self.load = Load(database.dsn(), tuple(topics), seed=seed, **options).prepare()
+        options = {"dsn": database.dsn(), "transactions": ENDLESS, "writers": 4, "keys": 200, "rate": 800,
+                   "async_share": 0.5, **load}
+        self.load = Load(topics=tuple(topics), seed=seed, **options).prepare()
         self.running = None
 
     def __enter__(self):

@@ -71,6 +71,11 @@ class Environment:
             os.chown(path, entry.pw_uid, entry.pw_gid)
         return path
 
+    def give_file(self, path):
+        """Make an empty file, owned by the unprivileged user."""
+        path.touch()
+        return self.give(path)
+
     def make_directory(self, path, mode=0o755):
         """Make path, owned by the unprivileged user."""
         path = pathlib.Path(path)

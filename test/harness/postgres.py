@@ -65,8 +65,7 @@ class PostgresCluster:
     def _initialize(self, options):
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
                  "--locale=C.UTF-8", "--no-instructions", *options)
-        (self.data / "harness.conf").touch()
-        self.environment.give(self.data / "harness.conf")
+        self.environment.give_file(self.data / "harness.conf")
         with open(self.data / "postgresql.conf", "a") as conf:
             conf.write("include 'harness.conf'\n")
 

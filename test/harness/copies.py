@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Clusters made of another one's data: clones, standbys, recoveries to a point in time."""
+
+import shutil
+
+from .postgres import PostgresCluster
+from .wait import wait_until
+
+
+class CopiedCluster(PostgresCluster):
+    """A cluster that begins with another one's data; not started.
+
+    way      "backup": pg_basebackup of the running source; "files": copied from the stopped one
+    signal   None, "standby" or "recovery": the signal file it starts with
+    """
+
+    def __init__(self, source, name, way="backup", signal=None, **conf):
+        self.source = source
+        self.way = way
+        settings = {k: v for k, v in source.settings.items() if k != "unix_socket_directories"}
+        super().__init__(source.session, name, {**settings, **conf})
+        if signal:
+            self.environment.give_file(self.data / f"{signal}.signal")
+
+    def _initialize(self, options):
+        if self.way == "backup":
+            self.run("pg_basebackup", "-D", self.data, "-d", self.source.dsn(), "-c", "fast", "-X", "stream",
+                     "--no-sync")
+        else:
+            shutil.copytree(self.source.data, self.data, symlinks=True, copy_function=shutil.copy2)
+            for path in (self.data, *self.data.rglob("*")):
+                self.environment.give(path)
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def promote(self):
+        """Make a standby a primary of its own; returns when it takes writes."""
+        assert self.value("select pg_promote(true, 60)")
+
+    def remove(self):
+        super().remove()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def make_standby(primary, name, **conf):
+    """A standby that follows primary, started; its application_name is name."""
+    follow = f"host={primary.host} port={primary.port} user=postgres application_name={name}"
+    return CopiedCluster(primary, name, signal="standby", primary_conninfo=follow,
+                         synchronous_standby_names=None, **conf).start()
+
+
+def make_synchronous(primary, standby, timeout=60.0):
+    """Have primary's commits wait for standby, which follows it, from now on."""
+    primary.configure(synchronous_standby_names=f'"{standby.name}"')
+    primary.reload()
+    primary.wait_for("select sync_state = 'sync' and state = 'streaming' from pg_stat_replication "
+                     "where application_name = %s", timeout, parameters=(standby.name,))
+
+
+def wait_replayed(primary, standby, timeout=60.0):
+    """Wait until standby has replayed what primary has written by now."""
+    position = primary.value("select pg_current_wal_insert_lsn()::text")
+    standby.wait_for("select pg_last_wal_replay_lsn() >= %s::pg_lsn", timeout, parameters=(position,))
+
+
+def archive_settings(directory):
+    """Settings of a server that archives its WAL below directory."""
+    return {"archive_mode": "on", "archive_command": f'cp "%p" "{directory}/%f"'}
+
+
+def wait_archived(cluster, timeout=60.0):
+    """Close the WAL file being written and wait until it is archived."""
+    name = cluster.value("select pg_walfile_name(pg_switch_wal())")
+    wait_until(lambda: cluster.value("select last_archived_wal >= %s from pg_stat_archiver", (name,)),
+               timeout, f"{name} in the archive")
