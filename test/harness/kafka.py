@@ -137,6 +137,16 @@ class KafkaClient:
         result = self.admin.list_consumer_group_offsets(request)[group].result(30)
         return {(p.topic, p.partition): (p.offset, p.metadata) for p in result.topic_partitions}
 
+    def producer_epoch(self, transactional_id):
+        """The epoch of a transactional.id, which every fence raises, or None: newest record of Kafka's own log."""
+        name = transactional_id.encode()
+        wanted = (0).to_bytes(2, "big") + len(name).to_bytes(2, "big") + name  # TransactionLogKey, version 0
+        epoch = None
+        for record in self.read_all("__transaction_state"):
+            if record.key() == wanted and record.value():
+                epoch = int.from_bytes(record.value()[10:12], "big")  # after version and producer id
+        return epoch
+
     def consumer(self, group=None, **config):
         """A read_committed consumer from offset 0 with auto commit off; the caller closes it."""
         values = {
