@@ -100,7 +100,7 @@ tell(OutboxRelay *relay, bool resend)
 	if (resend &&
 		outbox_window_open(&relay->window, &relay->last.range.upper, &relay->last.range.upper_at, NULL))
 		doubled = (int64) relay->window.count;
-	relay->window.next = relay->window.count = 0;
+	outbox_window_close(&relay->window);
 	outbox_relay_count_doubled(relay, doubled);
 	ereport(LOG,
 			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",

@@ -12,11 +12,15 @@
 #include "storage/lwlock.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
+#include "clock.h"
 #include "entries.h"
 #include "event_scan.h"
 #include "session.h"
+
+#define STEP_BACK_US	1000	/* a slower clock is being corrected, not set back */
 
 typedef struct WindowScan
 {
@@ -44,6 +48,24 @@ outbox_commit_times_from(void)
 		return PG_UINT64_MAX;
 	full = (next & ~UINT64CONST(0xFFFFFFFF)) | oldest;
 	return full > next ? full - (UINT64CONST(1) << 32) : full;
+}
+
+/*
+ * Was the wall clock set back while the window's transactions committed?  Their
+ * commit times are not their order then.  Known by its distance to the clock that does
+ * not step: from one window to the next, for as long as the process lives.
+ */
+static bool
+has_clock_stepped_back(const OutboxRange *range)
+{
+	static TimestampTz distance = 0;
+	static uint64 next_at_step = 0;
+	TimestampTz now = GetCurrentTimestamp() - outbox_clock_now();
+
+	if (distance != 0 && now < distance - STEP_BACK_US)
+		next_at_step = U64FromFullTransactionId(ReadNextFullTransactionId());
+	distance = now;
+	return range->lower.xmax <= next_at_step;
 }
 
 static void
@@ -88,7 +110,7 @@ fill_window(OutboxWindow *window)
 	WindowScan	scan = {.window = window};
 
 	window->commit_order = track_commit_timestamp;
-	scan.oldest_timed = outbox_commit_times_from();
+	scan.oldest_timed = has_clock_stepped_back(&window->range) ? PG_UINT64_MAX : outbox_commit_times_from();
 	outbox_entries_begin(&scan.writer, window->context);
 	outbox_event_scan(&window->range, window->filenodes, add_entry, &scan);
 	window->count = scan.writer.count;

@@ -2,6 +2,7 @@
 """A KRaft broker, alone or as a node of a cluster, and an existing one named by the environment."""
 
 import os
+import shutil
 import signal
 import subprocess
 import uuid
@@ -274,6 +275,13 @@ class KafkaBroker(KafkaClient):
         )
         if done.returncode != 0:
             raise RuntimeError(f"formatting Kafka's storage failed:\n{done.stdout}")
+
+    def replace(self):
+        """End the broker and put an empty one in its place, at its address; not started."""
+        self.kill9()
+        shutil.rmtree(self.data / "log")
+        self.cluster_id = uuid.uuid4()
+        self._format()
 
     @property
     def pid(self):

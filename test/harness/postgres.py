@@ -51,6 +51,7 @@ class PostgresCluster:
         self.socket_directory = self._make_socket_directory()
         self.settings = dict(_SETTINGS)
         self.settings["unix_socket_directories"] = self.socket_directory
+        self.variables = {}  # of the server's environment, besides ours
         session.on_close(self.remove)
         self._initialize(initdb_options)
         self.configure(**(conf or {}))
@@ -114,7 +115,7 @@ class PostgresCluster:
         return self.child.running
 
     def start(self, wait=True, timeout=60.0):
-        self.child.spawn([self.bindir / "postgres", "-D", self.data], stop_signal=signal.SIGINT)
+        self.child.spawn([self.bindir / "postgres", "-D", self.data], self.variables, stop_signal=signal.SIGINT)
         if wait:
             self.wait_ready(timeout)
         return self
