@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """What a starting relay does with each thing Kafka's cursor can say (design section 3, Start)."""
 
+import re
 import socket
 
 import psycopg
@@ -29,6 +30,16 @@ class Cursor:
             return consumer.committed([TopicPartition(CURSOR_TOPIC, 0)], timeout=10)[0].offset
         finally:
             consumer.close()
+
+    def commits(self):
+        """(offset, timeline in its note) of every commit, oldest first, from Kafka's own log."""
+        found = []
+        for record in self.kafka.read_all("__consumer_offsets"):
+            # OffsetCommitKey: version, group, topic, partition; OffsetCommitValue: version, offset, ..., metadata
+            if record.value() and record.key()[:2] <= b"\0\1" and self.group.encode() in record.key():
+                timeline = re.search(rb"timeline=(\d+)", record.value())
+                found.append((int.from_bytes(record.value()[2:10], "big"), int(timeline.group(1))))
+        return found
 
     def note(self, batch_no, **changes):
         """The metadata the relay writes for batch_no, some of its fields changed."""
@@ -202,6 +213,16 @@ def test_superseded(cursor, postgres, policy):
     cursor.write(3, cursor.note(3, timeline=2))
     cursor.database.start_relay()
     wait_hold(cursor.database, "on timeline 2, this server is on timeline 1")
+
+
+def test_takes_over_with_the_cursor_alone(cursor, kafka, topic):
+    """A cursor of an earlier timeline is committed anew before any batch: whom it fences learns at once by whom."""
+    cursor.write(3, cursor.note(3, timeline=0))
+    cursor.database.emit(topic, "k", "After")
+    cursor.database.start_relay()
+    wait_delivered(cursor.database)
+    assert cursor.commits()[-3:] == [(3, 0), (3, 1), (4, 1)]
+    assert len(kafka.read_all(topic)) == 4
 
 
 def test_foreign_metadata(cursor):
