@@ -20,6 +20,8 @@
  * offsets takes 104 ms with librdkafka's default of 100, 4 ms with 1.
  * message.max.bytes: an event of outbox.max_event_bytes (1,000,000) with its
  * envelope passes; Kafka's default for a batch of records is 1,048,588.
+ * socket.connection.setup.timeout.ms: requests wait for a connection to a broker
+ * that is cut off, and only its failure sends them elsewhere (default 30 s).
  */
 static const struct
 {
@@ -40,6 +42,7 @@ static const struct
 	{"transaction.timeout.ms", "45000"},
 	{"message.timeout.ms", "30000"},
 	{"socket.timeout.ms", "10000"},
+	{"socket.connection.setup.timeout.ms", "10000"},
 	{"topic.metadata.refresh.fast.interval.ms", "10"},
 	{"topic.metadata.propagation.max.ms", "5000"},
 	{"reconnect.backoff.max.ms", "2000"},
@@ -338,7 +341,8 @@ outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *f
 	ok = set_property(conf, "client.id", "outbox-relay-cursor", failure) &&
 		set_property(conf, "log_level", "4", failure) &&
 		set_property(conf, "socket.nagle.disable", "true", failure) &&
-		set_property(conf, "socket.timeout.ms", "10000", failure);
+		set_property(conf, "socket.timeout.ms", "10000", failure) &&
+		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure);
 	for (i = 0; ok && i < settings->property_count; i++)
 		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
 			ok = set_property(conf, settings->properties[i].name,
