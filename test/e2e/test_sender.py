@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from harness import wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
@@ -54,6 +55,14 @@ def ready(sender, name):
     return answer
 
 
+def look_until(sender, batch):
+    """LOOK until it shows that batch: an unstable read may come before the transaction's marker."""
+    def shown():
+        cursor = sender.look()
+        return cursor if cursor.present and cursor.batch == batch else None
+    return wait_until(shown, 20, f"cursor {batch}")
+
+
 def records(kafka, topic, count, seconds=20):
     """Reads that many committed records of partition 0, and sees that no more come at once."""
     consumer = Consumer(
@@ -85,12 +94,12 @@ def test_transaction_carries_cursor(start, kafka, name):
     assert ready(sender, name).present is False
     answer = sender.batch(0, [], "genesis")
     assert (answer.kind, answer.batch, answer.events) == ("COMMITTED", 0, 0)
-    cursor = sender.look()
+    cursor = look_until(sender, 0)
     assert (cursor.present, cursor.batch, cursor.metadata) == (True, 0, b"genesis")
     answer = sender.batch(7, [Event(name, b"one", b"k"), Event(name, b"two", b"k")], "nonce-7")
     assert (answer.kind, answer.events, answer.bytes, answer.suspect) == ("COMMITTED", 2, 8, 0)
     assert [r.value() for r in records(kafka, name, 2)] == [b"one", b"two"]
-    for cursor in (sender.look(), sender.fence()):
+    for cursor in (look_until(sender, 7), sender.fence()):
         assert (cursor.present, cursor.batch, cursor.metadata) == (True, 7, b"nonce-7")
 
 
