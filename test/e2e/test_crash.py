@@ -63,7 +63,7 @@ def test_prepared_transactions_and_a_crash(relay, postgres, kafka, topic):
     postgres.start()
     relay.wait_state("idle")
     relay.execute("commit prepared 'kept'")
-    assert [r.key() for r in kafka.wait_for_records(topic, 2, 15)].count(b"kept") == 1
+    assert [r.key() for r in kafka.wait_for_records(topic, 2)].count(b"kept") == 1
     relay.execute("rollback prepared 'given_up'")
     report = check_database(relay.dsn(), kafka.bootstrap, [topic]).require_ok()
     assert report.committed == 2

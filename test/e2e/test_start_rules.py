@@ -215,6 +215,18 @@ def test_superseded(cursor, postgres, policy):
     wait_hold(cursor.database, "on timeline 2, this server is on timeline 1")
 
 
+def test_cursor_lags(cursor, kafka, topic, postgres):
+    """K < B in at_least_once: K+1 to B are sent again, and counted."""
+    postgres.configure(**{"outbox.delivery": "at_least_once"})
+    postgres.reload()
+    cursor.write(1, cursor.note(1, lags=1))
+    cursor.database.start_relay()
+    wait_until(lambda: cursor.offset() == 3, 30, "the cursor is at batch 3 again")
+    wait_delivered(cursor.database)
+    assert sorted(r.key() for r in kafka.read_all(topic)) == [b"k0", b"k1", b"k1", b"k2", b"k2"]
+    assert cursor.database.status()["possibly_doubled"] == 2
+
+
 def test_takes_over_with_the_cursor_alone(cursor, kafka, topic):
     """A cursor of an earlier timeline is committed anew before any batch: whom it fences learns at once by whom."""
     cursor.write(3, cursor.note(3, timeline=0))
