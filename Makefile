@@ -7,7 +7,7 @@ PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
 RUN_TARGETS = help deps demo up down bench soak check check-rules check-unit \
 	check-simulation check-regress check-isolation check-e2e check-long check-matrix \
-	check-mutants
+	check-mutants check-sanitize
 .PHONY: $(RUN_TARGETS)
 
 ifneq ($(filter $(RUN_TARGETS) bench-%,$(MAKECMDGOALS)),)
@@ -59,6 +59,9 @@ soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, 
 
 check-matrix: ## pg_upgrade from 15 to every major version that is installed
 	@scripts/check-matrix
+
+check-sanitize: ## unit, regress and isolation tests under sanitizers, SQL functions under valgrind (builds PostgreSQL)
+	@scripts/check-sanitize
 
 bench: ## every benchmark; bench-NAME runs one
 	@scripts/bench

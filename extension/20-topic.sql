@@ -49,23 +49,38 @@ CREATE FUNCTION outbox.declare_topic(name text, partitions integer DEFAULT 6,
 CREATE FUNCTION outbox.check_grant(topic text) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_grant';
 
+/* The role as an identifier of a statement; regrole takes numbers of roles that are none. */
+CREATE FUNCTION outbox.role_identifier(role regrole) RETURNS text
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	identifier text := (SELECT quote_ident(r.rolname) FROM pg_roles r WHERE r.oid = role);
+BEGIN
+	IF identifier IS NULL THEN
+		RAISE EXCEPTION 'role % does not exist', role USING ERRCODE = 'undefined_object';
+	END IF;
+	RETURN identifier;
+END
+$$;
+
 /* Lets a role, and the roles that have its privileges, emit to a topic and its
  * dead-letter topic; '*': to every topic. */
 CREATE FUNCTION outbox.grant_topic(topic text, grantee regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	identifier text := outbox.role_identifier(grantee);
 BEGIN
 	PERFORM outbox.check_grant(topic);
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', grantee);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes TO %s', grantee);
-	EXECUTE format('GRANT INSERT ON outbox.outgoing TO %s', grantee);
-	EXECUTE format('GRANT USAGE ON TYPE outbox.header TO %s', grantee);
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', identifier);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes TO %s', identifier);
+	EXECUTE format('GRANT INSERT ON outbox.outgoing TO %s', identifier);
+	EXECUTE format('GRANT USAGE ON TYPE outbox.header TO %s', identifier);
 	INSERT INTO outbox.topic_grant (topic, grantee)
 		VALUES (grant_topic.topic, grant_topic.grantee) ON CONFLICT DO NOTHING;
 END
 $$;
 
 /* With the last topic goes the right to call emit(); the schema stays usable,
- * for the role may also consume or operate. */
+ * for the role may also consume or operate.  A role that was dropped has no rights left. */
 CREATE FUNCTION outbox.revoke_topic(topic text, grantee regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -74,10 +89,11 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE NOTICE 'role % has no grant on topic "%"', grantee, topic;
 	END IF;
-	IF NOT EXISTS (SELECT FROM outbox.topic_grant g WHERE g.grantee = revoke_topic.grantee) THEN
-		EXECUTE format('REVOKE EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes FROM %s', grantee);
-		EXECUTE format('REVOKE INSERT ON outbox.outgoing FROM %s', grantee);
-		EXECUTE format('REVOKE USAGE ON TYPE outbox.header FROM %s', grantee);
+	IF NOT EXISTS (SELECT FROM outbox.topic_grant g WHERE g.grantee = revoke_topic.grantee)
+		AND EXISTS (SELECT FROM pg_roles r WHERE r.oid = revoke_topic.grantee) THEN
+		EXECUTE format('REVOKE EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes FROM %s', outbox.role_identifier(grantee));
+		EXECUTE format('REVOKE INSERT ON outbox.outgoing FROM %s', outbox.role_identifier(grantee));
+		EXECUTE format('REVOKE USAGE ON TYPE outbox.header FROM %s', outbox.role_identifier(grantee));
 	END IF;
 END
 $$;

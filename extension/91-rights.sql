@@ -2,22 +2,46 @@
 /* --------------------------------------------------------------- rights
  *
  * Nothing to PUBLIC.  grant_topic, grant_consume and grant_operate give rights
- * to roles.
+ * to roles, revoke_topic, revoke_consume and revoke_operate take them back; the
+ * schema stays usable, for a role may have several of them.
  */
 
-/* Lets a role start, stop and watch the relay of this database, and deal with dead letters. */
-CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+/* The two lists; change is 'GRANT ... TO' or 'REVOKE ... FROM' with three dots. */
+CREATE FUNCTION outbox.change_operate(change text, role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
+	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.start_relay(), outbox.stop_relay(),
 		outbox.adopt(text), outbox.relay_slot(), outbox.database_slots(), outbox.declare_topic,
 		outbox.grant_topic, outbox.revoke_topic,
 		outbox.dead_letter_replay, outbox.dead_letter_discard, outbox.dead_letter_restore,
 		outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
-		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel TO %s', role);
-	EXECUTE format('GRANT SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
-		outbox.dead_letters, outbox.replays TO %s', role);
+		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s', outbox.role_identifier(role));
+	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
+		outbox.dead_letters, outbox.replays') || ' %s', outbox.role_identifier(role));
+END
+$$;
+CREATE FUNCTION outbox.change_consume(change text, role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.claim, outbox.claim_many,
+		outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.dead_letter_add,
+		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
+		outbox.dead_letter_failed, outbox.dead_letter_counts') || ' %s', outbox.role_identifier(role));
+END
+$$;
+
+/* Lets a role start, stop and watch the relay of this database, and deal with dead letters. */
+CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.change_operate('GRANT ... TO', role);
+END
+$$;
+CREATE FUNCTION outbox.revoke_operate(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.change_operate('REVOKE ... FROM', role);
 END
 $$;
 
@@ -30,11 +54,14 @@ $$;
 CREATE FUNCTION outbox.grant_consume(role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.claim, outbox.claim_many,
-		outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.dead_letter_add,
-		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
-		outbox.dead_letter_failed, outbox.dead_letter_counts TO %s', role);
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.change_consume('GRANT ... TO', role);
+END
+$$;
+CREATE FUNCTION outbox.revoke_consume(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.change_consume('REVOKE ... FROM', role);
 END
 $$;
 

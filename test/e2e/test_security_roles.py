@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: PostgreSQL
+"""What each role may do, and that nobody's objects or words run with rights that are not theirs."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+# Every function, and the role that may call it; "" is nobody but the owner. A new one needs a line here.
+FUNCTIONS = {
+    "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator",
+    "capture": "", "change_consume": "", "change_operate": "", "check_grant": "", "check_start": "",
+    "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator",
+    "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer",
+    "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
+    "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator",
+    "dead_letter_next": "consumer", "dead_letter_note": "operator", "dead_letter_publish": "",
+    "dead_letter_reissue": "", "dead_letter_release": "", "dead_letter_replay": "operator",
+    "dead_letter_resolve": "consumer", "dead_letter_restore": "operator", "dead_letter_sweep": "",
+    "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
+    "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
+    "grant_topic": "operator", "headers_decode": "", "refuse_change": "", "relay_slot": "operator",
+    "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
+    "start_relay": "operator", "stop_relay": "operator", "topics_changed": "",
+}
+# The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
+RELATIONS = {
+    "audit": {("operator", "select")}, "backlog": {("operator", "select")}, "batches": {("operator", "select")},
+    "databases": {("operator", "select")}, "dead_letters": {("operator", "select")},
+    "outgoing": {("writer", "insert")}, "relay_status": {("operator", "select")},
+    **{name: set() for name in (
+        "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_offset", "dead_letter", "dead_letter_id_seq",
+        "delivered_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
+        "installation", "topic", "topic_grant", "unsent",
+    )},
+}
+ROLES = ("writer", "consumer", "operator", "nobody")
+DENIED = psycopg.errors.InsufficientPrivilege
+
+
+@pytest.fixture
+def roles(database, unique):
+    """{"writer": its name, ...}, each with its grants and LOGIN."""
+    names = {role: unique(f"security_{role}") for role in ROLES}
+    for name in names.values():
+        database.execute(sql.SQL("create role {} login").format(sql.Identifier(name)))
+    database.declare("granted")
+    database.declare("other")
+    database.execute("select outbox.grant_topic('granted', %s::regrole)", (names["writer"],))
+    database.execute("select outbox.grant_consume(%s::regrole)", (names["consumer"],))
+    database.execute("select outbox.grant_operate(%s::regrole)", (names["operator"],))
+    yield names
+    for name in names.values():
+        database.execute(sql.SQL("drop owned by {0} cascade; drop role {0}").format(sql.Identifier(name)))
+
+
+def is_allowed(connection, statement):
+    """False when the server denies it; any other answer means that the right was there."""
+    try:
+        connection.execute(statement)
+    except psycopg.Error as error:
+        connection.rollback()
+        return not isinstance(error, DENIED)
+    connection.rollback()
+    return True
+
+
+def list_functions(database):
+    """(name, types of its arguments) of every function."""
+    return database.execute("""
+        select proname, array(select format_type(t, null) from unnest(proargtypes) t)
+        from pg_proc where pronamespace = 'outbox'::regnamespace order by 1""")
+
+
+def call(name, types):
+    """A call with NULLs that the planner cannot fold away before the right is checked."""
+    columns = ", ".join(f"null::{kind} as a{n}" for n, kind in enumerate(types)) or "1 as none"
+    arguments = ", ".join(f"a.a{n}" for n in range(len(types)))
+    return f"select outbox.{name}({arguments}) from (select {columns} offset 0) a"
+
+
+def test_every_role_and_every_function(database, roles):
+    """Issue 4, Security: each role logs in and tries every function; a new one must be entered above."""
+    functions = list_functions(database)
+    assert {name for name, _ in functions} == set(FUNCTIONS)
+    for role in ROLES:
+        with database.connect(user=roles[role], autocommit=False) as connection:
+            for name, types in functions:
+                # A denied call names the function, or for who has no grant at all the schema.
+                assert is_allowed(connection, call(name, types)) == (FUNCTIONS[name] == role), (role, name)
+
+
+def test_every_role_and_every_relation(database, roles):
+    """Issue 4, Security: each role logs in and tries every table, view and sequence; payloads are read by nobody else."""
+    relations = dict(database.execute("""
+        select relname, relkind::text from pg_class
+        where relnamespace = 'outbox'::regnamespace and relkind in ('r', 'p', 'v', 'S', 'm', 'f')"""))
+    assert set(relations) == set(RELATIONS)
+    for role in ROLES:
+        with database.connect(user=roles[role], autocommit=False) as connection:
+            for name, kind in relations.items():
+                tries = {"select": f"select from outbox.{name} limit 0"}
+                if kind == "S":
+                    tries["usage"] = f"select nextval('outbox.{name}')"
+                if kind in "rp" or name == "outgoing":
+                    tries["insert"] = f"insert into outbox.{name} default values"
+                if kind in "rp":
+                    tries["delete"] = f"delete from outbox.{name} where false"
+                    tries["truncate"] = f"truncate outbox.{name}"
+                    tries["lock"] = f"lock table outbox.{name} in access exclusive mode"
+                for what, statement in tries.items():
+                    assert is_allowed(connection, statement) == ((role, what) in RELATIONS[name]), (role, what, name)
+                # What no statement can show: rights on single columns, on views that cannot be changed, and to hang a
+                # trigger or a foreign key on a table.
+                told = connection.execute("""
+                    select what from unnest('{select,insert,update,delete,truncate,references,trigger}'::text[]) what
+                    where has_table_privilege(%(name)s, what) or
+                        (what in ('select', 'insert', 'update', 'references') and has_any_column_privilege(%(name)s, what))
+                    """, {"name": f"outbox.{name}"}).fetchall() if role != "nobody" and kind != "S" else []
+                assert {(role, what) for what, in told} == {found for found in RELATIONS[name] if found[0] == role}, name
+            assert not is_allowed(connection, "create table outbox.mine ()"), role
+
+
+def test_rights_can_be_taken_back(database, roles):
+    """Issue 4, Security: revoke_topic, revoke_consume and revoke_operate leave nothing but the use of the schema."""
+    database.execute("select outbox.revoke_topic('granted', %s::regrole)", (roles["writer"],))
+    database.execute("select outbox.revoke_consume(%s::regrole)", (roles["consumer"],))
+    database.execute("select outbox.revoke_operate(%s::regrole)", (roles["operator"],))
+    for role in ROLES:
+        with database.connect(user=roles[role], autocommit=False) as connection:
+            for name, types in list_functions(database):
+                assert not is_allowed(connection, call(name, types)), (role, name)
+            for name, allowed in RELATIONS.items():
+                for _, what in allowed:
+                    statement = f"insert into outbox.{name} default values" if what == "insert" else f"select 1 from outbox.{name}"
+                    assert not is_allowed(connection, statement), (role, name)
+
+
+# A valid call of each function that runs with its owner's rights, by the role that may call it.
+DEFINER_CALLS = {
+    "advance_offset": "outbox.advance_offset('c', 'granted', 0, null, 5)",
+    "begin_batch": "outbox.begin_batch('c', '{granted}', '{1}', '{null}', '{1}', '{1}', '{0}', '{k}', "
+                   "'{00000000-0000-7000-8000-000000000009}', '{true}')",
+    "claim": "outbox.claim('c', '00000000-0000-7000-8000-000000000001')",
+    "claim_many": "outbox.claim_many('c', '{00000000-0000-7000-8000-000000000002}')",
+    "consumer_offsets": "outbox.consumer_offsets('c')",
+    "dead_letter_add": "outbox.dead_letter_add('c', 'granted', 0, 1, 'k', 'v', null, null, "
+                       "'00000000-0000-7000-8000-000000000003', 'T', null, 'open', 'record', null, 'm', 0)",
+    "dead_letter_begin": "outbox.dead_letter_begin(1, 1)",
+    "dead_letter_counts": "outbox.dead_letter_counts('c')",
+    "dead_letter_discard": "outbox.dead_letter_discard(2, 'why')",
+    "dead_letter_failed": "outbox.dead_letter_failed(1, 1, false, 3, 10, 'record', null, 'm')",
+    "dead_letter_keys": "outbox.dead_letter_keys(true, 10)",
+    "dead_letter_next": "outbox.dead_letter_next('c')",
+    "dead_letter_note": "outbox.dead_letter_note(2, 'why')",
+    "dead_letter_replay": "outbox.dead_letter_replay(2, 'why')",
+    "dead_letter_resolve": "outbox.dead_letter_resolve(1)",
+    "dead_letter_restore": "outbox.dead_letter_restore(3, 'why')",
+    "declare_topic": "outbox.declare_topic('declared', 3, 1, 1000, 'compact')",
+    "grant_topic": "outbox.grant_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
+    "revoke_topic": "outbox.revoke_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
+    "start_relay": "outbox.start_relay()",
+    "stop_relay": "outbox.stop_relay()",
+}
+INVOKER_CALLS = {
+    "emit": "outbox.emit('granted', 'k', 'T', '{}', '{}')",
+    "emit_json": "outbox.emit_json('granted', 'k', 'T', '{}')",
+    "emit_bytes": "outbox.emit_bytes('granted', 'k', 'T', 'v', null, array[('a', 'b')]::outbox.header[])",
+    "relay_status": "(select state from outbox.relay_status)",
+    "backlog": "(select count(*) from outbox.backlog)",
+}
+# Dead letters 1 to 3: to be tried again, to be decided, discarded.
+LETTERS = """
+select outbox.dead_letter_add('c', 'granted', 0, n, 'k' || n::text::bytea, 'v', null, now(), gen_random_uuid(), 'T', null,
+    case n when 1 then 'retrying' else 'open' end, 'record', null, 'm', 0) from generate_series(1, 3) n;
+select outbox.dead_letter_discard(3, 'why');
+"""
+# Names that our functions use, as anybody may define them better matching, in a schema before pg_catalog.
+HOSTILE = """
+create schema {0};
+create function {0}.caught() returns boolean language plpgsql as
+    $$ begin raise exception 'hostile code ran as %', current_user using errcode = 'XX999'; end $$;
+do $do$
+declare
+    name text;
+    kind text;
+begin
+    foreach name in array array['now', 'clock_timestamp', 'current_database', 'gen_random_uuid', 'pg_current_xact_id',
+        'pg_current_snapshot', 'session_user', 'version'] loop
+        execute format('create function {0}.%I() returns text language plpgsql as
+            $f$ begin perform {0}.caught(); return null; end $f$', name);
+    end loop;
+    foreach name in array array['length', 'lower', 'round', 'min', 'max', 'count', 'cardinality', 'quote_ident', 'format',
+        'to_char', 'pg_snapshot_xmax', 'unnest', 'left', 'array_to_string', 'convert_to', 'set_config', 'jsonb_build_object'] loop
+        foreach kind in array array['text', 'bytea', 'bigint', 'integer', 'timestamptz', 'uuid', 'text[]', 'uuid[]',
+            'regrole', 'name', 'numeric', 'pg_snapshot', 'xid8'] loop
+            execute format('create function {0}.%I(%s) returns text language plpgsql as
+                $f$ begin perform {0}.caught(); return null; end $f$', name, kind);
+            execute format('create function {0}.%I(%s, %s) returns text language plpgsql as
+                $f$ begin perform {0}.caught(); return null; end $f$', name, kind, kind);
+        end loop;
+        execute format('create function {0}.%I(variadic anyarray) returns text language plpgsql as
+            $f$ begin perform {0}.caught(); return null; end $f$', name);
+    end loop;
+    foreach kind in array array['text', 'bytea', 'bigint', 'integer', 'uuid', 'name', 'oid', 'boolean', 'xid8',
+        'timestamptz', 'regrole', 'numeric'] loop
+        execute format('create function {0}.hostile_operator(%s, %s) returns boolean language plpgsql as
+            $f$ begin return {0}.caught(); end $f$', kind, kind);
+        foreach name in array array['=', '<>', '<', '>', '<=', '>=', '+', '-', '*', '||', '~~'] loop
+            execute format('create operator {0}.%s (leftarg = %s, rightarg = %s, function = {0}.hostile_operator)',
+                name, kind, kind);
+        end loop;
+    end loop;
+    foreach name in array array['dead_letter', 'topic', 'topic_grant', 'batch', 'event', 'idempotency', 'consumer_offset',
+        'pg_class', 'pg_database', 'pg_db_role_setting', 'pg_namespace', 'installation'] loop
+        execute format('create view {0}.%I as select {0}.caught()', name);
+        execute format('create temp view %I as select {0}.caught()', name);
+    end loop;
+    foreach name in array array['header', 'regrole', 'jsonb', 'uuid', 'xid8', 'bigint', 'text', 'interval'] loop
+        execute format('create domain {0}.%I as pg_catalog.int4 check ({0}.caught())', name);
+        execute format('create domain pg_temp.%I as pg_catalog.int4 check ({0}.caught())', name);
+    end loop;
+end $do$;
+"""
+
+
+def test_hostile_objects_on_the_search_path(database, roles):
+    """Issue 4, Security: functions, operators, tables and types of the caller's own never run as the owner."""
+    definers = {name for name, in database.execute(
+        "select proname from pg_proc where pronamespace = 'outbox'::regnamespace and prosecdef")}
+    assert definers == set(DEFINER_CALLS)
+    database.execute(sql.SQL("grant create on database {} to public").format(sql.Identifier(database.name)))
+    database.execute(LETTERS)
+    calls = {**DEFINER_CALLS, **INVOKER_CALLS}
+    for role in ("writer", "consumer", "operator"):
+        with database.connect(user=roles[role], autocommit=False) as connection:
+            connection.execute(HOSTILE.format(f"hostile_{role}"))
+            connection.commit()
+            for path in (f"hostile_{role}, pg_catalog, pg_temp", f"pg_catalog, hostile_{role}", "pg_temp, pg_catalog"):
+                connection.execute(f"set search_path = {path}")
+                connection.commit()
+                for name, text in calls.items():
+                    if FUNCTIONS.get(name, "operator") == role:
+                        # A failure of any kind is a finding; "hostile code ran as" says whose rights it had.
+                        connection.execute(f"select {text}")
+                        connection.rollback()
+
+
+EVIL = (
+    "'; drop schema outbox cascade; --", '"; drop table outbox.event; --', "%s%n%1$s%I", "\\'; select 1; --", "$$; drop schema outbox; $$",
+    "x" * 100_000, "\u202e\U0001f4a5", "a\nb\r\tc", "*", "**", "a.*", "", ".", "..", "outbox.cursor",
+    "__consumer_offsets", "-", "0", "pg_catalog.now()",
+)
+# What a wrong word may be answered with: the codes of docs/errors.md, PostgreSQL's own for a value that does not
+# parse, and what a dead letter that is not there is told with. No syntax error (42601), nothing internal (XX000).
+CLEAN = {
+    "22004", "22023", "42939", "42602", "42704", "42501", "54000", "55000", "22P02", "22007", "22003", "P0002", "22P05",
+    "23502", "23514", "22001", "40001", "22021",
+}
+
+
+def test_words_are_never_run(database, roles):
+    """Issue 4, Security: every text of every function takes quotes, semicolons, %, wildcards and long text as what they are."""
+    database.execute(LETTERS)
+    before = database.execute("select oid, relname, relfilenode from pg_class where relnamespace = 'outbox'::regnamespace order by 1")
+    wrong = []
+    for role in ("writer", "consumer", "operator"):
+        with database.connect(user=roles[role], autocommit=False) as connection:
+            for name, types in list_functions(database):
+                texts = [n for n, kind in enumerate(types) if kind in ("text", "json", "jsonb", "bytea", "text[]", "regrole")]
+                if FUNCTIONS[name] != role:
+                    continue
+                for place in texts:
+                    for word in EVIL:
+                        values = [sample(kind) for kind in types]
+                        values[place] = [word] if types[place] == "text[]" else word.encode() if types[place] == "bytea" else word
+                        marks = ", ".join(f"%s::{kind}" for kind in types)
+                        try:
+                            connection.execute(f"select outbox.{name}({marks})", values)
+                        except psycopg.Error as error:
+                            if error.sqlstate not in CLEAN:
+                                wrong.append((name, place, word[:40], error.sqlstate, str(error)[:100]))
+                        connection.rollback()
+    assert not wrong
+    assert database.execute("select oid, relname, relfilenode from pg_class where relnamespace = 'outbox'::regnamespace order by 1") == before
+
+
+def sample(kind):
+    """A value of a type that a function may be given."""
+    return {
+        "text": "granted", "text[]": ["granted"], "bytea": b"\x00", "json": "{}", "jsonb": "{}", "uuid": "00000000-0000-7000-8000-0000000000aa",
+        "uuid[]": ["00000000-0000-7000-8000-0000000000aa"], "integer": 1, "bigint": 1, "integer[]": [1], "bigint[]": [1], "boolean": True,
+        "boolean[]": [True], "bytea[]": [b"k"], "regrole": "pg_monitor", "smallint": 1,
+    }.get(kind)
+
+
+def test_names_that_would_be_code(database, roles, make_database):
+    """Issue 4, Security: roles and databases whose names are SQL are quoted wherever a statement is built of them."""
+    for name in ('evil"; drop table outbox.event; --', "evil'; select 1; --", "evil %I %s $$", "Evil Role"):
+        quoted = sql.Identifier(name)
+        database.execute(sql.SQL("create role {} login").format(quoted))
+        try:
+            for function in ("grant_topic('granted', {0})", "grant_consume({0})", "grant_operate({0})",
+                             "revoke_topic('granted', {0})", "revoke_consume({0})", "revoke_operate({0})"):
+                database.execute(sql.SQL("select outbox." + function).format(
+                    sql.SQL("(select oid::regrole from pg_roles where rolname = {})").format(sql.Literal(name))))
+            with database.connect(user=name, autocommit=False) as connection:
+                with pytest.raises(DENIED) as denied:
+                    connection.execute("select outbox.emit('granted', 'k', 'T', '{}')")
+            assert "emit" in str(denied.value)
+        finally:
+            database.execute(sql.SQL("drop owned by {0}; drop role {0}").format(quoted))
+    evil = make_database(database.cluster, name='evil"; drop table x; --\'% $$')
+    evil.start_relay()
+    assert evil.value("select database from outbox.relay_status") == evil.name
+    evil.stop_relay()
+    for statement in ("select outbox.grant_topic('granted', 'public')", "select outbox.grant_consume('-'::regrole)",
+                      "select outbox.grant_operate('4000000000'::regrole)"):
+        with pytest.raises(psycopg.errors.UndefinedObject):
+            database.execute(statement)
+    # The grant of a role that was dropped can be taken back.
+    database.execute("create role dropped; select outbox.grant_topic('granted', 'dropped')")
+    number = database.value("select grantee::oid::text from outbox.topic_grant where grantee = 'dropped'::regrole")
+    database.execute("drop owned by dropped; drop role dropped")
+    database.execute("select outbox.revoke_topic('granted', %s::regrole)", (number,))
+    assert not database.value("select count(*) from outbox.topic_grant where grantee::oid::text = %s", (number,))
+    # NULL grants nothing, to nobody.
+    assert database.execute("select outbox.grant_operate(null), outbox.grant_consume(null), outbox.grant_topic('granted', null)")
