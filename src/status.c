@@ -307,7 +307,7 @@ outbox_bytes_text(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(bytes), length));
 	initStringInfo(&hex);
 	appendStringInfoString(&hex, "\\x");
-	enlargeStringInfo(&hex, Min((Size) length, MaxAllocSize / 2 - 8) * 2);
+	enlargeStringInfo(&hex, length * 2);	/* an error above 512 MB; below 2^31 for any bytea */
 	hex.len += hex_encode(VARDATA_ANY(bytes), length, hex.data + hex.len);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(hex.data, hex.len));
 }

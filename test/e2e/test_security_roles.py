@@ -8,7 +8,8 @@ from psycopg import sql
 # Every function, and the role that may call it; "" is nobody but the owner. A new one needs a line here.
 FUNCTIONS = {
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator",
-    "capture": "", "change_consume": "", "change_operate": "", "check_grant": "", "check_start": "",
+    "capture": "", "change_consume": "", "change_operate": "", "change_replay": "",
+    "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
     "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer",
     "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
@@ -19,6 +20,7 @@ FUNCTIONS = {
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_topic": "operator", "headers_decode": "", "refuse_change": "", "relay_slot": "operator",
+    "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "start_relay": "operator", "stop_relay": "operator", "topics_changed": "",
 }
@@ -27,10 +29,11 @@ RELATIONS = {
     "audit": {("operator", "select")}, "backlog": {("operator", "select")}, "batches": {("operator", "select")},
     "databases": {("operator", "select")}, "dead_letters": {("operator", "select")},
     "outgoing": {("writer", "insert")}, "relay_status": {("operator", "select")},
+    "replays": {("operator", "select")},
     **{name: set() for name in (
         "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_offset", "dead_letter", "dead_letter_id_seq",
         "delivered_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
-        "installation", "topic", "topic_grant", "unsent",
+        "installation", "replay_job", "topic", "topic_grant", "unsent",
     )},
 }
 ROLES = ("writer", "consumer", "operator", "nobody")
@@ -157,6 +160,10 @@ DEFINER_CALLS = {
     "dead_letter_restore": "outbox.dead_letter_restore(3, 'why')",
     "declare_topic": "outbox.declare_topic('declared', 3, 1, 1000, 'compact')",
     "grant_topic": "outbox.grant_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
+    "replay": "outbox.replay('-infinity', 'infinity', 'granted', 'T', 'k', null, 'c', true, 10, false, 'why')",
+    "replay_cancel": "outbox.replay_cancel('00000000-0000-7000-8000-0000000000bb', 'why')",
+    "replay_pause": "outbox.replay_pause('00000000-0000-7000-8000-0000000000bb', 'why')",
+    "replay_resume": "outbox.replay_resume('00000000-0000-7000-8000-0000000000cc', 'why')",
     "revoke_topic": "outbox.revoke_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
     "start_relay": "outbox.start_relay()",
     "stop_relay": "outbox.stop_relay()",
@@ -168,11 +175,17 @@ INVOKER_CALLS = {
     "relay_status": "(select state from outbox.relay_status)",
     "backlog": "(select count(*) from outbox.backlog)",
 }
-# Dead letters 1 to 3: to be tried again, to be decided, discarded.
-LETTERS = """
+# Dead letters 1 to 3: to be tried again, to be decided, discarded. A running and a paused replay.
+SOME_WORK = """
 select outbox.dead_letter_add('c', 'granted', 0, n, 'k' || n::text::bytea, 'v', null, now(), gen_random_uuid(), 'T', null,
     case n when 1 then 'retrying' else 'open' end, 'record', null, 'm', 0) from generate_series(1, 3) n;
 select outbox.dead_letter_discard(3, 'why');
+select outbox.emit('granted', 'k', 'T', '{}');
+select outbox.replay('-infinity', 'infinity');
+update outbox.replay_job set id = '00000000-0000-7000-8000-0000000000bb';
+select outbox.replay('-infinity', 'infinity');
+update outbox.replay_job set id = '00000000-0000-7000-8000-0000000000cc' where id <> '00000000-0000-7000-8000-0000000000bb';
+select outbox.replay_pause('00000000-0000-7000-8000-0000000000cc', 'why');
 """
 # Names that our functions use, as anybody may define them better matching, in a schema before pg_catalog.
 HOSTILE = """
@@ -229,7 +242,7 @@ def test_hostile_objects_on_the_search_path(database, roles):
         "select proname from pg_proc where pronamespace = 'outbox'::regnamespace and prosecdef")}
     assert definers == set(DEFINER_CALLS)
     database.execute(sql.SQL("grant create on database {} to public").format(sql.Identifier(database.name)))
-    database.execute(LETTERS)
+    database.execute(SOME_WORK)
     calls = {**DEFINER_CALLS, **INVOKER_CALLS}
     for role in ("writer", "consumer", "operator"):
         with database.connect(user=roles[role], autocommit=False) as connection:
@@ -260,7 +273,7 @@ CLEAN = {
 
 def test_words_are_never_run(database, roles):
     """Issue 4, Security: every text of every function takes quotes, semicolons, %, wildcards and long text as what they are."""
-    database.execute(LETTERS)
+    database.execute(SOME_WORK)
     before = database.execute("select oid, relname, relfilenode from pg_class where relnamespace = 'outbox'::regnamespace order by 1")
     wrong = []
     for role in ("writer", "consumer", "operator"):
@@ -289,7 +302,7 @@ def sample(kind):
     return {
         "text": "granted", "text[]": ["granted"], "bytea": b"\x00", "json": "{}", "jsonb": "{}", "uuid": "00000000-0000-7000-8000-0000000000aa",
         "uuid[]": ["00000000-0000-7000-8000-0000000000aa"], "integer": 1, "bigint": 1, "integer[]": [1], "bigint[]": [1], "boolean": True,
-        "boolean[]": [True], "bytea[]": [b"k"], "regrole": "pg_monitor", "smallint": 1,
+        "boolean[]": [True], "bytea[]": [b"k"], "timestamp with time zone": "2026-01-01", "regrole": "pg_monitor", "smallint": 1,
     }.get(kind)
 
 
@@ -325,3 +338,11 @@ def test_names_that_would_be_code(database, roles, make_database):
     assert not database.value("select count(*) from outbox.topic_grant where grantee::oid::text = %s", (number,))
     # NULL grants nothing, to nobody.
     assert database.execute("select outbox.grant_operate(null), outbox.grant_consume(null), outbox.grant_topic('granted', null)")
+
+
+@pytest.mark.long
+def test_hex_of_very_long_bytes(database):
+    """Issue 4, Security: half a gigabyte of bytes that are no text is an error, not a write past the buffer."""
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        database.value("select length(outbox.bytes_text(convert_to(repeat('x', 600000000), 'UTF8') || '\\x00'))")
+    assert database.value("select outbox.bytes_text('\\x00ff')") == "\\x00ff"
