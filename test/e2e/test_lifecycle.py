@@ -275,6 +275,18 @@ def test_crash_loop_does_not_spin(relay, postgres, kafka, topic):
     assert len(kafka.wait_for_records(topic, 1)) == 1
 
 
+@pytest.mark.long
+def test_ends_of_an_idle_relay_do_not_add_up(relay):
+    """Issue 4, back-off: a relay that was idle in between starts again after 1 s each time, not after 1, 2, 4, 8, 16 s."""
+    for _ in range(5):
+        relay.wait_state("idle", 60)
+        pid = relay.status()["pid"]
+        began = time.monotonic()
+        relay.execute("select pg_terminate_backend(%s)", (pid,))
+        wait_until(lambda: relay.status()["pid"] not in (None, pid), 60, "the next relay")
+    assert time.monotonic() - began < 12
+
+
 def test_row_security_hides_nothing(relay, kafka, topic):
     """Reliability 3.11: a policy on the relay's tables cannot make it skip events in silence."""
     relay.wait_state("idle")
