@@ -133,7 +133,7 @@ def test_jobs_locked_by_somebody(relay, topic, kafka):
     relay.execute("select outbox.replay_cancel(%s, 'done')", (replay_id,))
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_survives_kills(relay, postgres, kafka, topic, unique, rounds):
     """Row 003.4, issue 4: relay, sender and server are killed in the midst; each copy once, in commit order; live
     events flow."""
