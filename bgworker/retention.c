@@ -20,6 +20,7 @@
 #include "src/guc.h"
 #include "src/segment.h"
 
+#include "clock.h"
 #include "event_scan.h"
 #include "retention.h"
 #include "retention_plan.h"
@@ -37,7 +38,7 @@ typedef struct RelayedCheck
 	const OutboxSnapshot *delivered;
 } RelayedCheck;
 
-static TimestampTz next_look = 0;	/* not before */
+static TimestampTz next_look = 0;	/* not before; by outbox_clock_now() */
 static TimestampTz due_at = 0;	/* an event's time comes, DT_NOEND = none */
 static uint64 looked_xmax = 0;	/* delivered snapshot of the last look */
 static bool full_logged = false;
@@ -256,17 +257,16 @@ tend_batch_log(OutboxSlot *slot)
 void
 outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delivered)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	int64		interval_ms = (int64) outbox_guc_retention * 1000 / LOOK_PARTS;
 
-	if (now < next_look || (delivered->xmax == looked_xmax && now < due_at))
+	if (outbox_clock_now() < next_look || (delivered->xmax == looked_xmax && GetCurrentTimestamp() < due_at))
 		return;
 	OUTBOX_FAULT("retention-look");
 	looked_xmax = delivered->xmax;
 	tend_ring(slot, delivered);
 	tend_batch_log(slot);
 	interval_ms = Max(LOOK_MIN_MS, Min(interval_ms, LOOK_MAX_MS));
-	next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), interval_ms);
+	next_look = TimestampTzPlusMilliseconds(outbox_clock_now(), interval_ms);
 }
 
 int

@@ -8,6 +8,7 @@ TEMPLATE, with a new installation id) into an empty topic.
 
 Time: from the first batch's row to the last batch's delivery, by the server's
 clock. start_s is what comes before: processes, cursor, and the order of the backlog.
+relay_cpu_us and sender_cpu_us are CPU time an event, start included.
 Memory: the most private memory (anonymous and file pages, without shared
 buffers) of relay and sender, seen five times a second.
 """
@@ -18,7 +19,7 @@ import datetime
 
 from drain import PAYLOAD_BYTES, PARTITIONS, STORE, TYPE
 from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
-from support import Steal, last_line, private_mib, quartiles, say, spread
+from support import Steal, cpu_seconds, last_line, private_mib, quartiles, say, spread
 
 TOPIC = "bench.backlog"
 
@@ -86,15 +87,18 @@ class Backlog:
                 for kind, pid in zip(peak, row[1:3]):
                     peak[kind] = max(peak[kind], private_mib(pid) if pid else 0)
                 return row if row[0] == events else None
-            _, _, _, ended, started, recoveries, begun = wait_until(finished, 1200, "the last batch", interval=0.2)
+            _, relay, sender, ended, started, recoveries, begun = wait_until(finished, 1200, "the last batch", interval=0.2)
             if recoveries:
                 raise RuntimeError("the relay had to recover during the round")
+            cpu = [cpu_seconds(pid) * 1e6 / events for pid in (relay, sender)]
             connection.execute("select outbox.stop_relay()")
         self.postgres.drop_database(name)
         seconds = (ended - begun) / datetime.timedelta(seconds=1)
         found = {
             "per_s": events / seconds,
             "start_s": (begun - started) / datetime.timedelta(seconds=1),
+            "relay_cpu_us": cpu[0],
+            "sender_cpu_us": cpu[1],
             "relay_mib": peak["pid"],
             "sender_mib": peak["sender_pid"],
             "steal_percent": steal.percent(),
