@@ -92,7 +92,7 @@ def test_back_to_back_transactions_on_three_brokers(on_three, postgres, cluster,
     postgres.configure(outbox__batch_max_events=1)
     postgres.reload()
     write_thousand(on_three, replicated)
-    check_database(on_three.dsn(), cluster.bootstrap, [replicated], 180).require_ok()
+    check_database(on_three.dsn(), cluster.bootstrap, [replicated], 600).require_ok()
     assert_no_rebuild(on_three, "".join(node.child.log() for node in cluster.nodes.values()))
 
 

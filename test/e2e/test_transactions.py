@@ -76,7 +76,7 @@ def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, to
     postgres.reload()
     write_thousand(database, topic)
     database.start_relay()
-    check_database(database.dsn(), kafka.bootstrap, [topic], 120).require_ok()
+    check_database(database.dsn(), kafka.bootstrap, [topic], 240).require_ok()
     assert_no_rebuild(database, kafka.child.log())
 
 
