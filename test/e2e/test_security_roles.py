@@ -140,7 +140,7 @@ def test_rights_can_be_taken_back(database, roles):
 
 # A valid call of each function that runs with its owner's rights, by the role that may call it.
 DEFINER_CALLS = {
-    "advance_offset": "outbox.advance_offset('c', 'granted', 0, null, 5)",
+    "advance_offset": "outbox.advance_offset('c', 'granted', 7, 1, 5)",
     "begin_batch": "outbox.begin_batch('c', '{granted}', '{1}', '{null}', '{1}', '{1}', '{0}', '{k}', "
                    "'{00000000-0000-7000-8000-000000000009}', '{true}')",
     "claim": "outbox.claim('c', '00000000-0000-7000-8000-000000000001')",
@@ -158,7 +158,7 @@ DEFINER_CALLS = {
     "dead_letter_replay": "outbox.dead_letter_replay(2, 'why')",
     "dead_letter_resolve": "outbox.dead_letter_resolve(1)",
     "dead_letter_restore": "outbox.dead_letter_restore(3, 'why')",
-    "declare_topic": "outbox.declare_topic('declared', 3, 1, 1000, 'compact')",
+    "declare_topic": "outbox.declare_topic('granted', 60)",
     "grant_topic": "outbox.grant_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
     "replay": "outbox.replay('-infinity', 'infinity', 'granted', 'T', 'k', null, 'c', true, 10, false, 'why')",
     "replay_cancel": "outbox.replay_cancel('00000000-0000-7000-8000-0000000000bb', 'why')",
@@ -180,6 +180,7 @@ SOME_WORK = """
 select outbox.dead_letter_add('c', 'granted', 0, n, 'k' || n::text::bytea, 'v', null, now(), gen_random_uuid(), 'T', null,
     case n when 1 then 'retrying' else 'open' end, 'record', null, 'm', 0) from generate_series(1, 3) n;
 select outbox.dead_letter_discard(3, 'why');
+select outbox.advance_offset('c', 'granted', 7, null, 1);
 select outbox.emit('granted', 'k', 'T', '{}');
 select outbox.replay('-infinity', 'infinity');
 update outbox.replay_job set id = '00000000-0000-7000-8000-0000000000bb';
