@@ -45,8 +45,6 @@ static Batch batch;
 static bool one_by_one;
 static bool leave_one_by_one;	/* the culprit was found: rebuild after a commit */
 
-static bool commit_transaction(const OutboxSettings *settings, OutboxFailure *failure);
-
 bool
 outbox_batch_is_one_by_one(void)
 {
@@ -112,6 +110,42 @@ begin_transaction(OutboxFailure *failure)
 	if (error == NULL)
 		return true;
 	outbox_failure_from_error(failure, error, "beginning a transaction");
+	return false;
+}
+
+/* The cursor, last of all, then the commit (I4). */
+static bool
+commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_consumer_group_metadata_t *group;
+	rd_kafka_topic_partition_list_t *offsets;
+	rd_kafka_error_t *error;
+
+	group = rd_kafka_consumer_group_metadata_new(settings->group);
+	offsets = outbox_cursor_offsets(settings, &batch.cursor);
+	error = rd_kafka_send_offsets_to_transaction(producer, offsets, group, -1);
+	rd_kafka_topic_partition_list_destroy(offsets);
+	rd_kafka_consumer_group_metadata_destroy(group);
+	if (error != NULL)
+	{
+		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
+		return false;
+	}
+	OUTBOX_FAULT("sender-offsets-sent");
+	if (batch.broken)
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "sending events",
+						   "the producer took no more events");
+		return false;
+	}
+	error = rd_kafka_commit_transaction(producer, -1);
+	if (error == NULL)
+		return true;
+	outbox_failure_from_error(failure, error, "committing a transaction");
+	/* it may have been committed: only a fence and a look can tell */
+	if (failure->class == OUTBOX_ERROR_RETRIABLE)
+		failure->class = OUTBOX_ERROR_FATAL;
 	return false;
 }
 
@@ -311,42 +345,6 @@ blame_denied_topic(const OutboxFailure *failure)
 		return false;
 	note_refusal(topic->first_event, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, failure->text);
 	return true;
-}
-
-/* The cursor, last of all, then the commit (I4). */
-static bool
-commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
-{
-	rd_kafka_t *producer = outbox_producer_client();
-	rd_kafka_consumer_group_metadata_t *group;
-	rd_kafka_topic_partition_list_t *offsets;
-	rd_kafka_error_t *error;
-
-	group = rd_kafka_consumer_group_metadata_new(settings->group);
-	offsets = outbox_cursor_offsets(settings, &batch.cursor);
-	error = rd_kafka_send_offsets_to_transaction(producer, offsets, group, -1);
-	rd_kafka_topic_partition_list_destroy(offsets);
-	rd_kafka_consumer_group_metadata_destroy(group);
-	if (error != NULL)
-	{
-		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
-		return false;
-	}
-	OUTBOX_FAULT("sender-offsets-sent");
-	if (batch.broken)
-	{
-		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "sending events",
-						   "the producer took no more events");
-		return false;
-	}
-	error = rd_kafka_commit_transaction(producer, -1);
-	if (error == NULL)
-		return true;
-	outbox_failure_from_error(failure, error, "committing a transaction");
-	/* it may have been committed: only a fence and a look can tell */
-	if (failure->class == OUTBOX_ERROR_RETRIABLE)
-		failure->class = OUTBOX_ERROR_FATAL;
-	return false;
 }
 
 static bool

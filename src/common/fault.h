@@ -6,9 +6,9 @@
  *
  * A point is armed by a file outbox_fault/NAME below the working directory,
  * which is the data directory for server and sender alike.  It holds "ACTION
- * PASSAGE": kill, error or wait, and the how manieth passage of one process it
- * is to strike.  The process renames the file to NAME.fired first, so a point
- * fires once; who waits goes on when that file is gone.  A mutant, a defence
+ * PASSAGE": kill, error or wait, and how many times one process passes until the
+ * point strikes.  The process renames the file to NAME.fired first, so a point
+ * strikes once; who waits goes on when that file is gone.  A mutant, a defence
  * switched off, is a file outbox_fault/mutant-NAME.
  */
 #ifndef OUTBOX_COMMON_FAULT_H
