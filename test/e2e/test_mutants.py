@@ -78,7 +78,8 @@ def require_delivered(database, kafka, expected):
     between = found[1:found.index("last")]
     if set(expected) - set(found):
         raise Lost(f"{sorted(set(expected) - set(found))} of {expected}")
-    if len(found) > len(set(found)):
+    others = [key for key in found if key != "last"]  # a dying server may take the sentinel without saying so
+    if len(others) > len(set(others)):
         raise Doubled(f"{found}")
     if between != expected:
         raise Reordered(f"{between} instead of {expected}")
@@ -183,11 +184,13 @@ def test_refusal_is_durable_before_the_batch_goes_again(target, faulty, points, 
     """I7: once Kafka has the batch without the refused event, a crash does not lose the event's dead letter."""
     write_wal_late(faulty)
     points.arm("relay-committed-received")
+    since = faulty.log_size()
     with target.connect(autocommit=False) as connection:
         connection.execute("select outbox.emit(%s, 'good', 'T', '{}')", (target.topic,))
         connection.execute(f"select outbox.emit(%s, 'large', 'T', {LARGE})", (target.topic,))
         connection.commit()
     points.await_fired("relay-committed-received")
+    wait_until(lambda: faulty.log_contains("ready to accept connections", since), 60, "the server's restart")
     faulty.wait_ready()
     if target.value("select count(*) from outbox.dead_letter where key = 'large'") != 1:
         raise Lost("large")
