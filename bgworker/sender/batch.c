@@ -18,6 +18,7 @@
 
 #define POLL_EVERY				512 /* events between two looks at reports */
 #define REFUSED_WAIT_US		1000000	/* for reports, once an event is refused */
+#define GONE_LOOK_US		1500000	/* unreported events: is their topic still there? */
 #define QUEUE_FULL_WAIT_MS		10
 #define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
 #define CURSOR_DRAIN_TIMEOUT_MS	10000
@@ -39,6 +40,7 @@ typedef struct Batch
 	char		refused_text[640];
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
 	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
+	const OutboxTopic *gone;	/* deleted while its events were under way */
 } Batch;
 
 static Batch batch;
@@ -79,6 +81,17 @@ note_refusal(uint32_t index, rd_kafka_resp_err_t code, const char *text)
 	snprintf(batch.refused_text, sizeof(batch.refused_text), "%s", text);
 }
 
+/* A declared topic is made again; without it its events are refused. */
+static bool
+note_gone(const OutboxTopic *topic, rd_kafka_resp_err_t code)
+{
+	if (!topic->declared ||
+		(code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+		return false;
+	batch.gone = topic;
+	return true;
+}
+
 /* Delivery report callback of librdkafka. */
 void
 outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
@@ -91,6 +104,10 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 		return;
 	if (outbox_error_is_refusal(code))
 	{
+		const char *name = rd_kafka_topic_name(message->rkt);
+
+		if (note_gone(outbox_topic_find(name, strlen(name)), code))
+			return;
 		if (!outbox_error_is_whole_topic(code))
 			batch.refused_in_requests++;
 		note_refusal((uint32_t) (uintptr_t) message->_private, code, rd_kafka_err2str(code));
@@ -222,7 +239,10 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 			continue;
 		}
 		if (outbox_error_is_refusal(code))
-			note_refusal(batch.events, code, rd_kafka_error_string(error));
+		{
+			if (!note_gone(topic, code))
+				note_refusal(batch.events, code, rd_kafka_error_string(error));
+		}
 		else
 			batch.broken = true;	/* why is told by the end of the transaction */
 		rd_kafka_error_destroy(error);
@@ -243,7 +263,7 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 
 	if (!batch.begun && !open_transaction(settings, failure))
 		return false;
-	if (!batch.refused && !batch.broken)
+	if (!batch.refused && !batch.broken && batch.gone == NULL)
 	{
 		topic = find_open_topic(event, failure, &failed);
 		if (failed)
@@ -261,7 +281,8 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 
 /*
  * Waits for the report of every event; short flushes, because each one wakes
- * the broker threads.  It ends, since every message times out.  A refused batch
+ * the broker threads.  It ends, since every message times out; events of a topic
+ * that was deleted are not waited for so long, others share their transaction.  A refused batch
  * waits too: an abort sent while partitions are still being added is answered
  * CONCURRENT_TRANSACTIONS and repeated.
  */
@@ -270,9 +291,15 @@ await_reports(void)
 {
 	rd_kafka_t *producer = outbox_producer_client();
 	int64_t		refused_us = 0;
+	int64_t		looked_us = outbox_clock_us();
 
-	while (rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+	while (batch.gone == NULL && rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 	{
+		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
+		{
+			batch.gone = outbox_topics_find_gone(producer, batch.serial);
+			looked_us = outbox_clock_us();
+		}
 		if (!batch.refused)
 			continue;
 		if (refused_us == 0)
@@ -284,6 +311,15 @@ await_reports(void)
 			refused_us = outbox_clock_us();
 		}
 	}
+}
+
+/* A producer that starts anew sees that the topic is made again, or refuses its events. */
+static bool
+fail_gone(OutboxFailure *failure)
+{
+	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+					   "sending events", "topic \"%s\" was deleted", batch.gone->name);
+	return false;
 }
 
 /* Aborts and tells which event is to blame. */
@@ -352,6 +388,8 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
 	await_reports();
+	if (batch.gone != NULL)
+		return fail_gone(failure);
 	OUTBOX_FAULT("sender-flushed");
 	if (!batch.refused && batch.failed_error == 0)
 	{
@@ -381,6 +419,8 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
 	await_reports();
+	if (batch.gone != NULL)
+		return fail_gone(failure);
 	if (batch.refused)
 		return abort_refused(settings, result, failure);
 	if (batch.failed_error != 0 || batch.broken)

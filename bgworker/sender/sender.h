@@ -150,6 +150,7 @@ extern bool outbox_topics_untried(void);
 extern bool outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic,
 								 OutboxFailure *failure);
 extern bool outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);
+extern const OutboxTopic *outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial);
 extern void outbox_topics_close(void);
 
 /* cursor.c */

@@ -22,6 +22,7 @@
 #include <time.h>
 
 #define METADATA_TIMEOUT_MS		10000
+#define GONE_TIMEOUT_MS			1000
 #define CREATE_TIMEOUT_MS		30000
 #define APPEAR_TIMEOUT_US		15000000	/* a created topic has its leaders */
 #define EVENT_APPEAR_TIMEOUT_US 5000000 /* the same inside a transaction */
@@ -189,6 +190,33 @@ mark_present(rd_kafka_t *client, bool with_leaders, OutboxFailure *failure)
 	}
 	rd_kafka_metadata_destroy(metadata);
 	return true;
+}
+
+/*
+ * A topic used in the batch of that serial that Kafka no longer has; NULL: all are there, or Kafka
+ * does not say.
+ */
+const OutboxTopic *
+outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial)
+{
+	const rd_kafka_metadata_t *metadata;
+	OutboxTopic *gone = NULL;
+	size_t		i;
+	int			k;
+
+	if (rd_kafka_metadata(client, 1, NULL, &metadata, GONE_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return NULL;
+	for (i = 0; i < slot_count && gone == NULL; i++)
+	{
+		if (slots[i] == NULL || slots[i]->used_in_batch != serial)
+			continue;
+		gone = slots[i];
+		for (k = 0; k < metadata->topic_cnt && gone != NULL; k++)
+			if (strcmp(metadata->topics[k].topic, gone->name) == 0)
+				gone = NULL;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return gone;
 }
 
 /* What CreateTopics shall be told of one topic; NULL: it has its create_error. */

@@ -146,3 +146,20 @@ def test_refused_key_may_be_long(relay, kafka, narrow, policy):
     limit_records(kafka, narrow, LARGE)
     relay.execute("select outbox.dead_letter_replay(%s)", (only_letter(relay),))
     assert types(kafka, narrow, 2) == ["Poison", "behind"]
+
+
+def test_replayed_letters_precede_what_was_emitted_meanwhile(relay, kafka, narrow, policy):
+    """Design I7: the order after a replay follows from the tables alone, also for a relay that starts anew."""
+    policy("hold_key")
+    emit_around(relay, narrow, "k")
+    letter = only_letter(relay)
+    assert types(kafka, narrow, 2) == ["before", "other"]
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    limit_records(kafka, narrow, LARGE)
+    relay.emit(narrow, "k", "meanwhile")
+    relay.execute("select outbox.dead_letter_replay(%s)", (letter,))
+    relay.start_relay()
+    assert types(kafka, narrow, 5) == ["before", "other", "Poison", "after", "meanwhile"]
+
+
