@@ -163,3 +163,27 @@ def test_replayed_letters_precede_what_was_emitted_meanwhile(relay, kafka, narro
     assert types(kafka, narrow, 5) == ["before", "other", "Poison", "after", "meanwhile"]
 
 
+
+
+def test_restored_letters_go_on_where_they_were(relay, kafka, narrow, policy, postgres, make_database):
+    """Issue 4, dump and restore: letters and audit are in the dump; what waits can be replayed in the restored database."""
+    policy("hold_key")
+    emit_around(relay, narrow, "k")
+    letter = only_letter(relay)
+    relay.execute("select outbox.dead_letter_note(%s, 'seen')", (letter,))
+    assert types(kafka, narrow, 2) == ["before", "other"]
+    relay.wait_state("idle")
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", relay.dsn()), restored.name)
+    restored.start_relay()
+    restored.wait_state("hold")
+    restored.execute("select outbox.adopt('skip')")
+    restored.wait_state("idle")
+    assert restored.execute("select action, reason from outbox.audit") == [("dead_letter_note", "seen")]
+    restored.emit(narrow, "k", "later")
+    restored.wait_for("select count(*) = 2 from outbox.dead_letter where state = 'held'")
+    limit_records(kafka, narrow, LARGE)
+    restored.execute("select outbox.dead_letter_replay(%s)", (letter,))
+    assert types(kafka, narrow, 5) == ["before", "other", "Poison", "after", "later"]
