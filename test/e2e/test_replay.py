@@ -70,6 +70,34 @@ def test_copies_are_the_events(relay, kafka, topic, unique):
         assert (copy.key(), copy.value()) == (original.key(), original.value())
         assert added.pop("outbox-replay-id") and added == headers_of(original)
     assert len(kafka.read_all(topic)) == 10
+    replay_id, events = replay(relay, target)
+    wait_done(relay, replay_id)
+    assert (events, job(relay, replay_id)[1]) == (0, 0)
+
+
+def test_commit_order_and_open_transactions(relay, kafka, topic_name, unique):
+    """Rows 001.3, 003.4: copies come in commit order, not by seq or txid; what was open at the call is no part."""
+    topic = relay.declare(topic_name, 1)
+    target = relay.declare(unique("target"), 1)
+    emit = "select outbox.emit(%s, 'k', %s, '{}')"
+    with relay.connect(autocommit=False) as early, relay.connect(autocommit=False) as late:
+        early.execute(emit, (topic, "EmittedFirst"))
+        late.execute(emit, (topic, "CommittedFirst"))
+        late.commit()
+        early.commit()
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    with relay.connect(autocommit=False) as still_open:
+        still_open.execute(emit, (topic, "Open"))
+        relay.execute(emit, (topic, "Last"))
+        replay_id, events = replay(relay, topic, target_topic=target)
+        still_open.commit()
+    relay.start_relay()
+    wait_done(relay, replay_id)
+    assert (events, job(relay, replay_id)[1]) == (3, 3)
+    types = [headers_of(record)["ce_type"] for record in kafka.wait_for_records(target, 3)]
+    assert types == ["CommittedFirst", "EmittedFirst", "Last"]
+    assert len(kafka.wait_for_records(topic, 4)) == 4
 
 
 def test_pace_pause_and_cancel(relay, kafka, topic, postgres):
