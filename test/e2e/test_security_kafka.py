@@ -12,9 +12,11 @@ import psycopg
 import pytest
 from harness import PostgresCluster, wait_until
 from harness.secure_kafka import Authority, SecureBroker
+from psycopg import sql
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))
 
+from test_security_roles import HOSTILE  # noqa: E402
 from wire_client import Sender, open_pairs  # noqa: E402
 
 SECRET = "never-shown"
@@ -260,3 +262,39 @@ def test_scram(session, broker, folder, authority_file, make_database, unique):
         assert not cluster.log_contains(SECRET)
     finally:
         cluster.remove()
+
+
+def test_settings_of_the_database_do_not_reach_the_relay(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 4, Security: what a database's owner may set for it, hostile operators and functions first on its
+    search_path among it, neither runs with the relay's rights nor stops it; it also writes a dead letter."""
+    use(session, cluster, folder, sasl(broker, authority_file, user="uncreating"))
+    database, topic = make_database(cluster), unique("settings")
+    for name in ("outbox.cursor", topic):
+        if broker.describe_topic(name) is None:
+            broker.create_topic(name, 1)
+    absent = unique("absent")
+    database.execute(HOSTILE.format("hostile_database"))
+    settings = {
+        "default_transaction_read_only": "on", "default_transaction_isolation": "serializable", "statement_timeout": "1",
+        "lock_timeout": "1", "idle_in_transaction_session_timeout": "1", "datestyle": "SQL, DMY", "bytea_output": "escape",
+        "intervalstyle": "sql_standard", "standard_conforming_strings": "off", "transform_null_equals": "on",
+        "array_nulls": "off", "enable_indexscan": "off", "row_security": "on", "timezone": "Pacific/Apia",
+        "synchronous_commit": "off", "quote_all_identifiers": "on", "client_min_messages": "debug5",
+    }
+    with database.connect() as connection:
+        this = sql.Identifier(database.name)
+        connection.execute(sql.SQL("alter database {} set search_path = hostile_database, pg_catalog, pg_temp").format(this))
+        for setting, value in settings.items():
+            connection.execute(sql.SQL("alter database {} set {} = {}").format(this, sql.Identifier(setting), value))
+    own = ("-c search_path=pg_catalog -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 "
+           "-c default_transaction_isolation=read\\ committed -c client_min_messages=warning")
+    with database.connect(options=own) as connection:
+        for name in (topic, absent):
+            connection.execute("select outbox.declare_topic(%s, 1)", (name,))
+        connection.execute("select outbox.start_relay()")
+        for name in (topic, absent, topic):
+            connection.execute("select outbox.emit(%s, 'k', 'T', '{}')", (name,))
+        assert keys(broker.wait_for_records(topic, 2)) == ["k", "k"]
+        letters = connection.execute("select topic, error_message from outbox.dead_letter").fetchall()
+        assert [name for name, _ in letters] == [absent] and "could not be created" in letters[0][1]
+    assert not cluster.log_contains("hostile code ran as")
