@@ -30,8 +30,14 @@ QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=
 TOPICS = ("soak.orders", "soak.payments", "soak.stock")
 
 
+class Missed(Exception):
+    """A fault found nothing to strike."""
+
+
 class Faults:
-    """Everything that is done to the system; each method is a kind of fault and returns when it is done."""
+    """Everything that is done to the system; each method is a kind of fault and returns when it is done.
+
+    Raises Missed when it found no victim."""
 
     def __init__(self, database, postgres, kafka, proxy, choose):
         self.database = database
@@ -59,9 +65,9 @@ class Faults:
         """A writer's backend dies, which restarts the whole server."""
         backends = [pid for pid in descendants(self.postgres.pid)
                     if f"{self.database.name} 127.0.0.1" in command_line(pid)]
-        if backends:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.choose.choice(backends), signal.SIGKILL)
+        if not backends:
+            raise Missed("no writer is connected")
+        self.signal(self.choose.choice(backends), signal.SIGKILL)
         self.postgres.wait_ready()
 
     def restarted_fast(self):
@@ -102,7 +108,7 @@ class Faults:
         if api == "InitProducerId":
             self.blows.kill_sender()
         if not strike.struck.wait(120):
-            raise RuntimeError(f"no {api} came")
+            raise Missed(f"no {api} came")
         wait_until(lambda: self.blows.delivered() >= before + 2, 180, "further batches", interval=0.02)
         self.proxy.release(strike)
         self.turns += not self.cases
@@ -125,12 +131,15 @@ class Faults:
             self.postgres.reload()
 
     def leaf_rewritten(self):
-        """VACUUM FULL and REINDEX of a leaf; what holds its lock makes this give up."""
+        """VACUUM FULL and REINDEX of a leaf."""
         leaf = self.choose.randrange(8)
-        for command in (f"vacuum full outbox.event_{leaf}", f"reindex table outbox.event_{leaf}"):
-            with self.database.connect() as connection, contextlib.suppress(psycopg.errors.LockNotAvailable):
+        try:
+            with self.database.connect() as connection:
                 connection.execute("set lock_timeout = '2s'")
-                connection.execute(command)
+                connection.execute(f"vacuum full outbox.event_{leaf}")
+                connection.execute(f"reindex table outbox.event_{leaf}")
+        except psycopg.errors.LockNotAvailable as error:
+            raise Missed(str(error)) from None
 
     def database_made_and_dropped(self):
         name = self.postgres.create_database("soak_other")
@@ -150,20 +159,26 @@ class Faults:
     @staticmethod
     def kinds():
         """Names of the kinds but request_hurt, which comes as often as all of them."""
-        own = ("kinds", "freeze", "close", "request_hurt")
+        own = ("kinds", "freeze", "signal", "close", "request_hurt")
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
+
+    @staticmethod
+    def signal(pid, number):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            raise Missed(f"process {pid} has ended") from None
 
     def freeze(self, pid, most):
         """Stop a process until the writers have emitted up to `most` further events."""
         def emitted():
             return self.database.value("select last_value from outbox.event_seq")
         enough = emitted() + self.choose.randint(50, most)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
-            finally:
-                os.kill(pid, signal.SIGCONT)
+        self.signal(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
+        finally:
+            self.signal(pid, signal.SIGCONT)
 
     def close(self):
         for connection in self.open:
@@ -194,11 +209,14 @@ class Soak:
         self.longest = defaultdict(float)
 
     def strike(self, running, kind):
+        """One fault, and how long it interrupts; one that finds no victim does not count."""
         began = time.monotonic()
         try:
             getattr(self.faults, kind)()
-        except (psycopg.OperationalError, psycopg.InterfaceError):
-            self.postgres.wait_ready()  # a fault before this one was still at work
+        except Missed as missed:
+            print(f"{time.strftime('%H:%M:%S')} {kind} missed: {missed}", flush=True)
+            self.postgres.wait_ready()
+            return
         running.await_batches(1, timeout=180)
         self.rounds[kind] += 1
         self.longest[kind] = max(self.longest[kind], time.monotonic() - began)
@@ -213,20 +231,23 @@ class Soak:
                 self.strike(running, self.choose.choice((self.choose.choice(Faults.kinds()), "request_hurt")))
             self.faults.close()
             running.await_batches(1, timeout=180)
-        return running.check(timeout=600)
+        report = running.check(timeout=600)
+        self.database.wait_state("idle", 60)
+        return report
 
     def tell(self, report):
         """The table of faults, then the last line; the exit code."""
         for kind in sorted(self.rounds):
             print(f"{kind}: rounds={self.rounds[kind]} longest_interruption_s={self.longest[kind]:.1f}")
         status = self.database.status()
-        print(f"all {len(CASES)} cases of request_hurt came {self.faults.turns} times")
         print(f"rotations={status['rotations']} recoveries={status['recoveries']} since the last start of the server")
+        print(f"all {len(CASES)} cases of request_hurt came {self.faults.turns} times, wanted {self.options.turns}")
         if not report.ok:
             print(report.text())
+        complete = self.faults.turns >= self.options.turns
         print(f"soak lost={len(report.lost)} doubled={len(report.doubled)} phantom={len(report.phantom)} "
               f"reordered={len(report.reordered)} faults={sum(self.rounds.values())} events={report.committed}")
-        return 0 if report.ok else 1
+        return 0 if report.ok and complete else 1
 
 
 def main():
@@ -234,14 +255,13 @@ def main():
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=300.0, help="transactions a second over all writers")
+    parser.add_argument("--turns", type=int, default=0, help="how often all cases of the proxy must have come")
     options = parser.parse_args()
     exit_on_sigterm()
     session = Session("soak")
     try:
         soak = Soak(session, options)
-        code = soak.tell(soak.run())
-        wait_until(lambda: soak.database.status()["state"] == "idle", 60, "the relay to be idle")
-        return code
+        return soak.tell(soak.run())
     finally:
         session.close()
 

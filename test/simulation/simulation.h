@@ -6,8 +6,8 @@
  * Process: test program.  tables.c is a database as the replay of a write-ahead
  * log that a crash, a failover or a recovery to a point in time cuts off; broker.c
  * is Kafka with transactions that may end unanswered, late or torn; relay.c is the
- * relay's loop around snapshot.c, start_rules.c, relay_state.c and
- * retention_plan.c; oracle.c judges a schedule by sets of event ids.
+ * relay's loop around snapshot.c, start_rules.c and relay_state.c, ring.c its
+ * retention around retention_plan.c; oracle.c judges a schedule by sets of event ids.
  */
 #ifndef OUTBOX_SIMULATION_H
 #define OUTBOX_SIMULATION_H
@@ -172,6 +172,11 @@ extern void relay_reset(void);
 extern void relay_turn(void);
 extern void relay_die(void);
 extern bool relay_is_done(void);	/* idle, and everything is delivered */
+
+/* ------------------------------------------------------------------ ring */
+
+/* One look: the ring moves on, a leaf that delivered sees is emptied. */
+extern void ring_tend(const OutboxSnapshot *delivered);
 
 /* ---------------------------------------------------------------- oracle */
 

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * ring.c
+ *	  The event ring moves on and old leaves are emptied, as retention_plan.c decides.
+ */
+#include "simulation.h"
+
+#define RETENTION_MS	40
+#define SEGMENT_BYTES	6		/* an event is a byte */
+
+static bool
+leaf_is_relayed(int segment, const OutboxSnapshot *delivered)
+{
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+
+		if (event->segment == segment && !event->emptied &&
+			tables.transactions[event->txid].state == TX_COMMITTED &&
+			!outbox_snapshot_sees(delivered, event->txid))
+			return false;
+	}
+	return true;
+}
+
+/* A running transaction holds a lock on the leaf it wrote to. */
+static bool
+leaf_is_locked(int segment)
+{
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+		TxState		state = tables.transactions[event->txid].state;
+
+		if (event->segment == segment && !event->emptied &&
+			(state == TX_RUNNING || state == TX_PREPARED))
+			return true;
+	}
+	return false;
+}
+
+static void
+gather_facts(OutboxLeafFacts *leaves, const OutboxSnapshot *delivered)
+{
+	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	{
+		OutboxLeafFacts *leaf = &leaves[segment];
+
+		*leaf = (OutboxLeafFacts) {.empty = true, .first_age_ms = OUTBOX_AGE_UNKNOWN,
+			.last_age_ms = OUTBOX_AGE_UNKNOWN};
+		for (int i = 0; i < tables.nevents; i++)
+		{
+			const SimEvent *event = &tables.events[i];
+
+			if (event->segment != segment || event->emptied)
+				continue;
+			if (leaf->empty)
+				leaf->first_age_ms = clock_now - event->created_at;
+			leaf->empty = false;
+			leaf->bytes++;
+			leaf->last_age_ms = clock_now - event->created_at;
+		}
+		leaf->relayed = mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(segment, delivered);
+	}
+}
+
+void
+ring_tend(const OutboxSnapshot *delivered)
+{
+	OutboxLeafFacts leaves[OUTBOX_SEGMENTS];
+	OutboxRetentionPlan plan;
+
+	gather_facts(leaves, delivered);
+	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, tables.segment, RETENTION_MS, SEGMENT_BYTES, &plan);
+	if (plan.move_to >= 0)
+		tables.segment = plan.move_to;
+	if (plan.empty >= 0 && !leaf_is_locked(plan.empty) &&
+		(mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(plan.empty, delivered)))
+	{
+		tables_empty_leaf(plan.empty);
+		flushed = records;
+	}
+}
