@@ -213,7 +213,7 @@ class Soak:
         began = time.monotonic()
         try:
             getattr(self.faults, kind)()
-        except Missed as missed:
+        except (Missed, psycopg.OperationalError, psycopg.InterfaceError) as missed:
             print(f"{time.strftime('%H:%M:%S')} {kind} missed: {missed}", flush=True)
             self.postgres.wait_ready()
             return
