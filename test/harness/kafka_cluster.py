@@ -74,19 +74,9 @@ class KafkaCluster(KafkaClient):
 
     def transaction_coordinator(self, transactional_id):
         """The node that coordinates the transactional id."""
-        return self._coordinator("__transaction_state", transactional_id)
-
-    def group_coordinator(self, group):
-        """The node that coordinates the consumer group."""
-        return self._coordinator("__consumer_offsets", group)
-
-    def _coordinator(self, topic, name):
+        topic = "__transaction_state"
         partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
-        return self.leader(topic, abs(java_hash(name)) % len(partitions))
-
-    def log_count(self, text):
-        """How many lines of all nodes' logs hold text."""
-        return sum(text in line for node in self.nodes.values() for line in node.child.log().splitlines())
+        return self.leader(topic, abs(java_hash(transactional_id)) % len(partitions))
 
 
 def java_hash(text):

@@ -3,18 +3,39 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 _CLONE_NEWNET = 0x40000000
-_numbers = iter(range(1, 250))
+_SUBNETS = 50 * 250  # 10.200.1 to 10.249.250
 
 
 def run_ip(*arguments):
     done = subprocess.run(["ip", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stdout}")
+
+
+def make_bridge():
+    """A new bridge, and a subnet nobody here uses; its name holds the subnet, so that two runs cannot take the same.
+
+    Returns (bridge, first three bytes of the subnet)."""
+    taken = subprocess.run(["ip", "-4", "addr"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    first = os.getpid() % _SUBNETS
+    for number in itertools.chain(range(first, _SUBNETS), range(first)):
+        second, third = 200 + number // 250, 1 + number % 250
+        if f" 10.{second}.{third}." in taken:
+            continue
+        try:
+            run_ip("link", "add", f"ob{second}x{third}", "type", "bridge")
+        except RuntimeError as error:
+            if "File exists" not in str(error):
+                raise
+        else:
+            return f"ob{second}x{third}", f"10.{second}.{third}"
+    raise RuntimeError("no subnet of 10.200.0.0 to 10.249.255.255 is free")
 
 
 class Network:
@@ -24,12 +45,9 @@ class Network:
     """
 
     def __init__(self, session, members):
-        number = next(_numbers)
-        self.stem = f"ob{os.getpid()}x{number}"[-11:]
-        subnet = f"10.{200 + os.getpid() % 50}.{number}"
+        self.stem, subnet = make_bridge()
         self.addresses = {member: f"{subnet}.{member}" for member in members}
         session.on_close(self.remove)
-        run_ip("link", "add", self.stem, "type", "bridge")
         run_ip("addr", "add", f"{subnet}.254/24", "dev", self.stem)
         run_ip("link", "set", self.stem, "up")
         for member in members:

@@ -8,7 +8,6 @@ own; every method may be called from any thread.
 """
 
 import asyncio
-import collections
 import contextlib
 import socket
 import struct
@@ -23,7 +22,6 @@ APIS = {
     "EndTxn": 26,
     "TxnOffsetCommit": 28,
 }
-_NAMES = {number: name for name, number in APIS.items()}
 
 # Where the transactional id stands in all these requests: near the front.
 _HEAD = 400
@@ -96,7 +94,6 @@ class _Connection:
             if frame is None:
                 return
             api, correlation = struct.unpack_from(">hxxi", frame, 4)
-            self.proxy.count(api)
             strike = self.proxy.match(api, frame)
             held = None
             if strike and strike.side == "request":
@@ -177,7 +174,6 @@ class KafkaProxy:
         self.rate = 0  # bytes a second in each direction of a connection, 0: no limit
         self.lock = threading.Lock()
         self.strikes = []  # under lock
-        self.counts = collections.Counter()  # requests by API name, under lock
         self.connections = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name=f"proxy-{port}", daemon=True)
@@ -249,10 +245,6 @@ class KafkaProxy:
         self.delay, self.rate = 0.0, 0
 
     # Called by connections, in the loop's thread ------------------------------
-
-    def count(self, api):
-        with self.lock:
-            self.counts[_NAMES.get(api, api)] += 1
 
     def match(self, api, frame):
         """The strike that this request is due, if any."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """scripts/check-rules finds what it is there to find."""
 
+import os
 import shutil
 import subprocess
 
@@ -58,8 +59,9 @@ def tree(tmp_path):
     return tmp_path
 
 
-def broken_rules(tree):
-    done = subprocess.run([tree / "scripts" / "check-rules"], stdout=subprocess.PIPE, text=True)
+def broken_rules(tree, **environment):
+    done = subprocess.run([tree / "scripts" / "check-rules"], stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, **environment})
     broken = [line.split(" - ")[1] for line in done.stdout.splitlines() if line.startswith("not ok")]
     assert done.returncode == (1 if broken else 0), done.stdout
     return broken
@@ -67,6 +69,11 @@ def broken_rules(tree):
 
 def test_a_tree_that_keeps_the_rules_passes(tree):
     assert broken_rules(tree) == []
+
+
+def test_a_silent_pgspot_breaks_the_rule(tree):
+    """A check that did not run is no check that passed."""
+    assert broken_rules(tree, HARNESS_PYTHON="/bin/true") == ["install script is safe"]
 
 
 @pytest.mark.parametrize("rule, name, text", SEEDED)

@@ -132,7 +132,7 @@ test_text(void)
 				error) && strcmp(seen, "linger.ms->5|batch.size->1000|client.id->a=b|") == 0,
 		  "items, blanks, comments and empty lines");
 	CHECK(parse("", error) && seen[0] == '\0', "no text, no items");
-	CHECK(!parse("linger.ms=1\nplugin.library.paths=/tmp/secretvalue", error) &&
+	CHECK(!parse("linger.ms=1\nplugin.library.paths=secretvalue.so", error) &&
 		  strstr(error, "plugin.library.paths") != NULL && strstr(error, "secretvalue") == NULL,
 		  "a property that is not allowed is named, its value is not");
 	CHECK(!parse("linger.ms", error) && strstr(error, "=") != NULL, "an item without = is refused");
