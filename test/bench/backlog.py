@@ -2,9 +2,10 @@
 """backlog: drain rate with few and with very many events waiting, and with a transaction that holds xmin back.
 
 Both backlogs are stored once. A round is one drain of the large one and several
-of the small one, in turn without and with an idle transaction that has an xid
-and a snapshot; each from a fresh copy of the database (CREATE DATABASE ...
-TEMPLATE, with a new installation id) into an empty topic.
+of the small one; at the end the large one is drained once beside an idle
+transaction that has an xid and a snapshot. Each drain is of a fresh copy of the
+database (CREATE DATABASE ... TEMPLATE, with a new installation id) into an empty
+topic. Exit 1 when a ratio is below --least-ratio.
 
 Time: from the first batch's row to the last batch's delivery, by the server's
 clock. start_s is what comes before: processes, cursor, and the order of the backlog.
@@ -16,10 +17,12 @@ buffers) of relay and sender, seen five times a second.
 import argparse
 import contextlib
 import datetime
+import sys
 
 from drain import PAYLOAD_BYTES, PARTITIONS, STORE, TYPE
 from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
-from support import Steal, cpu_seconds, last_line, private_mib, quartiles, say, spread
+from harness.process import private_mib
+from support import Steal, cpu_seconds, last_line, quartiles, say, spread
 
 TOPIC = "bench.backlog"
 
@@ -73,7 +76,7 @@ class Backlog:
         self.new_topic()
         self.postgres.execute(f"create database {name} template stored_{events} strategy file_copy")
         self.postgres.execute("checkpoint")
-        peak = {"pid": 0.0, "sender_pid": 0.0}
+        peak = {"pid": 0.0, "sender_pid": 0.0, "total": 0.0}
         steal = Steal()
         with self.held_xmin(name) if held else contextlib.nullcontext(), self.postgres.connect(name) as connection:
             connection.execute("update outbox.installation set id = gen_random_uuid()")
@@ -84,8 +87,9 @@ class Backlog:
                     "select events_sent, pid, sender_pid, delivered_at, started_at, recoveries,"
                     " (select prepared_at from outbox.batch where batch_no = 1) from outbox.relay_slot()"
                 ).fetchone()
-                for kind, pid in zip(peak, row[1:3]):
-                    peak[kind] = max(peak[kind], private_mib(pid) if pid else 0)
+                seen = [private_mib(pid) if pid else 0 for pid in row[1:3]]
+                for kind, mib in zip(peak, [*seen, sum(seen)]):
+                    peak[kind] = max(peak[kind], mib)
                 return row if row[0] == events else None
             _, relay, sender, ended, started, recoveries, begun = wait_until(finished, 1200, "the last batch", interval=0.2)
             if recoveries:
@@ -101,6 +105,7 @@ class Backlog:
             "sender_cpu_us": cpu[1],
             "relay_mib": peak["pid"],
             "sender_mib": peak["sender_pid"],
+            "total_mib": peak["total"],
             "steal_percent": steal.percent(),
         }
         say(f"{events} events{' with xmin held' if held else ''} "
@@ -114,7 +119,8 @@ def main():
     parser.add_argument("--large", type=int, default=5_000_000)
     parser.add_argument("--transaction", type=int, default=10_000, help="events of one Kafka transaction")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--each", type=int, default=4, help="drains of the small backlog in a round, of each kind")
+    parser.add_argument("--each", type=int, default=4, help="drains of the small backlog in a round")
+    parser.add_argument("--least-ratio", type=float, default=0.8, help="of a rate to the one it is compared with")
     options = parser.parse_args()
     exit_on_sigterm()
     session = Session("bench-backlog")
@@ -123,19 +129,20 @@ def main():
         backlog.store(options.small)
         backlog.store(options.large)
         backlog.drain(options.small)
-        small, held, large = [], [], []
+        small, large = [], []
         for _ in range(options.rounds):
             large.append(backlog.drain(options.large))
-            for _ in range(options.each):
-                small.append(backlog.drain(options.small))
-                held.append(backlog.drain(options.small, held=True))
-        rates = [[found["per_s"] for found in kind] for kind in (small, held, large)]
-        for text, values in zip((options.small, f"{options.small} with xmin held", options.large), rates):
+            small += [backlog.drain(options.small) for _ in range(options.each)]
+        held = [backlog.drain(options.large, held=True)]
+        rates = [[found["per_s"] for found in kind] for kind in (small, large, held)]
+        for text, values in zip((options.small, options.large, f"{options.large} with xmin held"), rates):
             say(f"{text}: records/s {spread(values, 0)}")
-        plain, with_held, many = (quartiles(values)[1] for values in rates)
-        last_line("backlog", drain_100k=plain, drain_5m=many, ratio=many / plain, held_xmin_ratio=with_held / plain,
-                  relay_mib=max(found["relay_mib"] for found in large),
-                  sender_mib=max(found["sender_mib"] for found in large))
+        say(f"relay and sender together at most {max(found['total_mib'] for found in large):.1f} MiB")
+        few, many, with_held = (quartiles(values)[1] for values in rates)
+        ratios = {"ratio": many / few, "held_xmin_ratio": with_held / many}
+        last_line("backlog", drain_100k=few, drain_5m=many, **ratios)
+        if min(ratios.values()) < options.least_ratio:
+            sys.exit(1)
     finally:
         session.close()
 

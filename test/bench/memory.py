@@ -3,18 +3,21 @@
 
 Transactions of 100 events are emitted without a pause until so many events are
 delivered; a tenth of them waits when the relay starts. Private memory is
-anonymous and file pages, without shared buffers. The slope is a straight line
-through the second half of the samples.
+anonymous and file pages, without shared buffers, of both together: the most, and
+the slope of a straight line through the second half of the samples. Exit 1 when
+one of them is beyond its limit.
 """
 
 import argparse
 import statistics
+import sys
 import threading
 import time
 
 from drain import PAYLOAD_BYTES, PARTITIONS, STORE, TYPE
 from harness import KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
-from support import last_line, private_mib, say
+from harness.process import private_mib
+from support import last_line, say
 
 DATABASE = "memory"
 TOPIC = "bench.memory"
@@ -35,6 +38,8 @@ def slope_per_hour(samples):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=20_000_000)
+    parser.add_argument("--total-limit", type=float, default=160, help="MiB, below it")
+    parser.add_argument("--slope-limit", type=float, default=1, help="MiB an hour, below it")
     options = parser.parse_args()
     exit_on_sigterm()
     session = Session("bench-memory")
@@ -56,22 +61,21 @@ def main():
         postgres.execute("select outbox.start_relay()", dbname=DATABASE)
         writer = threading.Thread(target=store, args=(postgres, options.events - options.events // 10), daemon=True)
         writer.start()
-        samples = {"pid": [], "sender_pid": []}
+        samples = []
         began = time.monotonic()
 
         def delivered():
             sent, *pids = postgres.execute("select events_sent, pid, sender_pid from outbox.relay_slot()", dbname=DATABASE)[0]
-            for kind, pid in zip(samples, pids):
-                if pid:
-                    samples[kind].append((time.monotonic() - began, private_mib(pid)))
+            if all(pids):
+                samples.append((time.monotonic() - began, sum(map(private_mib, pids))))
             return sent >= options.events
         wait_until(delivered, options.events / 2000, "the last event", interval=1)
         writer.join()
-        say(f"{options.events} events in {time.monotonic() - began:.0f} s, {len(samples['pid'])} samples")
-        last_line("memory",
-                  relay_mib=max(mib for _, mib in samples["pid"]), relay_slope=slope_per_hour(samples["pid"]),
-                  sender_mib=max(mib for _, mib in samples["sender_pid"]),
-                  sender_slope=slope_per_hour(samples["sender_pid"]))
+        say(f"{options.events} events in {time.monotonic() - began:.0f} s, {len(samples)} samples")
+        total, slope = max(mib for _, mib in samples), slope_per_hour(samples)
+        last_line("memory", total_mib=total, slope_mib_h=slope)
+        if total >= options.total_limit or slope >= options.slope_limit:
+            sys.exit(1)
     finally:
         session.close()
 

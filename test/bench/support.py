@@ -32,12 +32,6 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def private_mib(pid):
-    """MiB of anonymous and file pages a process has in memory now; shared buffers are not its own."""
-    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile")) / 1024
-
-
 class Steal:
     """Share of the processors' time that the host gave to others, since the last question."""
 

@@ -44,6 +44,16 @@ def command_line(pid):
         return ""
 
 
+def private_mib(pid):
+    """MiB of anonymous and file pages a process has in memory now; shared buffers are not its own. 0 when it is gone."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in lines)
+    return sum(int(fields.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssFile")) / 1024
+
+
 def kill_tree(pid):
     """SIGKILL pid and all its descendants, and wait until none lives."""
     try:
