@@ -154,7 +154,7 @@ def test_nobody_relays(own_postgres, make_database, kafka, topic_name):
 
 
 def test_switch_by_hand(postgres, make_database, kafka):
-    """ALTER DATABASE ... SET outbox.relay by hand and ALLOW_CONNECTIONS take effect at once; rolled back, never."""
+    """Issue 4, Many databases: ALTER DATABASE ... SET outbox.relay by hand and ALLOW_CONNECTIONS take effect at once; rolled back, never."""
     database = make_database(postgres)
     database.start_relay()
     database.wait_state("idle")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """outbox.replay(): retained events again, for everybody or one consumer, whatever breaks meanwhile."""
 
+import psycopg
 import pytest
 from checker import Load, check, read_topics, read_truth
 from fault_rounds import Blows, Rounds
@@ -105,7 +106,7 @@ def test_pace_pause_and_cancel(relay, kafka, topic, postgres):
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 240) n", (topic,))
     kafka.wait_for_records(topic, 240)
     relay.wait_state("idle")
-    replay_id, _ = replay(relay, topic, rate=120, reason="pace")
+    replay_id, _ = replay(relay, topic, rate=60, reason="pace")
     wait_replayed(relay, replay_id, 40)
     relay.execute("select outbox.replay_pause(%s, 'wait')", (replay_id,))
     replayed = job(relay, replay_id)[1]
@@ -118,7 +119,7 @@ def test_pace_pause_and_cancel(relay, kafka, topic, postgres):
     relay.execute("select outbox.replay_resume(%s)", (replay_id,))
     wait_done(relay, replay_id)
     seconds = relay.value("select extract(epoch from max(copied_at) - min(copied_at)) from outbox.event")
-    assert seconds >= (240 - 2 * 24) / 120, "faster than its rate"
+    assert seconds >= (240 - 2 * 12) / 60, "faster than its rate"
     keys = [record.key() for record in kafka.wait_for_records(topic, 481)]
     assert sorted(keys) == sorted([b"live"] + 2 * [str(n).encode() for n in range(1, 241)])
 
@@ -171,7 +172,7 @@ def test_survives_kills(relay, postgres, kafka, topic, unique, rounds):
     live = relay.declare(unique("live"))
     blows = Blows(relay, postgres)
     with Rounds(relay, kafka, [live], SEED + 1, rate=200) as running:
-        replay_id, events = replay(relay, topic, target_topic=target, rate=800)
+        replay_id, events = replay(relay, topic, target_topic=target, rate=400)
         assert events == len(truth)
         for number in range(3 * rounds):
             wait_replayed(relay, replay_id, job(relay, replay_id)[1] + 100)
@@ -297,6 +298,34 @@ def test_errors_end_the_replay_not_the_relay(relay, kafka, topic):
     wait_done(relay, replay_id)
     assert len(kafka.wait_for_records(topic, 21)) == 21
     assert relay.status()["pid"] == pid
+
+
+def test_restored_replay_does_not_go_on(relay, kafka, topic, postgres, make_database, unique):
+    """Issue 4, Replay, dump and restore: a running replay goes on in its own database alone, a restored one says why not."""
+    target = relay.declare(unique("target"))
+    relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 60) n", (topic,))
+    kafka.wait_for_records(topic, 60)
+    replay_id, _ = replay(relay, topic, target_topic=target, rate=1)
+    wait_replayed(relay, replay_id, 1)
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", relay.dsn()), restored.name)
+    assert restored.value("select state from outbox.replay_job") == "running"
+    restored.start_relay()
+    restored.wait_state("hold")
+    restored.execute("select outbox.adopt('skip')")
+    restored.wait_state("idle")
+    state, replayed, error = job(restored, replay_id)
+    assert (state, error) == ("failed", "restored or copied from another database: call outbox.replay() again")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        restored.execute("select outbox.replay_resume(%s)", (replay_id,))
+    restored.emit(topic, "restored")
+    kafka.wait_for_records(topic, 61)
+    assert restored.value("select replayed from outbox.replay_job") == replayed
+    wait_replayed(relay, replay_id, replayed + 1)
+    relay.execute("select outbox.replay_cancel(%s, 'enough')", (replay_id,))
+    copies = job(relay, replay_id)[1]
+    assert replayed < copies < 60
+    assert len(kafka.wait_for_records(target, copies)) == copies
 
 
 def test_events_that_went_meanwhile(relay, postgres, kafka, topic):

@@ -46,7 +46,7 @@ def server_identity(cluster, name):
 
 @pytest.mark.parametrize("mode", [["--link"], pytest.param([], marks=pytest.mark.long)], ids=["link", "copy"])
 def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkeypatch):
-    """pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
+    """Issue 4, Every disaster: pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
     old = own_postgres(name="old")
     database = make_database(old)
     database.declare(topic_name)
