@@ -60,7 +60,7 @@ soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, 
 check-matrix: ## pg_upgrade from 15 to every major version that is installed
 	@scripts/check-matrix
 
-check-sanitize: ## unit, regress and isolation tests under sanitizers, SQL functions under valgrind (builds PostgreSQL)
+check-sanitize: ## unit, regress and isolation tests under sanitizers, regress under valgrind (builds PostgreSQL)
 	@scripts/check-sanitize
 
 bench: ## every benchmark; bench-NAME runs one

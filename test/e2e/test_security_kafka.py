@@ -191,6 +191,31 @@ def test_wrong_password_is_retried_slowly_and_heals(session, broker, cluster, fo
     assert len(broker.read_all(topic)) == 20
 
 
+def test_bad_certificates_are_retried_and_heal(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 4, Security: one relay meets a wrong CA, then an expired certificate: each is named in last_error and tried
+    again; a reload with the right ones delivers everything."""
+    other = write(session, folder / "wrong.pem", Authority("wrong").certificate)
+    bad = [({"ssl_ca_location": other}, "unable to get local issuer certificate"),
+           ({"listener": "EXPIRED"}, "certificate has expired")]
+    use(session, cluster, folder, sasl(broker, authority_file, **bad[0][0]))
+    database, topic = make_database(cluster), unique("certificate")
+    database.declare(topic)
+    database.start_relay()
+    database.emit(topic, "first")
+    pid = wait_until(lambda: database.status()["pid"], 30, "the relay")
+    for options, cause in bad:
+        use(session, cluster, folder, sasl(broker, authority_file, **options))
+        last_error(database, cause)
+        tries = database.status()["recoveries"]
+        wait_until(lambda: database.status()["recoveries"] >= tries + 2, 60, "two tries more")
+        last_error(database, cause)
+    database.emit(topic, "last")
+    use(session, cluster, folder, sasl(broker, authority_file))
+    assert keys(broker.wait_for_records(topic, 2)) == ["first", "last"]
+    wait_until(lambda: database.status()["state"] == "idle", 30, "an idle relay")
+    assert database.status()["pid"] == pid and len(broker.read_all(topic)) == 2
+
+
 def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):
     """Issue 4, Security: a missing right on the transactional id, then on one topic: the others go on."""
     use(session, cluster, folder, sasl(broker, authority_file, user="limited"))
@@ -240,6 +265,7 @@ def newer_client(session, folder):
     return copy / environment.bindir.relative_to(environment.pg_prefix)
 
 
+@pytest.mark.long
 def test_scram(session, broker, folder, authority_file, make_database, unique):
     """Issue 4, Security: SCRAM-SHA-512. Kafka 4 takes it from librdkafka 2.6.1 on: an older one says so."""
     broker.add_user("relay", f"{SECRET}-scram")

@@ -53,18 +53,18 @@ def test_order_per_key_of_many_writers(relay, kafka, topic, steps):
     assert relay.value("select count(*) from checker.counter") == keys + 1
 
 
-def write_thousand(database, topic):
-    """1,000 events in transactions of their own, before there is a relay."""
+def write_singly(database, topic, count=1000):
+    """count events in transactions of their own, before there is a relay."""
     Load(database.dsn(), (topic,)).prepare()
     with database.connect() as connection, connection.pipeline():
-        for number in range(1000):
+        for number in range(count):
             connection.execute("select checker.step(%s, %s, 10)", (topic, f"key-{number % 10}"))
 
 
-def assert_no_rebuild(database, log_text):
-    """1,000 Kafka transactions were sent by one producer: log_text is that of the brokers."""
+def assert_no_rebuild(database, log_text, count=1000):
+    """count Kafka transactions were sent by one producer: log_text is that of the brokers."""
     status = database.status()
-    assert status["batches_sent"] >= 1000
+    assert status["batches_sent"] >= count
     assert (status["suspect_transactions"], status["recoveries"]) == (0, 0)
     installation = database.value("select id from outbox.installation")
     assert log_text.count(f"Initialized transactionalId outbox-relay.{installation} ") == 1
@@ -74,7 +74,7 @@ def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, to
     """Issue 4, the watch for torn transactions: 1,000 Kafka transactions in a row see no producer rebuilt."""
     postgres.configure(outbox__batch_max_events=1)
     postgres.reload()
-    write_thousand(database, topic)
+    write_singly(database, topic)
     database.start_relay()
     check_database(database.dsn(), kafka.bootstrap, [topic], 240).require_ok()
     assert_no_rebuild(database, kafka.child.log())
