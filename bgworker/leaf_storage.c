@@ -17,6 +17,7 @@
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/snapmgr.h"
 
 #include "retention.h"
 #include "session.h"
@@ -80,12 +81,25 @@ replace_storage(Oid table, Oid toast)
 	reindex_relation(table, REINDEX_REL_PROCESS_TOAST, &params);
 }
 
+/* Whoever wrote to the locked leaf has ended: only a snapshot taken now sees all of it. */
+static bool
+may_empty(OutboxEmptyCheck may, void *arg)
+{
+	bool		answer;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	answer = may(arg);
+	PopActiveSnapshot();
+	return answer;
+}
+
 bool
 outbox_leaf_empty(Oid table, OutboxEmptyCheck may, void *arg, bool *locked)
 {
 	bool		emptied = false;
 
 	outbox_session_begin();
+	OUTBOX_FAULT("leaf-unlocked");
 	*locked = lock_table(table);
 	if (*locked)
 	{
@@ -93,9 +107,8 @@ outbox_leaf_empty(Oid table, OutboxEmptyCheck may, void *arg, bool *locked)
 
 		if (OidIsValid(toast))
 			*locked = lock_table(toast);
-		/* Whoever wrote here has ended: a snapshot taken now sees all of it. */
 		OUTBOX_FAULT("leaf-locked");
-		if (*locked && may(arg))
+		if (*locked && may_empty(may, arg))
 		{
 			replace_storage(table, toast);
 			emptied = true;

@@ -137,9 +137,11 @@ def test_starting_relay_compares_cursor_and_tables(target, faulty, points, kafka
     require_delivered(target, kafka, ["never sent"])
 
 
+@pytest.mark.parametrize("point", ["retention-look", "leaf-unlocked"])
 @kills("rotation_unchecked", Lost)
-def test_leaf_is_emptied_only_when_relayed(target, faulty, points, kafka, mutant):
-    """Retention: a leaf past its time that holds the event of a transaction just committed is left alone."""
+def test_leaf_is_emptied_only_when_relayed(target, faulty, points, kafka, point, mutant):
+    """Retention: a leaf past its time that holds the event of a transaction just committed is left alone,
+    also one that committed between the relay's snapshot and its lock on the leaf."""
     faulty.configure(outbox__retention="1s")
     faulty.reload()
     moved = "select coalesce(clock_timestamp() - min(created_at) > '1500 ms', false) from outbox.event where segment <> %s"
@@ -151,11 +153,11 @@ def test_leaf_is_emptied_only_when_relayed(target, faulty, points, kafka, mutant
             send(target, "meanwhile")
             return target.value(moved, (leaf,))
         wait_until(is_overdue, 30, "the ring to have moved on long ago", interval=0.2)
-        points.arm("retention-look", "wait")
-        wait_until(lambda: points.has_fired("retention-look") or send(target, "meanwhile"), 30, "a look at the ring",
+        points.arm(point, "wait")
+        wait_until(lambda: points.has_fired(point) or send(target, "meanwhile"), 30, "a look at the ring",
                    interval=0.2)
         connection.commit()
-    points.release("retention-look")
+    points.release(point)
     send(target, "last")
     wait_until(lambda: "last" in read_keys(kafka, target.topic), 60, "the sentinel")
     if "late" not in read_keys(kafka, target.topic):
