@@ -91,6 +91,16 @@ choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, Outbo
 	base->range.lower_at = base->range.upper_at;
 }
 
+/* Before the commit, so that the log tells of doubles also when a crash follows it and the counter begins anew. */
+static void
+announce(const OutboxBatchRow *base, bool resend)
+{
+	ereport(LOG,
+			(errmsg("outbox relay: ending the divergence by %s, batch " INT64_FORMAT " becomes the new base",
+					resend ? "resend" : "skip", base->batch_no),
+			 resend ? errdetail("Events that Kafka has already may be sent again.") : 0));
+}
+
 /* Says what was done, and counts what Kafka may now get a second time. */
 static void
 tell(OutboxRelay *relay, bool resend)
@@ -132,6 +142,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 		run("UPDATE outbox.installation SET id = gen_random_uuid()");
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
 	outbox_cursor_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
+	announce(&base, resend);
 	OUTBOX_FAULT("adopt-uncommitted");
 	outbox_session_end();
 	OUTBOX_FAULT("adopt-committed");

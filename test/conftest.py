@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import shutil
 import signal
-import subprocess
 
 import pytest
 from harness import Database, FaultPoints, KafkaBroker, PostgresCluster, Service, Session
@@ -216,8 +215,6 @@ def service(session):
 
 @pytest.fixture(scope="session")
 def sequence_program(session):
-    """test/services/sequence.c, built and put where the servers' user can run it."""
-    root = session.environment.root
-    subprocess.run(["make", "-s", "-C", str(root / "services"), "test-programs"], check=True)
-    copy = shutil.copy(root / "build" / "outbox-sequence", session.data)
+    """test/services/sequence.c, as scripts/check has built it, put where the servers' user can run it."""
+    copy = shutil.copy(session.environment.root / "build" / "outbox-sequence", session.data)
     return session.environment.give(copy)

@@ -5,10 +5,11 @@ import itertools
 import os
 import random
 import signal
+import time
 
 import pytest
 from checker import Load, check, read_topics, read_truth
-from harness import wait_until
+from harness import WritersFailed, wait_until
 from harness.process import descendants
 
 ENDLESS = 10**7
@@ -52,23 +53,31 @@ class Rounds:
 
     def await_batches(self, count, timeout=60.0):
         """Wait until count further batches are delivered; the writers must be at work meanwhile."""
-        value = self.database.value
-        before = wait_until(lambda: (value("select max(batch_no) from outbox.batch"),), timeout, "the batch log")[0]
+        self.database.await_batches(count, timeout, self.require_writers, interval=0.005)
 
-        def delivered():
-            if not self.running.running:
-                self.running.wait()
-                raise RuntimeError("the writers ended before their time")
-            found = value("select delivered_batch from outbox.relay_slot()")
-            return found is not None and found >= before + count
-        wait_until(delivered, timeout, f"{count} batches more than {before}", interval=0.005)
+    def require_writers(self):
+        """Raise WritersFailed unless all writers are at work."""
+        if self.running.running:
+            return
+        try:
+            self.running.wait()
+        except Exception as error:
+            raise WritersFailed("a writer failed") from error
+        raise WritersFailed("the writers ended before their time")
 
     def strike(self, rounds, blow):
-        """Call blow(number) rounds times, each after a random number of delivered batches."""
+        """Call blow(number) rounds times, each after a random number of delivered batches.
+
+        Prints the longest time from a blow (before it) to the first batch delivered after it.
+        """
+        longest = 0.0
         for number in range(rounds):
             self.await_batches(self.choose.randint(1, 25))
+            since = time.monotonic()
             blow(number)
-        self.await_batches(1)
+            self.await_batches(1)
+            longest = max(longest, time.monotonic() - since)
+        print(f"blows={rounds} longest_interruption={longest:.1f}s")
 
     def check(self, timeout=90.0):
         """The checker's report on the topics."""

@@ -102,7 +102,7 @@ class Faults:
         if not self.cases:
             self.cases = self.choose.sample(CASES, len(CASES))
         api, side, action = self.cases.pop()
-        owner = f"outbox-relay.{self.database.value('select id from outbox.installation')}".encode()
+        owner = self.database.transactional_id().encode()
         before = self.blows.delivered()
         strike = self.proxy.strike(api, side, action, owner)
         if api == "InitProducerId":

@@ -6,7 +6,7 @@ import threading
 
 import psycopg
 from checker import Load, check_database
-from harness import wait_until
+from harness import WritersFailed, wait_until
 
 
 class SteadyWriter:
@@ -63,27 +63,23 @@ class SteadyWriter:
             connection.commit()
             self.committed += 1
 
+    def require_alive(self):
+        """Raise WritersFailed when the thread could not go on."""
+        if self.failure:
+            raise WritersFailed("the writer failed") from self.failure
+
     def await_commits(self, count=10, timeout=60.0):
         """Wait until that many further transactions are committed."""
         goal = self.committed + count
 
         def reached():
-            if self.failure:
-                raise self.failure
+            self.require_alive()
             return self.committed >= goal
         wait_until(reached, timeout, f"{count} transactions more")
 
     def await_batches(self, count=1, timeout=60.0):
         """Wait until that many batches more than the newest are delivered; the writer is at work."""
-        value = self.database.value
-        before = value("select coalesce(max(batch_no), 0) from outbox.batch")
-
-        def delivered():
-            if self.failure:
-                raise self.failure
-            found = value("select delivered_batch from outbox.relay_slot()")
-            return found is not None and found >= before + count
-        wait_until(delivered, timeout, f"{count} batches more than {before}")
+        self.database.await_batches(count, timeout, self.require_alive)
 
     def check(self, kafka, timeout=90.0):
         """Stop, and require that every committed event arrived once and in order; returns the report."""

@@ -85,6 +85,7 @@ def test_killed_with_an_open_window(own_postgres, make_database, kafka, topic_na
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_memory_of_a_large_backlog(relay, kafka, topic):
     """Issue 4, memory: of 3,000,000 waiting events, 96 MB as an array, the relay keeps a part; below 160 MiB with its sender."""
     events = 3_000_000

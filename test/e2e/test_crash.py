@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from checker import Load, check_database
-from fault_rounds import Blows, Rounds
+from fault_rounds import Blows, Rounds, lengths
 from harness import Database
 
 SEED = 40015
@@ -18,7 +18,7 @@ def step(connection, topic, key):
     connection.execute("select checker.step(%s, %s, 10)", (topic, key))
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.long)])
+@lengths(3, 200)
 def test_asynchronous_commits_and_crashes(relay, postgres, kafka, topic, rounds):
     """1.5: commits that no one flushes, kill -9 just after the relay saw them, their ids reissued: phantom 0, lost 0."""
     postgres.configure(wal_writer_delay="10s")

@@ -96,13 +96,7 @@ def test_drop_while_a_relay_waits(postgres, make_database, kafka, topic_name, de
     waiting.start_relay()
     waiting.wait_state("idle")
     if delivery == "hold":
-        waiting.stop_relay()
-        waiting.wait_state("stopped")
-        waiting.execute("alter table only outbox.batch_0 disable trigger refuse_change")
-        waiting.execute("update outbox.batch_0 set database = 1")
-        waiting.execute("alter table only outbox.batch_0 enable always trigger refuse_change")
-        waiting.start_relay()
-        waiting.wait_state("hold")
+        waiting.make_hold()
     elif delivery == "stopped":
         kafka.stop()
         waiting.emit(topic_name, "k")

@@ -5,7 +5,7 @@ import threading
 
 import psycopg
 import pytest
-from fault_rounds import Rounds
+from fault_rounds import Rounds, lengths
 from harness import Database
 from harness.copies import make_standby, make_synchronous
 
@@ -64,7 +64,7 @@ def pair(own_postgres, copy_cluster, kafka):
     return Pair(database, copy_cluster)
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.long)])
+@lengths(2)
 def test_synchronous_standby_is_promoted(pair, kafka, unique, rounds):
     """F14: kill -9 of the primary, or split brain, under load: nothing lost, doubled, invented or out of order."""
     topic = pair.database.declare(unique("topic"))
@@ -138,7 +138,7 @@ def test_waiting_commits_are_not_sent(pair, kafka, topic_name):
 
 
 def test_standby_is_removed_and_added(pair, kafka, topic_name):
-    """A reload that takes the standby out ends the relay's wait, one that names it again begins it: both at once."""
+    """1.6c, F14: a reload that takes the standby out ends the relay's wait, one that names it again begins it."""
     database = pair.database
     topic = database.declare(topic_name)
     pair.standby.stop("immediate")

@@ -2,19 +2,20 @@
 """Processes struck at named points (src/common/fault.h) under load: nothing lost, doubled, invented or out of order.
 
 F1 and F2 of the fault matrix. Each point is struck in every round, in an order
-that the seed decides; the checker then compares the tables with the topics.
+that the seed decides; the checker then compares the tables with the topics. Where make check strikes
+a part of the points, another part comes each time: OUTBOX_SEED repeats the one whose seed was printed.
 """
 
 import contextlib
+import os
 import time
 
 import psycopg
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from fault_rounds import Rounds, lengths
-from harness import wait_until
+from harness import OVERSIZED, limit_records, wait_until
 
-SEED = 41001
+SEED = int(os.environ.get("OUTBOX_SEED", time.time_ns() // 10**6 % 10**6))
 
 # Where a batch is, from its snapshot to the next one; a relay passes these with every batch.
 RELAY = ["relay-snapshot", "relay-reading", "relay-before-row", "relay-row-uncommitted", "relay-row-committed",
@@ -26,7 +27,6 @@ SENDER = ["sender-begun", "sender-produced", "sender-flushed", "sender-offsets-s
 SENDER_RECOVERY = [("sender-before-fence", "sender-flushed"), ("sender-fenced", "sender-end-sent")]
 RETENTION = ["retention-look", "retention-moved", "leaf-locked", "leaf-emptied", "leaf-committed"]
 EMIT = ["emit-before-insert", "emit-heap-inserted", "emit-indexed", "emit-committed"]
-LARGE = "to_jsonb((select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200)))"
 
 
 def with_action(action, points):
@@ -56,6 +56,7 @@ class Strikes:
         count = 0
         for _ in range(rounds):
             for order in self.running.choose.sample(orders, round(len(orders) * share)):
+                print("strike", *order)
                 self.strike(*order)
                 count += 1
         print(f"strikes={count} longest_interruption={self.longest:.1f}s")
@@ -74,7 +75,7 @@ def strike_under_load(database, kafka, points, topic, seed, rounds, orders, most
 @lengths(1)
 def test_relay_is_killed_at_each_point(struck, kafka, points, topic_name, rounds):
     """F1: kill -9 of the relay before and after each step of a batch, and of its recovery; the server restarts."""
-    orders = with_action("kill", RELAY + RECOVERY)
+    orders = with_action("kill", RELAY + (RECOVERY if rounds > 1 else []))
     result = strike_under_load(struck, kafka, points, topic_name, SEED, rounds, orders)
     assert result.reconnects >= rounds * len(orders)
 
@@ -83,7 +84,7 @@ def test_relay_is_killed_at_each_point(struck, kafka, points, topic_name, rounds
 def test_relay_fails_at_each_point(struck, kafka, points, topic_name, rounds):
     """F1: an error of the relay before and after each step of a batch; the launcher starts it again."""
     orders = with_action("error", RELAY)
-    result = strike_under_load(struck, kafka, points, topic_name, SEED + 1, rounds, orders, share=0.3 if rounds == 1 else 1)
+    result = strike_under_load(struck, kafka, points, topic_name, SEED, rounds, orders, share=0.3 if rounds == 1 else 1)
     assert result.reconnects == 0
 
 
@@ -91,7 +92,7 @@ def test_relay_fails_at_each_point(struck, kafka, points, topic_name, rounds):
 def test_sender_is_killed_at_each_point(struck, kafka, points, topic_name, rounds):
     """F1: kill -9 of the sender from the beginning of a transaction to its end unanswered, and in its fence."""
     orders = with_action("kill", SENDER + SENDER_RECOVERY)
-    result = strike_under_load(struck, kafka, points, topic_name, SEED + 2, rounds, orders)
+    result = strike_under_load(struck, kafka, points, topic_name, SEED, rounds, orders)
     assert result.reconnects == 0
 
 
@@ -99,7 +100,7 @@ def test_sender_is_killed_at_each_point(struck, kafka, points, topic_name, round
 def test_backend_is_killed_in_emit(struck, kafka, points, topic_name, rounds):
     """F2: kill -9 of a backend in emit and in its commit callback; the server restarts."""
     orders = with_action("kill", EMIT)
-    result = strike_under_load(struck, kafka, points, topic_name, SEED + 3, rounds, orders, most_passages=50)
+    result = strike_under_load(struck, kafka, points, topic_name, SEED, rounds, orders, most_passages=50)
     assert result.reconnects >= rounds * len(EMIT)
 
 
@@ -109,8 +110,8 @@ def test_relay_is_struck_while_the_ring_rotates(struck, faulty, kafka, points, t
     faulty.configure(outbox__retention="2s")
     faulty.reload()
     orders = with_action("kill", RETENTION) + with_action("error", RETENTION)
-    strike_under_load(struck, kafka, points, topic_name, SEED + 4, rounds, orders, most_passages=1,
-                      share=0.5 if rounds == 1 else 1)
+    strike_under_load(struck, kafka, points, topic_name, SEED, rounds, orders, most_passages=1,
+                      share=0.3 if rounds == 1 else 1)
     leaves = "select count(*) from generate_series(0, 7) n where pg_relation_size('outbox.event_' || n) = 0"
     struck.wait_for(f"select ({leaves}) >= 6", 60, what="the ring to be emptied")
 
@@ -125,10 +126,10 @@ def test_crash_between_refusal_row_and_resend(struck, kafka, points, topic_name,
         orders += [("kill", "sender-aborted"), ("kill", "relay-refused")]
     struck.declare(topic_name)
     expected = []
-    with Rounds(struck, kafka, [topic_name], SEED + 5, rate=200) as running:
+    with Rounds(struck, kafka, [topic_name], SEED, rate=200) as running:
         for number in range(rounds * len(orders)):
             with struck.connect(autocommit=False) as connection:
-                for key, payload in ((f"{number}-a", "'{}'"), ("large", LARGE), (f"{number}-b", "'{}'")):
+                for key, payload in ((f"{number}-a", "'{}'"), ("large", OVERSIZED), (f"{number}-b", "'{}'")):
                     connection.execute(f"select outbox.emit(%s, %s, 'T', {payload})", (refusing, key))
                 action, point = orders[number % len(orders)]
                 points.arm(point, action)
@@ -150,11 +151,11 @@ def test_relay_is_killed_while_a_dead_letter_returns(struck, faulty, kafka, poin
     faulty.reload()
     struck.declare(kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"}), 1)
     with struck.connect(autocommit=False) as connection:
-        for event_type, payload in (("before", "'{}'"), ("large", LARGE), ("after", "'{}'")):
+        for event_type, payload in (("before", "'{}'"), ("large", OVERSIZED), ("after", "'{}'")):
             connection.execute(f"select outbox.emit(%s, 'k', %s, {payload})", (topic_name, event_type))
         connection.commit()
     letter = struck.wait_for("select id from outbox.dead_letter where state = 'open'", 60)
-    widen(kafka, topic_name)
+    limit_records(kafka, topic_name, 100000)
     points.arm(point)
     with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
         struck.execute("select outbox.dead_letter_replay(%s, 'widened')", (letter,))
@@ -166,16 +167,9 @@ def test_relay_is_killed_while_a_dead_letter_returns(struck, faulty, kafka, poin
     assert len(kafka.read_all(topic_name)) == 3
 
 
-def widen(kafka, topic):
-    """Let the topic take records of a hundred kilobytes."""
-    entry = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    kafka.admin.incremental_alter_configs([resource])[resource].result(30)
-
-
 @pytest.mark.parametrize("point", ["adopt-uncommitted", "adopt-committed"])
 def test_relay_is_killed_in_adopt(struck, faulty, kafka, points, topic_name, point):
-    """F1: kill -9 while outbox.adopt('resend') ends a hold: every event arrives, those of the last batches at most twice."""
+    """F1: kill -9 while outbox.adopt('resend') ends a hold: every event arrives, those of the last batches at most twice, which the log says."""
     struck.declare(topic_name, 1)
     for count, key in enumerate(("one", "two"), 1):
         struck.emit(topic_name, key)
@@ -187,8 +181,12 @@ def test_relay_is_killed_in_adopt(struck, faulty, kafka, points, topic_name, poi
     struck.wait_state("hold")
     struck.emit(topic_name, "three")
     points.arm(point)
-    struck.execute("select outbox.adopt('resend')")
+    since = faulty.log_size()
+    with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+        struck.execute("select outbox.adopt('resend')")
     points.await_fired(point)
+    # The counter of doubled events died with the server's memory; the log is what is left.
+    assert faulty.log_contains("ending the divergence by resend, batch 3 becomes the new base", since)
     faulty.wait_ready()
     wait_until(lambda: settle(struck), 60, "the end of the hold")
     wait_until(lambda: "three" in [r.key().decode() for r in kafka.read_all(topic_name)], 60, "the newest event")
@@ -198,10 +196,8 @@ def test_relay_is_killed_in_adopt(struck, faulty, kafka, points, topic_name, poi
 
 def forget_newest_batch(database):
     """As after a failover to a standby that lagged: Kafka has a batch the database does not know."""
-    with database.connect() as connection:
-        connection.execute("alter table only outbox.batch disable trigger refuse_change")
-        connection.execute("delete from outbox.batch where batch_no = (select max(batch_no) from outbox.batch)")
-        connection.execute("alter table only outbox.batch enable always trigger refuse_change")
+    with database.unguarded("outbox.batch"):
+        database.execute("delete from outbox.batch where batch_no = (select max(batch_no) from outbox.batch)")
 
 
 def settle(database):

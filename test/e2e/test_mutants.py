@@ -13,9 +13,7 @@ import signal
 
 import psycopg
 import pytest
-from harness import wait_until
-
-LARGE = "to_jsonb((select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200)))"
+from harness import OVERSIZED, wait_until
 
 
 class Lost(AssertionError):
@@ -189,7 +187,7 @@ def test_refusal_is_durable_before_the_batch_goes_again(target, faulty, points, 
     since = faulty.log_size()
     with target.connect(autocommit=False) as connection:
         connection.execute("select outbox.emit(%s, 'good', 'T', '{}')", (target.topic,))
-        connection.execute(f"select outbox.emit(%s, 'large', 'T', {LARGE})", (target.topic,))
+        connection.execute(f"select outbox.emit(%s, 'large', 'T', {OVERSIZED})", (target.topic,))
         connection.commit()
     points.await_fired("relay-committed-received")
     wait_until(lambda: faulty.log_contains("ready to accept connections", since), 60, "the server's restart")
@@ -207,7 +205,7 @@ def test_late_commit_does_not_reach_the_next_transaction(target, faulty, points,
     faulty.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};socket.timeout.ms=1000;"
                      "message.timeout.ms=8000;transaction.timeout.ms=20000")
     faulty.reload()
-    owner = f"outbox-relay.{target.value('select id from outbox.installation')}".encode()
+    owner = target.transactional_id().encode()
     commit = proxy.strike("EndTxn", "request", "hold", owner)
     send(target, "committed twice")
     assert commit.struck.wait(60)

@@ -2,20 +2,11 @@
 """Events that Kafka refuses, under each policy: issue 4, "Poison at the relay"."""
 
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from harness import wait_until
+from harness import OVERSIZED, limit_records, wait_until
 
 SMALL, LARGE = "2000", "100000"
 
-# Too large for a topic that takes SMALL, however it is compressed.
-OVERSIZED = """select outbox.emit(%s, %s, 'Poison', to_jsonb(
-    (select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200))))"""
-
-
-def limit_records(kafka, topic, size):
-    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    kafka.admin.incremental_alter_configs([resource])[resource].result(30)
+EMIT_OVERSIZED = f"select outbox.emit(%s, %s, 'Poison', {OVERSIZED})"
 
 
 @pytest.fixture
@@ -38,7 +29,7 @@ def emit_around(database, topic, key):
     """before, an oversized one and after, in one transaction, and one of another key."""
     with database.connect(autocommit=False) as connection:
         connection.execute("select outbox.emit(%s, %s, 'before', '{}')", (topic, key))
-        connection.execute(OVERSIZED, (topic, key))
+        connection.execute(EMIT_OVERSIZED, (topic, key))
         connection.execute("select outbox.emit(%s, %s, 'after', '{}')", (topic, key))
         connection.execute("select outbox.emit(%s, 'other', 'other', '{}')", (topic,))
         connection.commit()
@@ -78,7 +69,7 @@ def test_discarded_letter_frees_its_key(relay, kafka, narrow, policy):
     policy("hold_key")
     emit_around(relay, narrow, "k")
     first = only_letter(relay)
-    relay.execute(OVERSIZED, (narrow, "k"))
+    relay.execute(EMIT_OVERSIZED, (narrow, "k"))
     relay.emit(narrow, "k", "behind")
     relay.wait_for("select count(*) = 3 from outbox.dead_letter where state = 'held'")
     relay.execute("select outbox.dead_letter_discard(%s, 'not needed')", (first,))

@@ -9,10 +9,8 @@ discarded leaves the truth.
 import contextlib
 
 import psycopg
-import pytest
-from fault_rounds import Blows, Rounds
-from harness import wait_until
-from test_poison import limit_records
+from fault_rounds import Blows, Rounds, lengths
+from harness import limit_records, wait_until
 
 SEED = 97001
 # Wide enough for whole requests of ordinary events, which Kafka judges as one record.
@@ -94,7 +92,7 @@ class Poison:
         self.release(number % 2 == 0)
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.long)])
+@lengths(2)
 def test_order_of_held_keys_survives_crashes(relay, postgres, kafka, topic_name, rounds):
     """Issue 4, hold_key: under load, refusals, discards and replays with kill -9 of the relay between refusal, row,
     re-send and return lose, double and reorder nothing."""

@@ -16,7 +16,7 @@ def delivered_ids(kafka, topic):
     return [dict(record.headers())["ce_id"].decode() for record in kafka.read_all(topic)]
 
 
-def wait_delivered(database, kafka, topic, *expected):
+def wait_ids(database, kafka, topic, *expected):
     """Wait until the relay is idle and the topic holds exactly the ids of these sets, repeats counted."""
     wanted = sorted(event for ids in expected for event in ids)
     wait_until(lambda: sorted(delivered_ids(kafka, topic)) == wanted, 30, f"{len(wanted)} records in {topic}")
@@ -41,7 +41,7 @@ def require_hold(database, reason):
 def test_lagging_standby_is_promoted(relay, postgres, kafka, topic, copy_cluster, decision):
     """F15: the tail the standby lacks is delivered already. Hold; 'resend' doubles what may be of it, 'skip' nothing."""
     before = emit_each(relay, topic, "a", "b", "c")
-    wait_delivered(relay, kafka, topic, before)
+    wait_ids(relay, kafka, topic, before)
     relay.stop_relay()
     relay.wait_state("stopped")
     between = emit_each(relay, topic, "a", "b")  # the standby has these, but not the row of their batch
@@ -49,9 +49,9 @@ def test_lagging_standby_is_promoted(relay, postgres, kafka, topic, copy_cluster
     wait_replayed(postgres, standby)
     standby.stop()
     relay.start_relay()
-    wait_delivered(relay, kafka, topic, before, between)
+    wait_ids(relay, kafka, topic, before, between)
     tail = emit_each(relay, topic, "a", "b", "c")
-    wait_delivered(relay, kafka, topic, before, between, tail)
+    wait_ids(relay, kafka, topic, before, between, tail)
     numbers = last_numbers(relay)
 
     postgres.stop("immediate")
@@ -71,11 +71,11 @@ def test_lagging_standby_is_promoted(relay, postgres, kafka, topic, copy_cluster
     again = [between, after] if decision == "resend" else []
     assert promoted.status()["possibly_doubled"] == sum(map(len, again))
     later = emit_each(promoted, topic, "a")
-    wait_delivered(promoted, kafka, topic, before, between, tail, *again, later)
+    wait_ids(promoted, kafka, topic, before, between, tail, *again, later)
 
     postgres.start()
     require_hold(relay, "another server was promoted")
-    wait_delivered(promoted, kafka, topic, before, between, tail, *again, later)
+    wait_ids(promoted, kafka, topic, before, between, tail, *again, later)
     assert promoted.status()["recoveries"] == 0
 
 
@@ -99,10 +99,10 @@ def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, ses
     postgres.restart()
     backup = copy_cluster(CopiedCluster, postgres, signal="recovery")
     before = emit_each(relay, topic, "a", "b", "c")
-    wait_delivered(relay, kafka, topic, before)
+    wait_ids(relay, kafka, topic, before)
     relay.execute("select pg_create_restore_point('early')")
     tail = emit_each(relay, topic, "a", "b", "c")
-    wait_delivered(relay, kafka, topic, before, tail)
+    wait_ids(relay, kafka, topic, before, tail)
     relay.execute("select pg_create_restore_point('late')")
     wait_archived(postgres)
     postgres.stop()
@@ -112,7 +112,7 @@ def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, ses
     assert recovered.value("select count(*) from outbox.event") == (6 if target == "late" else 3)
     recovered.wait_state("idle")
     after = emit_each(recovered, topic, "a", "b")
-    wait_delivered(recovered, kafka, topic, before, tail, after)
+    wait_ids(recovered, kafka, topic, before, tail, after)
     status = recovered.status()
     assert (status["recoveries"], status["possibly_doubled"]) == (0, 0)
     decided = backup.log_contains(f"outbox.on_divergence decides: {policy}")
@@ -123,16 +123,16 @@ def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, ses
 def test_clone_beside_the_original(relay, postgres, kafka, topic, copy_cluster, way):
     """F15: a copy of the data directory holds, with events of its own too, and never fences; adopt makes it another."""
     before = emit_each(relay, topic, "a", "b")
-    wait_delivered(relay, kafka, topic, before)
+    wait_ids(relay, kafka, topic, before)
     if way == "files":
         postgres.stop()
     clone = copy_cluster(CopiedCluster, postgres, way=way)
     if way == "files":
         postgres.start()
     original = emit_each(relay, topic, "a")
-    wait_delivered(relay, kafka, topic, before, original)
-    installation = relay.value("select id from outbox.installation")
-    epoch = kafka.producer_epoch(f"outbox-relay.{installation}")
+    wait_ids(relay, kafka, topic, before, original)
+    producer = relay.transactional_id()
+    epoch = kafka.producer_epoch(producer)
     assert epoch is not None
 
     clone.start()
@@ -142,16 +142,16 @@ def test_clone_beside_the_original(relay, postgres, kafka, topic, copy_cluster, 
     clone.restart()
     require_hold(copy, "this server is a copy of it")
     original |= emit_each(relay, topic, "a", "b")
-    wait_delivered(relay, kafka, topic, before, original)
-    assert kafka.producer_epoch(f"outbox-relay.{installation}") == epoch
+    wait_ids(relay, kafka, topic, before, original)
+    assert kafka.producer_epoch(producer) == epoch
 
     copy.execute("select outbox.adopt('skip')")
     copy.wait_state("idle")
-    assert copy.value("select id from outbox.installation") != installation
+    assert copy.transactional_id() != producer
     later = emit_each(copy, topic, "a")
-    wait_delivered(copy, kafka, topic, before, original, later)
+    wait_ids(copy, kafka, topic, before, original, later)
     original |= emit_each(relay, topic, "a")
-    wait_delivered(relay, kafka, topic, before, original, later)
-    assert kafka.producer_epoch(f"outbox-relay.{installation}") == epoch
+    wait_ids(relay, kafka, topic, before, original, later)
+    assert kafka.producer_epoch(producer) == epoch
     assert (relay.status()["recoveries"], copy.status()["recoveries"]) == (0, 0)
     assert not own & set(delivered_ids(kafka, topic))

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import wait_until
+from harness import OVERSIZED, wait_until
 
 
 def test_event_arrives_with_its_envelope(relay, kafka, topic):
@@ -114,10 +114,9 @@ def test_refused_event_becomes_a_dead_letter(relay, kafka, topic_name):
     """Design I7: what Kafka refuses is a row before the batch is sent again; the others of the batch arrive once."""
     topic = relay.declare(topic_name, 1)
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
-    incompressible = "select outbox.emit(%s, 'large', 'T', to_jsonb((select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200))))"
     with relay.connect(autocommit=False) as connection:
         connection.execute("select outbox.emit(%s, 'before', 'T', '{}')", (topic,))
-        connection.execute(incompressible, (topic,))
+        connection.execute(f"select outbox.emit(%s, 'large', 'T', {OVERSIZED})", (topic,))
         connection.execute("select outbox.emit(%s, 'after', 'T', '{}')", (topic,))
         connection.commit()
     # Well below message.timeout.ms: the others of the refused request are not waited for.

@@ -10,8 +10,7 @@ import pathlib
 import subprocess
 
 import pytest
-from conftest import Database
-from harness import wait_until
+from harness import Database, wait_until
 from steady_writer import SteadyWriter
 
 
@@ -87,7 +86,7 @@ def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkey
 
 @pytest.mark.long
 def test_superseded_original_holds(own_postgres, make_database, kafka, topic_name):
-    """The old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
+    """Issue 4, clones and pg_upgrade: the old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
     old = own_postgres(name="old")
     database = make_database(old)
     database.declare(topic_name)

@@ -6,10 +6,11 @@ from .environment import Environment
 from .faults import FaultPoints
 from .kafka import KafkaBroker
 from .kafka_cluster import KafkaCluster
+from .oversized import OVERSIZED, limit_records
 from .postgres import PostgresCluster
 from .service import Service
 from .session import Session, exit_on_sigterm
-from .wait import WaitTimeout, wait_until
+from .wait import WaitTimeout, WritersFailed, wait_until
 
 __all__ = [
     "Database",
@@ -17,10 +18,13 @@ __all__ = [
     "FaultPoints",
     "KafkaBroker",
     "KafkaCluster",
+    "OVERSIZED",
     "PostgresCluster",
     "Service",
     "Session",
     "WaitTimeout",
+    "WritersFailed",
     "exit_on_sigterm",
+    "limit_records",
     "wait_until",
 ]

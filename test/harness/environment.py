@@ -41,14 +41,13 @@ class Environment:
         self.pg_prefix = self.run / "pg"
         # Server programs, and the services and the sender, come from the private copy.
         self.bindir = self.pg_prefix / self._system_bin
-        self._variants = {}
 
     def variant(self, name):
-        """bindir of a build variant, built or brought up to date once in a run."""
-        if name not in self._variants:
-            subprocess.run([str(self.root / "scripts" / "build-variant"), name], check=True)
-            self._variants[name] = self.run / "variants" / name / "pg" / self._system_bin
-        return self._variants[name]
+        """bindir of a build variant, which scripts/build-variant has made."""
+        found = self.run / "variants" / name / "pg" / self._system_bin
+        if not found.is_dir():
+            raise RuntimeError(f"the build variant is missing: run scripts/build-variant {name}")
+        return found
 
     @property
     def pkglibdir(self):
