@@ -4,7 +4,6 @@
 import os
 import pathlib
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import confluent_kafka
@@ -12,12 +11,9 @@ import psycopg
 import pytest
 from harness import PostgresCluster, wait_until
 from harness.secure_kafka import Authority, SecureBroker
+from hostile_objects import HOSTILE
 from psycopg import sql
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))
-
-from test_security_roles import HOSTILE  # noqa: E402
-from wire_client import Sender, open_pairs  # noqa: E402
+from unit.wire_client import Sender, open_pairs
 
 SECRET = "never-shown"
 ALL = ("read", "write", "create", "describe")
@@ -51,7 +47,7 @@ def folder(session):
 
 @pytest.fixture(scope="module")
 def authority_file(session, broker, folder):
-    return write(session, folder / "authority.pem", broker.authority.certificate)
+    return session.environment.write_private(folder / "authority.pem", broker.authority.certificate)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +58,6 @@ def cluster(session, folder):
     cluster = PostgresCluster(session, "secure", conf).start()
     yield cluster
     cluster.remove()
-
-
-def write(session, path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-    return session.environment.give(path)
 
 
 def sasl(broker, authority_file, user="relay", password=None, listener="SASL", **more):
@@ -85,7 +75,7 @@ def sasl(broker, authority_file, user="relay", password=None, listener="SASL", *
 
 def use(session, cluster, folder, properties):
     """Put them into the cluster's file and have it read again."""
-    write(session, folder / "kafka.properties", "".join(f"{k}={v}\n" for k, v in properties.items()))
+    session.environment.write_private(folder / "kafka.properties", "".join(f"{k}={v}\n" for k, v in properties.items()))
     cluster.reload()
 
 
@@ -100,7 +90,7 @@ def keys(records):
 
 def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
     """Issue 4, Security: wrong CA, expired certificate, another host's, wrong password, each missing ACL, named."""
-    other = write(session, folder / "other.pem", Authority("other").certificate)
+    other = session.environment.write_private(folder / "other.pem", Authority("other").certificate)
     program = str(session.environment.pkglibdir / "outbox-sender")
     cases = {
         "other authority": ({"ssl_ca_location": other}, "config", "unable to get local issuer certificate"),
@@ -271,7 +261,7 @@ def test_scram(session, broker, folder, authority_file, make_database, unique):
     broker.add_user("relay", f"{SECRET}-scram")
     properties = sasl(broker, authority_file, password=f"{SECRET}-scram", sasl_mechanisms="SCRAM-SHA-512")
     text = "".join(f"{k}={v}\n" for k, v in properties.items())
-    path = write(session, folder / "scram.properties", text)
+    path = session.environment.write_private(folder / "scram.properties", text)
     cluster = PostgresCluster(session, "scram", {"outbox.kafka_properties_file": path}).start()
     try:
         database, topic = make_database(cluster), unique("scram")

@@ -18,9 +18,7 @@ def folder(session, unique):
 
 
 def write(session, path, text=GOOD, mode=0o600):
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    path.chmod(mode)
-    return session.environment.give(path)
+    return session.environment.write_private(path, text, mode)
 
 
 def make_fifo(session, path):

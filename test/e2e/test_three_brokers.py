@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from back_to_back import assert_no_rebuild, write_singly
 from checker import check_database
-from fault_rounds import Rounds
+from fault_rounds import Rounds, lengths
 from harness import KafkaCluster, wait_until
-from test_faults import lengths
-from test_transactions import assert_no_rebuild, write_singly
 
 SEED = 40011
 
@@ -48,10 +47,6 @@ def replicated(on_three, topic_name):
     on_three.execute("select outbox.declare_topic(%s, 6, replication_factor => 3)", (topic_name,))
     on_three.start_relay()
     return topic_name
-
-
-def transactional_id(database):
-    return f"outbox-relay.{database.value('select id from outbox.installation')}"
 
 
 class Interruptions:
@@ -111,7 +106,7 @@ def test_broker_is_killed(on_three, cluster, replicated, victim):
     def choose(number):
         if victim == "leader":
             return cluster.leader(replicated, number % 6)
-        return cluster.transaction_coordinator(transactional_id(on_three))
+        return cluster.transaction_coordinator(on_three.transactional_id())
 
     with Rounds(on_three, cluster, [replicated], SEED, rate=200) as running:
         running.await_batches(3, 120)

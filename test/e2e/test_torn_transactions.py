@@ -39,7 +39,7 @@ class Struck:
         self.proxy = proxy
         self.topic = database.declare(topic)
         Load(database.dsn(), (topic,)).prepare()
-        self.owner = f"outbox-relay.{database.value('select id from outbox.installation')}".encode()
+        self.owner = database.transactional_id().encode()
         database.start_relay()
         self.connection = database.connect()
         self.halt = threading.Event()
@@ -130,7 +130,7 @@ def test_held_commit_cannot_reach_the_next_transaction(proxied, kafka, proxy, da
     """Issue 4: a held EndTxn(commit) is released inside the next transaction, which aborts: its event stays invisible.
 
     KAFKA-17754; without the fence after a suspect commit the event "Aborted" is read here."""
-    owner = f"outbox-relay.{database.value('select id from outbox.installation')}".encode()
+    owner = database.transactional_id().encode()
     commit = proxy.strike("EndTxn", "request", "hold", owner)
     properties = proxied.settings["outbox.kafka_properties"]
     proxied.configure(outbox__kafka_properties=f"{properties};message.max.bytes=20000")
@@ -171,7 +171,7 @@ def test_hanging_transaction_ends(postgres, kafka, proxy, database, topic_name):
     postgres.reload()
     topic = database.declare(topic_name, 1)
     Load(database.dsn(), (topic,)).prepare()
-    owner = f"outbox-relay.{database.value('select id from outbox.installation')}".encode()
+    owner = database.transactional_id().encode()
     strike = proxy.strike("EndTxn", "request", "hold", owner, nth=3)
     database.start_relay()
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from back_to_back import assert_no_rebuild, write_singly
 from checker import Load, check_database
 from checker.load import KINDS
 from fault_rounds import Blows, Rounds
@@ -51,23 +52,6 @@ def test_order_per_key_of_many_writers(relay, kafka, topic, steps):
     report = check_database(relay.dsn(), kafka.bootstrap, [topic], 120).require_ok()
     assert report.committed == writers * steps + 1
     assert relay.value("select count(*) from checker.counter") == keys + 1
-
-
-def write_singly(database, topic, count=1000):
-    """count events in transactions of their own, before there is a relay."""
-    Load(database.dsn(), (topic,)).prepare()
-    with database.connect() as connection, connection.pipeline():
-        for number in range(count):
-            connection.execute("select checker.step(%s, %s, 10)", (topic, f"key-{number % 10}"))
-
-
-def assert_no_rebuild(database, log_text, count=1000):
-    """count Kafka transactions were sent by one producer: log_text is that of the brokers."""
-    status = database.status()
-    assert status["batches_sent"] >= count
-    assert (status["suspect_transactions"], status["recoveries"]) == (0, 0)
-    installation = database.value("select id from outbox.installation")
-    assert log_text.count(f"Initialized transactionalId outbox-relay.{installation} ") == 1
 
 
 def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, topic):

@@ -75,6 +75,12 @@ class Environment:
         path.touch()
         return self.give(path)
 
+    def write_private(self, path, content, mode=0o600):
+        """Write a file (text or bytes) that is the unprivileged user's, by default for its eyes alone; returns path."""
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(mode)
+        return self.give(path)
+
     def make_directory(self, path, mode=0o755):
         """Make path, owned by the unprivileged user."""
         path = pathlib.Path(path)
