@@ -184,7 +184,7 @@ def test_wrong_password_is_retried_slowly_and_heals(session, broker, cluster, fo
 def test_bad_certificates_are_retried_and_heal(session, broker, cluster, folder, authority_file, make_database, unique):
     """Issue 4, Security: one relay meets a wrong CA, then an expired certificate: each is named in last_error and tried
     again; a reload with the right ones delivers everything."""
-    other = write(session, folder / "wrong.pem", Authority("wrong").certificate)
+    other = session.environment.write_private(folder / "wrong.pem", Authority("wrong").certificate)
     bad = [({"ssl_ca_location": other}, "unable to get local issuer certificate"),
            ({"listener": "EXPIRED"}, "certificate has expired")]
     use(session, cluster, folder, sasl(broker, authority_file, **bad[0][0]))
