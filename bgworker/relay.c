@@ -277,6 +277,11 @@ run_loop(OutboxRelay *relay)
 	{
 		MemoryContextReset(relay->scratch);
 		MemoryContextSwitchTo(relay->scratch);
+		if (MyLatch->is_set)
+		{
+			ResetLatch(MyLatch);
+			relay->look_due = true;
+		}
 		CHECK_FOR_INTERRUPTS();
 		reload_settings(relay);
 		outbox_relay_read_answers(relay);
@@ -285,11 +290,6 @@ run_loop(OutboxRelay *relay)
 			continue;
 		Assert(!IsTransactionState());
 		outbox_link_wait(Min(choose_wait(relay), outbox_replay_wait(relay)));
-		if (MyLatch->is_set)
-		{
-			ResetLatch(MyLatch);
-			relay->look_due = true;
-		}
 	}
 }
 

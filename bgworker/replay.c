@@ -306,6 +306,7 @@ run_copy(OutboxRelay *relay)
 {
 	int64		now_us = outbox_clock_now();
 	int64		bytes = 0;
+	uint64		txid = 0;
 	int			copied = 0;
 	bool		stale = false;
 	bool		locked;
@@ -320,7 +321,7 @@ run_copy(OutboxRelay *relay)
 	if (copied > 0)
 	{
 		store_position(copied);
-		copies_txid = U64FromFullTransactionId(GetTopFullTransactionId());
+		txid = U64FromFullTransactionId(GetTopFullTransactionId());
 	}
 	outbox_session_end();
 
@@ -330,6 +331,7 @@ run_copy(OutboxRelay *relay)
 		forget_job();
 	if (copied > 0)
 	{
+		copies_txid = txid;
 		outbox_backlog_take(relay->slot, -bytes);
 		outbox_replay_plan_advance(&plan, copied);
 		due_us = outbox_replay_next_due(due_us, now_us, copied, job.rate);
@@ -368,12 +370,19 @@ may_pass(int sqlstate)
 static void
 end_after_error(const char *message)
 {
+	bool		locked;
+
+	due_us = outbox_clock_now() + ERROR_MS * INT64CONST(1000);
 	if (!begin_step())
 		return;
-	ereport(LOG, (errmsg("outbox replay %s failed: %s", job.id_text, message)));
-	store_end("failed", message);
+	if (lock_job(&locked))
+	{
+		ereport(LOG, (errmsg("outbox replay %s failed: %s", job.id_text, message)));
+		store_end("failed", message);
+	}
 	outbox_session_end();
-	forget_job();
+	if (!locked)
+		forget_job();
 }
 
 /* After an error of a step: the transaction is over, the relay goes on. */

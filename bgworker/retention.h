@@ -17,8 +17,8 @@
 /*
  * Looks, at most every few seconds and only if something was delivered since or
  * an event's time has come, and does what is due in transactions of its own.
- * delivered: the upper snapshot of the last batch known delivered; an event of
- * a transaction it does not see is kept.  Not to be called before it is known.
+ * delivered: the lower snapshot of the newest batch, whose own events stay for a
+ * start without a cursor; an event of a transaction it does not see is kept.  Not to be called before it is known.
  */
 extern void outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delivered);
 
