@@ -280,6 +280,22 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 }
 
 /*
+ * A topic of the batch that is no longer there.  One that this producer has not
+ * found at all is refused: librdkafka itself would be slower to say so.
+ */
+static void
+look_for_gone(rd_kafka_t *producer)
+{
+	const OutboxTopic *gone = outbox_topics_find_gone(producer, batch.serial);
+
+	if (gone != NULL && gone->absent && !gone->declared)
+		note_refusal(gone->first_event, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+					 rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
+	else
+		batch.gone = gone;
+}
+
+/*
  * Waits for the report of every event; short flushes, because each one wakes
  * the broker threads.  It ends, since every message times out; events of a topic
  * that was deleted are not waited for so long, others share their transaction.  A refused batch
@@ -297,7 +313,7 @@ await_reports(void)
 	{
 		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
 		{
-			batch.gone = outbox_topics_find_gone(producer, batch.serial);
+			look_for_gone(producer);
 			looked_us = outbox_clock_us();
 		}
 		if (!batch.refused)
@@ -322,12 +338,37 @@ fail_gone(OutboxFailure *failure)
 	return false;
 }
 
+/*
+ * Aborts the refused transaction.  When the denied topic was all that it held,
+ * Kafka knows of no transaction and librdkafka gives the producer up: nothing is
+ * left to abort, and the next batch begins with a fence.
+ */
+static bool
+abort_transaction(OutboxFailure *failure)
+{
+	rd_kafka_error_t *error;
+
+	batch.ignore_reports = true;
+	error = rd_kafka_abort_transaction(outbox_producer_client(), -1);
+	if (error == NULL)
+	{
+		await_reports();
+		return true;
+	}
+	if (batch.refused_error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
+		rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_INVALID_TXN_STATE)
+	{
+		rd_kafka_error_destroy(error);
+		return true;
+	}
+	outbox_failure_from_error(failure, error, "aborting a transaction");
+	return false;
+}
+
 /* Aborts and tells which event is to blame. */
 static bool
 abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
-	rd_kafka_error_t *error;
-
 	if (batch.refused_in_requests > 1 && !one_by_one)
 	{
 		one_by_one = true;
@@ -340,14 +381,8 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	}
 	if (settings->exactly_once)
 	{
-		batch.ignore_reports = true;
-		error = rd_kafka_abort_transaction(outbox_producer_client(), -1);
-		if (error != NULL)
-		{
-			outbox_failure_from_error(failure, error, "aborting a transaction");
+		if (!abort_transaction(failure))
 			return false;
-		}
-		await_reports();
 		OUTBOX_FAULT("sender-aborted");
 		if (outbox_watch_is_suspect())
 		{

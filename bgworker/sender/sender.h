@@ -65,6 +65,7 @@ typedef struct OutboxTopic
 	uint32_t	first_event;	/* its first event in that batch */
 	bool		declared;		/* the fields below were given */
 	bool		present;		/* known to exist in Kafka */
+	bool		absent;			/* the current producer did not find it when it opened it */
 	int32_t		partitions;
 	int16_t		replication;
 	int64_t		retention_ms;	/* -1 for ever, INT64_MIN broker's default */

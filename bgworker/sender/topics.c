@@ -467,6 +467,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 	int64_t		deadline;
 	bool		wait = true;
 
+	topic->absent = false;
 	if (!make_for_event(producer, topic, failure))
 		return false;
 	if (topic->declared && !topic->present)
@@ -492,6 +493,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		}
 		code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;
 		rd_kafka_metadata_destroy(metadata);
+		topic->absent = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 		wait = (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
 				code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) && outbox_clock_us() < deadline;
 		if (wait)

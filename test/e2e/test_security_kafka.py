@@ -26,6 +26,8 @@ RIGHTS = {
                    ("transactional_id", "*", ["write", "describe"])],
     "unreading": [("topic", "*", ["write", "create", "describe"]), ("group", "*", ["read"]),
                   ("transactional_id", "*", ["write", "describe"])],
+    "unwriting": [("topic", "outbox.cursor", ALL), ("topic", "*", ["describe"]), ("group", "*", ["read"]),
+                  ("transactional_id", "*", ["write", "describe"])],
     "limited": [("topic", "outbox.cursor", ALL), ("topic", "allowed", ALL), ("group", "*", ["read"])],
 }
 
@@ -204,6 +206,43 @@ def test_bad_certificates_are_retried_and_heal(session, broker, cluster, folder,
     assert keys(broker.wait_for_records(topic, 2)) == ["first", "last"]
     wait_until(lambda: database.status()["state"] == "idle", 30, "an idle relay")
     assert database.status()["pid"] == pid and len(broker.read_all(topic)) == 2
+
+
+def types(records):
+    return [dict(record.headers())["ce_type"].decode() for record in records]
+
+
+@pytest.mark.parametrize("policy", ["hold_key", "stop"])
+def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_file, make_database, unique, policy):
+    """Issue 4, Poison, authorization refused: the key waits, or all do, until the grant; then in order."""
+    cluster.configure(outbox__dead_letter_policy=policy)
+    use(session, cluster, folder, sasl(broker, authority_file, user="unwriting"))
+    try:
+        database, denied, fine = make_database(cluster), unique("forbidden"), unique("fine")
+        for topic in (denied, fine):
+            broker.create_topic(topic, 1)
+            database.declare(topic, 1)
+        broker.allow("unwriting", "topic", fine, "write")
+        database.start_relay()
+        database.emit(fine, "k")
+        broker.wait_for_records(fine, 1)
+        for number in range(2):
+            database.emit(denied, "k", f"T{number}")
+        database.emit(fine, "k")
+        if policy == "hold_key":
+            broker.wait_for_records(fine, 2)
+            database.wait_for("select array_agg(state order by id) = '{open,held}' from outbox.dead_letter")
+            assert "Topic authorization failed" in database.value("select error_message from outbox.dead_letter where state = 'open'")
+        else:
+            assert "Topic authorization failed" in last_error(database, "outbox.dead_letter_policy is stop")
+            assert len(broker.read_all(fine)) == 1 and not database.value("select count(*) from outbox.dead_letter")
+        broker.allow("unwriting", "topic", denied, "write")
+        database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
+        assert types(broker.wait_for_records(denied, 2)) == ["T0", "T1"]
+        assert len(broker.wait_for_records(fine, 2)) == 2
+    finally:
+        cluster.configure(outbox__dead_letter_policy="dead_letter")
+        cluster.reload()
 
 
 def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):
