@@ -15,7 +15,6 @@
 
 #include "snapshot.h"
 
-#define OUTBOX_CURSOR_TOPIC		"outbox.cursor"
 #define OUTBOX_NOTE_SIZE		2048	/* cursor metadata, below Kafka's 4,096 */
 
 /* Who writes: identity of this server and database. */

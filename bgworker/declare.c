@@ -22,11 +22,11 @@
 #include "relay.h"
 #include "session.h"
 #include "src/common/kafka_properties.h"
+#include "src/common/topic_names.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
 
 #define NAME_PREFIX		"outbox-relay."
-#define DLT_SUFFIX		".DLT"
 
 typedef struct PairWriter
 {
@@ -208,7 +208,7 @@ put_topic(OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc, bool dead_le
 
 	if (dead_letters)
 	{
-		name = psprintf("%s" DLT_SUFFIX, name);
+		name = psprintf("%s" OUTBOX_DLT_SUFFIX, name);
 		cleanup = NULL;
 		retention = PG_INT64_MIN;
 	}

@@ -12,12 +12,8 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
@@ -41,31 +37,6 @@ typedef struct LeafScan
 	TupleTableSlot *slot;
 } LeafScan;
 
-static Oid
-find_txid_index(Relation leaf)
-{
-	List	   *indexes = RelationGetIndexList(leaf);
-	ListCell   *cell;
-
-	foreach(cell, indexes)
-	{
-		Oid			oid = lfirst_oid(cell);
-		Relation	index = index_open(oid, AccessShareLock);
-		bool		fits = index->rd_index->indisvalid &&
-		index->rd_index->indkey.values[0] == OUTBOX_EVENT_TXID &&
-		index->rd_rel->relam == BTREE_AM_OID &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-
-		index_close(index, fits ? NoLock : AccessShareLock);
-		if (fits)
-			return oid;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("table \"outbox.%s\" has no valid index on txid", RelationGetRelationName(leaf)),
-			 errhint("Make it again: REINDEX TABLE outbox.%s.", RelationGetRelationName(leaf))));
-}
-
 static void
 open_leaf(LeafScan *leaf, int segment)
 {
@@ -74,7 +45,7 @@ open_leaf(LeafScan *leaf, int segment)
 	leaf->index = NULL;
 	if (RelationGetNumberOfBlocks(leaf->leaf) == 0)
 		return;
-	leaf->index = index_open(find_txid_index(leaf->leaf), NoLock);
+	leaf->index = outbox_segment_open_index(leaf->leaf);
 	leaf->slot = table_slot_create(leaf->leaf, NULL);
 	leaf->scan = index_beginscan(leaf->leaf, leaf->index, GetActiveSnapshot(), 2, 0);
 }

@@ -16,6 +16,7 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
+#include "common/topic_names.h"
 #include "topic.h"
 
 #define MAX_PARTITIONS	10000

@@ -52,9 +52,8 @@ outbox_segment_relation(int segment)
 	return outbox_segment_named_relation(leaf_names[segment]);
 }
 
-/* Opens the leaf's plain btree on txid; error when there is none. */
-static Relation
-open_txid_index(Relation leaf)
+Relation
+outbox_segment_open_index(Relation leaf)
 {
 	AttrNumber	column = get_attnum(RelationGetRelid(leaf), TXID_COLUMN);
 	List	   *indexes = RelationGetIndexList(leaf);
@@ -92,7 +91,7 @@ find_highest_txid(Oid leaf_oid)
 
 	if (RelationGetNumberOfBlocks(leaf) > 0)
 	{
-		Relation	index = open_txid_index(leaf);
+		Relation	index = outbox_segment_open_index(leaf);
 		TupleTableSlot *slot = table_slot_create(leaf, NULL);
 		IndexScanDesc scan = index_beginscan(leaf, index, SnapshotAny, 0, 0);
 

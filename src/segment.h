@@ -7,6 +7,8 @@
 #ifndef OUTBOX_SEGMENT_H
 #define OUTBOX_SEGMENT_H
 
+#include "utils/relcache.h"
+
 /*
  * Current leaf, 0..OUTBOX_SEGMENTS-1.  Backend or relay, inside a transaction.
  * Taken from shared memory; when unknown (after a restart, or not preloaded),
@@ -17,6 +19,9 @@ extern int	outbox_segment_current(void);
 
 /* Oid of leaf `segment`; error when it is missing. */
 extern Oid	outbox_segment_relation(int segment);
+
+/* Opens a leaf's plain btree on txid, AccessShareLock; error when there is none. */
+extern Relation outbox_segment_open_index(Relation leaf);
 
 /* Oid of relation outbox.<name>; error when it is missing. */
 extern Oid	outbox_segment_named_relation(const char *name);

@@ -26,11 +26,11 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "common/topic_names.h"
 #include "guc.h"
 #include "segment.h"
 #include "topic.h"
 
-#define CURSOR_TOPIC		"outbox.cursor"
 #define MAX_REMEMBERED		4096	/* topics with a remembered answer */
 
 /* A topic seen before. */
@@ -206,12 +206,12 @@ outbox_topic_check_name(const char *name, int len)
 						   OUTBOX_TOPIC_NAME_MAX)));
 
 	if ((len >= 2 && name[0] == '_' && name[1] == '_') ||
-		(len == (int) strlen(CURSOR_TOPIC) && memcmp(name, CURSOR_TOPIC, len) == 0))
+		(len == (int) strlen(OUTBOX_CURSOR_TOPIC) && memcmp(name, OUTBOX_CURSOR_TOPIC, len) == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("topic name \"%s\" is reserved", pnstrdup(name, len)),
 				 errdetail("Names beginning with \"__\" belong to Kafka, \"%s\" to the relay.",
-						   CURSOR_TOPIC)));
+						   OUTBOX_CURSOR_TOPIC)));
 }
 
 /* Name without the dead-letter suffix in `base`; false when it has none. */

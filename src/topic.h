@@ -7,7 +7,6 @@
 #define OUTBOX_TOPIC_H
 
 #define OUTBOX_TOPIC_NAME_MAX	249 /* bytes, Kafka's limit */
-#define OUTBOX_DLT_SUFFIX		".DLT"
 #define OUTBOX_EVERY_TOPIC		"*" /* in outbox.topic_grant */
 
 /*

@@ -14,6 +14,7 @@
  * first event.
  */
 #include "sender.h"
+#include "../../src/common/topic_names.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,7 +28,6 @@
 #define APPEAR_TIMEOUT_US		15000000	/* a created topic has its leaders */
 #define EVENT_APPEAR_TIMEOUT_US 5000000 /* the same inside a transaction */
 #define PREFETCH_TIMEOUT_US		2000000 /* a topic's metadata before its first event */
-#define DLT_SUFFIX				".DLT"
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
 static OutboxTopic **slots;
@@ -106,10 +106,10 @@ outbox_topic_find(const char *name, size_t len)
 static bool
 is_dead_letter_topic(const OutboxTopic *topic)
 {
-	size_t		len = sizeof(DLT_SUFFIX) - 1;
+	size_t		len = sizeof(OUTBOX_DLT_SUFFIX) - 1;
 
 	return topic->name_len > len &&
-		memcmp(topic->name + topic->name_len - len, DLT_SUFFIX, len) == 0;
+		memcmp(topic->name + topic->name_len - len, OUTBOX_DLT_SUFFIX, len) == 0;
 }
 
 /* Should it be in Kafka by now, and is not known to be? */

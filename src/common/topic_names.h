@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * topic_names.h
+ *	  Topic names that server and sender agree on.
+ */
+#ifndef OUTBOX_TOPIC_NAMES_H
+#define OUTBOX_TOPIC_NAMES_H
+
+#define OUTBOX_DLT_SUFFIX	".DLT"	/* of the dead-letter topic, after its topic's name */
+#define OUTBOX_CURSOR_TOPIC	"outbox.cursor"	/* one partition, no records; its group offset is the cursor */
+
+#endif							/* OUTBOX_TOPIC_NAMES_H */
