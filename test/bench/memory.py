@@ -69,7 +69,7 @@ def main():
             if all(pids):
                 samples.append((time.monotonic() - began, sum(map(private_mib, pids))))
             return sent >= options.events
-        wait_until(delivered, options.events / 2000, "the last event", interval=1)
+        wait_until(delivered, 60 + options.events / 2000, "the last event", interval=1)
         writer.join()
         say(f"{options.events} events in {time.monotonic() - began:.0f} s, {len(samples)} samples")
         total, slope = max(mib for _, mib in samples), slope_per_hour(samples)
