@@ -43,8 +43,7 @@ find_handler(const OutboxService *service, const OutboxRecord *record)
 void
 outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 {
-	item->foreign = item->record.replay_group != NULL &&
-		strcmp(item->record.replay_group, member->runtime->consumer) != 0;
+	item->foreign = !outbox_record_is_for(&item->record, member->runtime->consumer);
 	item->handler = item->foreign ? NULL : find_handler(member->runtime->service, &item->record);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)

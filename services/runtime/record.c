@@ -30,35 +30,55 @@ outbox_uuid_valid(const char *text)
 	return text[OUTBOX_UUID_TEXT - 1] == '\0';
 }
 
+/* The first header of the name that has a value; false: there is none. */
+static bool
+find_header(const OutboxRecord *record, const char *name, OutboxHeader *header)
+{
+	OutboxHeaderReader reader;
+	size_t		name_len = strlen(name);
+
+	if (record->headers == NULL)
+		return false;
+	outbox_headers_read(&reader, record->headers, record->headers_len);
+	while (outbox_headers_next(&reader, header))
+	{
+		if (header->value != NULL && header->name_len == name_len &&
+			memcmp(header->name, name, name_len) == 0)
+			return true;
+	}
+	return false;
+}
+
 char *
 outbox_record_header(const OutboxRecord *record, const char *name)
 {
-	OutboxHeaderReader reader;
 	OutboxHeader header;
-	size_t		name_len = strlen(name);
 	char	   *text;
 
-	if (record->headers == NULL)
+	if (!find_header(record, name, &header))
 		return NULL;
-	outbox_headers_read(&reader, record->headers, record->headers_len);
-	while (outbox_headers_next(&reader, &header))
+	text = malloc(header.value_len + 1);
+	if (text == NULL)
+		return NULL;
+	memcpy(text, header.value, header.value_len);
+	text[header.value_len] = '\0';
+	for (size_t i = 0; i < header.value_len; i++)
 	{
-		if (header.value == NULL || header.name_len != name_len ||
-			memcmp(header.name, name, name_len) != 0)
-			continue;
-		text = malloc(header.value_len + 1);
-		if (text == NULL)
-			return NULL;
-		memcpy(text, header.value, header.value_len);
-		text[header.value_len] = '\0';
-		for (size_t i = 0; i < header.value_len; i++)
-		{
-			if ((unsigned char) text[i] < ' ' || (unsigned char) text[i] > '~')
-				text[i] = '?';
-		}
-		return text;
+		if ((unsigned char) text[i] < ' ' || (unsigned char) text[i] > '~')
+			text[i] = '?';
 	}
-	return NULL;
+	return text;
+}
+
+bool
+outbox_record_is_for(const OutboxRecord *record, const char *consumer)
+{
+	OutboxHeader group;
+
+	if (!find_header(record, OUTBOX_REPLAY_ID_HEADER, &group) ||
+		!find_header(record, OUTBOX_REPLAY_GROUP_HEADER, &group))
+		return true;
+	return group.value_len == strlen(consumer) && memcmp(group.value, consumer, group.value_len) == 0;
 }
 
 /* FNV-1a, 64 bits, from a given start. */
@@ -116,7 +136,6 @@ identify_replay(OutboxRecord *record)
 	record->replay_id = outbox_record_header(record, OUTBOX_REPLAY_ID_HEADER);
 	if (record->replay_id == NULL)
 		return;
-	record->replay_group = outbox_record_header(record, OUTBOX_REPLAY_GROUP_HEADER);
 	mode = outbox_record_header(record, OUTBOX_REPLAY_MODE_HEADER);
 	record->reprocess = mode != NULL && strcmp(mode, OUTBOX_REPLAY_REPROCESS) == 0 &&
 		outbox_uuid_valid(record->replay_id);
@@ -158,10 +177,9 @@ outbox_record_clear(OutboxRecord *record)
 	free(record->correlation_id);
 	free(record->traceparent);
 	free(record->replay_id);
-	free(record->replay_group);
 	free(record->header_memory);
 	record->event_type = record->correlation_id = record->traceparent = NULL;
-	record->replay_id = record->replay_group = NULL;
+	record->replay_id = NULL;
 	record->header_memory = NULL;
 }
 

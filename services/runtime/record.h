@@ -32,7 +32,6 @@ typedef struct OutboxRecord
 	char	   *correlation_id; /* NULL: none */
 	char	   *traceparent;	/* NULL: none */
 	char	   *replay_id;		/* uuid of the outbox.replay() this is a copy of; NULL: none */
-	char	   *replay_group;	/* the one consumer the copy is for; NULL: every one */
 	bool		reprocess;		/* to be run although it was processed before */
 	char		claim_id[OUTBOX_UUID_TEXT]; /* what is claimed: event_id; with reprocess one of event and replay */
 
@@ -46,6 +45,12 @@ extern void outbox_record_identify(OutboxRecord *record);
 
 /* Frees what outbox_record_identify made, and header_memory. */
 extern void outbox_record_clear(OutboxRecord *record);
+
+/*
+ * Is the record for this consumer?  False only for a copy that a replay made for another one,
+ * compared byte for byte.
+ */
+extern bool outbox_record_is_for(const OutboxRecord *record, const char *consumer);
 
 /* A header's value as malloc'ed text (control characters replaced); NULL: absent or NULL. */
 extern char *outbox_record_header(const OutboxRecord *record, const char *name);

@@ -208,13 +208,18 @@ test_replay(void)
 	uint8_t		bytes[512];
 
 	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, NULL});
-	CHECK(record.replay_id == NULL && record.replay_group == NULL && !record.reprocess &&
+	CHECK(record.replay_id == NULL && outbox_record_is_for(&record, "g") && !record.reprocess &&
 		  strcmp(record.claim_id, ID_A) == 0, "no replay: the event is claimed");
 	outbox_record_clear(&record);
 	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, "outbox-replay-id", REPLAY,
 				"outbox-replay-group", "g", NULL});
-	CHECK(strcmp(record.replay_group, "g") == 0 && !record.reprocess &&
+	CHECK(outbox_record_is_for(&record, "g") && !outbox_record_is_for(&record, "gg") && !record.reprocess &&
 		  strcmp(record.claim_id, ID_A) == 0, "an ordinary replay: the event is claimed");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_A, "outbox-replay-id", REPLAY,
+				"outbox-replay-group", "gr\xc3\xbc\xc3\x9f" "e", NULL});
+	CHECK(outbox_record_is_for(&record, "gr\xc3\xbc\xc3\x9f" "e") && !outbox_record_is_for(&record, "gr????e") &&
+		  !outbox_record_is_for(&record, "gr\xc3\xa4\xc3\x9f" "e"), "the consumer's name is compared byte for byte");
 	outbox_record_clear(&record);
 	make_record(&record, bytes, (const char *const[]) {"ce_id", ID_B, "outbox-replay-id", REPLAY,
 				"outbox-replay-mode", "reprocess", NULL});
