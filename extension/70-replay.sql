@@ -51,6 +51,7 @@ CREATE INDEX replay_job_running ON outbox.replay_job (created_at, id) WHERE stat
 CREATE FUNCTION outbox.ask_relay() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_relay';
 
+/* Raises unless the role that called replay() may emit to the topic; NULL may be. */
 CREATE FUNCTION outbox.check_target(topic text) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_target';
 
@@ -87,7 +88,8 @@ $$;
  * headers, and the headers outbox-replay-id, outbox-replay-group (with consumer) and
  * outbox-replay-mode (with reprocess).  "from" <= created_at < "to"; topic, type, key: NULL =
  * all.  Copies are never replayed.  Returns the number of events now; replay_id is NULL for a
- * dry run, which changes nothing.  Transactions still open are not part: their events
+ * dry run, which changes nothing.  Another target_topic than the events' own needs
+ * the caller's right to emit to it (outbox.grant_topic).  Transactions still open are not part: their events
  * come by themselves.
  */
 CREATE FUNCTION outbox.replay("from" timestamptz, "to" timestamptz, topic text DEFAULT NULL,
@@ -102,7 +104,9 @@ DECLARE
 	oldest timestamptz;
 BEGIN
 	PERFORM outbox.check_replay("from", "to", consumer, reprocess, rate);
-	PERFORM outbox.check_target(target_topic);
+	IF target_topic IS DISTINCT FROM replay.topic THEN
+		PERFORM outbox.check_target(target_topic);
+	END IF;
 	WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now)
 	SELECT s.now, c.number, c.first INTO seen, events, oldest
 	FROM s, LATERAL (SELECT min(e.created_at) AS first,

@@ -30,7 +30,12 @@ BEGIN
 END
 $$;
 
-/* Lets a role start, stop and watch the relay of this database, and deal with dead letters. */
+/*
+ * Lets a role start, stop and watch the relay of this database, deal with dead letters, send
+ * retained events again to their own topics (replay; to another one only with that topic's
+ * grant), declare topics, and give and take with grant_topic the right to emit to any topic:
+ * so it can give that right to itself too.
+ */
 CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

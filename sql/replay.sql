@@ -64,6 +64,14 @@ SELECT outbox.replay('-infinity', 'infinity');
 SELECT outbox.replay_cancel(gen_random_uuid(), 'x');
 SELECT * FROM outbox.replays;
 RESET ROLE;
+-- To another topic than the events' own only with its grant.
+SET ROLE regress_outbox_replayer;
+SELECT * FROM outbox.replay('-infinity', 'infinity', 'replay.a', target_topic => 'replay.b', dry_run => true);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM outbox.replay('-infinity', 'infinity', target_topic => 'replay.a', dry_run => true);
+SELECT * FROM outbox.replay('-infinity', 'infinity', 'replay.a', target_topic => 'replay.a', dry_run => true);
+RESET ROLE;
+SELECT outbox.grant_topic('replay.b', 'regress_outbox_replayer');
 SET ROLE regress_outbox_replayer;
 SELECT replay_id AS id, events FROM outbox.replay('-infinity', 'infinity', 'replay.a', 'ReplayFirst', 'k1', 'replay.b', 'billing',
 	true, 50, reason => 'books were wrong') \gset
@@ -106,5 +114,6 @@ SELECT 'outbox.replay_job'::regclass = ANY (extconfig) AS dumped FROM pg_extensi
 SELECT outbox.emit('replay.a', 'k', 'T', '{}', '{"Outbox-Replay-Group": "x"}');
 
 DELETE FROM outbox.replay_job;
+SELECT outbox.revoke_topic('replay.b', 'regress_outbox_replayer');
 DROP OWNED BY regress_outbox_replayer, regress_outbox_stranger;
 DROP ROLE regress_outbox_replayer, regress_outbox_stranger;

@@ -12,6 +12,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -189,13 +190,16 @@ outbox_check_grant(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* check_target(topic text) returns void, STRICT: a topic emit() would take from this role */
+/*
+ * check_target(topic text) returns void, STRICT: a topic emit() would take from the role that
+ * called the SECURITY DEFINER function around this; what SET ROLE chose, else the session's.
+ */
 Datum
 outbox_check_target(PG_FUNCTION_ARGS)
 {
 	text	   *name = PG_GETARG_TEXT_PP(0);
 
-	outbox_topic_check_emit(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	outbox_topic_check_emit(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), GetOuterUserId());
 	PG_RETURN_VOID();
 }
 

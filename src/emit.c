@@ -90,7 +90,7 @@ check_event(const OutboxEvent *event)
 						   (long long) size, outbox_guc_max_event_bytes),
 				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
 
-	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic));
+	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic), GetUserId());
 	return size;
 }
 

@@ -320,11 +320,10 @@ check_unknown(const char *name, Oid user)
 }
 
 void
-outbox_topic_check_emit(const char *name, int len)
+outbox_topic_check_emit(const char *name, int len, Oid user)
 {
 	char		key[OUTBOX_TOPIC_NAME_MAX + 1];
 	KnownTopic *topic;
-	Oid			user = GetUserId();
 
 	if (len > OUTBOX_TOPIC_NAME_MAX)
 		outbox_topic_check_name(name, len);

@@ -16,11 +16,11 @@
 extern void outbox_topic_check_name(const char *name, int len);
 
 /*
- * Raises unless the current user may emit to the topic: legal name, declared
+ * Raises unless the user may emit to the topic: legal name, declared
  * (when outbox.require_declared_topics), right granted.  What holds for a topic
  * holds for its dead-letter topic <topic>.DLT.  Any backend, in a transaction;
  * independent of the caller's snapshot, takes no predicate lock.
  */
-extern void outbox_topic_check_emit(const char *name, int len);
+extern void outbox_topic_check_emit(const char *name, int len, Oid user);
 
 #endif							/* OUTBOX_TOPIC_H */
