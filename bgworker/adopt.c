@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
+#include "event_scan.h"
 #include "relay.h"
 #include "retention.h"
 #include "session.h"
@@ -101,16 +102,56 @@ announce(const OutboxBatchRow *base, bool resend)
 			 resend ? errdetail("Events that Kafka has already may be sent again.") : 0));
 }
 
-/* Says what was done, and counts what Kafka may now get a second time. */
+/* An OutboxEventVisitor. */
 static void
-tell(OutboxRelay *relay, bool resend)
+count_event(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
+	(*(int64 *) arg)++;
+}
+
+/* The events of the batches first to last, of which Kafka may have any. */
+static int64
+count_batches(int64 first, int64 last)
+{
+	char	   *query = psprintf("SELECT coalesce(sum(events), 0)::bigint FROM outbox.batch"
+								 " WHERE batch_no BETWEEN " INT64_FORMAT " AND " INT64_FORMAT, first, last);
+	bool		isnull;
+
+	if (SPI_execute(query, true, 0) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not run \"%s\"", query);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Counts what Kafka may now get a second time.  Where Kafka is behind, what was in no
+ * batch here was never sent; otherwise another history may have sent all that lies above the base.
+ */
+static int64
+count_doubled(const OutboxRelay *relay, const OutboxBatchRow *oldest, int64 old_last)
+{
+	const OutboxComparison *comparison = &relay->comparison;
+	OutboxRange above = {.lower = relay->last.range.upper, .lower_at = relay->last.range.upper_at};
 	int64		doubled = 0;
 
-	if (resend &&
-		outbox_window_open(&relay->window, &relay->last.range.upper, &relay->last.range.upper_at, NULL))
-		doubled = (int64) relay->window.count;
-	outbox_window_close(&relay->window);
+	outbox_session_begin();
+	if (comparison->kind == OUTBOX_LOST_HISTORY && comparison->kafka_batch >= 0 &&
+		(comparison->letters_lost || comparison->kafka_batch < old_last - 1))
+		doubled = count_batches(oldest->batch_no, old_last);
+	else
+	{
+		outbox_cursor_snapshot(CurrentMemoryContext, &above.upper);
+		outbox_event_scan(&above, NULL, count_event, &doubled);
+	}
+	outbox_session_end();
+	return doubled;
+}
+
+/* Says what was done, and counts what Kafka may now get a second time. */
+static void
+tell(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, int64 old_last)
+{
+	int64		doubled = resend ? count_doubled(relay, oldest, old_last) : 0;
+
 	outbox_relay_count_doubled(relay, doubled);
 	ereport(LOG,
 			(errmsg("outbox relay: divergence ended by %s, batch " INT64_FORMAT " is the new base",
@@ -124,6 +165,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	OutboxBatchRow base = {0};
 	OutboxBatchRow oldest = relay->last;
 	int64		kafka_batch = relay->comparison.kafka_batch;
+	int64		old_last = relay->last.batch_no;
 
 	/* Kafka has lost commits: all it does not have is repeated, if the rows are still here */
 	if (relay->comparison.kind == OUTBOX_LOST_HISTORY && kafka_batch >= 0 &&
@@ -152,5 +194,5 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_relay_begin_anew(relay, true, 0);
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
-	tell(relay, resend);
+	tell(relay, resend, &oldest, old_last);
 }

@@ -234,11 +234,16 @@ def test_foreign_metadata(cursor):
     wait_hold(cursor.database, "no relay wrote")
 
 
-def test_kafka_is_far_behind(cursor):
-    """K < B-1: Kafka has lost commits. Hold."""
+def test_kafka_is_far_behind(cursor, kafka, topic):
+    """K < B-1: Kafka has lost commits. Hold; adopt('resend') repeats K+1 to B, what was in no batch is not doubled."""
     cursor.write(1, cursor.note(1))
+    cursor.database.emit(topic, "waiting", "Waiting")
     cursor.database.start_relay()
     wait_hold(cursor.database, "Kafka has lost commits")
+    cursor.database.execute("select outbox.adopt('resend')")
+    wait_delivered(cursor.database)
+    assert sorted(r.key() for r in kafka.read_all(topic)) == [b"k0", b"k1", b"k1", b"k2", b"k2", b"waiting"]
+    assert cursor.database.status()["possibly_doubled"] == 2
 
 
 def test_policy_decides_without_a_person(cursor, kafka, topic, postgres):
