@@ -28,7 +28,8 @@ extern void outbox_event_scan(const OutboxRange *range, Oid *filenodes,
 
 /*
  * Visits the events of transactions from <= txid < end of one leaf, in the order of
- * txid, whole transactions, until it has visited `most`.  Returns the first
+ * txid, whole transactions, until it has visited `most`: a single transaction is one
+ * piece however large, interruptible.  Returns the first
  * transaction it has not visited, 0 = none is left.  *filenode: the leaf's storage.
  */
 extern uint64 outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
