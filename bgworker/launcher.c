@@ -41,7 +41,7 @@
 #include "launcher.h"
 
 #define RESTART_S		5		/* of the launcher itself */
-#define MAX_PROBES		2		/* workers at once that are not known to stay as relays */
+#define MAX_PROBES		2		/* workers at once that have not looked at their switch yet */
 #define LIMIT_LOG_MS	600000	/* the full list of workers is logged once in this time */
 #define BACKOFF_MIN_MS	1000
 #define BACKOFF_MAX_MS	60000
@@ -93,12 +93,19 @@ outbox_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+/* Can a relay connect to it, as far as its row tells? */
+static bool
+is_connectable(Form_pg_database database)
+{
+	return database->datallowconn && strcmp(NameStr(database->datname), "template0") != 0;
+}
+
 /*
- * The databases one can connect to, or whether `only` is one of them.  Own
- * transaction; the list lives in TopMemoryContext.
+ * The databases of the server, or `only` if it is one of them; without those that take no
+ * connections if `connectable`.  Own transaction; the list lives in TopMemoryContext.
  */
 static List *
-list_databases(Oid only)
+list_databases(Oid only, bool connectable)
 {
 	List	   *databases = NIL;
 	Relation	relation;
@@ -114,7 +121,7 @@ list_databases(Oid only)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
 
-		if (!database->datallowconn || strcmp(NameStr(database->datname), "template0") == 0 ||
+		if ((connectable && !is_connectable(database)) ||
 			(OidIsValid(only) && database->oid != only))
 			continue;
 		old = MemoryContextSwitchTo(TopMemoryContext);
@@ -129,9 +136,9 @@ list_databases(Oid only)
 }
 
 static bool
-is_connectable(Oid database)
+has_database(Oid database, bool connectable)
 {
-	List	   *found = list_databases(database);
+	List	   *found = list_databases(database, connectable);
 	bool		result = found != NIL;
 
 	list_free(found);
@@ -186,6 +193,31 @@ back_off(OutboxSlot *slot, Launch *launch)
 	launch->not_before = TimestampTzPlusMilliseconds(outbox_clock_now(), delay);
 }
 
+/*
+ * The worker could not connect.  Sessions of a database that merely refuses new ones
+ * go on with its slot until it is dropped.  False: a worker can connect now.
+ */
+static bool
+settle_unreachable(OutboxSlot *slot, Oid database)
+{
+	if (has_database(database, true))
+		return false;
+	if (!has_database(database, false))
+	{
+		outbox_shmem_forget(database);
+		return true;
+	}
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == database)
+	{
+		slot->answered = true;
+		slot->wanted = false;
+	}
+	LWLockRelease(outbox_shared->lock);
+	outbox_shmem_release(slot, database);
+	return true;
+}
+
 /* The worker of a slot is gone: its end is an answer, our doing or a failure. */
 static void
 settle_end(OutboxSlot *slot, Launch *launch, const SlotView *view)
@@ -201,13 +233,10 @@ settle_end(OutboxSlot *slot, Launch *launch, const SlotView *view)
 		outbox_shmem_release(slot, view->database);
 		return;
 	}
-	if (!view->answered && !is_connectable(view->database))
-	{
-		outbox_shmem_forget(view->database);
-		return;
-	}
 	if (!view->answered)
 	{
+		if (settle_unreachable(slot, view->database))
+			return;
 		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 		if (slot->database == view->database)
 			slot->probe = true;
@@ -312,7 +341,7 @@ is_due(const SlotView *view, const Launch *launch)
 	return view->failures == 0 || launch->not_before <= outbox_clock_now();
 }
 
-/* One look at a slot; `probes`: workers that are not known to stay as relays. */
+/* One look at a slot; `probes`: workers that have not looked at their switch yet. */
 static void
 tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 {
@@ -339,7 +368,7 @@ tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 		launch->running = true;
 		if (view.probe && !view.suspended && view.answered)
 			end_worker(slot, launch);
-		else if (!view.answered || !view.wanted)
+		else if (!view.answered)
 			(*probes)++;
 		return;
 	}
@@ -438,7 +467,7 @@ outbox_launcher_main(Datum arg)
 	before_shmem_exit(retire_launcher, (Datum) 0);
 	pg_atomic_write_u32(&outbox_shared->launcher_proc, MyProc->pgprocno);
 	MemoryContextSwitchTo(TopMemoryContext);
-	pending = list_databases(InvalidOid);
+	pending = list_databases(InvalidOid, true);
 
 	for (;;)
 	{

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "utils/memutils.h"
 
 #include "event_columns.h"
 #include "event_scan.h"
@@ -15,8 +16,11 @@
 #include "session.h"
 #include "src/backlog.h"
 
+#define PIECE_EVENTS	10000	/* of one transaction */
+
 typedef struct Measure
 {
+	const OutboxRange *range;	/* what counts */
 	const OutboxRange *last;	/* of the last batch */
 	int64		last_bytes;
 	int64		bytes;
@@ -36,6 +40,8 @@ sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 	Measure    *measure = arg;
 	int64		bytes;
 
+	if (!outbox_range_holds(measure->range, txid, seq))
+		return;
 	slot_getallattrs(slot);
 	bytes = size_of(slot, OUTBOX_EVENT_KEY) + size_of(slot, OUTBOX_EVENT_PAYLOAD) +
 		size_of(slot, OUTBOX_EVENT_HEADERS);
@@ -48,7 +54,7 @@ int64
 outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last)
 {
 	OutboxRange range = {.lower = last->range.lower, .lower_at = last->range.lower_at};
-	Measure		measure = {.last = &last->range};
+	Measure		measure = {.range = &range, .last = &last->range};
 	int64		known = (int64) pg_atomic_read_u64(&slot->backlog);
 
 	outbox_session_begin();
@@ -57,4 +63,33 @@ outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last)
 	outbox_session_end();
 	outbox_backlog_take(slot, known - measure.bytes);
 	return measure.last_bytes;
+}
+
+bool
+outbox_measure_up_to(OutboxSlot *slot, const OutboxBatchRow *last, int64 limit)
+{
+	OutboxRange range = {.lower = last->range.lower, .lower_at = last->range.lower_at};
+	Measure		measure = {.range = &range, .last = &last->range};
+	int64		known = (int64) pg_atomic_read_u64(&slot->backlog);
+	uint64		from = outbox_snapshot_xmin(&range.lower);
+	int			segment = 0;
+
+	outbox_session_begin();
+	outbox_cursor_snapshot(TopMemoryContext, &range.upper);
+	outbox_session_end();
+	while (segment < OUTBOX_SEGMENTS && measure.bytes <= limit)
+	{
+		Oid			filenode;
+
+		outbox_session_begin();
+		from = outbox_event_scan_piece(segment, from, range.upper.xmax, PIECE_EVENTS, &filenode,
+									   sum_sizes, &measure);
+		outbox_session_end();
+		if (from != 0)
+			continue;
+		segment++;
+		from = outbox_snapshot_xmin(&range.lower);
+	}
+	outbox_backlog_take(slot, known - measure.bytes);
+	return segment == OUTBOX_SEGMENTS;
 }

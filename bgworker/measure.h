@@ -3,8 +3,8 @@
  * measure.h
  *	  Finds the size of the backlog in the tables.
  *
- * Process: the relay when it starts; the probe of a database without a relay,
- * once after a start of the server.
+ * Process: the relay when it starts; the probe of a database without a relay that has
+ * a limit, once after a start of the server.
  */
 #ifndef OUTBOX_MEASURE_H
 #define OUTBOX_MEASURE_H
@@ -18,5 +18,12 @@
  * meanwhile is kept.  Returns the bytes of the last batch.
  */
 extern int64 outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last);
+
+/*
+ * The same in short transactions, so that no snapshot is held for long, and only until the
+ * bytes exceed `limit`: false, then slot's backlog is at least what is set.  The process ends
+ * soon after: what it allocates in TopMemoryContext is not freed.
+ */
+extern bool outbox_measure_up_to(OutboxSlot *slot, const OutboxBatchRow *last, int64 limit);
 
 #endif							/* OUTBOX_MEASURE_H */

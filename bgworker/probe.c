@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -25,6 +26,8 @@
 #include "launcher.h"
 #include "measure.h"
 #include "session.h"
+
+#define LOCK_WAIT	"60s"
 
 /* A process that has attached is alive as long as worker_pid names it. */
 static void
@@ -138,7 +141,7 @@ note_waiting(OutboxSlot *slot)
 	outbox_session_end();
 }
 
-/* What is stored here waits for a relay; outbox.max_backlog holds all the same. */
+/* What is stored here waits for a relay; outbox.max_backlog, if set, holds all the same. */
 static void
 measure_without_relay(OutboxSlot *slot)
 {
@@ -147,8 +150,7 @@ measure_without_relay(OutboxSlot *slot)
 	.range.upper = {.xmax = FirstNormalTransactionId, .xip = none}};
 
 	(void) outbox_cursor_load(-1, TopMemoryContext, &last);
-	(void) outbox_measure_backlog(slot, &last);
-	slot->measured = true;
+	slot->measured = outbox_measure_up_to(slot, &last, (int64) outbox_guc_max_backlog * 1024);
 }
 
 bool
@@ -170,8 +172,10 @@ outbox_relay_probe(OutboxSlot *slot)
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
 	if (exists && !outbox_guc_relay)
 	{
+		/* whoever locks the tables for longer goes without the answers */
+		SetConfigOption("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE);
 		note_waiting(slot);
-		if (!slot->measured)
+		if (!slot->measured && outbox_guc_max_backlog > 0)
 			measure_without_relay(slot);
 	}
 	return wanted;

@@ -12,7 +12,8 @@ CREATE FUNCTION outbox.server_identity(
 
 /* The relay's shared status; counters count since the server's start.
  * backlog_bytes: keys, payloads and headers of committed events not delivered
- * yet, what outbox.max_backlog limits. */
+ * yet, what outbox.max_backlog limits; without a relay and without a limit, those since the
+ * server's start. */
 CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,

@@ -98,7 +98,7 @@ typedef struct OutboxSlot
 	bool		wanted;			/* its answer: the switch is on; writer: relay */
 	int			suspended;		/* commands that want no worker now; writer: utility hook */
 	int			worker_pid;		/* attached worker, 0 = none; writer: relay */
-	bool		measured;		/* backlog was found in the tables since the server's
+	bool		measured;		/* all of backlog was found in the tables since the server's
 								 * start; writer and reader: the attached worker alone */
 	int			failures;		/* exits in a row without progress, for the back-off;
 								 * writers: launcher, relay */

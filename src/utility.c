@@ -60,6 +60,7 @@ reset_slot(OutboxSlot *slot)
 {
 	pg_atomic_write_u32(&slot->segment, 0);
 	pg_atomic_write_u64(&slot->backlog, 0);
+	pg_atomic_write_u64(&slot->waiting_since, 0);
 	SpinLockAcquire(&slot->mutex);
 	slot->status.delivered_batch = -1;
 	SpinLockRelease(&slot->mutex);
@@ -362,7 +363,7 @@ look_after(Node *stmt)
 				AlterDatabaseSetStmt *change = (AlterDatabaseSetStmt *) stmt;
 
 				if (change->setstmt->kind == VAR_RESET_ALL ||
-					(change->setstmt->name != NULL && strcmp(change->setstmt->name, "outbox.relay") == 0))
+					(change->setstmt->name != NULL && pg_strcasecmp(change->setstmt->name, "outbox.relay") == 0))
 					look_at_commit(get_database_oid(change->dbname, true));
 				break;
 			}

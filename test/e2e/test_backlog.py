@@ -238,3 +238,30 @@ def test_backlog_heals(relay, kafka, topic):
         connection.commit()
     kafka.wait_for_records(topic, 9)
     relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
+
+
+def test_backlog_without_a_relay(own_postgres, make_database, topic_name):
+    """Issue 4, max_backlog: after a restart it holds without a relay too; what is read is bounded, without a limit nothing."""
+    cluster = own_postgres()
+    plain, kept = make_database(cluster), make_database(cluster)
+    for database in (plain, kept):
+        database.declare(topic_name)
+        for events in (10000, 500):  # of 3 bytes
+            database.execute(
+                "select count(outbox.emit(%s, 'k', 'T', '{}')) from generate_series(1, %s)", (topic_name, events)
+            )
+        assert backlog(database) == truth(database) == 31500
+    cluster.execute(f"alter database {kept.name} set outbox.max_backlog = '20kB'")
+    cluster.restart()
+    wait_until(lambda: backlog(kept) >= 30000, 30, "the backlog to be found")
+    assert backlog(kept) == 30000
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match=REFUSED):
+        kept.emit(topic_name, "k")
+    plain.wait_for("select waiting_since is not null from outbox.databases where database = current_database()")
+    cluster.wait_for("select count(*) = 0 from pg_stat_activity where backend_type = 'outbox relay'")
+    assert backlog(plain) == 0
+
+    cluster.execute(f"alter database {kept.name} set outbox.max_backlog = '1MB'")
+    cluster.execute(f"alter database {kept.name} reset outbox.relay")
+    wait_until(lambda: backlog(kept) == 31500, 30, "all of the backlog to be found")
+    kept.emit(topic_name, "k")

@@ -166,7 +166,7 @@ def test_switch_by_hand(postgres, make_database, kafka):
     run(postgres, "alter database {} set work_mem = '5MB'", database.name)
     assert database.status()["pid"] == first
     for off in ("alter database {} set outbox.relay = off", "alter database {} reset outbox.relay",
-                "alter database {} reset all"):
+                "alter database {} reset all", 'alter database {} set "Outbox.Relay" = off'):
         run(postgres, off, database.name)
         wait_until(lambda: database.status()["pid"] is None, 10, "the relay's end")
         run(postgres, "alter database {} set outbox.relay = on", database.name)
@@ -181,6 +181,47 @@ def test_switch_by_hand(postgres, make_database, kafka):
     database.wait_state("idle")
     assert not postgres.log_contains("not currently accepting connections", since)
     assert not postgres.log_contains("exited with exit code 1", since)
+
+
+def test_connections_refused(postgres, make_database, kafka, unique):
+    """Issue 4, many databases: sessions of one that refuses new connections keep its slot to themselves; it relays again."""
+    refusing, other = make_database(postgres), make_database(postgres)
+    topic = refusing.declare(unique("refusing"))
+    refusing.start_relay()
+    refusing.wait_state("idle")
+    with refusing.connect() as connection:
+        def row():
+            return connection.execute(
+                "select wanted, waiting_since from outbox.databases where database = current_database()").fetchone()
+        connection.execute("select outbox.emit(%s, 'k', 'T', '{}')", (topic,))
+        kafka.wait_for_records(topic, 1)
+        run(postgres, "alter database {} allow_connections false", refusing.name)
+        wait_until(lambda: row() is None or not row()[0], 30, "the relay's failure to connect")
+        other.start_relay()
+        other.wait_state("idle")
+        connection.execute("select outbox.emit(%s, 'k', 'T', '{}')", (topic,))
+        assert row()[1] is not None
+        assert connection.execute("select backlog_bytes from outbox.relay_status").fetchone()[0] > 0
+        assert other.status()["backlog_bytes"] == 0 and listed(postgres, other, other.name)["waiting_since"] is None
+        run(postgres, "alter database {} allow_connections true", refusing.name)
+        kafka.wait_for_records(topic, 2)
+        wait_until(lambda: row() == (True, None), 30, "the relay's return")
+    other.wait_state("idle")
+
+
+def test_looks_that_wait(postgres, make_database, kafka):
+    """Issue 4, many databases: looks at stopped databases that take their time keep no relay from starting."""
+    other = make_database(postgres)
+    waiting = "select count(*) from pg_stat_activity where backend_type = 'outbox relay' and wait_event_type = 'Lock'"
+    with contextlib.ExitStack() as stack:
+        for database in [make_database(postgres) for _ in range(3)]:
+            connection = stack.enter_context(database.connect(autocommit=False))
+            connection.execute("lock table outbox.event in access exclusive mode")
+            run(postgres, "alter database {} set outbox.relay = off", database.name)
+        wait_until(lambda: postgres.value(waiting) == 3, 30, "three looks that wait")
+        other.start_relay()
+        other.wait_state("idle")
+        assert postgres.value(waiting) == 3
 
 
 @pytest.mark.long

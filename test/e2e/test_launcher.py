@@ -183,6 +183,17 @@ def test_drop_extension(relay):
     relay.wait_state("idle")
 
 
+def test_drop_extension_ends_the_wait(database, topic_name):
+    """DROP EXTENSION: events that waited for a relay are gone, outbox.databases does not go on telling of them."""
+    waiting = "select count(*) from outbox.databases where database = current_database() and waiting_since is not null"
+    database.declare(topic_name)
+    database.emit(topic_name, "k")
+    assert database.value(waiting) == 1
+    database.execute("drop extension outbox")
+    database.execute("create extension outbox")
+    assert database.value(waiting) == 0
+
+
 def test_worker_limit(own_postgres, make_database):
     """Without a free worker slot the launcher says which setting to raise and tries again."""
     cluster = own_postgres(max_worker_processes=2, max_logical_replication_workers=0)
