@@ -241,7 +241,7 @@ def test_kafka_is_far_behind(cursor, kafka, topic):
     cursor.database.start_relay()
     wait_hold(cursor.database, "Kafka has lost commits")
     cursor.database.execute("select outbox.adopt('resend')")
-    wait_delivered(cursor.database)
+    cursor.database.wait_delivered()
     assert sorted(r.key() for r in kafka.read_all(topic)) == [b"k0", b"k1", b"k1", b"k2", b"k2", b"waiting"]
     assert cursor.database.status()["possibly_doubled"] == 2
 
