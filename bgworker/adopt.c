@@ -17,6 +17,7 @@
 #include "utils/xid8.h"
 
 #include "event_scan.h"
+#include "measure.h"
 #include "relay.h"
 #include "retention.h"
 #include "session.h"
@@ -194,5 +195,6 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_relay_begin_anew(relay, true, 0);
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
+	relay->owed = outbox_measure_backlog(relay->slot, &relay->last);	/* of the new base: none */
 	tell(relay, resend, &oldest, old_last);
 }

@@ -15,6 +15,7 @@
 #include "batch.h"
 #include "event_columns.h"
 #include "leaf_reader.h"
+#include "measure.h"
 #include "session.h"
 #include "src/fault.h"
 #include "src/guc.h"
@@ -104,6 +105,7 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	event.id = (const uint8_t *) DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1])->data;
 	chunk->row.digest = (int64) ((uint64) chunk->row.digest + hash_id(event.id));
 	chunk->row.events++;
+	chunk->bytes += outbox_measure_event(slot);
 	if (excluded)
 		return;
 
@@ -120,7 +122,6 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	if (!outbox_wire_put_event(&chunk->frames, &event))
 		elog(ERROR, "could not write an event frame");
 	chunk->sent++;
-	chunk->bytes += event.key_len + event.payload_len + event.headers_len;
 	for (int i = 0; i < 3; i++)
 	{
 		if (copies[i] != NULL)

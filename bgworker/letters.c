@@ -233,8 +233,9 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 
 /* --------------------------------------------------------------- return */
 
+/* Returns the number of copies and adds to *bytes theirs. */
 static int
-reissue_piece(bool sweep)
+reissue_piece(bool sweep, int64 *bytes)
 {
 	Oid			types[] = {INT2OID, INT4OID};
 	Datum		values[2];
@@ -248,10 +249,11 @@ reissue_piece(bool sweep)
 									   false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for held dead letters that are due");
 	values[1] = Int32GetDatum(REISSUE_PIECE);
-	if (SPI_execute_with_args("SELECT outbox.dead_letter_reissue($1, $2)", 2, types, values, NULL, false,
-							  0) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute_with_args("SELECT copies, bytes FROM outbox.dead_letter_reissue($1, $2)", 2, types,
+							  values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not emit dead letters again");
 	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	*bytes += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-uncommitted");
 	outbox_session_end();
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-committed");
@@ -259,14 +261,14 @@ reissue_piece(bool sweep)
 }
 
 int
-outbox_letters_reissue(OutboxLetters *letters)
+outbox_letters_reissue(OutboxLetters *letters, int64 *bytes)
 {
 	TimestampTz now = outbox_clock_now();
 	int			count;
 
 	if (now < letters->next_look)
 		return 0;
-	count = reissue_piece(letters->held != NULL && now >= letters->next_reload);
+	count = reissue_piece(letters->held != NULL && now >= letters->next_reload, bytes);
 	if (count > 0)
 	{
 		letters->loaded = false;

@@ -60,10 +60,10 @@ extern void outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot 
 
 /*
  * Own transactions.  Emits letters again that are due, as transactions of their own; looks
- * once a second.  Returns their number.  The next window must open after this, on a
+ * once a second.  Returns their number and adds to *bytes those of the copies.  The next window must open after this, on a
  * snapshot that sees them.
  */
-extern int	outbox_letters_reissue(OutboxLetters *letters);
+extern int	outbox_letters_reissue(OutboxLetters *letters, int64 *bytes);
 
 extern bool outbox_letters_leave_out(const OutboxLetters *letters, uint64 txid, int64 seq);
 extern bool outbox_letters_is_reissue(const OutboxLetters *letters, uint64 txid);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * measure.c
- *	  Finds the size of the backlog in the tables.
+ *	  Finds the size of events and of the backlog in the tables.
  *
  * Runs in the relay and in the probe.
  */
@@ -33,6 +33,13 @@ size_of(TupleTableSlot *slot, int column)
 		(int64) toast_raw_datum_size(slot->tts_values[column - 1]) - VARHDRSZ;
 }
 
+int64
+outbox_measure_event(TupleTableSlot *slot)
+{
+	return size_of(slot, OUTBOX_EVENT_KEY) + size_of(slot, OUTBOX_EVENT_PAYLOAD) +
+		size_of(slot, OUTBOX_EVENT_HEADERS);
+}
+
 /* An OutboxEventVisitor. */
 static void
 sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
@@ -43,8 +50,7 @@ sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 	if (!outbox_range_holds(measure->range, txid, seq))
 		return;
 	slot_getallattrs(slot);
-	bytes = size_of(slot, OUTBOX_EVENT_KEY) + size_of(slot, OUTBOX_EVENT_PAYLOAD) +
-		size_of(slot, OUTBOX_EVENT_HEADERS);
+	bytes = outbox_measure_event(slot);
 	measure->bytes += bytes;
 	if (outbox_range_holds(measure->last, txid, seq))
 		measure->last_bytes += bytes;

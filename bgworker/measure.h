@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * measure.h
- *	  Finds the size of the backlog in the tables.
+ *	  Finds the size of events and of the backlog in the tables.
  *
- * Process: the relay when it starts; the probe of a database without a relay that has
- * a limit, once after a start of the server.
+ * Process: the relay when it starts, reads events or adopts; the probe of a database without a relay that
+ * has a limit, once after a start of the server.
  */
 #ifndef OUTBOX_MEASURE_H
 #define OUTBOX_MEASURE_H
+
+#include "executor/tuptable.h"
 
 #include "cursor.h"
 #include "src/shmem.h"
@@ -25,5 +27,8 @@ extern int64 outbox_measure_backlog(OutboxSlot *slot, const OutboxBatchRow *last
  * soon after: what it allocates in TopMemoryContext is not freed.
  */
 extern bool outbox_measure_up_to(OutboxSlot *slot, const OutboxBatchRow *last, int64 limit);
+
+/* Bytes of the event in slot, whose columns are read, as src/backlog.h counts them. */
+extern int64 outbox_measure_event(TupleTableSlot *slot);
 
 #endif							/* OUTBOX_MEASURE_H */

@@ -184,7 +184,10 @@ find_work(OutboxRelay *relay)
 	}
 	if (!found)
 	{
-		outbox_letters_reissue(&relay->window.letters);
+		int64		bytes = 0;
+
+		outbox_letters_reissue(&relay->window.letters, &bytes);
+		outbox_backlog_take(relay->slot, -bytes);
 		found = outbox_window_open(&relay->window, &relay->last.range.upper,
 								   &relay->last.range.upper_at, NULL);
 	}

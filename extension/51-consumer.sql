@@ -184,15 +184,22 @@ BEGIN
 	END;
 END $$;
 
-/* The key's next record, if one is held, is due now. */
+/*
+ * The key's next record, if one is held, is due now.  It is locked, and judged again when another
+ * transaction has changed it meanwhile; what that discards, the next one replaces.
+ */
 CREATE FUNCTION outbox.dead_letter_release(consumer text, topic text, key bytea) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	first_held bigint;
 BEGIN
+	SELECT d.id INTO first_held FROM outbox.dead_letter d
+	WHERE d.consumer = dead_letter_release.consumer AND d.topic = dead_letter_release.topic
+		AND sha256(d.key) = sha256(dead_letter_release.key) AND d.state = 'held'
+	ORDER BY d.id LIMIT 1 FOR UPDATE;
 	UPDATE outbox.dead_letter d
 	SET state = 'retrying', next_attempt_at = clock_timestamp(), blocked_by = NULL
-	WHERE d.id = (SELECT min(w.id) FROM outbox.dead_letter w
-		WHERE w.consumer = dead_letter_release.consumer AND w.topic = dead_letter_release.topic
-			AND sha256(w.key) = sha256(dead_letter_release.key) AND w.state = 'held');
+	WHERE d.id = first_held;
 END $$;
 
 /*

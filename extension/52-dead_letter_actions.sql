@@ -39,19 +39,36 @@ BEGIN
 			'event_id', letter.event_id, 'state', letter.state));
 END $$;
 
-/* Origin relay: what is held for the key is due when nothing before it waits any more. */
-CREATE FUNCTION outbox.dead_letter_unblock(topic text, key bytea) RETURNS void
+/*
+ * Origin relay: what is held for the key is due when nothing before it waits any more.
+ * The first one is locked, and judged again when another transaction has changed it meanwhile; what
+ * that discards, the next one replaces.  patient false (the relay): a first one that somebody has
+ * locked is left as it is.
+ */
+CREATE FUNCTION outbox.dead_letter_unblock(topic text, key bytea, patient boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hash bytea := sha256(key);
+	first_held bigint;
 BEGIN
-	UPDATE outbox.dead_letter d
-	SET state = 'releasing', blocked_by = NULL
-	WHERE d.id = (SELECT min(w.id) FROM outbox.dead_letter w
-			WHERE w.origin = 'relay' AND w.state = 'held' AND w.topic = dead_letter_unblock.topic
-				AND sha256(w.key) = sha256(dead_letter_unblock.key))
-		AND NOT EXISTS (SELECT FROM outbox.dead_letter o
+	IF EXISTS (SELECT FROM outbox.dead_letter o
 			WHERE o.origin = 'relay' AND o.state IN ('open', 'releasing')
-				AND o.topic = dead_letter_unblock.topic
-				AND sha256(o.key) = sha256(dead_letter_unblock.key));
+				AND o.topic = dead_letter_unblock.topic AND sha256(o.key) = hash) THEN
+		RETURN;
+	END IF;
+	IF patient THEN
+		SELECT d.id INTO first_held FROM outbox.dead_letter d
+		WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = dead_letter_unblock.topic
+			AND sha256(d.key) = hash
+		ORDER BY d.id LIMIT 1 FOR UPDATE;
+	ELSE
+		SELECT d.id INTO first_held FROM outbox.dead_letter d
+		WHERE d.state = 'held' AND d.id = (SELECT min(w.id) FROM outbox.dead_letter w
+			WHERE w.origin = 'relay' AND w.state = 'held' AND w.topic = dead_letter_unblock.topic
+				AND sha256(w.key) = hash)
+		FOR UPDATE SKIP LOCKED;
+	END IF;
+	UPDATE outbox.dead_letter d SET state = 'releasing', blocked_by = NULL WHERE d.id = first_held;
 END $$;
 
 /*
@@ -94,7 +111,7 @@ BEGIN
 		resolved_at = clock_timestamp(), resolved_by = session_user, reason = dead_letter_discard.reason
 	WHERE d.id = letter.id;
 	IF letter.origin = 'relay' THEN
-		PERFORM outbox.dead_letter_unblock(letter.topic, letter.key);
+		PERFORM outbox.dead_letter_unblock(letter.topic, letter.key, patient => true);
 	ELSIF letter.state = 'retrying' THEN
 		PERFORM outbox.dead_letter_release(letter.consumer, letter.topic, letter.key);
 	END IF;
@@ -200,29 +217,31 @@ BEGIN
 				ORDER BY d.id LIMIT 1) l
 		WHERE k.blocked_by IS NULL
 	LOOP
-		PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key);
+		PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
 	END LOOP;
 END $$;
 
 /*
  * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
- * their number.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
+ * their number and their bytes as src/backlog.h counts them.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
  * at_most.  A key with a row somebody has locked is left for the next call.
  */
-CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer) RETURNS integer
+CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer,
+	OUT copies integer, OUT bytes bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	due record;
 	blocked boolean;
 	first_held bigint;
 	letters bigint[];
-	done integer := 0;
 BEGIN
+	copies := 0;
+	bytes := 0;
 	FOR due IN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
 		WHERE d.origin = 'relay' AND d.state = 'releasing' ORDER BY d.id
 	LOOP
-		EXIT WHEN done >= at_most;
+		EXIT WHEN copies >= at_most;
 		blocked := EXISTS (SELECT FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state = 'open' AND d.topic = due.topic
 				AND sha256(d.key) = due.hash);
@@ -250,7 +269,9 @@ BEGIN
 		SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
 			resolved_at = clock_timestamp(), resolved_by = coalesce(d.resolved_by, session_user)
 		WHERE d.id = ANY (letters);
-		done := done + cardinality(letters);
+		copies := copies + cardinality(letters);
+		bytes := bytes + (SELECT sum(coalesce(length(l.key), 0) + coalesce(length(l.value), 0)
+				+ coalesce(length(l.headers), 0)::bigint)
+			FROM outbox.dead_letter l WHERE l.id = ANY (letters));
 	END LOOP;
-	RETURN done;
 END $$;

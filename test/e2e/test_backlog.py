@@ -265,3 +265,27 @@ def test_backlog_without_a_relay(own_postgres, make_database, topic_name):
     cluster.execute(f"alter database {kept.name} reset outbox.relay")
     wait_until(lambda: backlog(kept) == 31500, 30, "all of the backlog to be found")
     kept.emit(topic_name, "k")
+
+
+def test_backlog_after_adopt(relay, postgres, make_database, kafka, topic):
+    """Issue 4, max_backlog: after outbox.adopt it is what will be sent, without Kafka too."""
+    relay.emit(topic, "delivered")
+    kafka.wait_for_records(topic, 1)
+    relay.wait_state("idle")
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    with relay.connect() as connection:
+        emit(connection, topic, 3)
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", relay.dsn()), restored.name)
+    kafka.stop()
+    restored.start_relay()
+    restored.wait_state("hold")
+    restored.execute("select outbox.adopt('skip')")
+    restored.wait_for("select s.state <> 'hold' and s.backlog_bytes = 0 from outbox.relay_status s")
+    with restored.connect() as connection:
+        emit(connection, topic, 2)
+    assert backlog(restored) == truth(restored) == 2 * 1001
+    kafka.start()
+    kafka.wait_for_records(topic, 3)
+    restored.wait_for("select backlog_bytes = 0 from outbox.relay_status")
