@@ -49,7 +49,7 @@ typedef struct OutboxChunk
 	int64		boundary_bytes;
 	int32		sent;			/* EVENT frames, exclusions left out */
 	int32		boundary_sent;
-	int64		bytes;			/* keys, payloads, headers */
+	int64		bytes;			/* of all its events, sent or not, as src/backlog.h counts */
 	bool		complete;
 	OutboxHeldEntry *held;		/* become rows together with the batch row */
 	int			nheld;
@@ -83,12 +83,11 @@ extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budg
 
 /*
  * refusal.c.  Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
- * a dead letter (I7); with an error that holds for its topic, all of the chunk's events of that
- * topic.  With policy hold_key later events of a refused one's key become held rows.  The window's
+ * a dead letter (I7); with whole_topic all of the chunk's events of its topic.  With policy hold_key later events of a refused one's key become held rows.  The window's
  * letters must be read anew.  Returns the number of open letters.
  */
 extern int	outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
-								int32 kafka_error, const char *text);
+								int32 kafka_error, bool whole_topic, const char *text);
 
 /* refusal.c.  Inside a transaction: the rows of chunk->held. */
 extern void outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window);

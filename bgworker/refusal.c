@@ -4,8 +4,8 @@
  *	  Writes what a batch leaves out to outbox.dead_letter.
  *
  * Runs in the relay.  I7: a row is committed before the batch is sent again, or with the batch
- * row.  Rows are written in the order of the window, so the ids of a key's letters tell their
- * order.
+ * row.  The ids of a key's letters tell their order: rows are written in the order of the window, and
+ * the sender tells the refusals of a key in its order (await_reports of sender/batch.c).
  */
 #include "postgres.h"
 
@@ -46,19 +46,10 @@ typedef struct Refusal
 	const OutboxWindow *window;
 	OutboxLeafReader reader;
 	char	   *message;
-	bool		whole_topic;
 	HTAB	   *opened;			/* OutboxHeldKey: keys with a row of this refusal; NULL: policy
 								 * dead_letter */
 	int			open;
 } Refusal;
-
-/* Kafka errors that hold for every event of the topic. */
-static bool
-is_refused_topic(int32 kafka_error)
-{
-	return kafka_error == 3 /* UNKNOWN_TOPIC_OR_PART */ || kafka_error == 17 /* TOPIC_EXCEPTION */ ||
-		kafka_error == 29 /* TOPIC_AUTHORIZATION_FAILED */ || kafka_error == -188 /* _UNKNOWN_TOPIC */ ;
-}
 
 /* The next event that was sent and its entry; false at the end. */
 static bool
@@ -188,9 +179,9 @@ refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *
 
 int
 outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index, int32 kafka_error,
-					const char *text)
+					bool whole_topic, const char *text)
 {
-	Refusal		refusal = {.chunk = chunk, .window = window, .whole_topic = is_refused_topic(kafka_error)};
+	Refusal		refusal = {.chunk = chunk, .window = window};
 	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
 	OutboxWireEvent culprit;
 	OutboxWireEvent event;
@@ -210,7 +201,7 @@ outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (event.topic_len == culprit.topic_len && memcmp(event.topic, culprit.topic, event.topic_len) == 0)
-			refuse_event(&refusal, &entry, &event, walk.index == index + 1 || refusal.whole_topic);
+			refuse_event(&refusal, &entry, &event, walk.index == index + 1 || whole_topic);
 	}
 	outbox_leaf_reader_close(&refusal.reader);
 	outbox_session_end();

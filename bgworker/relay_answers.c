@@ -200,6 +200,7 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 {
 	uint32		index = outbox_wire_get_u32(body);
 	int32		error = (int32) outbox_wire_get_u32(body);
+	bool		whole_topic = outbox_wire_get_u8(body) != 0;
 	char	   *text = read_text(body);
 	OutboxChunk *chunk = &relay->chunks[relay->sending];
 	char	   *event;
@@ -220,7 +221,7 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
 	OUTBOX_FAULT("relay-refused");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	letters = outbox_chunk_refuse(chunk, &relay->window, index, error, text);
+	letters = outbox_chunk_refuse(chunk, &relay->window, index, error, whole_topic, text);
 	OUTBOX_FAULT("relay-refusal-committed");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH; XactLastCommitEnd = 0);
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */

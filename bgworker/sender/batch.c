@@ -18,6 +18,7 @@
 
 #define POLL_EVERY				512 /* events between two looks at reports */
 #define REFUSED_WAIT_US		1000000	/* for reports, once an event is refused */
+#define PREVIOUS_WAIT_US	10000000	/* and for another of them, when librdkafka refused it */
 #define GONE_LOOK_US		1500000	/* unreported events: is their topic still there? */
 #define QUEUE_FULL_WAIT_MS		10
 #define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
@@ -37,7 +38,11 @@ typedef struct Batch
 	bool		refused;
 	uint32_t	refused_index;	/* the first of them */
 	rd_kafka_resp_err_t refused_error;
+	bool		refused_topic;	/* every event of its topic is */
 	char		refused_text[640];
+	rd_kafka_topic_t *refused_early;	/* its topic, if librdkafka refused it alone, before Kafka
+									 * has judged those ahead of it */
+	bool		passed_over;	/* one ahead of it in that topic was dropped without a report */
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
 	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
 	const OutboxTopic *gone;	/* deleted while its events were under way */
@@ -71,13 +76,15 @@ outbox_batch_begin(const OutboxCursor *cursor)
 }
 
 static void
-note_refusal(uint32_t index, rd_kafka_resp_err_t code, const char *text)
+note_refusal(uint32_t index, rd_kafka_resp_err_t code, bool whole_topic, const char *text)
 {
 	if (batch.refused && index >= batch.refused_index)
 		return;
 	batch.refused = true;
 	batch.refused_index = index;
 	batch.refused_error = code;
+	batch.refused_topic = whole_topic;
+	batch.refused_early = NULL;
 	snprintf(batch.refused_text, sizeof(batch.refused_text), "%s", text);
 }
 
@@ -110,10 +117,12 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 			return;
 		if (!outbox_error_is_whole_topic(code))
 			batch.refused_in_requests++;
-		note_refusal((uint32_t) (uintptr_t) message->_private, code, rd_kafka_err2str(code));
+		note_refusal((uint32_t) (uintptr_t) message->_private, code,
+					 outbox_error_is_whole_topic(code), rd_kafka_err2str(code));
 	}
-	else if (code != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
-			 code != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT && batch.failed_error == 0)
+	else if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+		batch.passed_over |= message->rkt == batch.refused_early;
+	else if (batch.failed_error == 0)
 		batch.failed_error = code;
 }
 
@@ -195,7 +204,7 @@ find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *fail
 		if (event->topic_len == 0 || event->topic_len >= OUTBOX_TOPIC_NAME_SIZE ||
 			memchr(event->topic, '\0', event->topic_len) != NULL)
 		{
-			note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+			note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true,
 						 "the topic's name is not valid");
 			return NULL;
 		}
@@ -209,7 +218,7 @@ find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *fail
 			return NULL;
 		if (topic->handle == NULL)
 		{
-			note_refusal(batch.events, topic->create_error, topic->create_text);
+			note_refusal(batch.events, topic->create_error, true, topic->create_text);
 			return NULL;
 		}
 	}
@@ -241,7 +250,11 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 		if (outbox_error_is_refusal(code))
 		{
 			if (!note_gone(topic, code))
-				note_refusal(batch.events, code, rd_kafka_error_string(error));
+			{
+				note_refusal(batch.events, code, outbox_error_is_whole_topic(code),
+							 rd_kafka_error_string(error));
+				batch.refused_early = batch.refused_topic ? NULL : topic->handle;
+			}
 		}
 		else
 			batch.broken = true;	/* why is told by the end of the transaction */
@@ -289,7 +302,7 @@ look_for_gone(rd_kafka_t *producer)
 	const OutboxTopic *gone = outbox_topics_find_gone(producer, batch.serial);
 
 	if (gone != NULL && gone->absent && !gone->declared)
-		note_refusal(gone->first_event, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+		note_refusal(gone->first_event, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, true,
 					 rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
 	else
 		batch.gone = gone;
@@ -300,7 +313,8 @@ look_for_gone(rd_kafka_t *producer)
  * the broker threads.  It ends, since every message times out; events of a topic
  * that was deleted are not waited for so long, others share their transaction.  A refused batch
  * waits too: an abort sent while partitions are still being added is answered
- * CONCURRENT_TRANSACTIONS and repeated.
+ * CONCURRENT_TRANSACTIONS and repeated.  What is dropped after an event that librdkafka refused
+ * early may hold one that Kafka refuses and that precedes it in its key, so that is waited for longer.
  */
 static void
 await_reports(void)
@@ -308,6 +322,7 @@ await_reports(void)
 	rd_kafka_t *producer = outbox_producer_client();
 	int64_t		refused_us = 0;
 	int64_t		looked_us = outbox_clock_us();
+	int			waiting = 0;
 
 	while (batch.gone == NULL && rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 	{
@@ -318,14 +333,16 @@ await_reports(void)
 		}
 		if (!batch.refused)
 			continue;
-		if (refused_us == 0)
+		if (refused_us == 0 || (batch.refused_early != NULL && rd_kafka_outq_len(producer) != waiting))
 			refused_us = outbox_clock_us();
-		else if (outbox_clock_us() - refused_us > REFUSED_WAIT_US)
+		else if (outbox_clock_us() - refused_us >
+				 (batch.refused_early != NULL ? PREVIOUS_WAIT_US : REFUSED_WAIT_US))
 		{
 			/* librdkafka sends no more in a failed transaction: drop what waits */
 			(void) rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE);
 			refused_us = outbox_clock_us();
 		}
+		waiting = rd_kafka_outq_len(producer);
 	}
 }
 
@@ -365,10 +382,35 @@ abort_transaction(OutboxFailure *failure)
 	return false;
 }
 
+/* A transaction that failed with that error because a topic is denied blames its first event. */
+static bool
+blame_denied_topic(int error, const char *text)
+{
+	char		name[OUTBOX_TOPIC_NAME_SIZE];
+	OutboxTopic *topic;
+
+	if (!outbox_take_denied_topic(name, sizeof(name)) || error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+		return false;
+	topic = outbox_topic_find(name, strlen(name));
+	if (topic->used_in_batch != batch.serial)
+		return false;
+	note_refusal(topic->first_event, error, true, text);
+	return true;
+}
+
 /* Aborts and tells which event is to blame. */
 static bool
 abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
+	const rd_kafka_resp_err_t denied = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+
+	if (batch.refused_early != NULL && batch.passed_over &&
+		!blame_denied_topic(denied, rd_kafka_err2str(denied)))
+	{
+		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.refused_error, "sending events",
+						   "%s: but Kafka has not answered for events ahead of it", batch.refused_text);
+		return false;
+	}
 	if (batch.refused_in_requests > 1 && !one_by_one)
 	{
 		one_by_one = true;
@@ -397,24 +439,8 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	result->refused = true;
 	result->refused_index = batch.refused_index;
 	result->refused_error = batch.refused_error;
+	result->refused_topic = batch.refused_topic;
 	memcpy(result->refused_text, batch.refused_text, sizeof(result->refused_text));
-	return true;
-}
-
-/* A transaction that failed because a topic is denied blames its first event. */
-static bool
-blame_denied_topic(const OutboxFailure *failure)
-{
-	char		name[OUTBOX_TOPIC_NAME_SIZE];
-	OutboxTopic *topic;
-
-	if (!outbox_take_denied_topic(name, sizeof(name)) ||
-		failure->kafka_error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-		return false;
-	topic = outbox_topic_find(name, strlen(name));
-	if (topic->used_in_batch != batch.serial)
-		return false;
-	note_refusal(topic->first_event, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, failure->text);
 	return true;
 }
 
@@ -434,7 +460,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 			result->suspect = outbox_watch_is_suspect();
 			return true;
 		}
-		if (!blame_denied_topic(failure))
+		if (!blame_denied_topic(failure->kafka_error, failure->text))
 			return false;
 	}
 	if (batch.refused)

@@ -134,7 +134,7 @@ outbox_error_is_refusal(rd_kafka_resp_err_t code)
 	}
 }
 
-/* Refusals that hit every record of the topic alike. */
+/* Refusals of a record that hit every record of the topic alike. */
 bool
 outbox_error_is_whole_topic(rd_kafka_resp_err_t code)
 {

@@ -248,6 +248,7 @@ do_end(OutboxWireReader *body)
 		mark = begin_answer(OUTBOX_FRAME_REFUSED);
 		outbox_wire_put_u32(&answer, result.refused_index);
 		outbox_wire_put_u32(&answer, (uint32_t) result.refused_error);
+		outbox_wire_put_u8(&answer, result.refused_topic ? 1 : 0);
 		outbox_wire_put_cstring(&answer, result.refused_text);
 	}
 	else

@@ -89,6 +89,7 @@ typedef struct OutboxBatchResult
 	bool		refused;
 	uint32_t	refused_index;
 	int			refused_error;
+	bool		refused_topic;	/* every event of its topic is */
 	char		refused_text[640];
 	uint64_t	batch_no;
 	uint32_t	events;

@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTBOX_WIRE_VERSION		1
+#define OUTBOX_WIRE_VERSION		2
 #define OUTBOX_WIRE_HEADER_SIZE	5			/* length and type */
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
 #define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
@@ -89,7 +89,10 @@ typedef enum OutboxFrameType
 	 */
 	OUTBOX_FRAME_COMMITTED = 'k',
 
-	/* u32 index of the event in the batch, i32 Kafka error, string text */
+	/*
+	 * u32 index of the event in the batch, i32 Kafka error, u8 whole topic (1: every
+	 * event of its topic is refused alike), string text
+	 */
 	OUTBOX_FRAME_REFUSED = 'r',
 
 	/* u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text */

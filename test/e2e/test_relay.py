@@ -110,6 +110,21 @@ def test_declared_topic_needs_no_event(relay, kafka, unique):
     wait_until(lambda: topic in kafka.topics(), 20, f"topic {topic}")
 
 
+def test_refused_topic_costs_one_round(relay, postgres, kafka, topic, unique):
+    """Issue 4, poison at the relay: all events of a topic that Kafka does not create become dead letters at once."""
+    impossible = unique("topic")
+    relay.execute("select outbox.declare_topic(%s, 1, 3)", (impossible,))
+    with relay.connect(autocommit=False) as connection:
+        connection.execute("select count(outbox.emit(%s, n::text, 'T', '{}')) from generate_series(1, 200) n", (impossible,))
+        connection.execute("select outbox.emit(%s, 'other', 'T', '{}')", (topic,))
+        connection.commit()
+    assert keys(kafka, topic, 1) == ["other"]
+    assert relay.value("select count(*) from outbox.dead_letter where state = 'open' and topic = %s", (impossible,)) == 200
+    rounds = [line for line in postgres.child.log().splitlines() if "Kafka refuses event" in line and impossible in line]
+    assert len(rounds) == 1
+    assert relay.status()["events_refused"] == 200
+
+
 def test_refused_event_becomes_a_dead_letter(relay, kafka, topic_name):
     """Design I7: what Kafka refuses is a row before the batch is sent again; the others of the batch arrive once."""
     topic = relay.declare(topic_name, 1)

@@ -144,9 +144,9 @@ def test_refused_event(start, kafka, name):
     ready(sender, name)
     good, large = Event(name, b"good"), Event(name, b"x" * 1_100_000)
     answer = sender.batch(1, [good, large, good])
-    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 1, 10)
+    assert (answer.kind, answer.index, answer.error, answer.whole_topic) == ("REFUSED", 1, 10, False)
     answer = sender.batch(1, [good, Event("not a topic name")])
-    assert (answer.kind, answer.index) == ("REFUSED", 1)
+    assert (answer.kind, answer.index, answer.whole_topic) == ("REFUSED", 1, True)
     at = 5 + 40  # the length of the headers, made 1, and one byte that is no header
     broken = good.frame()[:at] + b"\0\0\0\1" + good.frame()[at + 4 :] + b"\x01"
     broken = (len(broken) - 4).to_bytes(4, "big") + broken[4:]
@@ -165,7 +165,7 @@ def test_topic_that_cannot_be_created(start, kafka, name):
     assert ready(sender, name).present is False
     assert sender.batch(1, [Event(name, b"1")]).kind == "COMMITTED"
     answer = sender.batch(2, [Event(name, b"2"), Event(bad)])
-    assert (answer.kind, answer.index, answer.error) == ("REFUSED", 1, 38)
+    assert (answer.kind, answer.index, answer.error, answer.whole_topic) == ("REFUSED", 1, 38, True)
     assert sender.batch(2, [Event(name, b"2")]).kind == "COMMITTED"
     sender.declare(bad, 1, replication=1)
     assert sender.batch(3, [Event(bad, b"now")]).kind == "COMMITTED"

@@ -24,6 +24,7 @@
 #define API_TXN_OFFSET_COMMIT	28
 #define API_PRODUCE				0
 
+#define SLOW_MS					2000	/* longer than other refusals are waited for */
 #define IMPOSSIBLE_PARTITIONS	1000000 /* no client asks Kafka for so many */
 
 static rd_kafka_mock_cluster_t *cluster;
@@ -231,6 +232,14 @@ is_committed(char type, OutboxWireReader *body, uint64_t number, uint32_t events
 	return outbox_wire_get_u8(body) == suspect && !body->bad;
 }
 
+/* Does REFUSED blame that event, for that error, and with it its topic? */
+static bool
+is_refused(OutboxWireReader *body, uint32_t index, int32_t error, bool whole_topic)
+{
+	return outbox_wire_get_u32(body) == index && (int32_t) outbox_wire_get_u32(body) == error &&
+		outbox_wire_get_u8(body) == whole_topic && !body->bad;
+}
+
 /* Is the answer CURSOR with that batch number (-1: absent)? */
 static bool
 is_cursor(char type, OutboxWireReader *body, int64_t number)
@@ -317,9 +326,28 @@ test_transactions(const char *program)
 	CHECK(is_committed(send_batch(0, 0, 0, &body), &body, 0, 0, 0), "an empty batch commits");
 	CHECK(is_committed(send_batch(1, 100, 10, &body), &body, 1, 100, 0), "100 events commit");
 	CHECK(send_batch(2, 3, 2000000, &body) == OUTBOX_FRAME_REFUSED &&
-		  outbox_wire_get_u32(&body) == 2, "the event that is too large is refused by index");
+		  is_refused(&body, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
+		  "the event that is too large is refused by index, it alone");
 	CHECK(is_committed(send_batch(2, 2, 10, &body), &body, 2, 2, 0),
 		  "the batch without it commits");
+	stop_sender();
+}
+
+/* What librdkafka refuses at once is not told before what Kafka refuses ahead of it. */
+static void
+test_order_of_refusals(const char *program)
+{
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	fence(&body);
+	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+	rd_kafka_mock_broker_set_rtt(cluster, -1, SLOW_MS);
+	CHECK(send_batch(3, 2, 2000000, &body) == OUTBOX_FRAME_REFUSED &&
+		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_INVALID_RECORD, false),
+		  "Kafka's refusal of an event precedes that of a later one");
+	rd_kafka_mock_broker_set_rtt(cluster, -1, 0);
 	stop_sender();
 }
 
@@ -341,7 +369,8 @@ test_impossible_topics(const char *program)
 	declare_topic("other", IMPOSSIBLE_PARTITIONS);
 	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "other topics go on");
 	CHECK(send_to("impossible", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
-		  outbox_wire_get_u32(&body) == 0, "its event is refused");
+		  is_refused(&body, 0, RD_KAFKA_RESP_ERR__INVALID_ARG, true),
+		  "its event is refused, and with it the topic");
 	CHECK(send_to("impossible.DLT", 4, 1, 1, &body) == OUTBOX_FRAME_REFUSED,
 		  "and that of an impossible dead letter topic");
 	CHECK(is_committed(send_batch(4, 2, 1, &body), &body, 4, 2, 0), "others still go on");
@@ -470,6 +499,7 @@ main(int argc, char **argv)
 	test_open(argv[1]);
 	test_missing_ca(argv[1]);
 	test_transactions(argv[1]);
+	test_order_of_refusals(argv[1]);
 	test_impossible_topics(argv[1]);
 	test_failures(argv[1]);
 	test_skip(argv[1]);

@@ -128,6 +128,7 @@ def parse(kind, data):
         return Answer("COMMITTED", dict(values, suspect=body.take("B")))
     if kind == b"r":
         values = {"index": body.take("I"), "error": body.take("i")}
+        values["whole_topic"] = bool(body.take("B"))
         return Answer("REFUSED", dict(values, text=body.string().decode()))
     if kind == b"f":
         values = {"error_class": ERROR_CLASSES[body.take("B")], "error": body.take("i")}
@@ -181,7 +182,7 @@ class Sender:
         self._input = self._input[end:]
         return parse(kind, body)
 
-    def open(self, pairs, version=1):
+    def open(self, pairs, version=2):
         body = struct.pack(">HH", version, len(pairs))
         body += b"".join(string(name) + string(value) for name, value in pairs)
         self.write(frame(b"O", body))
