@@ -19,8 +19,12 @@ def read_truth(dsn):
         return [Truth(*row) for row in cursor]
 
 
+class ForeignRecord(AssertionError):
+    """A record that load cannot have written; an assertion, so that wait_until lets it through."""
+
+
 def decode_record(message):
-    """A consumed message as Seen. Raises ValueError when load cannot have written it."""
+    """A consumed message as Seen. Raises ForeignRecord when load cannot have written it."""
     headers = dict(message.headers() or [])
     try:
         event_id = (headers.get("ce_id") or headers["id"]).decode()
@@ -29,7 +33,7 @@ def decode_record(message):
                     message.partition(), message.offset())
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
-        raise ValueError(f"the record at {where} is not one of the load's: {error!r}") from error
+        raise ForeignRecord(f"the record at {where} is not one of the load's: {error!r}") from error
 
 
 class TopicReader:
