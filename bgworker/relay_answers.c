@@ -195,6 +195,18 @@ stop_at_refused(OutboxRelay *relay, const char *event, int32 error, const char *
 							   event, relay->chunks[relay->sending].row.batch_no, text, error));
 }
 
+/*
+ * What followed the refused record in its partition was rejected as out of sequence.  librdkafka 2.0.2 may take that
+ * into the next transaction, which then fails when message.timeout.ms is over: a new producer begins it (I6).
+ */
+static void
+fence_after_refusal(OutboxRelay *relay)
+{
+	relay->fenced = relay->asked = relay->ahead = false;
+	relay->window.next = relay->window.count = 0;
+	outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
+}
+
 static void
 take_refused(OutboxRelay *relay, OutboxWireReader *body)
 {
@@ -228,7 +240,10 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.events_refused += letters;
 	SpinLockRelease(&relay->slot->mutex);
-	outbox_relay_send_again(relay);
+	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE)
+		outbox_relay_send_again(relay);
+	else
+		fence_after_refusal(relay);
 }
 
 static void

@@ -214,6 +214,7 @@ def test_backlog_counts_what_commits(database, postgres, topic):
         assert backlog(database) == 10 * 1001
     database.execute(f"commit prepared '{database.name}'")
     assert backlog(database) == truth(database) == 10 * 1001
+    postgres.configure(outbox__max_backlog="20kB")
     postgres.restart("immediate")
     database.wait_for("select backlog_bytes = 10 * 1001 from outbox.relay_status")
     database.execute("drop extension outbox")
