@@ -149,7 +149,11 @@ def test_reload(relay, postgres, kafka, topic, unique):
         writer.await_batches(3)
         apply(outbox__delivery="exactly_once")
         writer.await_batches(3)
-        writer.check(kafka)
+        # What at_least_once had under way when its sender was replaced may come twice, and is counted.
+        report = writer.report(kafka)
+        doubled, report.doubled = len(report.doubled), []
+        report.require_ok()
+        assert doubled <= relay.status()["possibly_doubled"]
     for envelope, source in (("none", None), ("cloudevents", b"/elsewhere")):
         other = relay.declare(unique("reload"))
         apply(outbox__envelope=envelope, outbox__source="/elsewhere")
