@@ -107,15 +107,6 @@ outbox_cursor_parse_snapshot(const char *text, MemoryContext context, OutboxSnap
 
 /* ----------------------------------------------------------- batch rows */
 
-static uint64
-read_txid(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
-
-	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
-}
-
 static int64
 read_int64(HeapTuple tuple, TupleDesc desc, int column)
 {
@@ -134,13 +125,13 @@ read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow 
 	row->nonce = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
 	outbox_cursor_parse_snapshot(SPI_getvalue(tuple, desc, 3), context, &row->range.lower);
 	outbox_cursor_parse_snapshot(SPI_getvalue(tuple, desc, 4), context, &row->range.upper);
-	row->range.lower_at.txid = read_txid(tuple, desc, 5);
+	row->range.lower_at.txid = outbox_session_txid(tuple, desc, 5);
 	row->range.lower_at.seq = read_int64(tuple, desc, 6);
-	row->range.upper_at.txid = read_txid(tuple, desc, 7);
+	row->range.upper_at.txid = outbox_session_txid(tuple, desc, 7);
 	row->range.upper_at.seq = read_int64(tuple, desc, 8);
 	row->events = DatumGetInt32(SPI_getbinval(tuple, desc, 9, &isnull));
 	row->digest = read_int64(tuple, desc, 10);
-	row->txid = read_txid(tuple, desc, 11);
+	row->txid = outbox_session_txid(tuple, desc, 11);
 	row->timeline = DatumGetInt32(SPI_getbinval(tuple, desc, 12, &isnull));
 	row->system_id = (uint64) read_int64(tuple, desc, 13);
 	row->database = DatumGetObjectId(SPI_getbinval(tuple, desc, 14, &isnull));

@@ -42,15 +42,6 @@ compare_exclusions(const void *a, const void *b)
 	return (left->seq > right->seq) - (left->seq < right->seq);
 }
 
-static int
-compare_txids(const void *a, const void *b)
-{
-	uint64		left = *(const uint64 *) a;
-	uint64		right = *(const uint64 *) b;
-
-	return (left > right) - (left < right);
-}
-
 bool
 outbox_letters_leave_out(const OutboxLetters *letters, uint64 txid, int64 seq)
 {
@@ -64,7 +55,7 @@ bool
 outbox_letters_is_reissue(const OutboxLetters *letters, uint64 txid)
 {
 	return letters->nreissued > 0 &&
-		bsearch(&txid, letters->reissued, letters->nreissued, sizeof(txid), compare_txids) != NULL;
+		bsearch(&txid, letters->reissued, letters->nreissued, sizeof(txid), outbox_txid_compare) != NULL;
 }
 
 void
@@ -96,15 +87,6 @@ outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, ui
 }
 
 /* -------------------------------------------------------------- loading */
-
-static uint64
-read_txid(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
-
-	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
-}
 
 /* Rows with txids that lower does not see, or may not: its xmax and its list as $1 and $2. */
 static uint64
@@ -138,7 +120,7 @@ load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 
-		letters->left_out[i].txid = read_txid(tuple, desc, 1);
+		letters->left_out[i].txid = outbox_session_txid(tuple, desc, 1);
 		letters->left_out[i].seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -154,9 +136,9 @@ load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
 	letters->reissued = MemoryContextAllocHuge(letters->context, sizeof(uint64) * (count + 1));
 	letters->nreissued = (int) count;
 	for (uint64 i = 0; i < count; i++)
-		letters->reissued[i] = read_txid(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		letters->reissued[i] = outbox_session_txid(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 	SPI_freetuptable(SPI_tuptable);
-	qsort(letters->reissued, count, sizeof(uint64), compare_txids);
+	qsort(letters->reissued, count, sizeof(uint64), outbox_txid_compare);
 }
 
 static void
@@ -174,7 +156,7 @@ add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
 	key = hash_search(letters->held, &id, HASH_ENTER, NULL);
 	blocked_by = SPI_getbinval(tuple, desc, 3, &isnull);
 	key->blocked_by = isnull ? 0 : DatumGetInt64(blocked_by);
-	key->newest_txid = read_txid(tuple, desc, 4);
+	key->newest_txid = outbox_session_txid(tuple, desc, 4);
 }
 
 static void

@@ -90,10 +90,7 @@ get_field(int column, bool *isnull)
 static uint64
 get_txid(int column)
 {
-	bool		isnull;
-	Datum		value = get_field(column, &isnull);
-
-	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
+	return outbox_session_txid(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
 }
 
 /* A copy of a varlena field in the current context; NULL for NULL. */

@@ -193,12 +193,6 @@ get_varlena(TupleTableSlot *slot, int column)
 	return slot->tts_isnull[column - 1] ? NULL : PG_DETOAST_DATUM_PACKED(get_column(slot, column));
 }
 
-static int64
-size_of(const bytea *value)
-{
-	return value == NULL ? 0 : (int64) VARSIZE_ANY_EXHDR(value);
-}
-
 /* Returns the copy's bytes, as src/backlog.h counts them. */
 static int64
 copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
@@ -216,7 +210,7 @@ copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 	event.headers = make_headers(job, own);
 	outbox_event_store_insert(&event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
 							  DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)), now);
-	return size_of(event.key) + size_of(event.payload) + size_of(event.headers);
+	return outbox_event_size(&event);
 }
 
 int

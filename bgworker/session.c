@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/xid8.h"
 
 #include "session.h"
 
@@ -61,4 +62,13 @@ outbox_session_end(void)
 	SPI_finish();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(outside);
+}
+
+uint64
+outbox_session_txid(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
 }

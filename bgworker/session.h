@@ -6,6 +6,9 @@
 #ifndef OUTBOX_SESSION_H
 #define OUTBOX_SESSION_H
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
 /* Settings no role or database may impose on the worker.  Once, after connecting. */
 extern void outbox_session_settle(void);
 
@@ -15,5 +18,8 @@ extern void outbox_session_settle(void);
  */
 extern void outbox_session_begin(void);
 extern void outbox_session_end(void);
+
+/* A column of type xid8 of a row that SPI returned; 0 = NULL. */
+extern uint64 outbox_session_txid(HeapTuple tuple, TupleDesc desc, int column);
 
 #endif							/* OUTBOX_SESSION_H */

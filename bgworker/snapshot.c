@@ -9,8 +9,8 @@
 
 #include <stdlib.h>
 
-static int
-compare_txids(const void *a, const void *b)
+int
+outbox_txid_compare(const void *a, const void *b)
 {
 	uint64_t	left = *(const uint64_t *) a;
 	uint64_t	right = *(const uint64_t *) b;
@@ -25,7 +25,7 @@ outbox_snapshot_sees(const OutboxSnapshot *snapshot, uint64_t txid)
 		return false;
 	if (snapshot->nxip == 0 || txid < snapshot->xip[0])
 		return true;
-	return bsearch(&txid, snapshot->xip, snapshot->nxip, sizeof(uint64_t), compare_txids) == NULL;
+	return bsearch(&txid, snapshot->xip, snapshot->nxip, sizeof(uint64_t), outbox_txid_compare) == NULL;
 }
 
 uint64_t
@@ -41,7 +41,7 @@ outbox_snapshot_sort(uint64_t *xip, uint32_t nxip)
 
 	if (nxip == 0)
 		return 0;
-	qsort(xip, nxip, sizeof(uint64_t), compare_txids);
+	qsort(xip, nxip, sizeof(uint64_t), outbox_txid_compare);
 	for (uint32_t i = 1; i < nxip; i++)
 	{
 		if (xip[i] != xip[kept])

@@ -58,6 +58,9 @@ typedef struct OutboxEntry
 	uint8_t		rank;			/* OutboxRank */
 } OutboxEntry;
 
+/* Of two uint64_t, for qsort and bsearch. */
+extern int	outbox_txid_compare(const void *a, const void *b);
+
 extern bool outbox_snapshot_sees(const OutboxSnapshot *snapshot, uint64_t txid);
 extern uint64_t outbox_snapshot_xmin(const OutboxSnapshot *snapshot);
 

@@ -61,12 +61,6 @@ check_text(const char *argument, const text *value)
 				 errdetail("It has %d.", len)));
 }
 
-static int64
-size_of(const bytea *value)
-{
-	return value == NULL ? 0 : (int64) VARSIZE_ANY_EXHDR(value);
-}
-
 /* Returns the event's bytes. */
 static int64
 check_event(const OutboxEvent *event)
@@ -81,7 +75,7 @@ check_event(const OutboxEvent *event)
 	if (event->content_type != NULL)
 		check_text("content_type", event->content_type);
 
-	size = size_of(event->key) + size_of(event->payload) + size_of(event->headers);
+	size = outbox_event_size(event);
 	if (size > outbox_guc_max_event_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -187,6 +187,18 @@ insert_index_entries(Relation leaf, HeapTuple tuple, const EventRow *row)
 	list_free(indexes);
 }
 
+static int64
+size_of(const bytea *value)
+{
+	return value == NULL ? 0 : (int64) VARSIZE_ANY_EXHDR(value);
+}
+
+int64
+outbox_event_size(const OutboxEvent *event)
+{
+	return size_of(event->key) + size_of(event->payload) + size_of(event->headers);
+}
+
 void
 outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 						  TimestampTz created_at, TimestampTz copied_at)

@@ -9,10 +9,13 @@
 #include "datatype/timestamp.h"
 #include "emit.h"
 
+/* Bytes of key, payload and headers, as src/backlog.h and outbox.max_event_bytes count them. */
+extern int64 outbox_event_size(const OutboxEvent *event);
+
 /*
  * Inserts the checked event with its index entries under the top-level transaction
- * id.  Application backend, or the relay for a copy.  copied_at: 0 = not a copy.  Keeps ROW EXCLUSIVE on the leaf until the transaction ends, so
- * that the relay cannot empty it.
+ * id.  Application backend, or the relay for a copy.  copied_at: 0 = not a copy.  Keeps
+ * ROW EXCLUSIVE on the leaf until the transaction ends, so that the relay cannot empty it.
  */
 extern void outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 									  TimestampTz created_at, TimestampTz copied_at);
