@@ -430,6 +430,18 @@ renew_cursor(void)
 	enter(OUTBOX_RELAY_SENDING);
 }
 
+/* Fenced, and what Kafka has is known. */
+static void
+go_on(void)
+{
+	if (relay.delivered < relay.last.row.batch_no)
+		send_again();
+	else if (relay.next < relay.count)
+		enter(OUTBOX_RELAY_PREPARING);
+	else
+		enter(OUTBOX_RELAY_IDLE);
+}
+
 static void
 step_fencing(void)
 {
@@ -440,12 +452,8 @@ step_fencing(void)
 	relay.fenced = true;
 	if (relay.comparison.takes_over && relay.delivered >= 0)
 		renew_cursor();
-	else if (relay.delivered < relay.last.row.batch_no)
-		send_again();
-	else if (relay.next < relay.count)
-		enter(OUTBOX_RELAY_PREPARING);
 	else
-		enter(OUTBOX_RELAY_IDLE);
+		go_on();
 }
 
 /* ---------------------------------------------------------------- sending */
@@ -462,7 +470,9 @@ refuse_event(void)
 		flushed = records;
 		relay.row_end = Max(relay.row_end, records);
 	}
-	send_again();
+	relay.fenced = false;
+	relay.count = relay.next = 0;
+	enter(OUTBOX_RELAY_FENCING);
 }
 
 static void
@@ -473,12 +483,8 @@ take_committed(bool torn)
 	relay.fenced = !torn || mutant == MUTANT_NO_WATCH;
 	if (!relay.fenced)
 		enter(OUTBOX_RELAY_FENCING);
-	else if (relay.delivered < relay.last.row.batch_no)
-		send_again();
-	else if (relay.next < relay.count)
-		enter(OUTBOX_RELAY_PREPARING);
 	else
-		enter(OUTBOX_RELAY_IDLE);
+		go_on();
 }
 
 static void
