@@ -1,6 +1,26 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* --------------------------------------------------------- dead letters
- *
+/* --------------------------------------------------------- dead letters */
+
+/*
+ * Which failures are one and the same: 16 hex digits over consumer (NULL: the relay), class,
+ * sqlstate and the message without what differs from record to record: quoted text, uuids, hex, words
+ * with digits, numbers, and the values of keys, "(order_id)=(...)".
+ */
+CREATE FUNCTION outbox.dead_letter_fingerprint(consumer text, error_class text, sqlstate text,
+	error_message text)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	message text COLLATE "C" := error_message;
+BEGIN
+	message := regexp_replace(message, '"[^"]*"|`[^`'']*[`'']|(?<!\w)''[^'']*''|=\([^)]*\)', '#', 'g');
+	message := regexp_replace(message,
+		'\m[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\M|\m[0-9a-f]{8,}\M|[-+]?\w*\d\w*([.,:]\w*\d\w*)*', '#', 'gi');
+	RETURN encode(substr(sha256(convert_to(
+		concat_ws(E'\n', coalesce(consumer, 'relay'), error_class, coalesce(sqlstate, ''), message), 'UTF8')), 1, 8), 'hex');
+END $$;
+
+/*
  * outbox.dead_letter: what could not be sent (origin relay) or processed (origin
  * consumer).
  *
@@ -15,6 +35,9 @@
  *	txid, seq, batch_no	origin relay: the event and the batch it was left out of (I7); an
  *			event with a row is never sent, only its copy is
  *	reissue_txid	origin relay: the transaction that emitted the copy
+ *	fingerprint	the same for failures of one kind
+ *	version	raised whenever the state changes
+ *	replay_of	the letter this one is an edited copy of
  *	note	the newest one; outbox.audit has all of them
  *
  * The indexes hold a digest of the key: a key may be longer than an index entry.
@@ -51,6 +74,10 @@ CREATE TABLE outbox.dead_letter (
 	resolved_by name,
 	reason text,
 	note text,
+	fingerprint text GENERATED ALWAYS AS (outbox.dead_letter_fingerprint(consumer, error_class, sqlstate,
+		error_message)) STORED,
+	version integer NOT NULL DEFAULT 1,
+	replay_of bigint,
 	UNIQUE (consumer, topic, partition, "offset")
 );
 CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
@@ -63,3 +90,14 @@ CREATE INDEX dead_letter_batch ON outbox.dead_letter (batch_no)
 	WHERE origin = 'relay';
 CREATE INDEX dead_letter_left_out ON outbox.dead_letter (txid) WHERE origin = 'relay';
 CREATE INDEX dead_letter_reissued ON outbox.dead_letter (reissue_txid) WHERE reissue_txid IS NOT NULL;
+CREATE INDEX dead_letter_fingerprint ON outbox.dead_letter (fingerprint, id)
+	WHERE state IN ('retrying', 'held', 'open', 'releasing');
+
+CREATE FUNCTION outbox.dead_letter_raise_version() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	NEW.version := OLD.version + 1;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER raise_version BEFORE UPDATE OF state ON outbox.dead_letter
+	FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION outbox.dead_letter_raise_version();

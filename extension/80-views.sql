@@ -45,7 +45,7 @@ CREATE VIEW outbox.dead_letters AS
 	SELECT d.id, d.origin, d.consumer, d.state, d.topic, outbox.bytes_text(d.key) AS key, d.event_id,
 		   d.event_type, d.error_class, d.sqlstate, d.error_message, d.attempts, d.blocked_by,
 		   d.first_failed_at, d.last_failed_at, d.next_attempt_at, d.batch_no, d.reissue_txid,
-		   d.resolved_at, d.resolved_by, d.reason, d.note
+		   d.resolved_at, d.resolved_by, d.reason, d.note, d.fingerprint, d.version, d.replay_of
 	FROM outbox.dead_letter d;
 
 /* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
