@@ -11,8 +11,9 @@ from functools import partial
 import pytest
 from back_to_back import assert_no_rebuild, write_singly
 from checker import check_database
+from confluent_kafka.admin import NewTopic
 from fault_rounds import Rounds, lengths
-from harness import KafkaCluster, wait_until
+from harness import Environment, KafkaCluster, run_topics, wait_until
 
 SEED = 40011
 
@@ -85,6 +86,36 @@ def test_declared_topics_are_replicated(on_three, cluster, topic_name):
             assert (found["partitions"], found["replication"]) == (6, factor), name
     cursor = cluster.describe_topic("outbox.cursor")
     assert (cursor["partitions"], cursor["replication"]) == (1, 3)
+
+
+FINE = ("orders.created", "orders.cancelled", "payments.completed", "inventory.reserved")
+
+
+def test_fine_profile(cluster):
+    """Row 002.1: apply makes the topics with 6 partitions and replication 3; a second has nothing to do; drift is shown."""
+    path = Environment().root / "examples" / "profiles" / "fine.conf"
+    names = [*FINE, *(f"{name}.DLT" for name in FINE)]
+    try:
+        cluster.delete_topics(names)
+        applied = run_topics(cluster, "apply", path)
+        assert applied.returncode == 0, applied.stderr
+        for name in names:
+            found = cluster.describe_topic(name)
+            assert (found["partitions"], found["replication"]) == (6, 3), name
+            assert found["config"]["min.insync.replicas"] == "2", name
+        again = run_topics(cluster, "apply", path)
+        assert (again.returncode, again.stdout) == (0, "no difference: 8 topics\n")
+
+        cluster.delete_topics(["orders.created", "inventory.reserved"])
+        cluster.admin.create_topics([NewTopic("orders.created", 3, 2)])["orders.created"].result(30)
+        wait_until(lambda: cluster.describe_topic("orders.created"), 60, "the topic made by hand")
+        drift = run_topics(cluster, "plan", path)
+        assert drift.returncode == 3, drift.stderr
+        assert "! orders.created: partitions 3, wanted 6" in drift.stdout
+        assert "! orders.created: replication 2, wanted 3" in drift.stdout
+        assert "+ inventory.reserved: partitions=6 replication=3 retention.ms=604800000 cleanup.policy=delete" in drift.stdout
+    finally:
+        cluster.delete_topics(names)
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])

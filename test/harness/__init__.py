@@ -10,6 +10,7 @@ from .oversized import OVERSIZED, limit_records
 from .postgres import PostgresCluster
 from .service import Service
 from .session import Session, exit_on_sigterm
+from .topics import run_topics
 from .wait import WaitTimeout, WritersFailed, wait_until
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "WritersFailed",
     "exit_on_sigterm",
     "limit_records",
+    "run_topics",
     "wait_until",
 ]
