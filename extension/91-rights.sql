@@ -27,6 +27,8 @@ BEGIN
 		outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.dead_letter_add,
 		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
 		outbox.dead_letter_failed, outbox.dead_letter_counts') || ' %s', outbox.role_identifier(role));
+	EXECUTE format(replace(change, '...', 'USAGE ON TYPE outbox.consumed_event, outbox.consumed_bytes')
+		|| ' %s', outbox.role_identifier(role));
 END
 $$;
 
@@ -74,4 +76,4 @@ REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC;
-REVOKE ALL ON TYPE outbox.header FROM PUBLIC;
+REVOKE ALL ON TYPE outbox.header, outbox.consumed_event, outbox.consumed_bytes FROM PUBLIC;

@@ -20,6 +20,9 @@ WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind <> 'S'
 		OR has_table_privilege('regress_outbox_nobody', c.oid, 'DELETE, TRUNCATE'));
 SELECT has_schema_privilege('regress_outbox_nobody', 'outbox', 'USAGE') AS schema,
 	has_type_privilege('regress_outbox_nobody', 'outbox.header', 'USAGE') AS type,
+	has_type_privilege('regress_outbox_nobody', 'outbox.consumed_event', 'USAGE') AS event,
+	has_type_privilege('regress_outbox_consumer', 'outbox.consumed_event', 'USAGE')
+		AND has_type_privilege('regress_outbox_consumer', 'outbox.consumed_bytes', 'USAGE') AS consumer,
 	has_sequence_privilege('regress_outbox_nobody', 'outbox.event_seq', 'USAGE, SELECT, UPDATE') AS sequence;
 
 -- Whatever looks names up has a fixed search path; C functions without one do not look up any.

@@ -27,9 +27,9 @@ static const char context_sql[] =
 " pg_catalog.set_config('outbox.traceparent', $2, true)";
 
 static const OutboxHandler *
-find_handler(const OutboxService *service, const OutboxRecord *record)
+find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
 {
-	for (const OutboxHandler *handler = service->handlers; handler->topic != NULL; handler++)
+	for (const OutboxHandler *handler = handlers; handler->topic != NULL; handler++)
 	{
 		if (strcmp(handler->topic, record->topic) != 0)
 			continue;
@@ -44,7 +44,7 @@ void
 outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 {
 	item->foreign = !outbox_record_is_for(&item->record, member->runtime->consumer);
-	item->handler = item->foreign ? NULL : find_handler(member->runtime->service, &item->record);
+	item->handler = item->foreign ? NULL : find_handler(member->runtime->handlers, &item->record);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)
 		item->verdict = item->handler->decode(&item->record, &item->call);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "service.h"
+#include "member.h"
 
 void
 outbox_call_begin(OutboxCall *call, const char *sql)
@@ -34,6 +34,15 @@ void
 outbox_call_add_text(OutboxCall *call, const char *value)
 {
 	outbox_call_add(call, value, value != NULL ? strlen(value) : 0);
+}
+
+void
+outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len)
+{
+	char	   *text = outbox_bytea_text(value, len);
+
+	outbox_call_add_text(call, text);
+	free(text);
 }
 
 void

@@ -110,7 +110,7 @@ open_member(OutboxMember *member)
 	size_t		count = 0;
 	OutboxConsumerConfig config = {0};
 
-	for (const OutboxHandler *handler = runtime->service->handlers; handler->topic != NULL; handler++)
+	for (const OutboxHandler *handler = runtime->handlers; handler->topic != NULL; handler++)
 	{
 		bool		known = false;
 

@@ -145,6 +145,7 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	outbox_log_level_parse(outbox_config_text(config, "log_level"), &level);
 	outbox_log_setup(service->name, level);
 	runtime.service = service;
+	runtime.handlers = service->handlers;
 	runtime.config = config;
 	runtime.consumer = outbox_config_text(config, "group_id");
 	runtime.database = outbox_config_text(config, "database");
@@ -248,6 +249,10 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGALRM, end_hanging_close);
 	fill_runtime(service, config);
+	if (runtime.handlers == NULL)
+		runtime.handlers = service->make_handlers(config);
+	if (runtime.handlers == NULL)
+		return EXIT_SETTINGS;
 	outbox_set_build_info();
 	member_count = (int) outbox_config_integer(config, "threads");
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
@@ -276,8 +281,10 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 
 	outbox_config_add(&config, runtime_options);
 	outbox_config_add(&config, service->options);
-	outbox_config_default(&config, "group_id", service->group);
-	outbox_config_default(&config, "http_port", service->http_port);
+	if (service->group != NULL)
+		outbox_config_default(&config, "group_id", service->group);
+	if (service->http_port != NULL)
+		outbox_config_default(&config, "http_port", service->http_port);
 	code = read_settings(argc, argv, service, &config);
 	if (code < 0)
 		code = run_service(service, &config);

@@ -22,6 +22,7 @@
 typedef struct OutboxRuntime
 {
 	const OutboxService *service;
+	const OutboxHandler *handlers;	/* ended by a NULL topic */
 	const OutboxConfig *config;
 	const char *consumer;		/* consumer group, and name in the database */
 	const char *database;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define LABEL_SIZE 512
+#define SERIES_MAX 1000			/* of one metric: labels made of ids must not fill the memory */
 
 typedef struct OutboxMetricSeries
 {
@@ -58,12 +59,13 @@ format_labels(char *buffer, size_t size, va_list labels)
 	}
 }
 
-/* Finds or makes the series; NULL when memory is short.  Caller holds registry_lock. */
+/* Finds or makes the series; NULL when memory is short or there are too many.  Caller holds registry_lock. */
 static OutboxMetricSeries *
 find_series(OutboxMetric *metric, const char *labels)
 {
 	OutboxMetricSeries *series;
 	OutboxMetricSeries **tail = &metric->series;
+	int			count = 0;
 
 	if (!metric->registered)
 	{
@@ -78,8 +80,9 @@ find_series(OutboxMetric *metric, const char *labels)
 	{
 		if (strcmp((*tail)->labels, labels) == 0)
 			return *tail;
+		count++;
 	}
-	series = calloc(1, sizeof(*series) + strlen(labels) + 1);
+	series = count < SERIES_MAX ? calloc(1, sizeof(*series) + strlen(labels) + 1) : NULL;
 	if (series == NULL)
 		return NULL;
 	strcpy(series->labels, labels);

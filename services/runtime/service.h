@@ -18,7 +18,7 @@
 #include "log.h"
 #include "record.h"
 
-#define OUTBOX_CALL_VALUES	8
+#define OUTBOX_CALL_VALUES	12
 
 /* What is to be done with a record. */
 typedef enum OutboxVerdict
@@ -33,7 +33,7 @@ typedef enum OutboxVerdict
 /* The one SQL call a record becomes; it returns one text, the outcome for the metrics. */
 typedef struct OutboxCall
 {
-	const char *sql;			/* a string constant */
+	const char *sql;			/* known by its address, lives as long as the program */
 	int			count;
 	char	   *values[OUTBOX_CALL_VALUES]; /* malloc'ed text; NULL: SQL NULL */
 	OutboxError error;
@@ -59,14 +59,20 @@ typedef struct OutboxService
 {
 	const char *name;			/* program name, e.g. "outbox-payment" */
 	const char *summary;		/* one line for --help */
-	const char *group;			/* default consumer group, also the consumer's name */
-	const char *http_port;		/* default */
-	const OutboxHandler *handlers;	/* ended by a NULL topic */
+	const char *group;			/* default consumer group, also the consumer's name; NULL: none */
+	const char *http_port;		/* default; NULL: none */
+	const OutboxHandler *handlers;	/* ended by a NULL topic; NULL: made by make_handlers */
 	const OutboxOption *options;	/* NULL or ended by a NULL name */
 	const OutboxRoute *routes;	/* NULL or ended by a NULL method */
 
 	/* NULL or called once before anything starts; false ends the program. */
 	bool		(*start) (const OutboxConfig *config);
+
+	/*
+	 * NULL or, where handlers is NULL, makes them from the settings, once, before anything
+	 * starts.  NULL (logged): the settings do not fit, the program ends with code 2.
+	 */
+	const OutboxHandler *(*make_handlers) (const OutboxConfig *config);
 } OutboxService;
 
 /* The whole program; returns its exit code (0 done, 1 failed, 2 wrong settings). */
@@ -80,6 +86,7 @@ extern int	outbox_service_main(int argc, char **argv, const OutboxService *servi
 extern void outbox_call_begin(OutboxCall *call, const char *sql);
 extern void outbox_call_add(OutboxCall *call, const char *value, size_t len);
 extern void outbox_call_add_text(OutboxCall *call, const char *value);	/* NULL: SQL NULL */
+extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len);	/* bytea */
 extern void outbox_call_clear(OutboxCall *call);
 
 /* Sets call->error and returns the verdict that goes with it. */

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from harness import Environment
+from harness.shop import CONSUMERS, PARTS
 
 GOOD = "bootstrap_servers = localhost:9092\ndatabase = dbname=x\n"
 
@@ -22,11 +23,11 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("program", ("outbox-payment", "outbox-inventory", "outbox-order"))
-def test_samples(run, program):
+@pytest.mark.parametrize("part", (*PARTS, *CONSUMERS))
+def test_samples(run, part):
     """The sample files of examples/shop are valid."""
-    text = (Environment().root / "examples" / "shop" / f"{program.removeprefix('outbox-')}.conf").read_text()
-    done = run(text, "--check-config", program=program)
+    text = (Environment().root / "examples" / "shop" / f"{part}.conf").read_text()
+    done = run(text, "--check-config", program=f"outbox-{part}" if part in PARTS else "outbox-consume")
     assert done.returncode == 0, done.stderr
     assert "valid" in done.stdout
 
@@ -48,6 +49,42 @@ def test_refusals(run, text, reason):
     done = run(text, "--check-config")
     assert done.returncode == 2
     assert reason in done.stderr
+
+
+CONSUME = GOOD + "group_id = g\nhttp_port = 8199\n"
+
+
+@pytest.mark.parametrize("topics, function, reason", [
+    ("", "a.b", "is not the name of a topic"),
+    ("a,,b", "a.b", "is not the name of a topic"),
+    ("^orders", "a.b", '"^orders" is not the name of a topic'),
+    ("..", "a.b", "is not the name of a topic"),
+    ("a:", "a.b", 'there is no event type after "a:"'),
+    ("a, b, a", "a.b", 'topic "a" is named twice'),
+    ("a:T, a", "a.b", 'topic "a" is named twice'),
+    (",".join(f"t{n}" for n in range(65)), "a.b", "more than 64 entries"),
+    ("a", "b", "is not of the form schema.function"),
+    ("a", "a.b.c", "is not of the form schema.function"),
+    ("a", "a.b()", "is not of the form schema.function"),
+    ("a", "a.b; drop table x", "is not of the form schema.function"),
+    ("a", 'a."b', "is not of the form schema.function"),
+    ("a", 'a.""', "is not of the form schema.function"),
+    ("a", f"a.{'b' * 64}", "is not of the form schema.function"),
+])
+def test_consume_refusals(run, topics, function, reason):
+    """Topics and functions that are none are refused with the reason before anything starts."""
+    done = run(CONSUME + f"topics = {topics}\nfunction = {function}\n", "--check-config", program="outbox-consume")
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
+def test_consume_names(run):
+    """Any name SQL takes is taken, and one topic may be named for several event types."""
+    text = CONSUME + 'topics = a:T, a:U , b-c.d_e\nfunction = Größe."odd ""name"" (x); --"\n'
+    done = run(text, "--check-config", program="outbox-consume")
+    assert done.returncode == 0, done.stderr
+    done = run(CONSUME + "topics = a\nfunction = a.b\nvalue_format = avro\n", "--check-config", program="outbox-consume")
+    assert done.returncode == 2 and '"avro" is neither json nor bytes' in done.stderr
 
 
 def test_environment(run):

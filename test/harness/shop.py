@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The example shop: three databases with their relays, and the three services.
+"""The example shop: three databases with their relays, the three services, and consumers without C.
 
 `python -m harness.shop up|down` keeps one running for a person to look at.
 """
@@ -8,12 +8,14 @@ import json
 import shutil
 import sys
 
+from .environment import free_port
 from .kafka import open_kafka
 from .postgres import PostgresCluster
 from .service import Service
 from .session import Session, exit_on_sigterm, stop_recorded
 
 PARTS = ("order", "payment", "inventory")
+CONSUMERS = ("notification", "warehouse", "analytics", "loyalty", "fraud")
 
 
 class Shop:
@@ -25,32 +27,47 @@ class Shop:
 
     def __init__(self, session, postgres, kafka, prefix="shop_", config=None):
         self.session = session
+        self.examples = session.environment.root / "examples" / "shop"
         self.postgres = postgres
         self.kafka = kafka
+        self.prefix = prefix
         self.databases = {part: f"{prefix}{part}" for part in PARTS}
         self.config = config or {}
         self.services = {}
 
     def create_databases(self):
         """Make the databases from examples/shop and start their relays."""
-        examples = self.session.environment.root / "examples" / "shop"
-        for part, name in self.databases.items():
-            self.postgres.create_database(name)
-            self.postgres.psql_file(examples / f"{part}.sql", name)
-            self.postgres.execute("select outbox.start_relay()", dbname=name)
+        for part in self.databases:
+            self._create_database(part)
         return self
+
+    def _create_database(self, part):
+        name = self.postgres.create_database(self.databases[part])
+        self.postgres.psql_file(self.examples / f"{part}.sql", name)
+        self.postgres.execute("select outbox.start_relay()", dbname=name)
 
     def make_services(self):
         for part in PARTS:
-            config = {
-                "database": self.postgres.dsn(self.databases[part], user=f"{part}_service"),
-                "bootstrap_servers": self.kafka.bootstrap,
-                **self.config.get(part, {}),
-            }
-            self.services[part] = Service(
-                self.session, f"outbox-{part}", config, name=f"{self.databases[part]}-service"
-            )
+            self._make_service(part, f"outbox-{part}")
         return self
+
+    def _make_service(self, part, program, **config):
+        config = {
+            **config,
+            "database": self.postgres.dsn(self.databases[part], user=f"{part}_service"),
+            "bootstrap_servers": self.kafka.bootstrap,
+            **self.config.get(part, {}),
+        }
+        self.services[part] = Service(self.session, program, config, name=f"{self.databases[part]}-service")
+        return self.services[part]
+
+    def add_consumer(self, part):
+        """One of CONSUMERS: its database and relay, and outbox-consume, not started, as its .conf says."""
+        self.databases[part] = f"{self.prefix}{part}"
+        self._create_database(part)
+        lines = (self.examples / f"{part}.conf").read_text().splitlines()
+        config = dict(line.split(" = ", 1) for line in lines if not line.startswith("#"))
+        return self._make_service(part, "outbox-consume", **{**config, "http_port": free_port()})
 
     def start(self):
         """Everything, until every service says it is ready."""

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* analytics.sql: a read model of what is ordered.
+ *
+ * Run by a superuser in an empty database:  psql -d analytics -f analytics.sql
+ * outbox-consume with analytics.conf calls analytics.on_event, which returns the outcome.
+ */
+CREATE EXTENSION IF NOT EXISTS outbox;
+
+DO $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'analytics_service') THEN
+		CREATE ROLE analytics_service LOGIN;
+	END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+	NULL;	/* made meanwhile by a script for another database of this server */
+END $$;
+
+CREATE SCHEMA analytics;
+
+/*
+ * What is known of each order; revenue and units are read from it, so events may come again
+ * and in any order.  To rebuild it: TRUNCATE it, and in the order service's database call
+ * outbox.replay(..., consumer => 'analytics-service', reprocess => true) for its topics.
+ */
+CREATE TABLE analytics.order_fact (
+	order_id text PRIMARY KEY,
+	day date,
+	amount numeric(14,2),
+	currency text,
+	items jsonb,
+	cancelled boolean NOT NULL DEFAULT false
+);
+CREATE INDEX order_fact_day ON analytics.order_fact (day);
+
+CREATE VIEW analytics.revenue AS
+	SELECT f.day, f.currency, count(*) AS orders, count(*) FILTER (WHERE f.cancelled) AS cancelled,
+		coalesce(sum(f.amount) FILTER (WHERE NOT f.cancelled), 0) AS revenue
+	FROM analytics.order_fact f WHERE f.day IS NOT NULL
+	GROUP BY f.day, f.currency;
+CREATE VIEW analytics.units AS
+	SELECT f.day, i->>'sku' AS sku, sum((i->>'quantity')::bigint) AS units
+	FROM analytics.order_fact f, jsonb_array_elements(f.items) i
+	WHERE f.day IS NOT NULL AND NOT f.cancelled
+	GROUP BY f.day, i->>'sku';
+
+/* A required field as text; an event without it can never succeed. */
+CREATE FUNCTION analytics.required(event outbox.consumed_event, field text) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF event.value->>field IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('required field "%s" is missing', field);
+	END IF;
+	RETURN event.value->>field;
+END $$;
+
+/* orders.created, orders.cancelled */
+CREATE FUNCTION analytics.on_event(event outbox.consumed_event) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_order text := analytics.required(event, 'orderId');
+BEGIN
+	IF event.type = 'OrderCancelled' THEN
+		INSERT INTO analytics.order_fact (order_id, cancelled) VALUES (v_order, true)
+		ON CONFLICT (order_id) DO UPDATE SET cancelled = true;
+		RETURN 'cancelled';
+	END IF;
+	INSERT INTO analytics.order_fact (order_id, day, amount, currency, items)
+	VALUES (v_order, (analytics.required(event, 'createdAt')::timestamptz AT TIME ZONE 'UTC')::date,
+		analytics.required(event, 'amount')::numeric, event.value->>'currency', event.value->'items')
+	ON CONFLICT (order_id) DO UPDATE SET day = excluded.day, amount = excluded.amount,
+		currency = excluded.currency, items = excluded.items;
+	RETURN 'ordered';
+END $$;
+
+/* Topics it reads, whose dead letters it emits. */
+SELECT outbox.declare_topic('orders.created', 6);
+SELECT outbox.declare_topic('orders.cancelled', 6);
+SELECT outbox.grant_consume('analytics_service');
+GRANT USAGE ON SCHEMA analytics TO analytics_service;
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA analytics TO analytics_service;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA analytics FROM PUBLIC;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA analytics TO analytics_service;

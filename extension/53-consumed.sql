@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* -------------------------------------- what outbox-consume gives a function
+ *
+ * The function of the generic consumer (services/consume) is f(outbox.consumed_event) or, for
+ * values that are no JSON, f(outbox.consumed_bytes); it returns text, the outcome for the metrics.
+ * A later version may add fields at the end.
+ *
+ *	id				the event's id: ce_id, else id, else made from the position; never NULL
+ *	type			ce_type, else eventType; NULL = none
+ *	topic, partition, "offset"	the record's position; never NULL
+ *	key				record key; NULL = none
+ *	value			record value; NULL = tombstone
+ *	headers			{name: text of the first header of that name}; bytes that are no UTF-8 text
+ *					as \x and hex, null for no value; never NULL
+ *	correlation_id	NULL = none
+ *	occurred_at		ce_time, else the record's time stamp; NULL = neither
+ *	replay_id		the outbox.replay() this is a copy of; NULL = none
+ */
+CREATE TYPE outbox.consumed_event AS (
+	id uuid,
+	type text,
+	topic text,
+	partition integer,
+	"offset" bigint,
+	key text,
+	value jsonb,
+	headers jsonb,
+	correlation_id text,
+	occurred_at timestamptz,
+	replay_id uuid
+);
+CREATE TYPE outbox.consumed_bytes AS (
+	id uuid,
+	type text,
+	topic text,
+	partition integer,
+	"offset" bigint,
+	key bytea,
+	value bytea,
+	headers jsonb,
+	correlation_id text,
+	occurred_at timestamptz,
+	replay_id uuid
+);

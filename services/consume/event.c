@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * event.c
+ *	  A record as the fields of outbox.consumed_event or outbox.consumed_bytes.
+ *
+ * Runs in outbox-consume, member threads.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/kafka_headers.h"
+#include "consume.h"
+
+/* Numbers are PostgreSQL's business: any JSON value, however large a whole number in it. */
+#define JSON_FLAGS (JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL)
+
+/* Can the bytes be an SQL text: UTF-8 without a zero? */
+static bool
+is_text(const uint8_t *data, size_t len)
+{
+	json_t	   *string;
+
+	if (memchr(data, 0, len) != NULL)
+		return false;
+	string = json_stringn((const char *) data, len);
+	json_decref(string);
+	return string != NULL;
+}
+
+static json_t *
+make_header_value(const OutboxHeader *header)
+{
+	static const char digits[] = "0123456789abcdef";
+	json_t	   *value;
+	char	   *hex;
+
+	if (header->value == NULL)
+		return json_null();
+	if (is_text(header->value, header->value_len))
+		return json_stringn((const char *) header->value, header->value_len);
+	hex = malloc(2 * header->value_len + 3);
+	if (hex == NULL)
+		abort();				/* nothing is committed, the record is read again */
+	memcpy(hex, "\\x", 2);
+	for (size_t i = 0; i < header->value_len; i++)
+	{
+		hex[2 * i + 2] = digits[header->value[i] >> 4];
+		hex[2 * i + 3] = digits[header->value[i] & 15];
+	}
+	value = json_stringn(hex, 2 * header->value_len + 2);
+	free(hex);
+	return value;
+}
+
+/* The first header of each name; names that are no UTF-8 are left out. */
+static void
+add_headers(const OutboxRecord *record, OutboxCall *call)
+{
+	json_t	   *object = json_object();
+	OutboxHeaderReader reader;
+	OutboxHeader header;
+	char	   *text;
+
+	if (record->headers != NULL)
+	{
+		outbox_headers_read(&reader, record->headers, record->headers_len);
+		while (outbox_headers_next(&reader, &header))
+		{
+			char	   *name = strndup(header.name, header.name_len);
+
+			if (name == NULL)
+				abort();
+			if (json_object_get(object, name) == NULL)
+				json_object_set_new(object, name, make_header_value(&header));
+			free(name);
+		}
+	}
+	text = json_dumps(object, JSON_COMPACT);
+	if (text == NULL)
+		abort();
+	outbox_call_add_text(call, text);
+	free(text);
+	json_decref(object);
+}
+
+/* Seconds since 1970 of "2026-01-31T23:59:59[.123](Z|+hh:mm|-hh:mm)"; false: it is none. */
+static bool
+read_time(const char *text, char *seconds, size_t size)
+{
+	struct tm	utc = {0};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
+	int			digits = 0;
+	int			hours = 0;
+	int			minutes = 0;
+	int			used = 0;
+	long		shift;
+
+	if (rest == NULL)
+		return false;
+	if (*rest == '.')
+		digits = 1 + (int) strspn(rest + 1, "0123456789");
+	if (digits == 1 || digits > 10)
+		return false;
+	if (strcmp(rest + digits, "Z") != 0 &&
+		(sscanf(rest + digits, "%*1[+-]%2d:%2d%n", &hours, &minutes, &used) != 2 ||
+		 rest[digits + used] != '\0'))
+		return false;
+	shift = (hours * 60L + minutes) * (rest[digits] == '-' ? -60 : 60);
+	if (timegm(&utc) < shift)
+		return false;
+	snprintf(seconds, size, "%ld%.*s", (long) timegm(&utc) - shift, digits, rest);
+	return true;
+}
+
+static void
+add_time(const OutboxRecord *record, OutboxCall *call)
+{
+	char	   *time = outbox_record_header(record, "ce_time");
+	char		seconds[48];
+
+	if (time != NULL && read_time(time, seconds, sizeof(seconds)))
+		outbox_call_add_text(call, seconds);
+	else if (record->timestamp_ms >= 0)
+	{
+		snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
+		outbox_call_add_text(call, seconds);
+	}
+	else
+		outbox_call_add_text(call, NULL);
+	free(time);
+}
+
+/* Key and value as text and JSON; false: they are none. */
+static bool
+add_json(const OutboxRecord *record, OutboxCall *call)
+{
+	json_error_t error;
+	json_t	   *value;
+
+	if (record->key != NULL && !is_text(record->key, record->key_len))
+	{
+		outbox_call_reject(call, "the key is not UTF-8 text (value_format = bytes takes any)");
+		return false;
+	}
+	if (record->value != NULL)
+	{
+		value = json_loadb((const char *) record->value, record->value_len, JSON_FLAGS, &error);
+		if (value == NULL)
+		{
+			outbox_call_reject(call, "not JSON: %s at byte %d", error.text, error.position);
+			return false;
+		}
+		json_decref(value);
+	}
+	outbox_call_add(call, (const char *) record->key, record->key_len);
+	outbox_call_add(call, (const char *) record->value, record->value_len);
+	return true;
+}
+
+bool
+consume_add_event(const OutboxRecord *record, bool bytes, OutboxCall *call)
+{
+	char		partition[16];
+	char		offset[24];
+
+	snprintf(partition, sizeof(partition), "%d", (int) record->partition);
+	snprintf(offset, sizeof(offset), "%" PRId64, record->offset);
+	outbox_call_add_text(call, record->event_id);
+	outbox_call_add_text(call, record->event_type);
+	outbox_call_add_text(call, record->topic);
+	outbox_call_add_text(call, partition);
+	outbox_call_add_text(call, offset);
+	if (bytes)
+	{
+		outbox_call_add_bytes(call, record->key, record->key_len);
+		outbox_call_add_bytes(call, record->value, record->value_len);
+	}
+	else if (!add_json(record, call))
+		return false;
+	add_headers(record, call);
+	outbox_call_add_text(call, record->correlation_id);
+	add_time(record, call);
+	outbox_call_add_text(call, record->replay_id != NULL && outbox_uuid_valid(record->replay_id)
+						 ? record->replay_id : NULL);
+	return true;
+}
