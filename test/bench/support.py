@@ -5,6 +5,8 @@ import os
 import pathlib
 import statistics
 import subprocess
+import time
+import uuid
 
 from harness import Environment
 
@@ -24,6 +26,12 @@ def run_program(name, *arguments):
     if done.returncode != 0:
         raise RuntimeError(f"{name} failed ({done.returncode})")
     return dict(item.split("=", 1) for item in done.stdout.splitlines()[-1].split())
+
+
+def uuid_v7():
+    """A new UUID version 7 as text."""
+    number = uuid.uuid4().int & ~(0xFFFF_FFFF_FFFF_F << 76)
+    return str(uuid.UUID(int=number | time.time_ns() // 1_000_000 << 80 | 7 << 76))
 
 
 def cpu_seconds(pid):
