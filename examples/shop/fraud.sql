@@ -44,22 +44,24 @@ BEGIN
 END $$;
 
 /*
- * The rules an order meets, NULL: none.
+ * The rules an order meets, NULL: none.  A customer's orders are in different partitions and come in
+ * any order, so each is compared with those seen before it, whenever they were placed.  Exact with
+ * one thread; members that work at the same time do not see each other's latest orders.
  *
  *	LARGE_AMOUNT	10,000 or more
- *	MANY_ORDERS		the customer's sixth or later one within ten minutes
- *	SUDDEN_RISE		more than ten times the customer's mean of at least three orders before
+ *	MANY_ORDERS		the sixth or later one seen that is within ten minutes of the others
+ *	SUDDEN_RISE		more than ten times the mean of at least three others
  */
 CREATE FUNCTION fraud.find_rules(seen fraud.seen_order) RETURNS text[]
 LANGUAGE sql STABLE AS $$
 	SELECT array_agg(r.rule ORDER BY r.rule)
 	FROM (SELECT count(*) AS number, avg(o.amount) AS mean,
-			count(*) FILTER (WHERE o.placed_at > seen.placed_at - interval '10 minutes') AS recent
+			count(*) FILTER (WHERE o.placed_at BETWEEN seen.placed_at - interval '10 minutes'
+				AND seen.placed_at + interval '10 minutes') AS near
 		FROM fraud.seen_order o
-		WHERE o.customer_id = seen.customer_id AND o.placed_at <= seen.placed_at
-			AND o.order_id <> seen.order_id) past,
-		LATERAL (VALUES ('LARGE_AMOUNT', seen.amount >= 10000), ('MANY_ORDERS', past.recent >= 5),
-			('SUDDEN_RISE', past.number >= 3 AND seen.amount > 10 * past.mean)) r (rule, met)
+		WHERE o.customer_id = seen.customer_id AND o.order_id <> seen.order_id) other,
+		LATERAL (VALUES ('LARGE_AMOUNT', seen.amount >= 10000), ('MANY_ORDERS', other.near >= 5),
+			('SUDDEN_RISE', other.number >= 3 AND seen.amount > 10 * other.mean)) r (rule, met)
 	WHERE r.met
 $$;
 
