@@ -184,7 +184,7 @@ outbox_link_pid(void)
 void
 outbox_link_give(const uint8_t *frames, size_t len)
 {
-	Assert(outbox_link_idle());
+	Assert(sender.bulk_sent == sender.bulk_len);
 	sender.bulk = frames;
 	sender.bulk_len = len;
 	sender.bulk_sent = 0;
