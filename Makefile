@@ -57,7 +57,7 @@ check-mutants: ## switch the defences off one by one; each must be missed by its
 soak: ## random faults under load, MINUTES=n SEED=n; the last line counts lost, doubled, reordered
 	@scripts/soak
 
-check-matrix: ## pg_upgrade from 15 to every major version that is installed
+check-matrix: ## tests on the newer major versions (builds PostgreSQL), and pg_upgrade to them
 	@scripts/check-matrix
 
 check-sanitize: ## unit, regress and isolation tests under sanitizers, regress under valgrind (builds PostgreSQL)

@@ -32,6 +32,7 @@
 
 #include "cursor.h"
 #include "session.h"
+#include "src/compat.h"
 #include "src/fault.h"
 
 #define ROW_COLUMNS \
@@ -272,7 +273,7 @@ outbox_cursor_identify(OutboxIdentity *identity)
 XLogRecPtr
 outbox_cursor_fence(void)
 {
-	XLogRecPtr	lsn = LogLogicalMessage("outbox", "fence", 5, false);
+	XLogRecPtr	lsn = outbox_compat_log_message("outbox", "fence", 5);
 
 	XLogFlush(lsn);
 	return lsn;

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "entries.h"
+#include "src/compat.h"
 #include "src/guc.h"
 
 #define FIRST_ROOM		64
@@ -54,7 +55,7 @@ get_from_sort(Tuplesortstate *sort, OutboxEntry *entry)
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!tuplesort_getdatum(sort, true, &datum, &isnull, NULL))
+	if (!outbox_compat_sort_next(sort, &datum, &isnull))
 		return false;
 	outbox_entry_decode((const uint8 *) VARDATA_ANY(DatumGetPointer(datum)), entry);
 	pfree(DatumGetPointer(datum));

@@ -23,6 +23,7 @@
 
 #include "event_columns.h"
 #include "event_scan.h"
+#include "src/compat.h"
 #include "src/fault.h"
 #include "src/segment.h"
 #include "src/shmem.h"
@@ -47,7 +48,7 @@ open_leaf(LeafScan *leaf, int segment)
 		return;
 	leaf->index = outbox_segment_open_index(leaf->leaf);
 	leaf->slot = table_slot_create(leaf->leaf, NULL);
-	leaf->scan = index_beginscan(leaf->leaf, leaf->index, GetActiveSnapshot(), 2, 0);
+	leaf->scan = outbox_compat_index_beginscan(leaf->leaf, leaf->index, GetActiveSnapshot(), 2);
 }
 
 static void
@@ -123,7 +124,7 @@ outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor v
 
 		open_leaf(&leaf, segment);
 		if (filenodes != NULL)
-			filenodes[segment] = leaf.leaf->rd_node.relNode;
+			filenodes[segment] = outbox_compat_file_node(leaf.leaf);
 		if (leaf.index != NULL)
 		{
 			visit_txids(&leaf, lower->xmax, end, range, visit, arg);
@@ -148,7 +149,7 @@ outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *fil
 	uint64		rest = 0;
 
 	open_leaf(&leaf, segment);
-	*filenode = leaf.leaf->rd_node.relNode;
+	*filenode = outbox_compat_file_node(leaf.leaf);
 	if (leaf.index != NULL)
 	{
 		seek_txids(&leaf, from, end);

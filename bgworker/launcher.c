@@ -39,6 +39,7 @@
 
 #include "clock.h"
 #include "launcher.h"
+#include "src/compat.h"
 
 #define RESTART_S		5		/* of the launcher itself */
 #define MAX_PROBES		2		/* workers at once that have not looked at their switch yet */
@@ -465,7 +466,7 @@ outbox_launcher_main(Datum arg)
 	pgstat_report_appname("outbox launcher");
 
 	before_shmem_exit(retire_launcher, (Datum) 0);
-	pg_atomic_write_u32(&outbox_shared->launcher_proc, MyProc->pgprocno);
+	pg_atomic_write_u32(&outbox_shared->launcher_proc, outbox_compat_proc_number());
 	MemoryContextSwitchTo(TopMemoryContext);
 	pending = list_databases(InvalidOid, true);
 

@@ -13,6 +13,7 @@
 #include "utils/snapmgr.h"
 
 #include "leaf_reader.h"
+#include "src/compat.h"
 #include "src/segment.h"
 
 TupleTableSlot *
@@ -28,7 +29,7 @@ outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const O
 		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
 		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
 	}
-	if (reader->leaves[segment]->rd_node.relNode != filenodes[segment])
+	if (outbox_compat_file_node(reader->leaves[segment]) != filenodes[segment])
 		return NULL;
 	ItemPointerSet(&tid, entry->block, entry->offset);
 	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),

@@ -21,6 +21,7 @@
 
 #include "retention.h"
 #include "session.h"
+#include "src/compat.h"
 #include "src/fault.h"
 
 /* Locks table and its indexes if all are free; the locks last until the end of
@@ -69,16 +70,16 @@ replace_storage(Oid table, Oid toast)
 	ReindexParams params = {0};
 	Relation	relation = table_open(table, NoLock);
 
-	RelationSetNewRelfilenode(relation, relation->rd_rel->relpersistence);
+	outbox_compat_set_new_file(relation, relation->rd_rel->relpersistence);
 	pgstat_count_truncate(relation);
 	table_close(relation, NoLock);
 	if (OidIsValid(toast))
 	{
 		relation = table_open(toast, NoLock);
-		RelationSetNewRelfilenode(relation, relation->rd_rel->relpersistence);
+		outbox_compat_set_new_file(relation, relation->rd_rel->relpersistence);
 		table_close(relation, NoLock);
 	}
-	reindex_relation(table, REINDEX_REL_PROCESS_TOAST, &params);
+	outbox_compat_reindex(table, REINDEX_REL_PROCESS_TOAST, &params);
 }
 
 /* Whoever wrote to the locked leaf has ended: only a snapshot taken now sees all of it. */

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 
 #include "link.h"
+#include "src/compat.h"
 
 #define SENDER_NAME		"outbox-sender"
 #define RECEIVE_SIZE	(64 * 1024)
@@ -102,7 +103,7 @@ register_socket(uint32 waits_for)
 static void
 watch_socket(void)
 {
-	sender.events = CreateWaitEventSet(TopMemoryContext, 3);
+	sender.events = outbox_compat_make_event_set(3);
 	AddWaitEventToSet(sender.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(sender.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	sender.position = AddWaitEventToSet(sender.events, WL_SOCKET_READABLE, sender.fd, NULL, NULL);
@@ -135,11 +136,11 @@ outbox_link_start(void)
 		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not make a socket pair: %m")));
 	(void) setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 
-	PG_SETMASK(&BlockSig);		/* no handler of ours may run in the child */
+	sigprocmask(SIG_SETMASK, &BlockSig, NULL);	/* no handler of ours may run in the child */
 	pid = fork();
 	if (pid == 0)
 		become_sender(pair[1], parent, path);
-	PG_SETMASK(&UnBlockSig);
+	sigprocmask(SIG_SETMASK, &UnBlockSig, NULL);
 	close(pair[1]);
 	if (pid < 0)
 	{
@@ -184,7 +185,7 @@ outbox_link_pid(void)
 void
 outbox_link_give(const uint8_t *frames, size_t len)
 {
-	Assert(outbox_link_idle());
+	Assert(sender.bulk_sent == sender.bulk_len);
 	sender.bulk = frames;
 	sender.bulk_len = len;
 	sender.bulk_sent = 0;

@@ -21,7 +21,7 @@ extern int	outbox_link_pid(void);
 
 /*
  * Hands over bytes of whole frames.  They are sent from this memory by
- * outbox_link_pump; one piece at a time, so outbox_link_idle must hold before.
+ * outbox_link_pump, one piece at a time: what was given before must be in the pipe.
  */
 extern void outbox_link_give(const uint8_t *frames, size_t len);
 

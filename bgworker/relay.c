@@ -32,6 +32,7 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
+#include "src/compat.h"
 #include "src/guc.h"
 
 #define BACKOFF_FIRST_MS	100
@@ -175,7 +176,7 @@ make_relay(OutboxSlot *slot)
 	slot->status.pid = MyProcPid;
 	slot->status.started_at = GetCurrentTimestamp();
 	SpinLockRelease(&slot->mutex);
-	pg_atomic_write_u32(&slot->relay_proc, (uint32) MyProc->pgprocno);
+	pg_atomic_write_u32(&slot->relay_proc, (uint32) outbox_compat_proc_number());
 	return relay;
 }
 

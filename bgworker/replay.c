@@ -29,6 +29,7 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
+#include "src/fault.h"
 #include "src/segment.h"
 
 #define STEP_EVENTS		1000	/* copies of one transaction, at most */
@@ -320,7 +321,9 @@ run_copy(OutboxRelay *relay)
 		store_position(copied);
 		txid = U64FromFullTransactionId(GetTopFullTransactionId());
 	}
+	OUTBOX_FAULT_WHEN(copied > 0, "replay-uncommitted");
 	outbox_session_end();
+	OUTBOX_FAULT_WHEN(copied > 0, "replay-committed");
 
 	if (locked || copied < 0)
 		wait_for_lock();

@@ -19,6 +19,7 @@
 #include "entries.h"
 #include "event_scan.h"
 #include "session.h"
+#include "src/compat.h"
 
 #define STEP_BACK_US	1000	/* a slower clock is being corrected, not set back */
 
@@ -42,7 +43,7 @@ outbox_commit_times_from(void)
 	if (!track_commit_timestamp)
 		return PG_UINT64_MAX;
 	LWLockAcquire(CommitTsLock, LW_SHARED);
-	oldest = ShmemVariableCache->oldestCommitTsXid;
+	oldest = outbox_compat_transam()->oldestCommitTsXid;
 	LWLockRelease(CommitTsLock);
 	if (!TransactionIdIsNormal(oldest))
 		return PG_UINT64_MAX;

@@ -10,7 +10,9 @@ SET outbox.traceparent = '00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-0
 SET outbox.traceparent = 'ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 SET outbox.traceparent = '';
 SET outbox.correlation_id = E'two\nlines';
+\set VERBOSITY sqlstate
 SET outbox.max_event_bytes = 0;
+\set VERBOSITY default
 SET outbox.relay = 'perhaps';
 SET outbox.no_such_setting = 1;
 ALTER SYSTEM SET outbox.batch_max_events = 0;
@@ -34,8 +36,10 @@ SET outbox.kafka_properties = 'bootstrap.servers=localhost';
 -- an ordinary role reads no Kafka property, and sets only what emit() puts in headers
 CREATE ROLE outbox_settings_user;
 SET ROLE outbox_settings_user;
+\set VERBOSITY sqlstate
 SHOW outbox.kafka_properties;
 SHOW outbox.kafka_properties_file;
+\set VERBOSITY default
 SELECT count(*) FROM pg_settings WHERE name LIKE 'outbox.kafka%';
 SET outbox.correlation_id = 'c-1';
 SHOW outbox.correlation_id;

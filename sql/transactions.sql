@@ -71,9 +71,11 @@ ROLLBACK;
 
 CREATE FUNCTION emit_mislabelled() RETURNS uuid LANGUAGE sql PARALLEL SAFE
 AS $$ SELECT outbox.emit('transactions.test', 'parallel', 'T', '{}') $$;
-SET force_parallel_mode = on;
+SELECT name AS parallel_setting FROM pg_settings
+WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \gset
+SET :parallel_setting = on;
 SELECT emit_mislabelled();
-RESET force_parallel_mode;
+RESET :parallel_setting;
 
 SELECT key, count(*) FROM emitted() GROUP BY 1 ORDER BY 1;
 

@@ -22,6 +22,7 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "segment.h"
 #include "shmem.h"
 
@@ -93,7 +94,7 @@ find_highest_txid(Oid leaf_oid)
 	{
 		Relation	index = outbox_segment_open_index(leaf);
 		TupleTableSlot *slot = table_slot_create(leaf, NULL);
-		IndexScanDesc scan = index_beginscan(leaf, index, SnapshotAny, 0, 0);
+		IndexScanDesc scan = outbox_compat_index_beginscan(leaf, index, SnapshotAny, 0);
 
 		index_rescan(scan, NULL, 0, NULL, 0);
 		if (index_getnext_slot(scan, BackwardScanDirection, slot))

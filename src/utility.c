@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -36,6 +37,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "shmem.h"
 #include "utility.h"
 
@@ -207,7 +209,7 @@ suspend_owned(const char *name, bool forget)
 	Oid			database = get_database_oid(name, true);
 
 	if (OidIsValid(database) && database != MyDatabaseId &&
-		pg_database_ownercheck(database, GetUserId()))
+		outbox_compat_owns_database(database, GetUserId()))
 		suspend_relay(database, forget, false);
 }
 
@@ -240,7 +242,7 @@ may_copy_database(Oid database)
 		template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 		ReleaseSysCache(tuple);
 	}
-	return template || pg_database_ownercheck(database, GetUserId());
+	return template || outbox_compat_owns_database(database, GetUserId());
 }
 
 static void
@@ -290,7 +292,7 @@ suspend_extension(const char *name, bool reset)
 
 	if (strcmp(name, "outbox") == 0)
 		extension = get_extension_oid(name, true);
-	if (OidIsValid(extension) && pg_extension_ownercheck(extension, GetUserId()))
+	if (OidIsValid(extension) && outbox_compat_owns_extension(extension, GetUserId()))
 		suspend_relay(MyDatabaseId, false, reset);
 }
 

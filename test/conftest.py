@@ -121,13 +121,13 @@ def struck(faulty, make_database):
 
 @pytest.fixture
 def own_postgres(session, _kafka):
-    """make(**conf): a new, started cluster for one test alone; further keyword: name, start."""
+    """make(**conf): a new, started cluster for one test alone; further keyword: name, start, initdb_options."""
     made = []
 
-    def make(name=None, start=True, **conf):
+    def make(name=None, start=True, initdb_options=(), **conf):
         conf = {key.replace("__", "."): value for key, value in conf.items()}
         settings = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **conf}
-        cluster = PostgresCluster(session, f"{name or 'own'}-{next(_numbers)}", settings)
+        cluster = PostgresCluster(session, f"{name or 'own'}-{next(_numbers)}", settings, initdb_options)
         made.append(cluster)
         return cluster.start() if start else cluster
     yield make

@@ -167,6 +167,32 @@ def test_relay_is_killed_while_a_dead_letter_returns(struck, faulty, kafka, poin
     assert len(kafka.read_all(topic_name)) == 3
 
 
+@pytest.mark.parametrize("action", ["kill", pytest.param("error", marks=pytest.mark.long)])
+def test_replay_is_struck_around_a_step(struck, faulty, kafka, points, topic_name, unique, action):
+    """F1, row 003.4: kill -9 and an error before and after the commit of a step of a replay; each copy once, in order."""
+    topic, target = struck.declare(topic_name, 1), struck.declare(unique("target"), 1)
+    struck.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 60) n", (topic,))
+    struck.wait_state("idle")
+    points.arm("replay-committed", action)
+    points.arm("replay-uncommitted", action, 2)
+    with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+        struck.execute("select outbox.replay('-infinity', 'infinity', %s, target_topic => %s, rate => 60)",
+                       (topic, target))
+    for point in ("replay-committed", "replay-uncommitted"):
+        points.await_fired(point)
+        if action == "error":
+            failed = struck.wait_for("select last_error from outbox.replays where state = 'failed'")
+            assert failed == f"fault point {point}"
+            # The step of 12 that was committed is there, the next one is not.
+            assert struck.value("select count(*) from outbox.event where copied_at is not null") == 12
+            struck.execute("select outbox.replay_resume(replay_id) from outbox.replays")
+    kafka.wait_for_records(target, 60)
+    faulty.wait_ready()
+    struck.wait_for("select state = 'done' and replayed = 60 from outbox.replays")
+    struck.wait_for("select coalesce(sum(events), 0) = 0 from outbox.backlog")
+    assert [record.key().decode() for record in kafka.read_all(target)] == [str(n) for n in range(1, 61)]
+
+
 @pytest.mark.parametrize("point", ["adopt-uncommitted", "adopt-committed"])
 def test_relay_is_killed_in_adopt(struck, faulty, kafka, points, topic_name, point):
     """F1: kill -9 while outbox.adopt('resend') ends a hold: every event arrives, those of the last batches at most twice, which the log says."""

@@ -15,6 +15,7 @@ import time
 import pytest
 from fault_rounds import is_alive
 from harness import wait_until
+from harness.process import descendants
 from psycopg import sql
 from steady_writer import SteadyWriter
 
@@ -224,6 +225,7 @@ def test_shutdown(relay, postgres, kafka, topic, state, how):
     """Issue 4: shutdown within 5 s in every state, Kafka there, paused or gone; no sender outlives its relay."""
     sender = reach(relay, postgres, kafka, topic, state)
     pid = relay.status()["pid"]
+    processes = descendants(postgres.pid)
     began = time.monotonic()
     if how == "kill9":
         os.kill(postgres.pid, signal.SIGKILL)
@@ -236,6 +238,7 @@ def test_shutdown(relay, postgres, kafka, topic, state, how):
     assert sender is None or not is_alive(sender)
     if how == "kill9":
         postgres.kill9()
+        wait_until(lambda: not any(map(is_alive, processes)), 30, "the end of the orphans, which hold shared memory")
     postgres.configure(synchronous_standby_names=None)  # else the database's removal waits for it
     if postgres.running:
         postgres.reload()

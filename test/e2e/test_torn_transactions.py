@@ -4,9 +4,6 @@
 import itertools
 import os
 import signal
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from checker import Load, check_database
@@ -15,6 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 from fault_rounds import Blows
 from harness import wait_until
 from harness.proxy import APIS
+from struck_relay import Struck, require_unharmed, suffer_all
 
 SIDES = ("request", "answer")
 ACTIONS = ("hold", "drop", "cut")
@@ -31,73 +29,6 @@ def proxied(postgres, kafka, proxy):
     return postgres
 
 
-class Struck:
-    """A database with its relay and a writer; strikes hit the requests of its transactional id only."""
-
-    def __init__(self, database, proxy, topic):
-        self.database = database
-        self.proxy = proxy
-        self.topic = database.declare(topic)
-        Load(database.dsn(), (topic,)).prepare()
-        self.owner = database.transactional_id().encode()
-        database.start_relay()
-        self.connection = database.connect()
-        self.halt = threading.Event()
-        self.writer = threading.Thread(target=self.write, daemon=True)
-
-    def write(self):
-        with self.database.connect() as connection:
-            for number in itertools.count():
-                connection.execute("select checker.step(%s, %s, 50)", (self.topic, f"key-{number % 7}"), prepare=True)
-                if self.halt.wait(0.02):
-                    return
-
-    def __enter__(self):
-        self.writer.start()
-        self.await_batches(2)
-        return self
-
-    def __exit__(self, *_):
-        self.halt.set()
-        self.writer.join(30)
-        self.connection.close()
-
-    def counts(self):
-        """(delivered batch, suspect transactions, recoveries) of the relay."""
-        return self.connection.execute(
-            "select coalesce(delivered_batch, -1), suspect_transactions, recoveries from outbox.relay_slot()"
-        ).fetchone()
-
-    def await_batches(self, count):
-        before = self.counts()[0]
-        wait_until(lambda: self.counts()[0] >= before + count, 90, f"{count} batches after {before}", interval=0.02)
-
-    def suffer(self, api, side, action):
-        """One case, until the relay goes on; returns (suspects, recoveries, seconds without a batch) of it."""
-        _, suspects, recoveries = self.counts()
-        strike = self.proxy.strike(api, side, action, self.owner)
-        if api == "InitProducerId":
-            os.kill(wait_until(lambda: self.database.status()["sender_pid"], 30, "a sender"), signal.SIGKILL)
-        assert strike.struck.wait(60), f"no {api} came"
-        began = time.monotonic()
-        self.await_batches(2)
-        lasted = time.monotonic() - began
-        if action == "hold":
-            self.proxy.release(strike)
-            self.await_batches(3)
-        _, more_suspects, more_recoveries = self.counts()
-        return more_suspects - suspects, more_recoveries - recoveries, lasted
-
-
-def run_cases(struck, api, rounds):
-    """All cases of one API; returns {(api, side, action): [outcome of suffer]}."""
-    with struck:
-        return {
-            (api, side, action): [struck.suffer(api, side, action) for _ in range(rounds)]
-            for side in SIDES for action in ACTIONS
-        }
-
-
 def assert_noticed(case, suspects, recoveries):
     """The relay counted what it must not trust: a torn transaction, or a failed one."""
     api = case[0]
@@ -112,18 +43,12 @@ def assert_noticed(case, suspects, recoveries):
 def test_each_request_and_answer_is_hurt(proxied, kafka, proxy, make_database, unique, rounds):
     """Issue 4, torn transactions: six requests, their answers, held, dropped and cut: 36 cases under load."""
     struck = {api: Struck(make_database(proxied), proxy, unique("torn")) for api in APIS}
-    with ThreadPoolExecutor(len(struck)) as pool:
-        running = [pool.submit(run_cases, struck[api], api, rounds) for api in struck]
-        outcomes = {case: outcome for ran in running for case, outcome in ran.result().items()}
-    assert len(outcomes) == 36
-    for case, found in outcomes.items():
-        print(*case, *(f"suspects={s} recoveries={r} seconds={t:.1f}" for s, r, t in found))
-        for suspects, recoveries, _ in found:
-            assert_noticed(case, suspects, recoveries)
-    for one in struck.values():
-        report = check_database(one.database.dsn(), kafka.bootstrap, [one.topic], 90).require_ok()
-        print(one.topic, report.summary())
-        assert one.database.status()["hold_reason"] is None
+    cases = {api: list(itertools.product([api], SIDES, ACTIONS)) * rounds for api in APIS}
+    outcomes = suffer_all(struck, cases)
+    assert len(outcomes) == 36 * rounds
+    for case, suspects, recoveries in outcomes:
+        assert_noticed(case, suspects, recoveries)
+    require_unharmed(struck, kafka)
 
 
 def test_held_commit_cannot_reach_the_next_transaction(proxied, kafka, proxy, database, topic):

@@ -25,6 +25,22 @@ def restart_on_a_later_timeline(cluster):
     cluster.wait_for("select not pg_is_in_recovery()")
 
 
+@pytest.fixture
+def make_old(own_postgres):
+    """make_old(): the cluster to upgrade; with checksums, which initdb makes by default from 18 on."""
+    return lambda: own_postgres(name="old", initdb_options=["--data-checksums"])
+
+
+@pytest.fixture
+def make_new(own_postgres, monkeypatch):
+    """make_new(old): an empty, stopped cluster of the version to upgrade to."""
+    def make(old):
+        if "OUTBOX_UPGRADE_BINDIR" in os.environ:
+            monkeypatch.setattr(old.environment, "bindir", pathlib.Path(os.environ["OUTBOX_UPGRADE_BINDIR"]))
+        return own_postgres(name="new", start=False, initdb_options=["--data-checksums"])
+    return make
+
+
 def upgrade(old, new, *options):
     """Run pg_upgrade from one stopped cluster to the other, with the new one's programs."""
     folder = old.environment.make_directory(old.session.data / f"{new.name}-upgrade")
@@ -44,9 +60,9 @@ def server_identity(cluster, name):
 
 
 @pytest.mark.parametrize("mode", [["--link"], pytest.param([], marks=pytest.mark.long)], ids=["link", "copy"])
-def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkeypatch):
+def test_pg_upgrade(make_old, make_new, make_database, kafka, topic_name, mode):
     """Issue 4, Every disaster: pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
-    old = own_postgres(name="old")
+    old = make_old()
     database = make_database(old)
     database.declare(topic_name)
     database.start_relay()
@@ -64,9 +80,7 @@ def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkey
     old.stop()
     kafka.resume()
 
-    if "OUTBOX_UPGRADE_BINDIR" in os.environ:
-        monkeypatch.setattr(old.environment, "bindir", pathlib.Path(os.environ["OUTBOX_UPGRADE_BINDIR"]))
-    new = own_postgres(name="new", start=False)
+    new = make_new(old)
     upgrade(old, new, *mode)
     logs = [path.read_text(errors="replace") for path in new.data.rglob("pg_upgrade_*.log")]
     assert not any("outbox-sender" in text or "outbox relay" in text for text in logs)
@@ -85,9 +99,9 @@ def test_pg_upgrade(own_postgres, make_database, kafka, topic_name, mode, monkey
 
 
 @pytest.mark.long
-def test_superseded_original_holds(own_postgres, make_database, kafka, topic_name):
+def test_superseded_original_holds(make_old, make_new, make_database, kafka, topic_name):
     """Issue 4, clones and pg_upgrade: the old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
-    old = own_postgres(name="old")
+    old = make_old()
     database = make_database(old)
     database.declare(topic_name)
     database.start_relay()
@@ -95,7 +109,7 @@ def test_superseded_original_holds(own_postgres, make_database, kafka, topic_nam
     kafka.wait_for_records(topic_name, 1)
     database.wait_state("idle")
     old.stop()
-    new = own_postgres(name="new", start=False)
+    new = make_new(old)
     upgrade(old, new)
     new.start()
     moved = Database(new, database.name)

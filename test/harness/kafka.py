@@ -139,13 +139,16 @@ class KafkaClient:
         return {(p.topic, p.partition): (p.offset, p.metadata) for p in result.topic_partitions}
 
     def producer_epoch(self, transactional_id):
-        """The epoch of a transactional.id, which every fence raises, or None: newest record of Kafka's own log."""
+        """The epoch of a transactional.id, which every fence raises: newest record of Kafka's own log.
+
+        None when Kafka has none or has forgotten it."""
         name = transactional_id.encode()
         wanted = (0).to_bytes(2, "big") + len(name).to_bytes(2, "big") + name  # TransactionLogKey, version 0
         epoch = None
         for record in self.read_all("__transaction_state"):
-            if record.key() == wanted and record.value():
-                epoch = int.from_bytes(record.value()[10:12], "big")  # after version and producer id
+            if record.key() == wanted:
+                value = record.value()
+                epoch = int.from_bytes(value[10:12], "big") if value else None  # after version and producer id
         return epoch
 
     def consumer(self, group=None, **config):

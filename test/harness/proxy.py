@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A proxy that understands just enough of Kafka's protocol to hold, drop or cut one request or its answer.
+"""A proxy that understands just enough of Kafka's protocol to hold, drop, cut or refuse one request or its answer.
 
 It stands before a broker's second listener, whose advertised address is the
 proxy's, so that metadata leads clients back through it (KafkaBroker with
@@ -12,8 +12,12 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 
+from .kafka_errors import refuse
+
+# The requests of a transaction.
 APIS = {
     "Produce": 0,
     "InitProducerId": 22,
@@ -22,20 +26,23 @@ APIS = {
     "EndTxn": 26,
     "TxnOffsetCommit": 28,
 }
+_ALL_APIS = {**APIS, "OffsetFetch": 9}
 
-# Where the transactional id stands in all these requests: near the front.
+# Where the transactional id, or the group, stands in all these requests: near the front.
 _HEAD = 400
 _HUGE = 1 << 28
 
 
 @dataclass
 class Strike:
-    """What befalls one frame. struck and passed are set by the proxy.
+    """What befalls one frame. struck, struck_at (of time.monotonic) and passed are set by the proxy.
 
-    api     a name of APIS         side   "request" or "answer"
+    api     a name of APIS, or "OffsetFetch"         side   "request" or "answer"
     action  "hold": it and what follows on its connection wait for release();
             "drop": it vanishes, the connection goes on; "cut": it vanishes and
-            the connection is reset on both sides
+            the connection is reset on both sides; "refuse": the client is answered
+            with error, and the broker has done the request (answer) or never saw it (request)
+    error   Kafka's error code
     owner   the request holds this text near its front (a transactional id)
     nth     counts matching requests since the strike was ordered, from 1
     """
@@ -45,7 +52,9 @@ class Strike:
     action: str
     owner: bytes = b""
     nth: int = 1
+    error: int = 0
     seen: int = 0
+    struck_at: float = 0.0
     struck: threading.Event = field(default_factory=threading.Event)
     passed: threading.Event = field(default_factory=threading.Event)
     answered: threading.Event = field(default_factory=threading.Event)
@@ -58,6 +67,7 @@ class _Request:
 
     strike: Strike | None
     held: Strike | None
+    refusal: bytes = b""  # what the client reads instead of the broker's answer
 
 
 class _Connection:
@@ -96,11 +106,14 @@ class _Connection:
             api, correlation = struct.unpack_from(">hxxi", frame, 4)
             strike = self.proxy.match(api, frame)
             held = None
+            refusal = refuse(frame, strike.error) if strike and strike.action == "refuse" else b""
             if strike and strike.side == "request":
                 held, strike = strike, None
-                if not await self.suffer(held):
+                while refusal and self.waiting:  # answers keep the order of their requests
+                    await asyncio.sleep(0.001)
+                if not await self.suffer(held, refusal):
                     continue
-            self.waiting[correlation] = _Request(strike, held)
+            self.waiting[correlation] = _Request(strike, held, refusal)
             await self.pass_on(self.broker_writer, frame)
             if held:
                 held.passed.set()
@@ -115,16 +128,21 @@ class _Connection:
             request = self.waiting.pop(correlation, _Request(None, None))
             if request.held:
                 request.held.answered.set()
-            if request.strike and not await self.suffer(request.strike):
+            if request.strike and not await self.suffer(request.strike, request.refusal):
                 continue
             with contextlib.suppress(OSError):  # the client may have given up
                 await self.pass_on(self.client_writer, frame)
             if request.strike:
                 request.strike.passed.set()
 
-    async def suffer(self, strike):
+    async def suffer(self, strike, refusal):
         """Do to a frame what the strike says; True when the frame goes on."""
+        strike.struck_at = time.monotonic()
         strike.struck.set()
+        if strike.action == "refuse":
+            with contextlib.suppress(OSError):
+                await self.pass_on(self.client_writer, refusal)
+            return False
         if strike.action == "hold":
             await strike.freed.wait()
             return True
@@ -218,9 +236,9 @@ class KafkaProxy:
 
     # Strikes ------------------------------------------------------------
 
-    def strike(self, api, side, action, owner=b"", nth=1):
+    def strike(self, api, side, action, owner=b"", nth=1, error=0):
         """Order one Strike; returns it. It is spent once its request was seen."""
-        ordered = Strike(api, side, action, owner, nth)
+        ordered = Strike(api, side, action, owner, nth, error)
         with self.lock:
             self.strikes.append(ordered)
         return ordered
@@ -251,7 +269,7 @@ class KafkaProxy:
         with self.lock:
             due = None
             for strike in self.strikes:
-                if APIS[strike.api] == api and strike.owner in frame[:_HEAD] and strike.seen < strike.nth:
+                if _ALL_APIS[strike.api] == api and strike.owner in frame[:_HEAD] and strike.seen < strike.nth:
                     strike.seen += 1
                     if strike.seen == strike.nth and due is None:
                         due = strike

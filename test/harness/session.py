@@ -69,7 +69,10 @@ def remove_ended(run, name):
         except (OSError, ValueError):
             continue  # being made or removed by another process at this moment
         if str(start_time(int(pid))) != born:
-            stop_recorded(directory / "processes")
+            try:
+                stop_recorded(directory / "processes")
+            except FileNotFoundError:
+                continue  # another process removes it
             shutil.rmtree(directory, ignore_errors=True)
 
 
