@@ -20,28 +20,6 @@ const char outbox_dead_letter_sql[] =
 " pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer,"
 " $17::integer, $18::boolean)";
 
-char *
-outbox_bytea_text(const uint8_t *data, size_t len)
-{
-	static const char digits[] = "0123456789abcdef";
-	char	   *text;
-
-	if (data == NULL)
-		return NULL;
-	text = malloc(2 * len + 3);
-	if (text == NULL)
-		abort();				/* nothing is committed, the record is read again */
-	text[0] = '\\';
-	text[1] = 'x';
-	for (size_t i = 0; i < len; i++)
-	{
-		text[2 * i + 2] = digits[data[i] >> 4];
-		text[2 * i + 3] = digits[data[i] & 15];
-	}
-	text[2 * len + 2] = '\0';
-	return text;
-}
-
 static char *
 copy_text(const char *text)
 {

@@ -109,6 +109,9 @@ extern void outbox_crash_settle(OutboxMember *member);
 /* How many records may be in hand at once. */
 extern int	outbox_crash_limit(OutboxMember *member);
 
+/* call.c: malloc'ed text of bytea, \x...; NULL for NULL. */
+extern char *outbox_bytea_text(const uint8_t *data, size_t len);
+
 /* batch.c */
 
 /* Finds the handler, decodes and prepares; fills verdict and call. */
@@ -145,9 +148,6 @@ extern const char *outbox_dead_letter_state(const OutboxMember *member, const Ou
 /* After the commit: log line and count. */
 extern void outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
 									  const char *state, const OutboxError *error);
-
-/* Malloc'ed text of bytea, \x...; NULL for NULL. */
-extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
 /* service_metrics.c: the runtime's metrics */
 extern void outbox_count_record(const OutboxMember *member, const char *topic, const char *result);
