@@ -25,8 +25,8 @@ END $$;
  * consumer).
  *
  *	state	retrying	origin consumer: tries are left, next at next_attempt_at
- *			held		waits behind an earlier record of its key; blocked_by: which
- *						one that was when the row was written
+ *			held		waits behind an earlier record of its key, retrying or open;
+ *						blocked_by: which one that was when the row was written
  *			open		tries are spent: a person decides
  *			releasing	origin relay: the relay emits it again, with what is held behind it
  *			resolved, discarded	done with
@@ -35,6 +35,8 @@ END $$;
  *	txid, seq, batch_no	origin relay: the event and the batch it was left out of (I7); an
  *			event with a row is never sent, only its copy is
  *	reissue_txid	origin relay: the transaction that emitted the copy
+ *	unended	origin consumer: tries begun that have not ended: the running one, and those the process
+ *			did not survive
  *	fingerprint	the same for failures of one kind
  *	version	raised whenever the state changes
  *	replay_of	the letter this one is an edited copy of
@@ -61,6 +63,7 @@ CREATE TABLE outbox.dead_letter (
 	sqlstate text,
 	error_message text NOT NULL,
 	attempts integer NOT NULL DEFAULT 1,
+	unended integer NOT NULL DEFAULT 0,
 	first_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	last_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	next_attempt_at timestamptz,
@@ -83,7 +86,9 @@ CREATE TABLE outbox.dead_letter (
 CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
 	WHERE state = 'retrying';
 CREATE INDEX dead_letter_key ON outbox.dead_letter (consumer, topic, pg_catalog.sha256(key), id)
-	WHERE consumer IS NOT NULL AND state IN ('retrying', 'held', 'open');
+	WHERE consumer IS NOT NULL AND state IN ('retrying', 'open');
+CREATE INDEX dead_letter_held ON outbox.dead_letter (consumer, topic, pg_catalog.sha256(key), id)
+	WHERE consumer IS NOT NULL AND state = 'held';
 CREATE INDEX dead_letter_relay_key ON outbox.dead_letter (state, topic, pg_catalog.sha256(key), id)
 	WHERE origin = 'relay' AND state IN ('held', 'open', 'releasing');
 CREATE INDEX dead_letter_batch ON outbox.dead_letter (batch_no)

@@ -37,19 +37,57 @@ COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) I
 	'moves a watermark by compare-and-set';
 
 /*
+ * Which records of a batch wait behind a row of their key that is retrying or open: their places,
+ * counted from 1.  part_of, keys: as in begin_batch.  Those rows are locked until the transaction
+ * ends: none of them is done with before what is held behind it can be seen.
+ */
+CREATE FUNCTION outbox.dead_letter_blocked(consumer text, part_topics text[], part_of integer[], keys bytea[])
+RETURNS integer[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	locked bigint[];
+	blocking bigint[];
+BEGIN
+	IF NOT EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')) THEN
+		RETURN '{}';
+	END IF;
+	/* A row waited for may have made the next one of its key due: again, until all that block are locked. */
+	LOOP
+		locked := ARRAY(SELECT d.id
+			FROM (SELECT DISTINCT part_topics[r.part] AS topic, sha256(r.key) AS hash
+					FROM unnest(part_of, keys) r (part, key)) k
+				JOIN outbox.dead_letter d ON d.topic = k.topic AND sha256(d.key) = k.hash
+			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')
+			ORDER BY d.id FOR SHARE OF d);
+		blocking := ARRAY(SELECT d.id
+			FROM (SELECT DISTINCT part_topics[r.part] AS topic, sha256(r.key) AS hash
+					FROM unnest(part_of, keys) r (part, key)) k
+				JOIN outbox.dead_letter d ON d.topic = k.topic AND sha256(d.key) = k.hash
+			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')
+			ORDER BY d.id);
+		EXIT WHEN blocking = locked;
+	END LOOP;
+	RETURN ARRAY(SELECT r.place::integer FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
+		WHERE EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.id = ANY (locked) AND d.topic = part_topics[r.part] AND sha256(d.key) = sha256(r.key))
+		ORDER BY r.place);
+END $$;
+
+/*
  * Opens a batch: moves the watermarks of its partitions and claims its events.
  * part_* describe the partitions; part_of says, counted from 1, which one a record is of;
  * wanted is false for records that are not to be claimed; claim_ids, where not NULL, are claimed
- * instead of event_ids (re-processing).  A record without a key is never held.  Returns a letter for each
- * record, or NULL when a watermark had moved:
+ * instead of event_ids (re-processing); hold: does a record wait behind a dead letter of its key?
+ * One without a key never does.  Returns a letter for each record, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
- *	h	held: an earlier record of its key is being retried
+ *	h	held: an earlier record of its key is retrying or open
  */
 CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbers integer[],
 	part_expected bigint[], part_next bigint[],
 	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
-	claim_ids uuid[] DEFAULT NULL)
+	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -65,32 +103,24 @@ BEGIN
 		END IF;
 	END LOOP;
 
-	/* A row locked here cannot be resolved before this batch ends: nothing is held in vain. */
-	PERFORM FROM outbox.dead_letter d
-	WHERE d.consumer = begin_batch.consumer AND d.state IN ('retrying', 'held')
-		AND (d.topic, sha256(d.key)) IN
-			(SELECT part_topics[r.part], sha256(r.key) FROM unnest(part_of, keys) r (part, key))
-	ORDER BY d.id FOR SHARE;
-	IF FOUND THEN
-		FOR place IN
-			SELECT r.place FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
-			WHERE EXISTS (SELECT FROM outbox.dead_letter d
-				WHERE d.consumer = begin_batch.consumer AND d.topic = part_topics[r.part]
-					AND sha256(d.key) = sha256(r.key) AND d.state IN ('retrying', 'held'))
-		LOOP
+	IF hold THEN
+		FOREACH place IN ARRAY outbox.dead_letter_blocked(consumer, part_topics, part_of, keys) LOOP
 			letters[place] := 'h';
 		END LOOP;
 	END IF;
 
-	/* Only records below the watermark can have been seen before at their position. */
+	/* Only records below the watermark can have been seen before: at their position, or processed. */
 	FOR place IN
 		SELECT r.place FROM unnest(part_of, offsets, event_ids)
 			WITH ORDINALITY r (part, "offset", event_id, place)
 		WHERE r."offset" < part_expected[r.part]
-			AND EXISTS (SELECT FROM outbox.dead_letter d
+			AND (EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.consumer = begin_batch.consumer AND d.topic = part_topics[r.part]
 					AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
 					AND d.event_id = r.event_id)
+				OR letters[r.place] = 'h' AND EXISTS (SELECT FROM outbox.idempotency i
+					WHERE i.consumer = begin_batch.consumer
+						AND i.event_id = coalesce(claim_ids[r.place], r.event_id)))
 	LOOP
 		letters[place] := 'd';
 	END LOOP;
@@ -109,10 +139,14 @@ BEGIN
 	RETURN array_to_string(letters, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
-	bigint[], bytea[], uuid[], boolean[], uuid[]) IS 'first statement of a consumer''s transaction';
+	bigint[], bytea[], uuid[], boolean[], uuid[], boolean) IS 'first statement of a consumer''s transaction';
 
-/* The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here. */
-CREATE FUNCTION outbox.dead_letter_headers(letter outbox.dead_letter, own outbox.header[])
+/*
+ * The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here;
+ * spring: also as Spring Kafka writes it, numbers big-endian.
+ */
+CREATE FUNCTION outbox.dead_letter_headers(letter outbox.dead_letter, own outbox.header[],
+	spring boolean DEFAULT false)
 RETURNS outbox.header[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -125,7 +159,7 @@ BEGIN
 			THEN 'dlt-original-' || h.name ELSE h.name END, h.value)::outbox.header
 		FROM unnest(own) WITH ORDINALITY h (name, value, n)
 		WHERE lower(h.name) NOT IN ('content-type', 'traceparent', 'correlationid')
-			AND lower(h.name) NOT LIKE 'dlt-%'
+			AND lower(h.name) NOT LIKE 'dlt-%' AND lower(h.name) NOT LIKE 'kafka\_dlt-%'
 		ORDER BY h.n);
 	added := ARRAY(
 		SELECT ROW(h.name, convert_to(h.value, 'UTF8'))::outbox.header
@@ -141,9 +175,25 @@ BEGIN
 			(9, 'dlt-attempts', letter.attempts::text),
 			(10, 'dlt-first-failed-at', to_char(letter.first_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
 			(11, 'dlt-failed-at', to_char(letter.last_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
-			(12, 'dlt-id', letter.id::text)) h (n, name, value)
+			(12, 'dlt-id', letter.id::text),
+			(13, 'dlt-fingerprint', letter.fingerprint)) h (n, name, value)
 		WHERE h.value IS NOT NULL
 		ORDER BY h.n);
+	IF spring THEN
+		added := added || ARRAY(
+			SELECT ROW('kafka_dlt-' || h.name, h.value)::outbox.header
+			FROM (VALUES
+				(1, 'original-topic', convert_to(letter.topic, 'UTF8')),
+				(2, 'original-partition', int4send(letter.partition)),
+				(3, 'original-offset', int8send(letter."offset")),
+				(4, 'original-timestamp', int8send(round(extract(epoch FROM letter.record_time) * 1000)::bigint)),
+				(5, 'original-timestamp-type', CASE WHEN letter.record_time IS NOT NULL THEN 'CreateTime'::bytea END),
+				(6, 'original-consumer-group', convert_to(letter.consumer, 'UTF8')),
+				(7, 'exception-fqcn', convert_to(concat_ws('.', 'outbox', letter.error_class, letter.sqlstate), 'UTF8')),
+				(8, 'exception-message', convert_to(letter.error_message, 'UTF8'))) h (n, name, value)
+			WHERE h.value IS NOT NULL
+			ORDER BY h.n);
+	END IF;
 	RETURN kept || added;
 END $$;
 
@@ -152,7 +202,7 @@ END $$;
  * who may write dead letters must not choose the topic they are emitted to.  The SET
  * clauses give the caller its own trace back.
  */
-CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint) RETURNS void
+CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint, spring boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET outbox.correlation_id = '' SET outbox.traceparent = '' SET outbox.tracestate = '' AS $$
 DECLARE
@@ -173,7 +223,7 @@ BEGIN
 			set_config('outbox.traceparent', coalesce(trace, ''), true);
 		PERFORM outbox.emit_bytes(letter.topic || '.DLT', letter.key,
 			coalesce(nullif(letter.event_type, ''), 'DeadLetter'), letter.value, content_type,
-			outbox.dead_letter_headers(letter, own));
+			outbox.dead_letter_headers(letter, own, spring));
 	EXCEPTION WHEN OTHERS THEN
 		/* What may pass is waited for; else the row alone must do. */
 		IF SQLSTATE LIKE '08%' OR SQLSTATE LIKE '53%' OR SQLSTATE LIKE '57P%' OR SQLSTATE LIKE '40%'
@@ -185,31 +235,37 @@ BEGIN
 END $$;
 
 /*
- * The key's next record, if one is held, is due now.  It is locked, and judged again when another
- * transaction has changed it meanwhile; what that discards, the next one replaces.
+ * The key's first held row is due now unless an earlier row of the key is retrying or open.  To be called in
+ * the transaction that changes such a row, after the change; not when a held row is changed.  The held row
+ * is locked first, so that of two callers the later one sees what the other has done; what another
+ * transaction discards meanwhile, the next one replaces.
  */
 CREATE FUNCTION outbox.dead_letter_release(consumer text, topic text, key bytea) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
+	hash bytea := sha256(key);
 	first_held bigint;
 BEGIN
 	SELECT d.id INTO first_held FROM outbox.dead_letter d
 	WHERE d.consumer = dead_letter_release.consumer AND d.topic = dead_letter_release.topic
-		AND sha256(d.key) = sha256(dead_letter_release.key) AND d.state = 'held'
+		AND sha256(d.key) = hash AND d.state = 'held'
 	ORDER BY d.id LIMIT 1 FOR UPDATE;
 	UPDATE outbox.dead_letter d
 	SET state = 'retrying', next_attempt_at = clock_timestamp(), blocked_by = NULL
-	WHERE d.id = first_held;
+	WHERE d.id = first_held AND NOT EXISTS (SELECT FROM outbox.dead_letter b
+		WHERE b.consumer = dead_letter_release.consumer AND b.topic = dead_letter_release.topic
+			AND sha256(b.key) = hash AND b.state IN ('retrying', 'open') AND b.id < first_held);
 END $$;
 
 /*
- * Writes a record that is not done.  state: retrying (due after backoff_ms),
- * held (behind the last record of its key) or open (published at once).
+ * Writes a record that is not done.  state: retrying (due after backoff_ms), held (behind the rows of
+ * its key that are retrying or open) or open (published at once; spring: with Spring's headers too).
+ * tries: those made so far, none when held.
  */
 CREATE FUNCTION outbox.dead_letter_add(consumer text, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, record_time timestamptz, event_id uuid, event_type text,
 	correlation_id text, state text, error_class text, error_code text, error_message text,
-	backoff_ms integer)
+	backoff_ms integer, tries integer DEFAULT 1, spring boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -230,39 +286,81 @@ BEGIN
 		dead_letter_add.record_time, dead_letter_add.event_id, dead_letter_add.event_type,
 		dead_letter_add.correlation_id, dead_letter_add.error_class, dead_letter_add.error_code,
 		left(dead_letter_add.error_message, 1024),
-		CASE WHEN held THEN 0 ELSE 1 END,
+		CASE WHEN held THEN 0 ELSE tries END,
 		CASE WHEN dead_letter_add.state = 'retrying'
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,
 		dead_letter_add.state,
 		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
 			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
-				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'held')) END)
+				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'open')) END)
 	ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN
-		PERFORM outbox.dead_letter_publish(added);
+		PERFORM outbox.dead_letter_publish(added, spring);
 	END IF;
 	RETURN added;
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_add(text, text, integer, bigint, bytea, bytea, bytea, timestamptz,
-	uuid, text, text, text, text, text, text, integer) IS 'a record that could not be processed';
+	uuid, text, text, text, text, text, text, integer, integer, boolean) IS 'a record that could not be processed';
 
-/* The row to be tried next, and in how many ms it is due (0: now); rows in work elsewhere are skipped. */
+/* The advisory lock of who tries a row. */
+CREATE FUNCTION outbox.dead_letter_lock(dead_letter bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT hashtextextended('outbox.dead_letter ' || dead_letter, 0)
+$$;
+
+/*
+ * The row to be tried next, and in how many ms it is due.  0: now; then the caller has it, others pass it
+ * by, until the caller's outbox.dead_letter_put_back or the end of its connection; crashes: how often
+ * a process has ended while it tried the row.  A transaction of its own, not waited for: what it
+ * writes need not survive the server.
+ */
 CREATE FUNCTION outbox.dead_letter_next(consumer text)
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
-	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint)
+	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	letter outbox.dead_letter;
+	known integer := 0;
 BEGIN
-	RETURN QUERY
-	SELECT d.id, d.attempts, d.topic, d.partition, d."offset", d.key, d.value, d.headers,
-		greatest(0, ceil(extract(epoch FROM d.next_attempt_at - clock_timestamp()) * 1000))::bigint,
-		round(extract(epoch FROM d.record_time) * 1000)::bigint
-	FROM outbox.dead_letter d
-	WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying'
-	ORDER BY d.next_attempt_at
-	LIMIT 1 FOR UPDATE SKIP LOCKED;
+	FOR letter IN
+		SELECT * FROM outbox.dead_letter d
+		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying'
+		ORDER BY d.next_attempt_at
+	LOOP
+		IF letter.next_attempt_at <= clock_timestamp() THEN
+			CONTINUE WHEN NOT pg_try_advisory_lock(outbox.dead_letter_lock(letter.id));
+			PERFORM set_config('synchronous_commit', 'off', true);
+			UPDATE outbox.dead_letter d SET unended = d.unended + 1
+			WHERE d.id = (SELECT w.id FROM outbox.dead_letter w
+				WHERE w.id = letter.id AND w.state = 'retrying' AND w.attempts = letter.attempts
+					AND w.next_attempt_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
+			RETURNING d.unended - 1 INTO known;
+			IF NOT FOUND THEN
+				PERFORM pg_advisory_unlock(outbox.dead_letter_lock(letter.id));
+				CONTINUE;
+			END IF;
+		END IF;
+		RETURN QUERY SELECT letter.id, letter.attempts, letter.topic, letter.partition, letter."offset",
+			letter.key, letter.value, letter.headers,
+			CASE WHEN letter.next_attempt_at <= clock_timestamp() THEN 0
+				ELSE ceil(extract(epoch FROM letter.next_attempt_at - clock_timestamp()) * 1000) END::bigint,
+			round(extract(epoch FROM letter.record_time) * 1000)::bigint, known;
+		RETURN;
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_next(text) IS 'the dead letter to be tried next';
+
+/* The caller of outbox.dead_letter_next is done with the row; a try that has neither succeeded nor failed is not counted. */
+CREATE FUNCTION outbox.dead_letter_put_back(dead_letter bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
+	UPDATE outbox.dead_letter d SET unended = d.unended - 1
+	WHERE d.id = dead_letter_put_back.dead_letter AND d.unended > 0;
+	PERFORM pg_advisory_unlock(outbox.dead_letter_lock(dead_letter));
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint) IS 'ends what dead_letter_next began';
 
 /*
  * Locks the row for a try and claims its event: n new, d processed before, NULL
@@ -292,7 +390,7 @@ DECLARE
 	letter outbox.dead_letter;
 BEGIN
 	UPDATE outbox.dead_letter d
-	SET state = 'resolved', attempts = d.attempts + 1, next_attempt_at = NULL,
+	SET state = 'resolved', attempts = d.attempts + greatest(d.unended, 1), unended = 0, next_attempt_at = NULL,
 		resolved_at = clock_timestamp(), resolved_by = session_user, reason = 'retry succeeded'
 	WHERE d.id = dead_letter_resolve.dead_letter AND d.state = 'retrying'
 	RETURNING * INTO letter;
@@ -303,12 +401,14 @@ END $$;
 COMMENT ON FUNCTION outbox.dead_letter_resolve(bigint) IS 'last statement of a retry that succeeded';
 
 /*
- * The try has failed, in a transaction of its own.  Returns the row's new state,
- * retrying or open (then it is published), or NULL when somebody else has dealt with it.
+ * The try has failed, in a transaction of its own; error_class crash: it was not made, for the process did
+ * not survive those before it.  Returns the row's new state,
+ * retrying (due after backoff_ms) or open (then it is published; spring: with Spring's headers too), or
+ * NULL when somebody else has dealt with it.
  */
 CREATE FUNCTION outbox.dead_letter_failed(dead_letter bigint, attempts integer, permanent boolean,
 	retry_max integer, backoff_ms integer,
-	error_class text, error_code text, error_message text)
+	error_class text, error_code text, error_message text, spring boolean DEFAULT false)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -316,7 +416,8 @@ DECLARE
 	letter outbox.dead_letter;
 BEGIN
 	UPDATE outbox.dead_letter d
-	SET attempts = d.attempts + 1, last_failed_at = clock_timestamp(),
+	SET attempts = d.attempts + greatest(d.unended - (dead_letter_failed.error_class = 'crash')::integer, 1),
+		unended = 0, last_failed_at = clock_timestamp(),
 		state = CASE WHEN final THEN 'open' ELSE 'retrying' END,
 		next_attempt_at = CASE WHEN NOT final
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,
@@ -329,13 +430,12 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	IF final THEN
-		PERFORM outbox.dead_letter_publish(letter.id);
-		PERFORM outbox.dead_letter_release(letter.consumer, letter.topic, letter.key);
+		PERFORM outbox.dead_letter_publish(letter.id, spring);
 	END IF;
 	RETURN letter.state;
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_failed(bigint, integer, boolean, integer, integer,
-	text, text, text) IS 'notes a retry that failed';
+	text, text, text, boolean) IS 'notes a retry that failed';
 
 /* Rows not done with, for the metrics. */
 CREATE FUNCTION outbox.dead_letter_counts(consumer text)

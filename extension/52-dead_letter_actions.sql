@@ -112,7 +112,7 @@ BEGIN
 	WHERE d.id = letter.id;
 	IF letter.origin = 'relay' THEN
 		PERFORM outbox.dead_letter_unblock(letter.topic, letter.key, patient => true);
-	ELSIF letter.state = 'retrying' THEN
+	ELSIF letter.state IN ('retrying', 'open') THEN
 		PERFORM outbox.dead_letter_release(letter.consumer, letter.topic, letter.key);
 	END IF;
 	PERFORM outbox.dead_letter_audit(letter, 'dead_letter_discard', reason);

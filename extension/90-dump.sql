@@ -26,3 +26,4 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.audit_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.replay_job', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_attempt', '');

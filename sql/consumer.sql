@@ -54,16 +54,39 @@ SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, 'record', '22012', 'ag
 SELECT outbox.dead_letter_failed(:letter, 1, false, 3, 0, 'record', '22012', 'again') IS NULL AS stale;
 SELECT outbox.dead_letter_failed(:letter, 2, true, 3, 0, 'permanent', 'OBX01', 'never');
 SELECT topic, key, type, payload, content_type FROM outbox.event WHERE topic = 't.DLT';
-SELECT h.name, CASE WHEN h.name IN ('dlt-failed-at', 'dlt-first-failed-at', 'dlt-id') THEN '...'
+SELECT h.name, CASE WHEN h.name IN ('dlt-failed-at', 'dlt-first-failed-at', 'dlt-id', 'dlt-fingerprint') THEN '...'
 	ELSE convert_from(h.value, 'UTF8') END AS value
 FROM outbox.event, outbox.headers_decode(headers) WITH ORDINALITY h (name, value, n)
 WHERE topic = 't.DLT' AND h.name NOT LIKE 'ce\_%' AND h.name NOT LIKE 'content%' ORDER BY h.n;
--- the key's next record is due, in order
+-- the dead one holds the key's next record, until it is done with; then they follow in order
+SELECT count(*) FROM outbox.dead_letter_next('b');
+SELECT outbox.begin_batch('b', '{t}', '{0}', '{17}', '{19}', '{1,1}', '{17,18}', '{"\\x6b","\\x6f"}',
+	'{00000000-0000-7000-8000-000000000017,00000000-0000-7000-8000-000000000018}', '{t,t}');
+SELECT outbox.dead_letter_release('b', 't', '\x6b');
+SELECT count(*) FROM outbox.dead_letter_next('b');
+UPDATE outbox.dead_letter SET state = 'discarded' WHERE id = :letter;
+SELECT outbox.dead_letter_release('b', 't', '\x6b');
 SELECT "offset", attempts, wait_ms FROM outbox.dead_letter_next('b');
 SELECT id AS letter FROM outbox.dead_letter WHERE consumer = 'b' AND "offset" = 13 \gset
 SELECT outbox.dead_letter_begin(:letter, 0);
 SELECT outbox.dead_letter_resolve(:letter);
 SELECT "offset", state, attempts, reason FROM outbox.dead_letter WHERE consumer = 'b' ORDER BY id;
+
+-- an earlier row that is open again holds the rest, not the one that is due; without hold nothing waits
+UPDATE outbox.dead_letter SET state = 'open' WHERE consumer = 'b' AND "offset" = 12;
+SELECT pg_temp.add(22, '\x6b', 'held') IS NOT NULL AS added;
+SELECT outbox.dead_letter_resolve(id) FROM outbox.dead_letter WHERE consumer = 'b' AND "offset" = 15;
+SELECT "offset", state FROM outbox.dead_letter WHERE consumer = 'b' AND key = '\x6b' ORDER BY id;
+SELECT outbox.begin_batch('b', '{t}', '{0}', '{19}', '{20}', '{1}', '{19}', '{"\\x6b"}',
+	'{00000000-0000-7000-8000-000000000019}', '{t}', hold => false);
+-- processed before: a duplicate, also behind a dead letter
+SELECT outbox.begin_batch('b', '{t}', '{0}', '{20}', '{21}', '{1,1}', '{19,20}', '{"\\x6b","\\x6b"}',
+	'{00000000-0000-7000-8000-000000000019,00000000-0000-7000-8000-000000000020}', '{t,t}');
+
+-- with Spring's headers: numbers big-endian
+SELECT h.name, h.value FROM outbox.dead_letter d,
+	unnest(outbox.dead_letter_headers(d, '{"(kafka_dlt-old,\"\\\\x00\")"}', true)) WITH ORDINALITY h (name, value, n)
+WHERE d.consumer = 'b' AND d."offset" = 12 AND h.name LIKE 'kafka%' ORDER BY h.n;
 
 -- the caller keeps its trace while a record of another flow is published
 BEGIN;

@@ -107,7 +107,7 @@ SELECT * FROM outbox.idempotency;
 SELECT outbox.emit('privileges.a', 'k', 'T', '{}');
 -- What it dead-letters goes to the dead-letter topic, whatever it asks for.
 SELECT outbox.dead_letter_add('privileges', 'privileges.a', 0, 1, 'k', 'v', NULL, NULL,
-	'00000000-0000-7000-8000-000000000001', 'T', NULL, 'open', 'record', NULL, 'forged', 0, '');
+	'00000000-0000-7000-8000-000000000001', 'T', NULL, 'open', 'record', NULL, 'forged', 0, 1, false, '.other');
 SELECT outbox.dead_letter_add('privileges', 'privileges.a', 0, 1, 'forged', 'v', NULL, NULL,
 	'00000000-0000-7000-8000-000000000001', 'T', NULL, 'open', 'record', NULL, 'seeded', 0) IS NOT NULL AS added;
 RESET ROLE;

@@ -8,6 +8,8 @@ import signal
 
 import pytest
 from harness import Database, FaultPoints, KafkaBroker, PostgresCluster, Service, Session
+from harness.hazard import HazardTest
+from harness.payment import TOPICS, PaymentTest
 
 _numbers = itertools.count(1)
 
@@ -213,8 +215,32 @@ def service(session):
         found.kill9()
 
 
+def take_program(session, name):
+    """A program of test/services, as scripts/check has built it, put where the servers' user can run it."""
+    copy = shutil.copy(session.environment.root / "build" / name, session.data)
+    return session.environment.give(copy)
+
+
 @pytest.fixture(scope="session")
 def sequence_program(session):
-    """test/services/sequence.c, as scripts/check has built it, put where the servers' user can run it."""
-    copy = shutil.copy(session.environment.root / "build" / "outbox-sequence", session.data)
-    return session.environment.give(copy)
+    return take_program(session, "outbox-sequence")
+
+
+@pytest.fixture(scope="session")
+def hazard_program(session):
+    return take_program(session, "outbox-hazard")
+
+
+@pytest.fixture
+def hazard(kafka, database, service, unique, hazard_program, topic_name):
+    """A HazardTest on a topic of its own: outbox-hazard, not started, and a producer; no relay runs."""
+    return HazardTest(kafka, database, service, hazard_program, topic_name, unique("hazard"))
+
+
+@pytest.fixture
+def payment(kafka, database, service, unique):
+    """A PaymentTest on empty topics: outbox-payment, not started, and a producer; no relay runs."""
+    names = [name for topic in TOPICS for name in (topic, topic + ".DLT")]
+    kafka.delete_topics(names)
+    kafka.create_topics(names, 6)
+    return PaymentTest(kafka, database, service, unique("payment"))

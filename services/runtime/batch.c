@@ -17,11 +17,13 @@
 #include "array_text.h"
 #include "member.h"
 
-#define BEGIN_VALUES 11
+#define BEGIN_VALUES 12
+#define BEGIN_ARRAYS 10			/* values 1 .. 10 */
 
 static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
-" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[])";
+" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
+" $12::boolean)";
 static const char context_sql[] =
 "SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
 " pg_catalog.set_config('outbox.traceparent', $2, true)";
@@ -62,12 +64,13 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 static void
 make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
 {
-	OutboxArrayText arrays[BEGIN_VALUES];	/* 1 .. 10 are used */
+	OutboxArrayText arrays[BEGIN_ARRAYS + 1];	/* arrays[0] is not used */
 	OutboxPartition *partitions[count];
 	int			partition_count = 0;
 
 	values[0] = strdup(member->runtime->consumer);
-	for (int i = 1; i < BEGIN_VALUES; i++)
+	values[BEGIN_VALUES - 1] = strdup(member->runtime->hold ? "t" : "f");
+	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 		outbox_array_begin(&arrays[i]);
 	for (int i = 0; i < count; i++)
 	{
@@ -92,13 +95,14 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 		}
 		outbox_array_add_integer(&arrays[5], index + 1);
 		outbox_array_add_integer(&arrays[6], record->offset);
-		/* nothing holds a record that is not ours */
-		outbox_array_add_bytes(&arrays[7], items[i]->foreign ? NULL : record->key, record->key_len);
+		/* nothing holds a record that is stepped over */
+		outbox_array_add_bytes(&arrays[7], items[i]->verdict == OUTBOX_VERDICT_IGNORE ? NULL : record->key,
+							   record->key_len);
 		outbox_array_add_text(&arrays[8], record->event_id);
 		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
 		outbox_array_add_text(&arrays[10], record->claim_id);
 	}
-	for (int i = 1; i < BEGIN_VALUES; i++)
+	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 	{
 		outbox_array_finish(&arrays[i]);
 		values[i] = arrays[i].text;

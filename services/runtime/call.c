@@ -36,6 +36,28 @@ outbox_call_add_text(OutboxCall *call, const char *value)
 	outbox_call_add(call, value, value != NULL ? strlen(value) : 0);
 }
 
+char *
+outbox_bytea_text(const uint8_t *data, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	char	   *text;
+
+	if (data == NULL)
+		return NULL;
+	text = malloc(2 * len + 3);
+	if (text == NULL)
+		abort();				/* nothing is committed, the record is read again */
+	text[0] = '\\';
+	text[1] = 'x';
+	for (size_t i = 0; i < len; i++)
+	{
+		text[2 * i + 2] = digits[data[i] >> 4];
+		text[2 * i + 3] = digits[data[i] & 15];
+	}
+	text[2 * len + 2] = '\0';
+	return text;
+}
+
 void
 outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len)
 {

@@ -85,6 +85,8 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	partition->next = partition->watermark = partition->stored = -1;
 	partition->resume_at = 0;
 	partition->failures = 0;
+	partition->noted = partition->drained = false;
+	partition->alone = 0;
 }
 
 static void
@@ -354,6 +356,7 @@ fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord 
 	record->value = message->payload;
 	record->value_len = message->len;
 	record->source = partition;
+	partition->drained = false;
 	if (!encode_headers(message, record))
 		abort();				/* without headers the event's identity would be lost */
 	record->memory = message;
@@ -380,6 +383,7 @@ outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *rec
 		if (partition != NULL)
 		{
 			partition->store_due = true;
+			partition->drained = partition->active;
 			partition->halted = false;
 		}
 	}
@@ -484,7 +488,7 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	partition->active = true;
-	partition->store_due = false;
+	partition->store_due = partition->drained = false;
 	partition->next = offset >= 0 ? offset : -1;
 	return true;
 }

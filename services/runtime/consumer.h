@@ -33,6 +33,9 @@ typedef struct OutboxPartition
 	int64_t		committed;		/* by the group when last read; -1: none */
 	int64_t		resume_at;		/* suspended: when to start again, outbox_clock_ms */
 	unsigned	failures;		/* in a row, for the back-off */
+	bool		noted;			/* its row of outbox.consumer_attempt is this member's */
+	bool		drained;		/* the log's end was seen and no record since */
+	int			alone;			/* as many next records are run one by one: one may end the process */
 } OutboxPartition;
 
 typedef struct OutboxConsumerConfig

@@ -19,7 +19,8 @@
 const char *
 outbox_failure_name(OutboxFailure failure)
 {
-	static const char *const names[] = {"none", "infrastructure", "record", "permanent", "deploy"};
+	static const char *const names[] = {"none", "infrastructure", "record", "permanent", "crash",
+	"deploy"};
 
 	return names[failure];
 }

@@ -22,6 +22,7 @@ typedef enum OutboxFailure
 	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing */
 	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
 	OUTBOX_FAILURE_PERMANENT,	/* this record: dead letter at once */
+	OUTBOX_FAILURE_CRASH,		/* this record has ended the process too often: dead letter at once */
 	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
 } OutboxFailure;
 

@@ -17,29 +17,8 @@
 
 const char outbox_dead_letter_sql[] =
 "SELECT outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::bytea,"
-" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer)";
-
-char *
-outbox_bytea_text(const uint8_t *data, size_t len)
-{
-	static const char digits[] = "0123456789abcdef";
-	char	   *text;
-
-	if (data == NULL)
-		return NULL;
-	text = malloc(2 * len + 3);
-	if (text == NULL)
-		abort();				/* nothing is committed, the record is read again */
-	text[0] = '\\';
-	text[1] = 'x';
-	for (size_t i = 0; i < len; i++)
-	{
-		text[2 * i + 2] = digits[data[i] >> 4];
-		text[2 * i + 3] = digits[data[i] & 15];
-	}
-	text[2 * len + 2] = '\0';
-	return text;
-}
+" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer,"
+" $17::integer, $18::boolean)";
 
 static char *
 copy_text(const char *text)
@@ -54,6 +33,16 @@ copy_integer(int64_t value)
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
 	return strdup(text);
+}
+
+long
+outbox_retry_backoff(const OutboxRuntime *runtime, int failed)
+{
+	double		pause = (double) runtime->retry_backoff_ms;
+
+	while (failed-- > 1 && pause < (double) runtime->retry_backoff_max_ms)
+		pause *= runtime->retry_backoff_multiplier;
+	return pause < (double) runtime->retry_backoff_max_ms ? (long) pause : runtime->retry_backoff_max_ms;
 }
 
 const char *
@@ -91,8 +80,10 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[11] = copy_text(outbox_dead_letter_state(member, item));
 	values[12] = copy_text(held ? "held" : outbox_failure_name(error->failure));
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
-	values[14] = copy_text(held ? "an earlier record of the key is being retried" : error->message);
-	values[15] = copy_integer(runtime->retry_backoff_ms);
+	values[14] = copy_text(held ? "an earlier record of the key is not done" : error->message);
+	values[15] = copy_integer(outbox_retry_backoff(runtime, 1));
+	values[16] = copy_integer(item->tries);
+	values[17] = copy_text(runtime->spring ? "t" : "f");
 }
 
 void

@@ -50,10 +50,11 @@ static void
 gather_items(OutboxMember *member)
 {
 	int			timeout = idle_timeout(member);
+	int			limit = outbox_crash_limit(member);
 	int64_t		deadline = 0;
 
 	member->item_count = 0;
-	while (member->item_count < member->gather_limit)
+	while (member->item_count < limit)
 	{
 		OutboxItem *item = &member->items[member->item_count];
 
@@ -62,6 +63,7 @@ gather_items(OutboxMember *member)
 			if (member->item_count++ == 0)
 				deadline = outbox_clock_ms() + member->runtime->batch_wait_ms;
 			item->prepared = false;
+			item->tries = 1;
 			item->claim = '\0';
 			item->outcome[0] = '\0';
 		}
@@ -148,12 +150,14 @@ outbox_member_run(void *arg)
 	{
 		outbox_position_start(member);
 		gather_items(member);
+		outbox_crash_leave(member, false);
 		if (member->item_count > 0)
 		{
 			runtime->last_record_at = outbox_clock_ms();
 			outbox_batch_process(member);
 			release_items(member);
 		}
+		outbox_crash_settle(member);
 		outbox_consumer_store(member->consumer);
 		if (outbox_clock_ms() >= member->retry_at)
 			outbox_retry_run(member);
@@ -161,6 +165,7 @@ outbox_member_run(void *arg)
 		if (outbox_consumer_fatal(member->consumer))
 			runtime->failed = runtime->stopping = true;
 	}
+	outbox_crash_leave(member, true);
 	outbox_consumer_close(member->consumer);
 	outbox_db_close(&member->db);
 	free(member->items);

@@ -25,6 +25,9 @@
 #define EXIT_SETTINGS		2
 
 static bool check_level(const char *value, char *error, size_t size);
+static bool check_multiplier(const char *value, char *error, size_t size);
+static bool check_order(const char *value, char *error, size_t size);
+static bool check_headers(const char *value, char *error, size_t size);
 
 static const OutboxOption runtime_options[] = {
 	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
@@ -34,7 +37,12 @@ static const OutboxOption runtime_options[] = {
 	{"batch_max", OUTBOX_OPTION_INTEGER, "500", 1, 10000, "most records in one transaction", NULL},
 	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000, "how long a batch waits for more records", NULL},
 	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
-	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time between tries", NULL},
+	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time before the second try", NULL},
+	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0, "by which that time grows with each try, 1 .. 100", check_multiplier},
+	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000, "longest time between tries", NULL},
+	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100, "a record in hand at so many ends of the process is a dead letter", NULL},
+	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0, "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
+	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0, "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
 	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
 	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
 	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
@@ -58,6 +66,39 @@ check_level(const char *value, char *error, size_t size)
 		return true;
 	snprintf(error, size, "\"%s\" is none of debug, info, warning, error", value);
 	return false;
+}
+
+static bool
+check_multiplier(const char *value, char *error, size_t size)
+{
+	char	   *end;
+	double		number = strtod(value, &end);
+
+	if (end != value && *end == '\0' && number >= 1 && number <= 100)
+		return true;
+	snprintf(error, size, "\"%s\" is not a number from 1 to 100", value);
+	return false;
+}
+
+static bool
+check_words(const char *value, const char *one, const char *other, char *error, size_t size)
+{
+	if (strcmp(value, one) == 0 || strcmp(value, other) == 0)
+		return true;
+	snprintf(error, size, "\"%s\" is neither %s nor %s", value, one, other);
+	return false;
+}
+
+static bool
+check_order(const char *value, char *error, size_t size)
+{
+	return check_words(value, "hold", "skip", error, size);
+}
+
+static bool
+check_headers(const char *value, char *error, size_t size)
+{
+	return check_words(value, "standard", "spring", error, size);
 }
 
 static const char *
@@ -153,6 +194,11 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.batch_wait_ms = (int) outbox_config_integer(config, "batch_wait_ms");
 	runtime.retry_max = (int) outbox_config_integer(config, "retry_max");
 	runtime.retry_backoff_ms = outbox_config_integer(config, "retry_backoff_ms");
+	runtime.retry_backoff_multiplier = strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
+	runtime.retry_backoff_max_ms = outbox_config_integer(config, "retry_backoff_max_ms");
+	runtime.crash_max = (int) outbox_config_integer(config, "crash_max");
+	runtime.hold = strcmp(outbox_config_text(config, "dlt_order"), "hold") == 0;
+	runtime.spring = strcmp(outbox_config_text(config, "dlt_headers"), "spring") == 0;
 	runtime.idle_ms = 1000 * outbox_config_integer(config, "idle_seconds");
 	runtime.last_record_at = outbox_clock_ms();
 }

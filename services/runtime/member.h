@@ -30,6 +30,11 @@ typedef struct OutboxRuntime
 	int			batch_wait_ms;
 	int			retry_max;
 	long		retry_backoff_ms;
+	double		retry_backoff_multiplier;
+	long		retry_backoff_max_ms;
+	int			crash_max;
+	bool		hold;			/* dlt_order */
+	bool		spring;			/* dlt_headers */
 	long		idle_ms;
 	atomic_bool stopping;		/* any thread; set once */
 	atomic_bool failed;			/* any thread; set once: exit code 1 */
@@ -45,6 +50,7 @@ typedef struct OutboxItem
 	OutboxVerdict verdict;
 	bool		foreign;		/* a replay for another consumer: stepped over */
 	bool		prepared;		/* decode and prepare are done */
+	int			tries;			/* made so far, this one included */
 	char		claim;			/* answer of outbox.begin_batch: n, d, h */
 	char		outcome[64];	/* what the call returned */
 } OutboxItem;
@@ -60,6 +66,8 @@ typedef struct OutboxMember
 	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
 	unsigned	retry_failures; /* in a row, for the back-off */
 	unsigned	random_state;
+	char		owner[OUTBOX_UUID_TEXT];	/* this member in outbox.consumer_attempt */
+	char		owed[24];		/* row of outbox.dead_letter not put back yet, for the database was away; "": none */
 	bool		all_halted;		/* this runtime and the database do not fit */
 
 	atomic_bool ready;			/* member writes */
@@ -75,6 +83,34 @@ extern int64_t outbox_member_backoff(OutboxMember *member, unsigned failures);
 
 /* position.c: start the suspended partitions that are due. */
 extern void outbox_position_start(OutboxMember *member);
+
+/*
+ * crash.c: records that end the process
+ */
+
+/* Notes that this member works on the partition.  false: member->db.error. */
+extern bool outbox_crash_take(OutboxMember *member, OutboxPartition *partition);
+
+/*
+ * Before the item, its partition's next, is run alone; condemns it when the process has ended
+ * crash_max times with it in hand.  false: member->db.error.
+ */
+extern bool outbox_crash_note(OutboxMember *member, OutboxItem *item);
+
+/* The error of a record the process has not survived so often. */
+extern void outbox_crash_error(OutboxError *error, int crashes);
+
+/* Takes the notes of partitions back that are no longer owned; at the end (closing) of all. */
+extern void outbox_crash_leave(OutboxMember *member, bool closing);
+
+/* After a batch: what was to be run alone is done where the log's end was reached. */
+extern void outbox_crash_settle(OutboxMember *member);
+
+/* How many records may be in hand at once. */
+extern int	outbox_crash_limit(OutboxMember *member);
+
+/* call.c: malloc'ed text of bytea, \x...; NULL for NULL. */
+extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
 /* batch.c */
 
@@ -98,10 +134,13 @@ extern void outbox_retry_run(OutboxMember *member);
 /* dead_letter.c */
 
 /* The statement that writes an item's dead letter, and its values (free them). */
-#define OUTBOX_DEAD_LETTER_VALUES	16
+#define OUTBOX_DEAD_LETTER_VALUES	18
 extern const char outbox_dead_letter_sql[];
 extern void outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 									  char *values[OUTBOX_DEAD_LETTER_VALUES]);
+
+/* Milliseconds until the next try, after so many that failed. */
+extern long outbox_retry_backoff(const OutboxRuntime *runtime, int failed);
 
 /* "held", "retrying" or "open": what a record not done becomes. */
 extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
@@ -109,9 +148,6 @@ extern const char *outbox_dead_letter_state(const OutboxMember *member, const Ou
 /* After the commit: log line and count. */
 extern void outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
 									  const char *state, const OutboxError *error);
-
-/* Malloc'ed text of bytea, \x...; NULL for NULL. */
-extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
 /* service_metrics.c: the runtime's metrics */
 extern void outbox_count_record(const OutboxMember *member, const char *topic, const char *result);

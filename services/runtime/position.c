@@ -44,7 +44,7 @@ collect_due(OutboxMember *member, OutboxPartition **due)
 	return count;
 }
 
-/* false: member->db.error. */
+/* Also notes that this member works on them.  false: member->db.error. */
 static bool
 read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 {
@@ -67,6 +67,11 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 		}
 	}
 	PQclear(result);
+	for (size_t i = 0; i < count; i++)
+	{
+		if (!due[i]->noted && !outbox_crash_take(member, due[i]))
+			return false;
+	}
 	return true;
 }
 

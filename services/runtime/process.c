@@ -59,6 +59,8 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		const char *state;
 
 		partition->next = item->record.offset + 1;
+		if (partition->alone > 0)
+			partition->alone--;
 		if (partition->watermark < partition->next)
 			partition->watermark = partition->next;
 		partition->store_due = true;
@@ -205,11 +207,11 @@ run_items(OutboxMember *member, Work *work, int count)
 static int
 choose_count(const Work *work)
 {
-	if (work->singles > 0 || work->items[0] == work->alone)
+	if (work->singles > 0 || work->items[0] == work->alone || work->items[0]->record.source->alone > 0)
 		return 1;
 	for (int i = 1; i < work->count; i++)
 	{
-		if (work->items[i] == work->alone)
+		if (work->items[i] == work->alone || work->items[i]->record.source->alone > 0)
 			return i;
 	}
 	return work->count;
@@ -227,6 +229,11 @@ outbox_batch_process(OutboxMember *member)
 			? 2 * member->gather_limit : member->runtime->batch_max;
 	while ((work.count = collect_items(member, items, work.end)) > 0)
 	{
+		if (items[0]->record.source->alone > 0 && !outbox_crash_note(member, items[0]))
+		{
+			handle_failure(member, &work, 1, member->db.error.failure, -1);
+			continue;
+		}
 		count = prepare_items(member, &work, choose_count(&work));
 		if (count > 0)
 			run_items(member, &work, count);

@@ -20,7 +20,8 @@
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms,"
-" record_ms FROM outbox.dead_letter_next($1)";
+" record_ms, crashes FROM outbox.dead_letter_next($1)";
+static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint)";
 static const char begin_sql[] = "BEGIN";
 static const char commit_sql[] = "COMMIT";
 static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer, $3::uuid)";
@@ -30,12 +31,13 @@ static const char context_sql[] =
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
 static const char failed_sql[] =
 "SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
-" $5::integer, $6, $7, $8)";
+" $5::integer, $6, $7, $8, $9::boolean)";
 
 typedef struct DueRow
 {
 	char		id[24];
 	char		attempts[16];
+	int			crashes;		/* ends of the process while it tried this row */
 	OutboxItem	item;
 	char	   *topic;
 	uint8_t    *key;
@@ -78,6 +80,7 @@ read_row(const PGresult *result, DueRow *row)
 	record->headers = record->header_memory;
 	record->partition = atoi(PQgetvalue(result, 0, 3));
 	record->offset = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
+	row->crashes = atoi(PQgetvalue(result, 0, 10));
 	record->timestamp_ms = PQgetisnull(result, 0, 9) ? -1 : strtoll(PQgetvalue(result, 0, 9), NULL, 10);
 	outbox_record_identify(record);
 }
@@ -171,16 +174,17 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 	char		retry_max[16];
 	char		backoff[24];
 	char		state[16];
-	const char *values[8] = {
-		row->id, row->attempts, error->failure == OUTBOX_FAILURE_PERMANENT ? "t" : "f",
+	const char *values[9] = {
+		row->id, row->attempts, error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
 		retry_max, backoff, outbox_failure_name(error->failure),
-		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message,
+		runtime->spring ? "t" : "f"
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
-	snprintf(backoff, sizeof(backoff), "%ld", runtime->retry_backoff_ms);
+	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(runtime, atoi(row->attempts) + 1));
 	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, failed_sql, 8, values, state, sizeof(state)))
+		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
 		return false;
 	if (state[0] != '\0')
 		outbox_dead_letter_report(member, &row->item.record, state, error);
@@ -203,8 +207,16 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 {
 	OutboxItem *item = &row->item;
 
-	outbox_item_prepare(member, item);
-	*error = item->call.error;
+	if (row->crashes >= member->runtime->crash_max)
+	{
+		outbox_crash_error(error, row->crashes);
+		item->verdict = OUTBOX_VERDICT_REJECT;
+	}
+	else
+	{
+		outbox_item_prepare(member, item);
+		*error = item->call.error;
+	}
 	if (item->verdict == OUTBOX_VERDICT_WAIT)
 		return false;
 	if (item->verdict == OUTBOX_VERDICT_CALL || item->verdict == OUTBOX_VERDICT_IGNORE)
@@ -230,6 +242,21 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 	return false;
 }
 
+/* Ends what fetch_due began; when the database is away, at the next turn. */
+static bool
+put_back(OutboxMember *member)
+{
+	const char *values[1] = {member->owed};
+
+	if (member->owed[0] == '\0')
+		return true;
+	if (!outbox_db_connect(&member->db) ||
+		!run_statement(&member->db, put_back_sql, 1, values, NULL, 0))
+		return false;
+	member->owed[0] = '\0';
+	return true;
+}
+
 void
 outbox_retry_run(OutboxMember *member)
 {
@@ -237,6 +264,11 @@ outbox_retry_run(OutboxMember *member)
 	OutboxError error;
 	bool		failed;
 
+	if (!put_back(member))
+	{
+		wait_longer(member, NULL, &member->db.error);
+		return;
+	}
 	if (!fetch_due(member, &row, &failed))
 	{
 		if (failed)
@@ -245,6 +277,7 @@ outbox_retry_run(OutboxMember *member)
 			member->retry_failures = 0;
 		return;
 	}
+	snprintf(member->owed, sizeof(member->owed), "%s", row.id);
 	if (run_row(member, &row, &error))
 	{
 		member->retry_failures = 0;
@@ -252,5 +285,6 @@ outbox_retry_run(OutboxMember *member)
 	}
 	else
 		wait_longer(member, &row.item.record, &error);
+	put_back(member);
 	free_row(&row);
 }

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * crash.c
+ *	  Finds the record that ends the process.
+ *
+ * Runs in the services, member threads.  A member notes in outbox.consumer_attempt
+ * which partitions it works on and takes the note back when it leaves them.  Who
+ * takes a partition and finds a note of another member runs one by one what that
+ * one can have had in hand, and notes each record before it is decoded.  Nothing
+ * is written while batches run.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "member.h"
+
+#define ALONE_AT_ONCE	20		/* slow records must not keep the member from polling */
+
+static const char take_sql[] = "SELECT outbox.take_partition($1, $2, $3::integer, $4)";
+static const char note_sql[] = "SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint)";
+static const char leave_sql[] = "SELECT outbox.leave_partition($1, $2, $3::integer, $4, $5::boolean)";
+
+/* One of the statements; last: the fifth value of those that have one.  NULL: member->db.error. */
+static PGresult *
+run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition, const char *last)
+{
+	char		number[16];
+	const char *values[5] = {member->runtime->consumer, partition->topic, number, member->owner, last};
+
+	snprintf(number, sizeof(number), "%d", (int) partition->partition);
+	if (!outbox_db_connect(&member->db))
+		return NULL;
+	return outbox_db_query(&member->db, sql, last != NULL ? 5 : 4, values);
+}
+
+static void
+name_owner(OutboxMember *member)
+{
+	uint64_t	random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		abort();				/* only before the system has any randomness */
+	snprintf(member->owner, sizeof(member->owner), "%016" PRIx64, random);
+}
+
+bool
+outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
+{
+	PGresult   *result;
+
+	if (member->owner[0] == '\0')
+		name_owner(member);
+	result = run_note(member, take_sql, partition, NULL);
+	if (result == NULL)
+		return false;
+	partition->noted = true;
+	if (PQgetvalue(result, 0, 0)[0] == 't')
+	{
+		partition->alone = member->runtime->batch_max;
+		outbox_log(OUTBOX_LOG_INFO, "records_alone", NULL,
+				   "%s [%d]: the member before did not end well, up to %d records are run one by one",
+				   partition->topic, (int) partition->partition, partition->alone);
+	}
+	PQclear(result);
+	return true;
+}
+
+void
+outbox_crash_error(OutboxError *error, int crashes)
+{
+	char		text[96];
+
+	snprintf(text, sizeof(text), "the process has ended %d times with this record in hand", crashes);
+	outbox_error_set(error, OUTBOX_FAILURE_CRASH, NULL, text);
+}
+
+bool
+outbox_crash_note(OutboxMember *member, OutboxItem *item)
+{
+	char		offset[24];
+	PGresult   *result;
+	int			crashes;
+
+	if (item->prepared || item->record.offset < item->record.source->watermark)
+		return true;			/* decoded before: it did no harm */
+	snprintf(offset, sizeof(offset), "%" PRId64, item->record.offset);
+	result = run_note(member, note_sql, item->record.source, offset);
+	if (result == NULL)
+		return false;
+	crashes = atoi(PQgetvalue(result, 0, 0));
+	PQclear(result);
+	if (crashes >= member->runtime->crash_max)
+	{
+		outbox_crash_error(&item->call.error, crashes);
+		item->tries = crashes;
+		item->foreign = false;
+		item->verdict = OUTBOX_VERDICT_REJECT;
+		item->prepared = true;
+	}
+	return true;
+}
+
+void
+outbox_crash_leave(OutboxMember *member, bool closing)
+{
+	OutboxPartition *partition;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (!partition->noted || (partition->owned && !closing))
+			continue;
+		partition->noted = false;
+		/* Without it the next member is careful in vain. */
+		PQclear(run_note(member, leave_sql, partition, partition->alone == 0 ? "t" : "f"));
+	}
+}
+
+void
+outbox_crash_settle(OutboxMember *member)
+{
+	OutboxPartition *partition;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (!partition->active || !partition->drained || partition->alone == 0)
+			continue;
+		partition->alone = 0;
+		outbox_log(OUTBOX_LOG_INFO, "records_together", NULL, "%s [%d]: records are run in batches again",
+				   partition->topic, (int) partition->partition);
+	}
+}
+
+int
+outbox_crash_limit(OutboxMember *member)
+{
+	OutboxPartition *partition;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (partition->active && partition->alone > 0 && member->gather_limit > ALONE_AT_ONCE)
+			return ALONE_AT_ONCE;
+	}
+	return member->gather_limit;
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: PostgreSQL
+"""A record that ends the process of its consumer, every time."""
+
+from harness import wait_until
+
+
+def test_crash_becomes_dead_letter(hazard):
+    """Issue 5, attempts that survive a crash: after three the record is a dead letter of class crash; others go on."""
+    for n in range(10):
+        hazard.produce(f"before-{n}", key=f"b{n}")
+    hazard.produce("abort", key="bad")
+    for n in range(10):
+        hazard.produce(f"after-{n}", key=f"a{n}")
+    hazard.flush()
+    service, ends = hazard.run_until(lambda: len(hazard.taken()) == 20, 5, crash_max=3)
+    assert ends == 3
+    assert hazard.taken() == [f"before-{n}" for n in range(10)] + [f"after-{n}" for n in range(10)]
+    rows = hazard.database.execute("select error_class, attempts, state, \"offset\" from outbox.dead_letter")
+    assert rows == [("crash", 3, "open", 10)]
+    wait_until(lambda: sum(line["event"] == "records_together" for line in service.log_lines()) >= 3, 30,
+               "batches in every partition again")
+    assert service.stop() == 0
+    # A clean end leaves nothing that would have the next start be careful.
+    assert hazard.database.value("select count(*) from outbox.consumer_attempt") == 0
+
+
+def test_crash_in_a_retry(hazard):
+    """Issue 5, attempts that survive a crash: the same of a record that is tried again from outbox.dead_letter."""
+    hazard.fail("first")
+    service = hazard.start(retry_backoff_ms=100)
+    hazard.produce("first")
+    hazard.flush()
+    hazard.wait_letters("open", 1)
+    hazard.produce("abort-retry")
+    hazard.produce("last")
+    hazard.flush()
+    hazard.wait_letters("held", 2)
+    hazard.heal()
+    hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
+    hazard.database.wait_for("select count(*) = 1 from hazard.taken")
+    wait_until(lambda: not service.running, 30, "the process to end")
+    _, ends = hazard.run_until(lambda: hazard.letters("open") == 1, 4, crash_max=3)
+    assert ends == 2
+    rows = hazard.database.execute("select error_class, attempts, state from outbox.dead_letter order by \"offset\"")
+    assert rows == [("record", 5, "resolved"), ("crash", 3, "open"), ("held", 0, "held")]
+
+
+def test_kills_are_not_the_records_fault(hazard):
+    """Issue 5: kill -9 between records makes no dead letter, however often; each effect is made once."""
+    service = hazard.start()
+    for n in range(3):
+        for m in range(20):
+            hazard.produce(f"{n}-{m}", key=f"{m}", partition=m % 3)
+        hazard.flush()
+        hazard.wait_taken(20 * n + 20)
+        service.kill9()
+        service = hazard.start()
+    assert sorted(hazard.taken()) == sorted(f"{n}-{m}" for n in range(3) for m in range(20))
+    assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
