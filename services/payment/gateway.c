@@ -18,15 +18,6 @@ static long gateway_timeout_ms;
 static _Thread_local CURL *thread_curl;
 
 bool
-gateway_check_url(const char *value, char *error, size_t size)
-{
-	if (*value == '\0' || strncmp(value, "http://", 7) == 0 || strncmp(value, "https://", 8) == 0)
-		return true;
-	snprintf(error, size, "\"%s\" begins neither with http:// nor with https://", value);
-	return false;
-}
-
-bool
 gateway_start(const OutboxConfig *config)
 {
 	gateway_url = outbox_config_text(config, "gateway_url");

@@ -19,9 +19,6 @@ typedef enum GatewayAnswer
 	GATEWAY_DECLINED,
 } GatewayAnswer;
 
-/* Option check. */
-extern bool gateway_check_url(const char *value, char *error, size_t size);
-
 /* Once, before the threads start. */
 extern bool gateway_start(const OutboxConfig *config);
 extern bool gateway_enabled(void);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "gateway.h"
 #include "service.h"
 
@@ -18,7 +19,7 @@ static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";
 static const char status_sql[] = "SELECT shop.payment_status($1)";
 
 static const OutboxOption payment_options[] = {
-	{"gateway_url", OUTBOX_OPTION_TEXT, "", 0, 0, "HTTP payment gateway, \"\" for none", gateway_check_url},
+	{"gateway_url", OUTBOX_OPTION_TEXT, "", 0, 0, "HTTP payment gateway, \"\" for none", outbox_check_url},
 	{"gateway_timeout_ms", OUTBOX_OPTION_INTEGER, "2000", 1, 60000, "longest request to the gateway", NULL},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };

@@ -36,6 +36,7 @@ static struct MHD_Daemon *http_daemon;
 static const OutboxRoute *service_routes;
 static const char *(*service_alive) (void);
 static const char *(*service_ready) (void);
+static bool (*service_admits) (const char *user, const char *password);	/* NULL: everybody */
 
 const char *
 outbox_http_header(const OutboxHttpRequest *request, const char *name)
@@ -120,12 +121,42 @@ find_route(const OutboxRoute *routes, OutboxHttpRequest *request, bool *path_kno
 	return NULL;
 }
 
+void
+outbox_http_protect(bool (*admits) (const char *user, const char *password))
+{
+	service_admits = admits;
+}
+
+/* Health is asked by who has no password: it tells nothing but good or bad. */
+static bool
+is_admitted(const OutboxHttpRequest *request)
+{
+	char	   *password = NULL;
+	char	   *user;
+	bool		admitted;
+
+	if (service_admits == NULL || strcmp(request->path, "/livez") == 0 ||
+		strcmp(request->path, "/readyz") == 0)
+		return true;
+	user = MHD_basic_auth_get_username_password(request->connection, &password);
+	admitted = user != NULL && password != NULL && service_admits(user, password);
+	MHD_free(user);
+	MHD_free(password);
+	return admitted;
+}
+
 static void
 dispatch(OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 {
 	bool		path_known = false;
-	const OutboxRoute *route = find_route(own_routes, request, &path_known);
+	const OutboxRoute *route;
 
+	if (!is_admitted(request))
+	{
+		outbox_http_error(answer, MHD_HTTP_UNAUTHORIZED, "a user and a password are needed");
+		return;
+	}
+	route = find_route(own_routes, request, &path_known);
 	if (route == NULL)
 		route = find_route(service_routes, request, &path_known);
 	if (route != NULL)
@@ -152,6 +183,8 @@ send_answer(struct MHD_Connection *connection, OutboxHttpAnswer *answer)
 		return MHD_NO;
 	}
 	MHD_add_response_header(response, "Content-Type", answer->content_type);
+	if (answer->status == MHD_HTTP_UNAUTHORIZED)
+		MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"outbox\"");
 	result = MHD_queue_response(connection, (unsigned) answer->status, response);
 	MHD_destroy_response(response);
 	return result;

@@ -44,6 +44,12 @@ extern void outbox_http_error(OutboxHttpAnswer *answer, int status, const char *
 			__attribute__((format(printf, 3, 4)));
 
 /*
+ * Asks for a password (basic authentication) on every route but /livez and
+ * /readyz; before outbox_http_start.  admits is called on the HTTP threads.
+ */
+extern void outbox_http_protect(bool (*admits) (const char *user, const char *password));
+
+/*
  * Serves on address:port until stopped.  alive and ready say what is wrong (a
  * string constant) or NULL.  false: could not listen, logged.
  */

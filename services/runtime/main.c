@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,14 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "member.h"
 
 #define MEMBERS_MAX			64
 #define LIVE_MS				30000
 #define GAUGE_REFRESH_MS	2000
-#define EXIT_SETTINGS		2
 
-static bool check_level(const char *value, char *error, size_t size);
 static bool check_multiplier(const char *value, char *error, size_t size);
 static bool check_order(const char *value, char *error, size_t size);
 static bool check_headers(const char *value, char *error, size_t size);
@@ -47,7 +45,7 @@ static const OutboxOption runtime_options[] = {
 	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
 	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
 	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "without records for so long: one log line", NULL},
-	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", check_level},
+	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
 	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
@@ -56,17 +54,6 @@ static const OutboxOption runtime_options[] = {
 static OutboxRuntime runtime;
 static OutboxMember *members;
 static int	member_count;
-
-static bool
-check_level(const char *value, char *error, size_t size)
-{
-	OutboxLogLevel level;
-
-	if (outbox_log_level_parse(value, &level))
-		return true;
-	snprintf(error, size, "\"%s\" is none of debug, info, warning, error", value);
-	return false;
-}
 
 static bool
 check_multiplier(const char *value, char *error, size_t size)
@@ -123,59 +110,6 @@ find_unready(void)
 			return "a member has no assignment yet or waits for its database";
 	}
 	return find_dead();
-}
-
-static void
-print_help(const OutboxService *service, const OutboxConfig *config)
-{
-	printf("%s: %s\n\nUsage: %s --config FILE [--check-config]\n\n"
-		   "Settings, one \"name = value\" a line in FILE; the environment (OUTBOX_<NAME>) wins:\n",
-		   service->name, service->summary, service->name);
-	outbox_config_help(config);
-}
-
-/* Reads the arguments and all settings.  Returns an exit code, or -1 to go on. */
-static int
-read_settings(int argc, char **argv, const OutboxService *service, OutboxConfig *config)
-{
-	static const struct option arguments[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"check-config", no_argument, NULL, 'k'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
-	const char *path = NULL;
-	bool		check_only = false;
-	char		error[1024];
-	int			argument;
-
-	while ((argument = getopt_long(argc, argv, "c:h", arguments, NULL)) != -1)
-	{
-		if (argument == 'c')
-			path = optarg;
-		else if (argument == 'k')
-			check_only = true;
-		else
-		{
-			print_help(service, config);
-			return argument == 'h' ? 0 : EXIT_SETTINGS;
-		}
-	}
-	if (optind < argc)
-	{
-		fprintf(stderr, "%s: unknown argument \"%s\"\n", service->name, argv[optind]);
-		return EXIT_SETTINGS;
-	}
-	if ((path != NULL && !outbox_config_read_file(config, path, error, sizeof(error))) ||
-		!outbox_config_read_environment(config, error, sizeof(error)) ||
-		!outbox_config_finish(config, error, sizeof(error)))
-	{
-		fprintf(stderr, "%s: %s\n", service->name, error);
-		return EXIT_SETTINGS;
-	}
-	if (check_only)
-		printf("%s: the configuration is valid\n", service->name);
-	return check_only ? 0 : -1;
 }
 
 static void
@@ -298,7 +232,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	if (runtime.handlers == NULL)
 		runtime.handlers = service->make_handlers(config);
 	if (runtime.handlers == NULL)
-		return EXIT_SETTINGS;
+		return OUTBOX_EXIT_SETTINGS;
 	outbox_set_build_info();
 	member_count = (int) outbox_config_integer(config, "threads");
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
@@ -331,7 +265,7 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 		outbox_config_default(&config, "group_id", service->group);
 	if (service->http_port != NULL)
 		outbox_config_default(&config, "http_port", service->http_port);
-	code = read_settings(argc, argv, service, &config);
+	code = outbox_arguments_read(argc, argv, service->name, service->summary, &config, NULL);
 	if (code < 0)
 		code = run_service(service, &config);
 	free(members);

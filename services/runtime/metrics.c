@@ -33,6 +33,7 @@ const double outbox_metric_seconds[14] = {
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static OutboxMetric *first_metric;	/* guarded by registry_lock */
+static void (*write_further) (FILE *out);	/* written before the threads start */
 
 static void
 format_labels(char *buffer, size_t size, va_list labels)
@@ -209,6 +210,25 @@ write_metric(FILE *out, const OutboxMetric *metric)
 	}
 }
 
+void
+outbox_metrics_collect(void (*write) (FILE *out))
+{
+	write_further = write;
+}
+
+void
+outbox_metrics_write_label(FILE *out, const char *before, const char *name, const char *value)
+{
+	fprintf(out, "%s%s=\"", before, name);
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '"' || *value == '\\' || *value == '\n')
+			putc('\\', out);
+		putc(*value == '\n' ? 'n' : *value, out);
+	}
+	putc('"', out);
+}
+
 char *
 outbox_metrics_text(void)
 {
@@ -222,6 +242,8 @@ outbox_metrics_text(void)
 	for (const OutboxMetric *metric = first_metric; metric != NULL; metric = metric->next_metric)
 		write_metric(out, metric);
 	pthread_mutex_unlock(&registry_lock);
+	if (write_further != NULL)
+		write_further(out);
 	fclose(out);
 	return text;
 }

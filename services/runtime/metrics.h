@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 typedef enum OutboxMetricType
 {
@@ -50,6 +51,12 @@ extern void outbox_metric_observe(OutboxMetric *metric, double value, unsigned c
 
 /* Drop all series of a gauge before it is filled anew. */
 extern void outbox_metric_clear(OutboxMetric *metric);
+
+/* write adds families of its own to the text, from any HTTP thread; set once before they start. */
+extern void outbox_metrics_collect(void (*write) (FILE *out));
+
+/* before, then name="value" with the value escaped. */
+extern void outbox_metrics_write_label(FILE *out, const char *before, const char *name, const char *value);
 
 /* All of it as text, malloc'ed; NULL when memory is short. */
 extern char *outbox_metrics_text(void);
