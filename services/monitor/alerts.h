@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * alerts.h
+ *	  Which alerts are firing: one trigger at the begin, one resolve at the end,
+ *	  also across a restart when there is a state file.
+ *
+ * Any thread may call; one lock guards the table.
+ */
+#ifndef OUTBOX_ALERTS_H
+#define OUTBOX_ALERTS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alert_rules.h"
+
+#define OUTBOX_ALERT_KEY	768		/* room for a key */
+
+/* ISO 8601, UTC, milliseconds; ms since 1970. */
+#define OUTBOX_TIME_TEXT	32
+extern void outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT]);
+
+/* Names of the reasons, e.g. ["lag_seconds", "stall"]. */
+extern json_t *outbox_alert_reasons(unsigned reasons);
+
+/*
+ * Reads the state file ("": none, nothing outlives the process) and writes it
+ * once, to see that it can be.  false: it cannot, logged.
+ */
+extern bool outbox_alerts_open(const char *state_file);
+
+/* Writes the state file; also the sinks' callback. */
+extern void outbox_alerts_save(void);
+
+/* Does an alert of this key fire?  *since_ms (NULL allowed): from when on. */
+extern bool outbox_alerts_firing(const char *key, int64_t *since_ms);
+
+/*
+ * Notes and sends a change.  alert: see sinks.h, without since and at, which are
+ * added; taken over.
+ */
+extern void outbox_alerts_change(OutboxAlertChange change, json_t *alert);
+
+/* Ends the alerts of a kind whose labels known() does not know any more. */
+extern void outbox_alerts_sweep(const char *kind, bool (*known) (json_t *labels));
+
+/* Sends firing alerts again to sinks that forget, once a minute. */
+extern void outbox_alerts_repeat(void);
+
+#endif							/* OUTBOX_ALERTS_H */

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * kafka_groups.c
+ *	  The consumer groups of a Kafka cluster, who is in them and what they have
+ *	  committed, by librdkafka's admin calls.
+ *
+ * Runs in outbox-monitor, poller thread.
+ */
+#define _GNU_SOURCE
+#include "kafka_client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool
+fail(char *error, size_t size, const char *what, const char *why)
+{
+	snprintf(error, size, "%s: %s", what, why);
+	return false;
+}
+
+static rd_kafka_AdminOptions_t *
+make_options(OutboxKafkaLag *kafka, rd_kafka_admin_op_t operation, void *opaque)
+{
+	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->committed, operation);
+	char		reason[256];
+
+	rd_kafka_AdminOptions_set_request_timeout(options, kafka->timeout_ms, reason, sizeof(reason));
+	rd_kafka_AdminOptions_set_opaque(options, opaque);
+	return options;
+}
+
+/* The next answer on the queue, or NULL with error set. */
+static rd_kafka_event_t *
+await_answer(OutboxKafkaLag *kafka, rd_kafka_queue_t *queue, const char *what, char *error, size_t size)
+{
+	/* The request ends by itself at its time-out; a little later is a fault of the client. */
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, kafka->timeout_ms + 1000);
+
+	if (event == NULL)
+		fail(error, size, what, "no answer");
+	return event;
+}
+
+static bool
+list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, bool (*wanted) (const char *group),
+			char *error, size_t size)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
+	rd_kafka_AdminOptions_t *options = make_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL);
+	rd_kafka_event_t *event;
+	size_t		failures = 0;
+	bool		good = false;
+
+	rd_kafka_ListConsumerGroups(kafka->committed, options, queue);
+	event = await_answer(kafka, queue, "list groups", error, size);
+	if (event != NULL && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		fail(error, size, "list groups", rd_kafka_event_error_string(event));
+	else if (event != NULL)
+	{
+		const rd_kafka_ListConsumerGroups_result_t *result = rd_kafka_event_ListConsumerGroups_result(event);
+		const rd_kafka_ConsumerGroupListing_t **listed;
+		const rd_kafka_error_t **errors;
+		size_t		count;
+
+		errors = rd_kafka_ListConsumerGroups_result_errors(result, &failures);
+		listed = rd_kafka_ListConsumerGroups_result_valid(result, &count);
+		good = failures == 0 || fail(error, size, "list groups", rd_kafka_error_string(errors[0]));
+		for (size_t i = 0; good && i < count; i++)
+		{
+			const char *name = rd_kafka_ConsumerGroupListing_group_id(listed[i]);
+			rd_kafka_consumer_group_state_t state = rd_kafka_ConsumerGroupListing_state(listed[i]);
+			OutboxLagGroup *group;
+
+			if (!wanted(name))
+				continue;
+			group = outbox_snapshot_add_group(snapshot, name);
+			group->state = rd_kafka_consumer_group_state_name(state);
+			group->empty = state == RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY;
+			group->simple = rd_kafka_ConsumerGroupListing_is_simple_consumer_group(listed[i]) != 0;
+		}
+	}
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_queue_destroy(queue);
+	return good;
+}
+
+static void
+replace_text(char **target, const char *text)
+{
+	free(*target);
+	*target = text != NULL ? strdup(text) : NULL;
+}
+
+static void
+note_member(OutboxLagGroup *group, const rd_kafka_MemberDescription_t *member)
+{
+	const rd_kafka_MemberAssignment_t *assignment = rd_kafka_MemberDescription_assignment(member);
+	const rd_kafka_topic_partition_list_t *list = NULL;
+
+	if (assignment != NULL)
+		list = rd_kafka_MemberAssignment_partitions(assignment);
+	for (int i = 0; list != NULL && i < list->cnt; i++)
+	{
+		OutboxLagPartition *partition;
+
+		partition = outbox_group_partition(group, list->elems[i].topic, list->elems[i].partition);
+		replace_text(&partition->client_id, rd_kafka_MemberDescription_client_id(member));
+		replace_text(&partition->consumer_id, rd_kafka_MemberDescription_consumer_id(member));
+		replace_text(&partition->host, rd_kafka_MemberDescription_host(member));
+	}
+}
+
+/*
+ * Members and what they have.  Of a group of the newer protocol (KIP-848) the request of this
+ * client knows nothing: Kafka calls it dead, while the list said that it lives.
+ */
+static void
+note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescription_t *described)
+{
+	OutboxLagGroup *group;
+	size_t		count = rd_kafka_ConsumerGroupDescription_member_count(described);
+
+	group = outbox_snapshot_find(snapshot, rd_kafka_ConsumerGroupDescription_group_id(described));
+	if (group == NULL)
+		return;
+	if (group->empty)
+		group->members = 0;
+	if (rd_kafka_ConsumerGroupDescription_error(described) != NULL || count == 0)
+		return;
+	group->members = (long) count;
+	group->empty = false;
+	for (size_t i = 0; i < count; i++)
+		note_member(group, rd_kafka_ConsumerGroupDescription_member(described, i));
+}
+
+static bool
+describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
+	rd_kafka_AdminOptions_t *options = make_options(kafka, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, NULL);
+	const char **names = calloc(snapshot->group_count, sizeof(*names));
+	rd_kafka_event_t *event;
+	bool		good = false;
+
+	if (names == NULL)
+		abort();
+	for (size_t i = 0; i < snapshot->group_count; i++)
+		names[i] = snapshot->groups[i].name;
+	rd_kafka_DescribeConsumerGroups(kafka->committed, names, snapshot->group_count, options, queue);
+	event = await_answer(kafka, queue, "describe groups", error, size);
+	if (event != NULL && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		fail(error, size, "describe groups", rd_kafka_event_error_string(event));
+	else if (event != NULL)
+	{
+		const rd_kafka_ConsumerGroupDescription_t **described;
+		size_t		count;
+
+		described = rd_kafka_DescribeConsumerGroups_result_groups(
+				rd_kafka_event_DescribeConsumerGroups_result(event), &count);
+		for (size_t i = 0; i < count; i++)
+			note_description(snapshot, described[i]);
+		good = true;
+	}
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	free(names);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_queue_destroy(queue);
+	return good;
+}
+
+static void
+ask_offsets(OutboxKafkaLag *kafka, OutboxLagGroup *group, rd_kafka_queue_t *queue)
+{
+	rd_kafka_AdminOptions_t *options;
+	rd_kafka_ListConsumerGroupOffsets_t *request;
+
+	options = make_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, group);
+	request = rd_kafka_ListConsumerGroupOffsets_new(group->name, NULL);
+	rd_kafka_ListConsumerGroupOffsets(kafka->committed, &request, 1, options, queue);
+	rd_kafka_ListConsumerGroupOffsets_destroy(request);
+	rd_kafka_AdminOptions_destroy(options);
+}
+
+static void
+note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
+{
+	const rd_kafka_topic_partition_list_t *list = rd_kafka_group_result_partitions(result);
+
+	if (rd_kafka_group_result_error(result) != NULL || list == NULL)
+		return;
+	group->answered = true;
+	for (int i = 0; i < list->cnt; i++)
+	{
+		const rd_kafka_topic_partition_t *found = &list->elems[i];
+
+		if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
+			outbox_group_partition(group, found->topic, found->partition)->committed = found->offset;
+	}
+}
+
+/* Committed offsets, one request a group, all at once.  A group whose coordinator fails has not answered. */
+static bool
+list_offsets(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
+	bool		good = true;
+
+	for (size_t i = 0; i < snapshot->group_count; i++)
+		ask_offsets(kafka, &snapshot->groups[i], queue);
+	for (size_t i = 0; good && i < snapshot->group_count; i++)
+	{
+		rd_kafka_event_t *event = await_answer(kafka, queue, "list offsets", error, size);
+		const rd_kafka_group_result_t **results;
+		size_t		count;
+
+		good = event != NULL;
+		if (good && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			results = rd_kafka_ListConsumerGroupOffsets_result_groups(
+					rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
+			if (count == 1)
+				note_offsets(rd_kafka_event_opaque(event), results[0]);
+		}
+		if (good)
+			rd_kafka_event_destroy(event);
+	}
+	rd_kafka_queue_destroy(queue);
+	return good;
+}
+
+bool
+outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
+						 bool (*wanted) (const char *group), char *error, size_t size)
+{
+	if (!list_groups(kafka, snapshot, wanted, error, size))
+		return false;
+	if (snapshot->group_count == 0)
+		return true;
+	outbox_snapshot_sort(snapshot);
+	if (!describe_groups(kafka, snapshot, error, size) || !list_offsets(kafka, snapshot, error, size))
+		return false;
+	outbox_snapshot_sort(snapshot);
+	return true;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * letters.h
+ *	  How many dead letters wait in the databases of the setting `databases`.
+ *
+ * A thread of its own asks, so that a database that hangs delays no poll of Kafka.
+ */
+#ifndef OUTBOX_LETTERS_H
+#define OUTBOX_LETTERS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Option check: connection strings, separated by semicolons. */
+extern bool outbox_letters_check(const char *value, char *error, size_t size);
+
+/* databases: see outbox_letters_check; threshold: open letters of one consumer and topic. */
+extern bool outbox_letters_start(const char *databases, const char *cluster, long threshold, long poll_seconds);
+extern void outbox_letters_stop(void);
+
+/* The answer of GET /dead-letters; the caller releases it.  Any thread. */
+extern json_t *outbox_letters_json(void);
+
+/* Gauges as Prometheus text.  Any thread. */
+extern void outbox_letters_write(FILE *out);
+
+#endif							/* OUTBOX_LETTERS_H */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * main.c
+ *	  outbox-monitor: lag of consumer groups and depth of dead letters, as JSON,
+ *	  as metrics, and as alerts.
+ *
+ * Runs in outbox-monitor, main thread: settings, threads, signals, end.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alerts.h"
+#include "arguments.h"
+#include "auth.h"
+#include "consumer.h"
+#include "http.h"
+#include "lag_api.h"
+#include "letters.h"
+#include "log.h"
+#include "poller.h"
+#include "sinks.h"
+
+#define PROGRAM		"outbox-monitor"
+
+static const OutboxOption options[] = {
+	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
+	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
+	{"kafka_timeout_ms", OUTBOX_OPTION_INTEGER, "5000", 100, 60000, "longest wait for an answer of Kafka", NULL},
+	{"cluster_name", OUTBOX_OPTION_TEXT, "kafka", 0, 0, "Kafka's name in metrics and alerts", NULL},
+	{"poll_seconds", OUTBOX_OPTION_INTEGER, "5", 1, 300, "time between polls; a status judges ten of them", NULL},
+	{"ignore_groups", OUTBOX_OPTION_TEXT, "outbox-relay.*", 0, 0, "groups not watched, pattern;...", NULL},
+	{"lag_threshold_seconds", OUTBOX_OPTION_INTEGER, "120", 1, 31536000, "further behind: an alert", NULL},
+	{"lag_thresholds", OUTBOX_OPTION_TEXT, "", 0, 0, "of single groups, pattern=seconds;...", outbox_poller_check_thresholds},
+	{"members_grace_seconds", OUTBOX_OPTION_INTEGER, "30", 0, 86400, "a group with lag and without members for so long: an alert", NULL},
+	{"databases", OUTBOX_OPTION_TEXT, "", 0, 0, "where dead letters are counted, connection string;...", outbox_letters_check},
+	{"dead_letter_threshold", OUTBOX_OPTION_INTEGER, "10", 0, 1000000000, "more open ones of a consumer and topic: an alert", NULL},
+	{"webhook_url", OUTBOX_OPTION_TEXT, "", 0, 0, "alerts are posted here as JSON", outbox_check_url},
+	{"pagerduty_url", OUTBOX_OPTION_TEXT, "https://events.pagerduty.com", 0, 0, "base URL of the Events API v2", outbox_check_url},
+	{"pagerduty_routing_key_file", OUTBOX_OPTION_TEXT, "", 0, 0, "file with the routing key; none: no PagerDuty", NULL},
+	{"alertmanager_url", OUTBOX_OPTION_TEXT, "", 0, 0, "base URL of an Alertmanager", outbox_check_url},
+	{"state_file", OUTBOX_OPTION_TEXT, "", 0, 0, "keeps firing and unsent alerts across a restart", NULL},
+	{"auth_file", OUTBOX_OPTION_TEXT, "", 0, 0, "user:hash lines of crypt(3); none: only on a loopback address", NULL},
+	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
+	{"http_port", OUTBOX_OPTION_INTEGER, "8189", 1, 65535, "port of HTTP", NULL},
+	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
+	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+};
+
+/* Lag and topics are nobody's business but the operator's. */
+static bool
+check_together(const OutboxConfig *config, char *error, size_t size)
+{
+	const char *auth_file = outbox_config_text(config, "auth_file");
+	const char *address = outbox_config_text(config, "http_address");
+
+	if (auth_file[0] != '\0')
+		return outbox_auth_load(auth_file, error, size);
+	if (strncmp(address, "127.", 4) == 0)
+		return true;
+	snprintf(error, size, "http_address %s is not a loopback address: auth_file is needed", address);
+	return false;
+}
+
+static bool
+start_threads(const OutboxConfig *config)
+{
+	const char *cluster = outbox_config_text(config, "cluster_name");
+
+	outbox_lag_metrics_setup(cluster);
+	return outbox_sinks_open(config, outbox_alerts_save) &&
+		outbox_alerts_open(outbox_config_text(config, "state_file")) &&
+		outbox_sinks_start() &&
+		outbox_letters_start(outbox_config_text(config, "databases"), cluster,
+							 outbox_config_integer(config, "dead_letter_threshold"),
+							 outbox_config_integer(config, "poll_seconds")) &&
+		outbox_poller_start(config) &&
+		outbox_http_start(outbox_config_text(config, "http_address"),
+						  (int) outbox_config_integer(config, "http_port"), outbox_lag_routes,
+						  outbox_poller_alive, outbox_poller_ready);
+}
+
+static int
+run_monitor(const OutboxConfig *config)
+{
+	OutboxLogLevel level;
+	sigset_t	signals;
+	int			got;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	outbox_log_level_parse(outbox_config_text(config, "log_level"), &level);
+	outbox_log_setup(PROGRAM, level);
+	if (outbox_config_text(config, "auth_file")[0] != '\0')
+		outbox_http_protect(outbox_auth_admits);
+	if (!start_threads(config))
+		return EXIT_FAILURE;
+	outbox_log(OUTBOX_LOG_INFO, "started", NULL, "cluster %s", outbox_config_text(config, "cluster_name"));
+	sigwait(&signals, &got);
+	outbox_log(OUTBOX_LOG_INFO, "stopping", NULL, "got signal %d", got);
+	outbox_http_stop();
+	outbox_poller_stop();
+	outbox_letters_stop();
+	outbox_sinks_stop();
+	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "done");
+	return EXIT_SUCCESS;
+}
+
+int
+main(int argc, char **argv)
+{
+	static OutboxConfig config;
+	int			code;
+
+	outbox_config_add(&config, options);
+	code = outbox_arguments_read(argc, argv, PROGRAM,
+								 "lag of consumer groups, depth of dead letters, alerts", &config,
+								 check_together);
+	if (code < 0)
+		code = run_monitor(&config);
+	outbox_config_free(&config);
+	return code;
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * poller.c
+ *	  Every poll_seconds: measure, judge, alert, publish.
+ *
+ * Runs in outbox-monitor, a thread of its own.  While Kafka does not answer no
+ * alert begins or ends, and the windows stand still.
+ */
+#define _GNU_SOURCE
+#include "poller.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "alerts.h"
+#include "consumer.h"
+#include "kafka_lag.h"
+#include "log.h"
+
+/* The poller's thread is dead when a poll takes longer than all its waits together could. */
+#define LIVE_POLLS		10
+
+static pthread_mutex_t poller_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t poller_wake = PTHREAD_COND_INITIALIZER;
+static bool stopping;			/* guarded by poller_lock */
+static _Atomic int64_t turned_at;	/* poller; outbox_clock_ms */
+static atomic_bool answered;	/* poller: did Kafka answer the last poll? */
+
+/* written before the thread starts */
+static OutboxKafkaLag *kafka;
+static const char *cluster_name;
+static const char *ignored;
+static const char *thresholds;
+static double default_threshold;
+static int64_t grace_ms;
+static long interval_seconds;
+static long timeout_ms;
+static pthread_t poller_thread;
+
+bool
+outbox_poller_check_thresholds(const char *value, char *error, size_t size)
+{
+	char	   *copy = strdup(value);
+	char	   *rest = copy;
+	char	   *item;
+	bool		good = copy != NULL;
+
+	while (good && (item = strsep(&rest, ";")) != NULL)
+	{
+		char	   *number = strrchr(item, '=');
+		char	   *end = NULL;
+
+		if (item[strspn(item, " \t")] == '\0')
+			continue;
+		if (number != NULL)
+			good = strtol(number + 1, &end, 10) > 0 && *end == '\0' && end != number + 1;
+		if (number == NULL || !good)
+		{
+			good = false;
+			snprintf(error, size, "\"%s\" is not of the form group=seconds", item);
+		}
+	}
+	free(copy);
+	return good;
+}
+
+/*
+ * The first item of a list separated by semicolons whose pattern the group matches, as a
+ * pointer to what follows the pattern ("" or "=..."); NULL: none.
+ */
+static const char *
+find_pattern(const char *list, const char *group, char separator)
+{
+	while (*list != '\0')
+	{
+		size_t		len = strcspn(list, ";");
+		size_t		skipped = strspn(list, " \t");
+		size_t		used = len;
+		char		pattern[256];
+
+		if (skipped > len)
+			skipped = len;
+		while (separator != ';' && used > skipped && list[used - 1] != separator)
+			used--;
+		if (separator != ';' && used > skipped)
+			used--;
+		snprintf(pattern, sizeof(pattern), "%.*s", (int) (used - skipped), list + skipped);
+		if (pattern[0] != '\0' && fnmatch(pattern, group, 0) == 0)
+			return list + used;
+		list += len + (list[len] == ';');
+	}
+	return NULL;
+}
+
+static bool
+is_wanted(const char *group)
+{
+	return find_pattern(ignored, group, ';') == NULL;
+}
+
+static double
+find_threshold(const char *group)
+{
+	const char *found = find_pattern(thresholds, group, '=');
+
+	return found != NULL ? (double) strtol(found + 1, NULL, 10) : default_threshold;
+}
+
+static void
+format_key(const OutboxLagGroup *group, char key[OUTBOX_ALERT_KEY])
+{
+	snprintf(key, OUTBOX_ALERT_KEY, "lag/%s/%s", cluster_name, group->name);
+}
+
+static json_t *
+make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxAlertChange change)
+{
+	json_t	   *behind = seconds >= 0 ? json_real(seconds) : json_null();
+	json_t	   *summary;
+
+	if (change == OUTBOX_ALERT_RESOLVE)
+		summary = json_sprintf("consumer group %s has caught up", group->name);
+	else if (seconds >= 0)
+		summary = json_sprintf("consumer group %s is %.0f s behind (%lld records, %s, %ld members)", group->name,
+							   seconds, (long long) group->total_lag, outbox_lag_status_name(group->status),
+							   group->members);
+	else
+		summary = json_sprintf("consumer group %s is %lld records behind (%s, %ld members)", group->name,
+							   (long long) group->total_lag, outbox_lag_status_name(group->status),
+							   group->members);
+	return json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s, s:I, s:o, s:f}",
+					 "key", key, "kind", "lag", "cluster", cluster_name,
+					 "labels", "group", group->name,
+					 "reasons", outbox_alert_reasons(group->alert.reasons),
+					 "summary", summary, "status", outbox_lag_status_name(group->status),
+					 "total_lag", (json_int_t) group->total_lag, "seconds_behind", behind,
+					 "threshold_seconds", group->threshold);
+}
+
+static void
+judge_group(OutboxLagGroup *group, int64_t now_ms)
+{
+	const OutboxLagPartition *worst = outbox_group_worst(group, now_ms);
+	char		key[OUTBOX_ALERT_KEY];
+	OutboxLagSample sample = {0};
+	OutboxAlertChange change;
+
+	group->threshold = find_threshold(group->name);
+	format_key(group, key);
+	group->alert.firing = outbox_alerts_firing(key, &group->alert_since_ms);
+	if (!group->answered)
+		return;
+	sample.now_ms = outbox_clock_ms();
+	sample.lag = group->total_lag;
+	sample.seconds = worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1;
+	sample.threshold = group->threshold;
+	sample.status = group->status;
+	sample.complete = group->complete;
+	sample.deserted = group->empty && !group->simple;
+	sample.grace_ms = grace_ms;
+	change = outbox_alert_judge_lag(&group->alert, &sample);
+	if (change != OUTBOX_ALERT_NONE)
+		outbox_alerts_change(change, make_alert(group, key, sample.seconds, change));
+	if (change == OUTBOX_ALERT_TRIGGER)
+		group->alert_since_ms = now_ms;
+}
+
+static bool
+is_known(json_t *labels)
+{
+	const char *name = json_string_value(json_object_get(labels, "group"));
+
+	return name != NULL && outbox_snapshot_find(outbox_lag_published(), name) != NULL;
+}
+
+static void
+poll_once(void)
+{
+	OutboxLagSnapshot *snapshot = calloc(1, sizeof(*snapshot));
+	char		error[512] = "";
+	int64_t		began = outbox_clock_ms();
+
+	if (snapshot == NULL)
+		abort();
+	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error, sizeof(error)))
+	{
+		if (answered || outbox_lag_published() == NULL)
+			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", NULL, "%s", error);
+		answered = false;
+		outbox_snapshot_free(snapshot);
+		outbox_lag_publish(NULL, error);
+		return;
+	}
+	if (!answered)
+		outbox_log(OUTBOX_LOG_INFO, "kafka_up", NULL, "%zu groups", snapshot->group_count);
+	answered = true;
+	outbox_log(OUTBOX_LOG_DEBUG, "polled", NULL, "%zu groups in %lld ms", snapshot->group_count,
+			   (long long) (outbox_clock_ms() - began));
+	outbox_snapshot_judge(snapshot);
+	for (size_t i = 0; i < snapshot->group_count; i++)
+		judge_group(&snapshot->groups[i], outbox_wall_ms());
+	outbox_lag_publish(snapshot, "");
+	outbox_alerts_sweep("lag", is_known);
+	outbox_alerts_repeat();
+}
+
+static void *
+run_poller(void *arg)
+{
+	struct timespec until;
+
+	(void) arg;
+	clock_gettime(CLOCK_REALTIME, &until);
+	pthread_mutex_lock(&poller_lock);
+	while (!stopping)
+	{
+		struct timespec now;
+
+		pthread_mutex_unlock(&poller_lock);
+		turned_at = outbox_clock_ms();
+		poll_once();
+		pthread_mutex_lock(&poller_lock);
+		clock_gettime(CLOCK_REALTIME, &now);
+		until.tv_sec += interval_seconds;
+		if (until.tv_sec < now.tv_sec || until.tv_sec > now.tv_sec + interval_seconds)
+			until = now;		/* a slow poll, or the clock was set: no hurry to catch up */
+		while (!stopping && pthread_cond_timedwait(&poller_wake, &poller_lock, &until) != ETIMEDOUT)
+		{
+			/* woken for nothing */
+		}
+	}
+	pthread_mutex_unlock(&poller_lock);
+	return NULL;
+}
+
+bool
+outbox_poller_start(const OutboxConfig *config)
+{
+	cluster_name = outbox_config_text(config, "cluster_name");
+	ignored = outbox_config_text(config, "ignore_groups");
+	thresholds = outbox_config_text(config, "lag_thresholds");
+	default_threshold = (double) outbox_config_integer(config, "lag_threshold_seconds");
+	grace_ms = 1000 * outbox_config_integer(config, "members_grace_seconds");
+	interval_seconds = outbox_config_integer(config, "poll_seconds");
+	timeout_ms = outbox_config_integer(config, "kafka_timeout_ms");
+	kafka = outbox_kafka_lag_open(outbox_config_text(config, "bootstrap_servers"),
+								  outbox_config_text(config, "kafka_properties"), (int) timeout_ms);
+	if (kafka == NULL)
+		return false;
+	turned_at = outbox_clock_ms();
+	if (pthread_create(&poller_thread, NULL, run_poller, NULL) == 0)
+		return true;
+	outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+	return false;
+}
+
+void
+outbox_poller_stop(void)
+{
+	pthread_mutex_lock(&poller_lock);
+	stopping = true;
+	pthread_cond_broadcast(&poller_wake);
+	pthread_mutex_unlock(&poller_lock);
+	pthread_join(poller_thread, NULL);
+	outbox_kafka_lag_close(kafka);
+}
+
+const char *
+outbox_poller_alive(void)
+{
+	if (outbox_clock_ms() - turned_at > LIVE_POLLS * (timeout_ms + 1000) + 1000 * interval_seconds)
+		return "the poll of Kafka does not end";
+	return NULL;
+}
+
+const char *
+outbox_poller_ready(void)
+{
+	return answered ? outbox_poller_alive() : "Kafka does not answer";
+}

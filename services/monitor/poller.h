@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * poller.h
+ *	  The thread that asks Kafka, judges the groups and raises the alerts.
+ */
+#ifndef OUTBOX_POLLER_H
+#define OUTBOX_POLLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+
+/* Option checks: "pattern;..." and "pattern=seconds;..."; patterns as in fnmatch(3). */
+extern bool outbox_poller_check_thresholds(const char *value, char *error, size_t size);
+
+extern bool outbox_poller_start(const OutboxConfig *config);
+extern void outbox_poller_stop(void);
+
+/* What is wrong (a constant), or NULL: for /livez and /readyz.  Any thread. */
+extern const char *outbox_poller_alive(void);
+extern const char *outbox_poller_ready(void);
+
+#endif							/* OUTBOX_POLLER_H */

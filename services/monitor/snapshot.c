@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * snapshot.c
+ *	  Memory, order and publication of what the polls find.
+ *
+ * Runs in outbox-monitor: the poller writes, the HTTP threads read under the lock.
+ */
+#define _GNU_SOURCE
+#include "snapshot.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Guarded by publish_lock; written by the poller alone. */
+static OutboxLagSnapshot *published;
+static char published_error[512] = "no poll has ended yet";
+
+int64_t
+outbox_wall_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void *
+grow(void *memory, size_t count, size_t *room, size_t size)
+{
+	if (count < *room)
+		return memory;
+	*room = *room == 0 ? 16 : 2 * *room;
+	memory = reallocarray(memory, *room, size);
+	if (memory == NULL)
+		abort();
+	return memory;
+}
+
+static char *
+copy_text(const char *text)
+{
+	char	   *copy = strdup(text);
+
+	if (copy == NULL)
+		abort();
+	return copy;
+}
+
+OutboxLagGroup *
+outbox_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name)
+{
+	OutboxLagGroup *group;
+
+	snapshot->groups = grow(snapshot->groups, snapshot->group_count, &snapshot->group_room,
+							sizeof(OutboxLagGroup));
+	group = &snapshot->groups[snapshot->group_count++];
+	memset(group, 0, sizeof(*group));
+	group->name = copy_text(name);
+	group->members = group->total_lag = OUTBOX_LAG_NULL;
+	return group;
+}
+
+OutboxLagPartition *
+outbox_group_partition(OutboxLagGroup *group, const char *topic, int32_t number)
+{
+	OutboxLagPartition *partition;
+
+	for (size_t i = group->partition_count; i > 0; i--)
+	{
+		partition = &group->partitions[i - 1];
+		if (partition->partition == number && strcmp(partition->topic, topic) == 0)
+			return partition;
+	}
+	group->partitions = grow(group->partitions, group->partition_count, &group->partition_room,
+							 sizeof(OutboxLagPartition));
+	partition = &group->partitions[group->partition_count++];
+	memset(partition, 0, sizeof(*partition));
+	partition->topic = copy_text(topic);
+	partition->partition = number;
+	partition->committed = partition->end = partition->stable = OUTBOX_LAG_NULL;
+	partition->lag = partition->pending_ms = OUTBOX_LAG_NULL;
+	return partition;
+}
+
+static int
+compare_groups(const void *a, const void *b)
+{
+	return strcmp(((const OutboxLagGroup *) a)->name, ((const OutboxLagGroup *) b)->name);
+}
+
+static int
+compare_partitions(const void *a, const void *b)
+{
+	const OutboxLagPartition *one = a;
+	const OutboxLagPartition *two = b;
+	int			order = strcmp(one->topic, two->topic);
+
+	return order != 0 ? order : (one->partition > two->partition) - (one->partition < two->partition);
+}
+
+OutboxLagGroup *
+outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name)
+{
+	OutboxLagGroup wanted = {.name = (char *) name};
+
+	if (snapshot->group_count == 0)
+		return NULL;
+	return bsearch(&wanted, snapshot->groups, snapshot->group_count, sizeof(OutboxLagGroup), compare_groups);
+}
+
+OutboxLagPartition *
+outbox_group_find(const OutboxLagGroup *group, const char *topic, int32_t partition)
+{
+	OutboxLagPartition wanted = {.topic = (char *) topic, .partition = partition};
+
+	if (group->partition_count == 0)
+		return NULL;
+	return bsearch(&wanted, group->partitions, group->partition_count, sizeof(OutboxLagPartition),
+				   compare_partitions);
+}
+
+void
+outbox_snapshot_sort(OutboxLagSnapshot *snapshot)
+{
+	if (snapshot->group_count > 0)
+		qsort(snapshot->groups, snapshot->group_count, sizeof(OutboxLagGroup), compare_groups);
+	for (size_t i = 0; i < snapshot->group_count; i++)
+	{
+		OutboxLagGroup *group = &snapshot->groups[i];
+
+		if (group->partition_count > 0)
+			qsort(group->partitions, group->partition_count, sizeof(OutboxLagPartition), compare_partitions);
+	}
+}
+
+static void
+clear_partition(OutboxLagPartition *partition)
+{
+	free(partition->topic);
+	free(partition->client_id);
+	free(partition->consumer_id);
+	free(partition->host);
+}
+
+void
+outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition)
+{
+	size_t		place = (size_t) (partition - group->partitions);
+
+	clear_partition(partition);
+	group->partition_count--;
+	memmove(partition, partition + 1, (group->partition_count - place) * sizeof(*partition));
+}
+
+void
+outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
+{
+	for (size_t i = 0; before != NULL && i < snapshot->group_count; i++)
+	{
+		OutboxLagGroup *group = &snapshot->groups[i];
+		OutboxLagGroup *old = outbox_snapshot_find(before, group->name);
+
+		if (old == NULL)
+			continue;
+		group->alert = old->alert;
+		group->alert_since_ms = old->alert_since_ms;
+		for (size_t j = 0; j < old->partition_count; j++)
+		{
+			OutboxLagPartition *source = &old->partitions[j];
+			OutboxLagPartition *target;
+
+			if (group->answered)
+				target = outbox_group_find(group, source->topic, source->partition);
+			else
+			{
+				target = outbox_group_partition(group, source->topic, source->partition);
+				target->committed = source->committed;
+			}
+			if (target == NULL)
+				continue;
+			target->window = source->window;
+			if (target->committed != OUTBOX_LAG_NULL && target->committed == source->committed)
+			{
+				target->pending_ms = source->pending_ms;
+				target->pending_read_at = source->pending_read_at;
+				target->clear_to = source->clear_to;
+			}
+		}
+	}
+	outbox_snapshot_sort(snapshot);
+}
+
+static void
+judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
+{
+	bool		owned = partition->client_id != NULL ||
+		(!group->empty && !group->simple && group->members <= 0);
+
+	if (partition->committed == OUTBOX_LAG_NULL)
+		return;
+	if (!group->answered || partition->lag == OUTBOX_LAG_NULL)
+	{
+		group->complete = false;
+		return;
+	}
+	outbox_lag_window_add(&partition->window, partition->committed, partition->lag);
+	partition->status = outbox_lag_judge(&partition->window, owned);
+	if (partition->status == OUTBOX_LAG_UNKNOWN)
+		group->complete = false;
+	if (partition->status > group->status)
+		group->status = partition->status;
+	group->total_lag = partition->lag + (group->total_lag > 0 ? group->total_lag : 0);
+}
+
+void
+outbox_snapshot_judge(OutboxLagSnapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->group_count; i++)
+	{
+		OutboxLagGroup *group = &snapshot->groups[i];
+
+		group->complete = true;
+		for (size_t j = 0; j < group->partition_count; j++)
+			judge_partition(group, &group->partitions[j]);
+	}
+}
+
+double
+outbox_partition_seconds(const OutboxLagPartition *partition, int64_t now_ms)
+{
+	if (partition->lag == 0)
+		return 0;
+	if (partition->lag == OUTBOX_LAG_NULL || partition->pending_ms == OUTBOX_LAG_NULL)
+		return -1;
+	return now_ms > partition->pending_ms ? (double) (now_ms - partition->pending_ms) / 1000 : 0;
+}
+
+const OutboxLagPartition *
+outbox_group_worst(const OutboxLagGroup *group, int64_t now_ms)
+{
+	const OutboxLagPartition *worst = NULL;
+	double		most = -1;
+
+	for (size_t i = 0; i < group->partition_count; i++)
+	{
+		const OutboxLagPartition *partition = &group->partitions[i];
+		double		seconds = outbox_partition_seconds(partition, now_ms);
+
+		if (partition->lag == OUTBOX_LAG_NULL)
+			continue;
+		if (worst == NULL || seconds > most || (seconds == most && partition->lag > worst->lag))
+		{
+			worst = partition;
+			most = seconds;
+		}
+	}
+	return worst;
+}
+
+static void
+clear_group(OutboxLagGroup *group)
+{
+	for (size_t j = 0; j < group->partition_count; j++)
+		clear_partition(&group->partitions[j]);
+	free(group->partitions);
+	free(group->name);
+}
+
+void
+outbox_snapshot_prune(OutboxLagSnapshot *snapshot)
+{
+	size_t		kept = 0;
+
+	for (size_t i = 0; i < snapshot->group_count; i++)
+	{
+		if (snapshot->groups[i].partition_count > 0)
+			snapshot->groups[kept++] = snapshot->groups[i];
+		else
+			clear_group(&snapshot->groups[i]);
+	}
+	snapshot->group_count = kept;
+}
+
+void
+outbox_snapshot_free(OutboxLagSnapshot *snapshot)
+{
+	if (snapshot == NULL)
+		return;
+	for (size_t i = 0; i < snapshot->group_count; i++)
+		clear_group(&snapshot->groups[i]);
+	free(snapshot->groups);
+	free(snapshot);
+}
+
+void
+outbox_lag_publish(OutboxLagSnapshot *snapshot, const char *error)
+{
+	OutboxLagSnapshot *old = NULL;
+
+	pthread_mutex_lock(&publish_lock);
+	if (snapshot != NULL)
+	{
+		old = published;
+		published = snapshot;
+	}
+	snprintf(published_error, sizeof(published_error), "%s", error);
+	pthread_mutex_unlock(&publish_lock);
+	outbox_snapshot_free(old);
+}
+
+OutboxLagSnapshot *
+outbox_lag_published(void)
+{
+	return published;
+}
+
+const OutboxLagSnapshot *
+outbox_lag_view(const char **error)
+{
+	pthread_mutex_lock(&publish_lock);
+	*error = published_error;
+	return published_error[0] == '\0' ? published : NULL;
+}
+
+void
+outbox_lag_release(void)
+{
+	pthread_mutex_unlock(&publish_lock);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * snapshot.h
+ *	  What one poll found: groups, their partitions, lag and age.
+ *
+ * A snapshot belongs to the poller thread until it is published; then it does
+ * not change any more but by the poller, under the lock, and the HTTP threads
+ * read it between outbox_lag_view and outbox_lag_release.
+ */
+#ifndef OUTBOX_SNAPSHOT_H
+#define OUTBOX_SNAPSHOT_H
+
+#include <stddef.h>
+
+#include "alert_rules.h"
+
+typedef struct OutboxLagPartition
+{
+	char	   *topic;
+	int32_t		partition;
+	int64_t		committed;		/* OUTBOX_LAG_NULL: nothing is */
+	int64_t		end;			/* high watermark; OUTBOX_LAG_NULL: not known */
+	int64_t		stable;			/* last stable offset; OUTBOX_LAG_NULL: not known */
+	int64_t		lag;			/* up to stable; 0 with markers alone; OUTBOX_LAG_NULL: not known */
+	int64_t		pending_ms;		/* time stamp of the first readable record; OUTBOX_LAG_NULL: none or not known */
+	int64_t		pending_read_at;	/* outbox_clock_ms of reading pending_ms */
+	int64_t		clear_to;		/* from committed to here there is no record that can be read */
+	char	   *client_id;		/* of the member that has it; NULL: nobody, or not known */
+	char	   *consumer_id;
+	char	   *host;
+	OutboxLagWindow window;
+	OutboxLagStatus status;
+} OutboxLagPartition;
+
+typedef struct OutboxLagGroup
+{
+	char	   *name;
+	const char *state;			/* Kafka's name of it, a constant */
+	long		members;		/* OUTBOX_LAG_NULL: not known */
+	bool		simple;			/* commits without ever joining: has no members by nature */
+	bool		empty;			/* Kafka says that nobody is in it */
+	bool		answered;		/* false: what stands here is of an earlier poll */
+	OutboxLagPartition *partitions; /* by topic and number */
+	size_t		partition_count;
+	size_t		partition_room;
+	OutboxLagStatus status;		/* worst of the partitions */
+	bool		complete;		/* see OutboxLagSample */
+	int64_t		total_lag;		/* OUTBOX_LAG_NULL: not known of any partition */
+	double		threshold;		/* seconds */
+	OutboxAlertState alert;
+	int64_t		alert_since_ms; /* wall clock; firing only */
+} OutboxLagGroup;
+
+typedef struct OutboxLagSnapshot
+{
+	OutboxLagGroup *groups;		/* by name */
+	size_t		group_count;
+	size_t		group_room;
+	int64_t		measured_ms;	/* wall clock */
+} OutboxLagSnapshot;
+
+/* Milliseconds since 1970. */
+extern int64_t outbox_wall_ms(void);
+
+/* Each adds or finds; the address holds until the next addition.  Memory that cannot be had ends the program. */
+extern OutboxLagGroup *outbox_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name);
+extern OutboxLagPartition *outbox_group_partition(OutboxLagGroup *group, const char *topic, int32_t partition);
+
+/* Takes a partition out; the others keep their order. */
+extern void outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition);
+
+/* NULL: not there.  The groups must be sorted. */
+extern OutboxLagGroup *outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name);
+extern OutboxLagPartition *outbox_group_find(const OutboxLagGroup *group, const char *topic, int32_t partition);
+
+/* After the groups are added, and after the partitions of each are. */
+extern void outbox_snapshot_sort(OutboxLagSnapshot *snapshot);
+
+/* Takes groups that did not answer, and windows, ages and alerts, over from the poll before. */
+extern void outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before);
+
+/* Drops groups that have neither committed anything nor been given a partition. */
+extern void outbox_snapshot_prune(OutboxLagSnapshot *snapshot);
+
+/* Window, status and sum of each group, from what was measured. */
+extern void outbox_snapshot_judge(OutboxLagSnapshot *snapshot);
+
+/* Seconds since the oldest pending record at wall clock now_ms; 0: none; negative: not known. */
+extern double outbox_partition_seconds(const OutboxLagPartition *partition, int64_t now_ms);
+
+/* The partition furthest behind, by seconds, then by lag; NULL: no lag is known. */
+extern const OutboxLagPartition *outbox_group_worst(const OutboxLagGroup *group, int64_t now_ms);
+
+extern void outbox_snapshot_free(OutboxLagSnapshot *snapshot);
+
+/* Publishes; error "" or why Kafka could not be asked (snapshot NULL: the one before stays for the poller). */
+extern void outbox_lag_publish(OutboxLagSnapshot *snapshot, const char *error);
+
+/* The poller's own look at what it has published; NULL: nothing yet. */
+extern OutboxLagSnapshot *outbox_lag_published(void);
+
+/* Locks; NULL: Kafka does not answer, *error says why.  Release in both cases. */
+extern const OutboxLagSnapshot *outbox_lag_view(const char **error);
+extern void outbox_lag_release(void);
+
+#endif							/* OUTBOX_SNAPSHOT_H */

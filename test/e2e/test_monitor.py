@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: PostgreSQL
+"""outbox-monitor: lag in records and seconds, statuses, alerts to real HTTP receivers, dead letters, passwords."""
+
+import base64
+import contextlib
+import ctypes
+import json
+import subprocess
+import time
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from harness import Environment, wait_until
+from harness.receiver import Receiver
+
+FAST = {"poll_seconds": 1, "kafka_timeout_ms": 3000}
+
+
+@pytest.fixture
+def receiver():
+    with contextlib.closing(Receiver()) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def monitor(service, kafka):
+    """monitor(**settings): an outbox-monitor of the run's broker, ready."""
+    return lambda **settings: service("outbox-monitor", {"bootstrap_servers": kafka.bootstrap, **FAST, **settings})
+
+
+def lag_of(monitor, group):
+    """The answer for a group, which must be known."""
+    status, text = monitor.request("GET", f"/consumer-lag/{group}")
+    assert status in (200, 404), text
+    return json.loads(text) if status == 200 else None
+
+
+def wait_lag(monitor, group, probe, timeout=30, what="the lag"):
+    """The first answer for the group that probe accepts."""
+    def accepted():
+        answer = lag_of(monitor, group)
+        return answer if answer and probe(answer) else None
+    return wait_until(accepted, timeout, what, interval=0.2)
+
+
+def produce(kafka, topic, count, partition=0, age=0.0):
+    """count records, stamped age seconds ago."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    stamp = int((time.time() - age) * 1000)
+    for number in range(count):
+        producer.produce(topic, str(number), partition=partition, timestamp=stamp)
+    assert producer.flush(30) == 0
+    return stamp / 1000
+
+
+def commit(kafka, group, topic, offset, partition=0):
+    """Commit for a group that has no member now."""
+    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
+    kafka.admin.alter_consumer_group_offsets([request])[group].result(30)
+
+
+@contextlib.contextmanager
+def member(kafka, group, topic, **options):
+    """A member of the group that has the topic's partitions, polling when its poll is called."""
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False,
+                         "auto.offset.reset": "earliest", "client.id": f"{group}-client", **options})
+    consumer.subscribe([topic])
+
+    def assigned():
+        consumer.poll(0.2)
+        return consumer.assignment()
+    try:
+        wait_until(assigned, 30, "the assignment", interval=0)
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def joined_and_gone(kafka, group, topic, offset):
+    """A group that had a member, which committed and left."""
+    with member(kafka, group, topic) as consumer:
+        consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+
+
+def test_stopped_consumer(monitor, kafka, receiver, unique):
+    """Row 000.11: the age of what waits within 2 s; one trigger above 120 s, one resolve; null, never a number, without
+    a commit; 404 for a group nobody knows."""
+    topic, group = kafka.create_topic(unique("lag"), 2), unique("stopped")
+    produce(kafka, topic, 5)
+    joined_and_gone(kafka, group, topic, 5)
+    stamp = produce(kafka, topic, 3, age=113)
+    watch = monitor(webhook_url=receiver.url + "/hook", members_grace_seconds=3600, poll_seconds=2)
+    answer = wait_lag(watch, group, lambda a: a["total_lag"] == 3)
+    assert answer["estimated_seconds_behind"] == pytest.approx(time.time() - stamp, abs=2)
+    assert answer["members"] == 0 and answer["state"] == "Empty" and answer["threshold_seconds"] == 120
+    assert answer["alerting"] is False and answer["max_lag_partition"]["partition"] == 0
+    [part] = answer["partitions"]
+    assert (part["topic"], part["partition"], part["committed_offset"], part["end_offset"]) == (topic, 0, 5, 8)
+    assert (part["last_stable_offset"], part["lag"], part["client_id"]) == (8, 3, None)
+
+    def mine():
+        return [body for body in receiver.bodies("/hook") if body["labels"] == {"group": group}]
+    wait_until(mine, 30, "the trigger")
+    assert time.time() - stamp > 120, "not before the threshold"
+    assert lag_of(watch, group)["alerting"] is True
+    with member(kafka, group, topic) as consumer:
+        wait_until(lambda: 1 not in {p["partition"] for p in lag_of(watch, group)["partitions"]
+                                     if p["committed_offset"] is not None} and
+                   len(lag_of(watch, group)["partitions"]) == 2, 20, "both partitions")
+        other = lag_of(watch, group)["partitions"][1]
+        assert (other["committed_offset"], other["lag"], other["seconds_behind"]) == (None, None, None)
+        assert other["client_id"] == f"{group}-client"
+        consumer.commit(offsets=[TopicPartition(topic, 0, 8)], asynchronous=False)
+        wait_until(lambda: len(mine()) > 1, 20, "the resolve")
+    assert [(body["action"], body["reasons"]) for body in mine()][0] == ("trigger", ["lag_seconds"])
+    assert [body["action"] for body in mine()] == ["trigger", "resolve"]
+    assert mine()[0]["seconds_behind"] == pytest.approx(121, abs=10)
+    series = f'kafka_consumergroup_group_sum_lag{{cluster_name="kafka",group="{group}"}}'
+    assert watch.metrics()[series] == 0
+    assert watch.request("GET", "/consumer-lag/nobody")[0] == 404
+    kafka.admin.delete_consumer_groups([group])[group].result(30)
+    wait_until(lambda: series not in watch.metrics(), 20, "the series to be gone")
+
+
+def test_exactly_zero(monitor, kafka, unique):
+    """Row 000.11: an idle topic written by transactions, also an aborted one, has lag exactly 0; what an open
+    transaction holds back is no lag yet; first polls and newer group protocols are no alert."""
+    topic, group = kafka.create_topic(unique("marked"), 1), unique("marked")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": group})
+    producer.init_transactions(30)
+    for end in (producer.commit_transaction, producer.abort_transaction):
+        producer.begin_transaction()
+        producer.produce(topic, "x")
+        producer.flush(30)
+        end(30)
+    with member(kafka, group, topic, **{"group.protocol": "consumer"}) as consumer:
+        consumer.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)  # before the marker
+        watch = monitor()
+        answer = wait_lag(watch, group, lambda a: a["partitions"])
+        [part] = answer["partitions"]
+        assert (part["committed_offset"], part["last_stable_offset"], part["end_offset"]) == (1, 4, 4)
+        assert (part["lag"], part["seconds_behind"], part["oldest_pending_at"]) == (0, 0, None)
+        assert (answer["total_lag"], answer["estimated_seconds_behind"], answer["status"]) == (0, 0, "OK")
+        assert (answer["state"], answer["members"]) == ("Stable", None), "Kafka does not tell of newer groups"
+        producer.begin_transaction()
+        producer.produce(topic, "held")
+        producer.flush(30)
+        held = wait_lag(watch, group, lambda a: a["partitions"][0]["end_offset"] == 5)
+        assert held["partitions"][0]["last_stable_offset"] == 4 and held["total_lag"] == 0
+        producer.commit_transaction(30)
+        behind = wait_lag(watch, group, lambda a: a["total_lag"] > 0)
+        assert 0 < behind["estimated_seconds_behind"] < 30
+    metrics = watch.metrics()
+    assert metrics['outbox_source_up{source="kafka"}'] == 1
+
+
+def watch_statuses(kafka, unique, watch, receiver, within):
+    """Groups that stop, stall, rewind and are left alone: what is said of each, and the alerts."""
+    topic = kafka.create_topic(unique("status"), 1)
+    stop, stall, back, alone = (unique(name) for name in ("stop", "stall", "back", "alone"))
+    produce(kafka, topic, 10)
+    joined_and_gone(kafka, alone, topic, 4)
+    commit(kafka, stop, topic, 4)
+    commit(kafka, back, topic, 9)
+    began = time.monotonic()
+    with member(kafka, stall, topic) as consumer:
+        consumer.commit(offsets=[TopicPartition(topic, 0, 4)], asynchronous=False)
+        wait_lag(watch, back, lambda a: a["total_lag"] == 1)
+        commit(kafka, back, topic, 2)
+        wait_lag(watch, back, lambda a: a["status"] == "REWIND")
+
+        def triggered():
+            consumer.poll(0)
+            return {body["labels"]["group"]: body["reasons"] for body in receiver.bodies("/hook")
+                    if body["action"] == "trigger"}
+        wait_until(lambda: {stop, stall, alone} <= set(triggered()), within, "the alerts", interval=0.2)
+        assert time.monotonic() - began < within
+        assert lag_of(watch, stop)["status"] == "STOP"
+        assert lag_of(watch, stall)["status"] == "STALL"
+        reasons = triggered()
+    assert (reasons[stop], reasons[stall], reasons[alone]) == (["stop"], ["stall"], ["no_members"])
+
+
+def test_statuses(monitor, kafka, receiver, unique):
+    """Row 004.14: STOP, STALL and a group that nobody is in raise alerts; REWIND is shown."""
+    watch = monitor(webhook_url=receiver.url + "/hook", members_grace_seconds=1)
+    watch_statuses(kafka, unique, watch, receiver, 60)
+
+
+@pytest.mark.long
+def test_statuses_in_time(monitor, kafka, receiver, unique):
+    """Row 004.14 with the settings as they are shipped: within 90 s."""
+    watch = monitor(webhook_url=receiver.url + "/hook", poll_seconds=5, kafka_timeout_ms=5000)
+    watch_statuses(kafka, unique, watch, receiver, 90)
+
+
+def test_sinks(monitor, kafka, receiver, unique, session):
+    """What each sink is sent, word by word; one that fails is tried again and delays no other one; a restart neither
+    repeats nor forgets an alert."""
+    topic, group = kafka.create_topic(unique("sink"), 1), unique("sink")
+    produce(kafka, topic, 2, age=100)
+    commit(kafka, group, topic, 1)
+    key_file = session.data / f"{group}.key"
+    key_file.write_text("R0UT1NG\n")
+    session.environment.give(key_file)
+    receiver.status["/v2/enqueue"] = 503
+    watch = monitor(webhook_url=receiver.url + "/hook", pagerduty_url=receiver.url, alertmanager_url=receiver.url + "/",
+                    pagerduty_routing_key_file=key_file, cluster_name="main", lag_threshold_seconds=3600,
+                    lag_thresholds=f"other*=50;{group[:4]}*=60", state_file=session.data / f"{group}.state",
+                    ignore_groups="outbox-relay.*;" + ";".join(f"{name}_*" for name in ("stop", "stall", "alone", "back",
+                                                                                       "stopped", "marked")))
+    [hook] = wait_until(lambda: receiver.bodies("/hook"), 20, "the webhook's trigger")
+    assert watch.request("GET", "/consumer-lag/stop_1")[0] == 404, "an ignored group"
+    seconds, since = hook["seconds_behind"], hook["since"]
+    assert hook == {
+        "action": "trigger", "key": f"lag/main/{group}", "kind": "lag", "cluster": "main", "labels": {"group": group},
+        "reasons": ["lag_seconds"], "status": "UNKNOWN", "total_lag": 1, "seconds_behind": seconds,
+        "threshold_seconds": 60.0, "since": since, "since_ms": hook["since_ms"], "at": since,
+        "summary": f"consumer group {group} is {seconds:.0f} s behind (1 records, UNKNOWN, 0 members)",
+    }
+    [[firing]] = wait_until(lambda: receiver.bodies("/api/v2/alerts"), 20, "Alertmanager's trigger")
+    labels = {"alertname": "OutboxConsumerLag", "cluster": "main", "severity": "critical", "group": group}
+    assert firing == {"labels": labels, "annotations": {"summary": hook["summary"]}, "startsAt": since}
+    assert not receiver.bodies("/v2/enqueue") and "/v2/enqueue" in receiver.attempts
+    assert watch.stop() == 0
+    receiver.status.clear()
+    watch.start()
+    [page] = wait_until(lambda: receiver.bodies("/v2/enqueue"), 20, "PagerDuty's trigger")
+    details = {name: value for name, value in hook.items() if name != "action"}
+    assert page == {
+        "routing_key": "R0UT1NG", "event_action": "trigger", "dedup_key": f"lag/main/{group}",
+        "payload": {"summary": hook["summary"], "source": "main", "severity": "critical", "timestamp": since,
+                    "class": "lag", "custom_details": details},
+    }
+    wait_until(lambda: lag_of(watch, group)["alerting"], 20, "the alert after the restart")
+    assert len(receiver.bodies("/hook")) == 1, "the restart does not repeat it"
+    commit(kafka, group, topic, 2)
+    page = wait_until(lambda: receiver.bodies("/v2/enqueue")[1:], 20, "PagerDuty's resolve")
+    assert page == [{"routing_key": "R0UT1NG", "event_action": "resolve", "dedup_key": f"lag/main/{group}"}]
+    [_, done] = wait_until(lambda: receiver.bodies("/hook")[1:] and receiver.bodies("/hook"), 20, "the resolve")
+    assert (done["action"], done["since"], done["total_lag"]) == ("resolve", since, 0)
+    ended = wait_until(lambda: [a for [a] in receiver.bodies("/api/v2/alerts") if "endsAt" in a], 20, "the end")
+    assert ended == [{**firing, "annotations": {"summary": done["summary"]}, "endsAt": done["at"]}]
+
+
+def test_dead_letters(monitor, database, receiver, topic):
+    """Row 002.8: depth above the threshold raises an alert, and gauge and alert fall with discard."""
+    database.declare(f"{topic}.DLT")
+
+    def add(offset):
+        return database.value(
+            """select outbox.dead_letter_add('biller', %s, 0, %s, 'k', '{}', null, now(), gen_random_uuid(), 'Tested',
+                                             null, 'open', 'permanent', 'OBX01', 'refused', 0)""", (topic, offset))
+    letters = [add(offset) for offset in range(3)]
+    watch = monitor(databases=f"{database.dsn()}; host=127.0.0.1 port=1 dbname=away connect_timeout=2",
+                    dead_letter_threshold=2, webhook_url=receiver.url + "/hook")
+    server = database.cluster.host + ":" + str(database.cluster.port)
+    labels = f'server="{server}",database="{database.name}"'
+    series = f'outbox_dead_letters{{{labels},consumer="biller",topic="{topic}",state="open"}}'
+
+    def mine():
+        return [body for body in receiver.bodies("/hook") if body["kind"] == "dead_letters"]
+    [trigger] = wait_until(mine, 20, "the trigger")
+    assert trigger["labels"] == {"database": database.name, "server": server, "consumer": "biller", "topic": topic}
+    assert (trigger["action"], trigger["letters"], trigger["threshold"], trigger["reasons"]) == (
+        "trigger", 3, 2, ["depth"])
+    assert watch.metrics()[series] == 3
+    found, away = json.loads(watch.request("GET", "/dead-letters")[1])["databases"]
+    assert [(d["consumer"], d["topic"], d["state"], d["letters"]) for d in found["dead_letters"]] == [
+        ("biller", topic, "open", 3)]
+    assert away["up"] is False and away["error"]
+    metrics = watch.metrics()
+    assert metrics[f'outbox_source_up{{source="database",{labels}}}'] == 1
+    assert metrics['outbox_source_up{source="database",server="127.0.0.1:1",database="away"}'] == 0
+    for letter in letters[:2]:
+        database.execute("select outbox.dead_letter_discard(%s, 'tested')", (letter,))
+    wait_until(lambda: watch.metrics()[series] == 1, 20, "the gauge to fall")
+    wait_until(lambda: len(mine()) == 2, 20, "the resolve")
+    assert mine()[1]["action"] == "resolve" and mine()[1]["letters"] == 1
+
+
+def test_kafka_away(monitor, kafka, receiver, unique):
+    """Kafka that does not answer: 503 with the reason, the metrics page stays, no alert ends; then all is back."""
+    topic, group = kafka.create_topic(unique("away"), 1), unique("away")
+    produce(kafka, topic, 2, age=100)
+    commit(kafka, group, topic, 1)
+    watch = monitor(webhook_url=receiver.url + "/hook", lag_threshold_seconds=60, kafka_timeout_ms=1000)
+    wait_lag(watch, group, lambda a: a["alerting"])
+    kafka.pause()
+    status, text = wait_until(lambda: (lambda got: got if got[0] == 503 else None)(
+        watch.request("GET", f"/consumer-lag/{group}")), 30, "503")
+    assert json.loads(text)["error"].startswith("Kafka does not answer: ")
+    assert watch.request("GET", "/consumer-lag")[0] == 503
+    assert watch.metrics()['outbox_source_up{source="kafka"}'] == 0
+    assert watch.request("GET", "/readyz")[0] == 503 and watch.request("GET", "/livez")[0] == 200
+    kafka.resume()
+    wait_until(lambda: watch.request("GET", f"/consumer-lag/{group}")[0] == 200, 30, "Kafka's return")
+    assert watch.metrics()['outbox_source_up{source="kafka"}'] == 1
+    mine = [body["action"] for body in receiver.bodies("/hook") if body["labels"] == {"group": group}]
+    assert mine == ["trigger"]
+
+
+def hash_of(password):
+    library = ctypes.CDLL("libcrypt.so.1")
+    library.crypt.restype = ctypes.c_char_p
+    return library.crypt(password.encode(), b"$y$j75$saltsaltsalt").decode()
+
+
+def test_passwords(service, kafka, session):
+    """Lag, dead letters and metrics need a password when there is a file of them; health does not."""
+    path = session.data / "monitor.auth"
+    path.write_text(f"# readers\nana:{hash_of('secret')}\n")
+    session.environment.give(path)
+    watch = service("outbox-monitor", {"bootstrap_servers": kafka.bootstrap, "auth_file": path,
+                                       "http_address": "0.0.0.0", **FAST})
+
+    def status(path, user=None):
+        token = base64.b64encode(user.encode()).decode() if user else ""
+        return watch.request("GET", path, headers={"Authorization": f"Basic {token}"} if user else None)[0]
+    assert [status(page) for page in ("/consumer-lag", "/consumer-lag/x", "/dead-letters", "/metrics")] == [401] * 4
+    assert [status("/metrics", user) for user in ("ana:wrong", "ana:", "bob:secret", "ana", ":secret")] == [401] * 5
+    assert [status(page, "ana:secret") for page in ("/consumer-lag", "/consumer-lag/x", "/dead-letters", "/metrics")] \
+        == [200, 404, 200, 200]
+    assert [status(page) for page in ("/livez", "/readyz")] == [200, 200]
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("http_address = 0.0.0.0\n", "http_address 0.0.0.0 is not a loopback address: auth_file is needed"),
+    ("auth_file = {auth}\n", "line 1: the hash is none that crypt(3) takes"),
+    ("auth_file = {auth}.none\n", "cannot read"),
+    ("lag_thresholds = billing\n", 'lag_thresholds: "billing" is not of the form group=seconds'),
+    ("lag_thresholds = billing=0\n", 'lag_thresholds: "billing=0" is not of the form group=seconds'),
+    ("databases = dbnam=x\n", "databases: invalid connection option"),
+    ("webhook_url = example.org\n", "webhook_url"),
+    ("kafka_properties = plugin.library.paths=x.so\n", "plugin.library.paths"),
+])
+def test_refusals(tmp_path, text, reason):
+    """It does not start with settings that are wrong or would show everything to everybody."""
+    auth = tmp_path / "auth"
+    auth.write_text("ana:secret\n")
+    conf = tmp_path / "monitor.conf"
+    conf.write_text("bootstrap_servers = localhost:1\n" + text.format(auth=auth))
+    done = subprocess.run([Environment().bindir / "outbox-monitor", "--config", conf], env={}, capture_output=True,
+                          text=True, timeout=20)
+    assert done.returncode == 2
+    assert reason in done.stderr

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * test_monitor.c
+ *	  The pure parts of outbox-monitor: statuses, and when alerts begin and end.
+ */
+#include <string.h>
+
+#include "../../services/monitor/alert_rules.h"
+#include "../../services/monitor/lag_status.h"
+#include "unit.h"
+
+/* The status after polls of {committed, lag}, ended by a negative committed offset. */
+static const char *
+status_of(const OutboxLagPoint *polls, bool owned)
+{
+	OutboxLagWindow window = {.count = 0};
+
+	for (; polls->committed >= 0; polls++)
+		outbox_lag_window_add(&window, polls->committed, polls->lag);
+	return outbox_lag_status_name(outbox_lag_judge(&window, owned));
+}
+
+static void
+test_statuses(void)
+{
+	static const struct
+	{
+		const char *what;
+		const char *status;
+		bool		owned;
+		OutboxLagPoint polls[14];
+	}			cases[] = {
+		{"nothing is known", "UNKNOWN", true, {{-1, 0}}},
+		{"the first poll without lag", "OK", false, {{5, 0}, {-1, 0}}},
+		{"the first poll with lag", "UNKNOWN", true, {{5, 3}, {-1, 0}}},
+		{"an idle topic", "OK", false, {{5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {-1, 0}}},
+		{"nine polls say nothing", "UNKNOWN", true, {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {-1, 0}}},
+		{"stands, owned", "STALL", true, {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		{"stands, not owned", "STOP", false, {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		{"stands, but was caught up within the window", "OK", true, {{5, 0}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		{"that poll has left the window", "STALL", true, {{5, 0}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		{"moves, the lag never falls", "WARN", true, {{1, 5}, {2, 5}, {3, 6}, {4, 7}, {5, 8}, {6, 9}, {7, 9}, {8, 9}, {9, 9}, {10, 10}, {-1, 0}}},
+		{"moves, the lag fell once", "OK", true, {{1, 5}, {2, 5}, {3, 6}, {4, 5}, {5, 8}, {6, 9}, {7, 9}, {8, 9}, {9, 9}, {10, 10}, {-1, 0}}},
+		{"went back", "REWIND", true, {{9, 0}, {2, 7}, {-1, 0}}},
+		{"went back, and has caught up again", "OK", true, {{9, 0}, {2, 7}, {9, 0}, {-1, 0}}},
+		{"went back ten polls ago", "OK", true, {{9, 1}, {2, 8}, {3, 8}, {4, 7}, {5, 6}, {6, 5}, {7, 4}, {8, 3}, {9, 2}, {10, 2}, {11, 1}, {-1, 0}}},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(strcmp(status_of(cases[i].polls, cases[i].owned), cases[i].status) == 0, cases[i].what);
+}
+
+static OutboxLagSample
+make_sample(int64_t now_ms, int64_t lag, double seconds, OutboxLagStatus status)
+{
+	OutboxLagSample sample = {.now_ms = now_ms, .lag = lag, .seconds = seconds, .threshold = 120,
+		.status = status, .complete = true, .deserted = false, .grace_ms = 30000};
+
+	return sample;
+}
+
+static OutboxAlertChange
+judge(OutboxAlertState *state, int64_t lag, double seconds, OutboxLagStatus status)
+{
+	OutboxLagSample sample = make_sample(1, lag, seconds, status);
+
+	return outbox_alert_judge_lag(state, &sample);
+}
+
+static void
+test_lag_alerts(void)
+{
+	OutboxAlertState state = {0};
+
+	CHECK(judge(&state, 9, 120, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE && state.polls == 0,
+		  "the threshold itself is good");
+	CHECK(judge(&state, 9, 121, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE, "one poll above it is not enough");
+	CHECK(judge(&state, 9, 119, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE &&
+		  judge(&state, 9, 121, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE, "two, but not in a row");
+	CHECK(judge(&state, 9, 122, OUTBOX_LAG_OK) == OUTBOX_ALERT_TRIGGER &&
+		  state.reasons == OUTBOX_REASON_SECONDS, "two in a row begin the alert");
+	CHECK(judge(&state, 9, 500, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE, "once");
+	CHECK(judge(&state, 9, 61, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE && state.firing,
+		  "above half the threshold it goes on");
+	CHECK(judge(&state, OUTBOX_LAG_NULL, -1, OUTBOX_LAG_UNKNOWN) == OUTBOX_ALERT_NONE && state.firing,
+		  "what is not known does not end it");
+	CHECK(judge(&state, 9, 59, OUTBOX_LAG_OK) == OUTBOX_ALERT_RESOLVE && !state.firing,
+		  "below half it ends");
+	CHECK(judge(&state, 9, 59, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE, "once, too");
+	judge(&state, 9, 1, OUTBOX_LAG_STALL);
+	CHECK(judge(&state, 9, 1, OUTBOX_LAG_STOP) == OUTBOX_ALERT_TRIGGER && state.reasons == OUTBOX_REASON_STOP,
+		  "STALL and STOP begin one, however young the lag");
+	CHECK(judge(&state, 0, 0, OUTBOX_LAG_OK) == OUTBOX_ALERT_RESOLVE, "no lag ends it");
+}
+
+static void
+test_unknown_ends_nothing(void)
+{
+	OutboxAlertState state = {.firing = true};
+	OutboxLagSample sample = make_sample(1, 9, 3, OUTBOX_LAG_OK);
+
+	sample.complete = false;
+	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_NONE,
+		  "after a restart, before the window is full");
+	sample.lag = 0;
+	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_NONE, "a lag that is not known is not 0");
+	sample.complete = true;
+	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_RESOLVE, "one that is 0 is");
+}
+
+static void
+test_deserted(void)
+{
+	OutboxAlertState state = {0};
+	OutboxLagSample sample = make_sample(1000, 9, 3, OUTBOX_LAG_UNKNOWN);
+
+	sample.deserted = true;
+	outbox_alert_judge_lag(&state, &sample);
+	sample.now_ms = 30999;
+	outbox_alert_judge_lag(&state, &sample);
+	CHECK(state.polls == 0, "no members for less than the grace");
+	sample.now_ms = 31000;
+	outbox_alert_judge_lag(&state, &sample);
+	sample.now_ms = 32000;
+	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_TRIGGER &&
+		  state.reasons == OUTBOX_REASON_NO_MEMBERS, "for longer");
+	sample.deserted = false;
+	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_RESOLVE, "somebody came");
+	sample.deserted = true;
+	sample.now_ms = 40000;
+	outbox_alert_judge_lag(&state, &sample);
+	sample.lag = 0;
+	outbox_alert_judge_lag(&state, &sample);
+	CHECK(state.deserted_at == 0, "nobody is needed where nothing waits");
+}
+
+static void
+test_depth_alerts(void)
+{
+	OutboxAlertState state = {0};
+
+	CHECK(outbox_alert_judge_depth(&state, 10, 10) == OUTBOX_ALERT_NONE && state.polls == 0,
+		  "as many as the threshold are good");
+	outbox_alert_judge_depth(&state, 11, 10);
+	CHECK(outbox_alert_judge_depth(&state, 11, 10) == OUTBOX_ALERT_TRIGGER, "more, twice, are not");
+	CHECK(outbox_alert_judge_depth(&state, 6, 10) == OUTBOX_ALERT_NONE, "more than half go on");
+	CHECK(outbox_alert_judge_depth(&state, 5, 10) == OUTBOX_ALERT_RESOLVE, "half end it");
+	outbox_alert_judge_depth(&state, 1, 0);
+	CHECK(outbox_alert_judge_depth(&state, 1, 0) == OUTBOX_ALERT_TRIGGER, "a threshold of 0");
+	CHECK(outbox_alert_judge_depth(&state, 0, 0) == OUTBOX_ALERT_RESOLVE, "and its end");
+}
+
+int
+main(void)
+{
+	test_statuses();
+	test_lag_alerts();
+	test_unknown_ends_nothing();
+	test_deserted();
+	test_depth_alerts();
+	return finish_tests();
+}
