@@ -38,8 +38,8 @@ END $$;
  *	unended	origin consumer: tries begun that have not ended: the running one, and those the process
  *			did not survive
  *	fingerprint	the same for failures of one kind
- *	version	raised whenever the state changes
- *	replay_of	the letter this one is an edited copy of
+ *	version	raised whenever the state changes, or the content by an edit
+ *	replay_of	the letter that keeps what this edited one was before
  *	note	the newest one; outbox.audit has all of them
  *
  * The indexes hold a digest of the key: a key may be longer than an index entry.
@@ -81,7 +81,7 @@ CREATE TABLE outbox.dead_letter (
 		error_message)) STORED,
 	version integer NOT NULL DEFAULT 1,
 	replay_of bigint,
-	UNIQUE (consumer, topic, partition, "offset")
+	UNIQUE (consumer, topic, partition, "offset", event_id)
 );
 CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
 	WHERE state = 'retrying';
@@ -97,6 +97,7 @@ CREATE INDEX dead_letter_left_out ON outbox.dead_letter (txid) WHERE origin = 'r
 CREATE INDEX dead_letter_reissued ON outbox.dead_letter (reissue_txid) WHERE reissue_txid IS NOT NULL;
 CREATE INDEX dead_letter_fingerprint ON outbox.dead_letter (fingerprint, id)
 	WHERE state IN ('retrying', 'held', 'open', 'releasing');
+CREATE INDEX dead_letter_replay_of ON outbox.dead_letter (replay_of) WHERE replay_of IS NOT NULL;
 
 CREATE FUNCTION outbox.dead_letter_raise_version() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -104,5 +105,5 @@ BEGIN
 	NEW.version := OLD.version + 1;
 	RETURN NEW;
 END $$;
-CREATE TRIGGER raise_version BEFORE UPDATE OF state ON outbox.dead_letter
-	FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION outbox.dead_letter_raise_version();
+CREATE TRIGGER raise_version BEFORE UPDATE OF state, event_id ON outbox.dead_letter
+	FOR EACH ROW WHEN (OLD.state <> NEW.state OR OLD.event_id <> NEW.event_id) EXECUTE FUNCTION outbox.dead_letter_raise_version();

@@ -273,11 +273,6 @@ DECLARE
 	held boolean := dead_letter_add.state = 'held';
 	added bigint;
 BEGIN
-	/* The same position with another event: an earlier topic of that name. */
-	UPDATE outbox.dead_letter d SET "offset" = -d.id
-	WHERE d.consumer = dead_letter_add.consumer AND d.topic = dead_letter_add.topic
-		AND d.partition = dead_letter_add.partition AND d."offset" = dead_letter_add."offset"
-		AND d.event_id <> dead_letter_add.event_id;
 	INSERT INTO outbox.dead_letter (origin, consumer, topic, partition, "offset", key, value, headers,
 		record_time, event_id, event_type, correlation_id, error_class, sqlstate, error_message,
 		attempts, next_attempt_at, state, blocked_by)
@@ -293,7 +288,7 @@ BEGIN
 		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
 			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
 				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'open')) END)
-	ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+	ON CONFLICT (consumer, topic, partition, "offset", event_id) DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN
 		PERFORM outbox.dead_letter_publish(added, spring);

@@ -48,6 +48,32 @@ CREATE VIEW outbox.dead_letters AS
 		   d.resolved_at, d.resolved_by, d.reason, d.note, d.fingerprint, d.version, d.replay_of
 	FROM outbox.dead_letter d;
 
+/* Dead letters not done with, by kind; error_message: that of the newest. */
+CREATE VIEW outbox.dead_letter_groups AS
+	SELECT g.fingerprint, g.origin, g.consumer, g.topic, g.error_class, g.sqlstate,
+		   (SELECT d.error_message FROM outbox.dead_letter d WHERE d.id = g.newest) AS error_message,
+		   g.open, g.retrying, g.held, g.releasing, g.first_failed_at, g.last_failed_at,
+		   pg_catalog.clock_timestamp() - g.first_failed_at AS oldest_age
+	FROM (SELECT d.fingerprint, d.origin, d.consumer, d.topic, d.error_class, d.sqlstate,
+				 pg_catalog.max(d.id) AS newest,
+				 pg_catalog.count(*) FILTER (WHERE d.state = 'open') AS open,
+				 pg_catalog.count(*) FILTER (WHERE d.state = 'retrying') AS retrying,
+				 pg_catalog.count(*) FILTER (WHERE d.state = 'held') AS held,
+				 pg_catalog.count(*) FILTER (WHERE d.state = 'releasing') AS releasing,
+				 pg_catalog.min(d.first_failed_at) AS first_failed_at,
+				 pg_catalog.max(d.last_failed_at) AS last_failed_at
+		  FROM outbox.dead_letter d
+		  WHERE d.state IN ('retrying', 'held', 'open', 'releasing')
+		  GROUP BY d.fingerprint, d.origin, d.consumer, d.topic, d.error_class, d.sqlstate) g;
+
+/* Their number, and the seconds since the oldest one failed first; no row: none. */
+CREATE VIEW outbox.dead_letter_depth AS
+	SELECT d.origin, d.consumer, d.topic, d.state, pg_catalog.count(*) AS number,
+		   greatest(0, extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(d.first_failed_at)))::double precision AS oldest_seconds
+	FROM outbox.dead_letter d
+	WHERE d.state IN ('retrying', 'held', 'open', 'releasing')
+	GROUP BY d.origin, d.consumer, d.topic, d.state;
+
 /* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
  * event; NULL = everything visible is delivered.  dead_letters_open: the relay's own that a
  * person must decide; keys_held: keys of which events wait behind one. */

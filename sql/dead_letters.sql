@@ -38,7 +38,7 @@ SELECT outbox.dead_letter_discard(:a, ' ');
 SELECT outbox.dead_letter_discard(:a, NULL);
 SELECT outbox.dead_letter_restore(id) FROM outbox.dead_letter WHERE topic = 'letters' AND seq = 3;
 SELECT outbox.dead_letter_replay(id) FROM outbox.dead_letter WHERE topic = 'letters' AND seq = 2;
-SELECT count(*) FROM outbox.audit WHERE action LIKE 'dead_letter%';
+SELECT count(*) FROM outbox.audit WHERE detail ->> 'topic' = 'letters';
 
 -- nothing is due before a person has decided
 SELECT * FROM pg_temp.reissue(100);
@@ -122,8 +122,8 @@ SELECT "offset", state, reason FROM outbox.dead_letter WHERE consumer = 'letters
 
 -- everything is noted
 SELECT row_number() OVER (ORDER BY id) AS n, role = session_user AS me, action, split_part(object, ' ', 1) AS object, reason,
-	detail - 'event_id' AS detail FROM outbox.audit WHERE action LIKE 'dead_letter%' ORDER BY id;
-SELECT object = 'dead_letter ' || :a AS this, detail ->> 'event_id' AS event FROM outbox.audit WHERE action LIKE 'dead_letter%' ORDER BY id LIMIT 1;
+	detail - 'event_id' AS detail FROM outbox.audit WHERE detail ->> 'topic' = 'letters' ORDER BY id;
+SELECT object = 'dead_letter ' || :a AS this, detail ->> 'event_id' AS event FROM outbox.audit WHERE detail ->> 'topic' = 'letters' ORDER BY id LIMIT 1;
 
 DELETE FROM outbox.dead_letter WHERE topic = 'letters';
 DROP OWNED BY "regress_letters operator";

@@ -21,6 +21,7 @@ typedef struct HeaderList
 	OutboxHeader *items;
 	int			count;
 	int			settings;		/* the first ones, from settings */
+	bool		foreign;		/* names of the envelope are allowed */
 } HeaderList;
 
 /* Headers a session can set; order in the record. */
@@ -77,7 +78,7 @@ add_header(HeaderList *list, const char *name, int name_len,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an event header must have a name")));
-	for (size_t i = 0; i < lengthof(reserved_names); i++)
+	for (size_t i = 0; i < lengthof(reserved_names) && !list->foreign; i++)
 	{
 		if (is_name(header, reserved_names[i]))
 			ereport(ERROR,
@@ -95,6 +96,7 @@ start_list(HeaderList *list, int given)
 {
 	list->items = palloc(sizeof(OutboxHeader) * (given + lengthof(setting_headers)));
 	list->count = 0;
+	list->foreign = false;
 	for (size_t i = 0; i < lengthof(setting_headers); i++)
 	{
 		const char *value = *setting_headers[i].value;
@@ -248,6 +250,24 @@ add_element(HeaderList *list, HeapTupleHeader row)
 			   value ? VARSIZE_ANY_EXHDR(value) : 0);
 }
 
+static void
+add_elements(HeaderList *list, const Datum *elements, const bool *nulls, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			refuse_element(i + 1, "row");
+		add_element(list, DatumGetHeapTupleHeader(elements[i]));
+	}
+}
+
+static void
+read_array(ArrayType *given, Datum **elements, bool **nulls, int *count)
+{
+	deconstruct_array(given, ARR_ELEMTYPE(given), -1, false, TYPALIGN_DOUBLE,
+					  elements, nulls, count);
+}
+
 bytea *
 outbox_event_headers_from_array(ArrayType *given)
 {
@@ -259,15 +279,23 @@ outbox_event_headers_from_array(ArrayType *given)
 	if (is_without_headers(given))
 		return NULL;
 	if (given != NULL)
-		deconstruct_array(given, ARR_ELEMTYPE(given), -1, false, TYPALIGN_DOUBLE,
-						  &elements, &nulls, &count);
+		read_array(given, &elements, &nulls, &count);
 
 	start_list(&list, count);
-	for (int i = 0; i < count; i++)
-	{
-		if (nulls[i])
-			refuse_element(i + 1, "row");
-		add_element(&list, DatumGetHeapTupleHeader(elements[i]));
-	}
+	add_elements(&list, elements, nulls, count);
+	return encode_list(&list);
+}
+
+bytea *
+outbox_event_headers_encode(ArrayType *given, bool own)
+{
+	HeaderList	list = {.foreign = !own};
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+
+	read_array(given, &elements, &nulls, &count);
+	list.items = palloc(sizeof(OutboxHeader) * Max(count, 1));
+	add_elements(&list, elements, nulls, count);
 	return encode_list(&list);
 }

@@ -22,6 +22,12 @@ extern bytea *outbox_event_headers_from_jsonb(Jsonb *given);
 extern bytea *outbox_event_headers_from_array(ArrayType *given);
 
 /*
+ * The given ones alone, without the settings; of any name unless `own`, as they lie
+ * in a record.  NULL when there is none.
+ */
+extern bytea *outbox_event_headers_encode(ArrayType *given, bool own);
+
+/*
  * UTF-8 bytes of a text in the database's encoding; returns `src` itself when
  * nothing must change, else palloc'd.  Length in *len.
  */

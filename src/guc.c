@@ -20,11 +20,13 @@
 #define TRACEPARENT_LENGTH	55	/* 00-<32 hex>-<16 hex>-<2 hex> */
 #define TRACESTATE_MAX		512
 #define SOURCE_MAX			512
+#define IDEMPOTENCY_RETENTION_MOST	(84 * 24 * 3600)	/* see idempotency.c */
 #define MAX_EVENT_BYTES_MOST (128 * 1024 * 1024)	/* half of OUTBOX_WIRE_MAX_FRAME */
 
 char	   *outbox_guc_correlation_id;
 char	   *outbox_guc_traceparent;
 char	   *outbox_guc_tracestate;
+bool		outbox_guc_allow_dead_letter_edit;
 bool		outbox_guc_relay;
 int			outbox_guc_max_backlog;
 int			outbox_guc_max_backlog_action;
@@ -39,6 +41,7 @@ char	   *outbox_guc_kafka_properties_file;
 char	   *outbox_guc_source;
 int			outbox_guc_batch_max_events;
 int			outbox_guc_batch_max_bytes;
+int			outbox_guc_idempotency_retention;
 int			outbox_guc_retention;
 int			outbox_guc_segment_size;
 int			outbox_guc_sender_idle_timeout;
@@ -207,6 +210,9 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
+	{"outbox.allow_dead_letter_edit", PGC_BOOL, &outbox_guc_allow_dead_letter_edit, PGC_SUSET,
+		0, false,
+	.text = "Allows outbox.dead_letter_edit()."},
 	{"outbox.batch_log_rows", PGC_INT, &outbox_guc_batch_log_rows, PGC_SIGHUP,
 		0, 100000, 10, INT_MAX,
 	.text = "Rows after which outbox.batch goes on in its other leaf."},
@@ -228,6 +234,9 @@ static const Setting settings[] = {
 	{"outbox.envelope", PGC_ENUM, &outbox_guc_envelope, PGC_SIGHUP,
 		0, OUTBOX_ENVELOPE_CLOUDEVENTS, .options = envelope_options,
 	.text = "Headers the relay adds to each record."},
+	{"outbox.idempotency_retention", PGC_INT, &outbox_guc_idempotency_retention, PGC_SIGHUP,
+		GUC_UNIT_S, 35 * 24 * 3600, 1, IDEMPOTENCY_RETENTION_MOST,
+	.text = "Time a consumer's claim of an event is remembered."},
 	{"outbox.kafka_properties", PGC_STRING, &outbox_guc_kafka_properties, PGC_SIGHUP,
 		GUC_SUPERUSER_ONLY, .check = check_kafka_properties,
 	.text = "librdkafka properties, name=value, separated by semicolons."},

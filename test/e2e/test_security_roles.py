@@ -21,6 +21,10 @@ FUNCTIONS = {
     "dead_letter_raise_version": "",
     "dead_letter_reissue": "", "dead_letter_release": "", "dead_letter_replay": "operator",
     "dead_letter_resolve": "consumer", "dead_letter_restore": "operator", "dead_letter_sweep": "",
+    "dead_letter_copy_headers": "", "dead_letter_copy_id": "", "dead_letter_discard_where": "operator",
+    "dead_letter_do_discard": "", "dead_letter_do_replay": "", "dead_letter_do_restore": "", "dead_letter_edit": "operator",
+    "dead_letter_need_reason": "", "dead_letter_purge": "operator", "dead_letter_replay_where": "operator",
+    "dead_letter_restore_where": "operator", "dead_letter_where": "", "headers_encode": "",
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_topic": "operator", "headers_decode": "", "refuse_change": "", "relay_slot": "operator",
@@ -32,6 +36,7 @@ FUNCTIONS = {
 RELATIONS = {
     "audit": {("operator", "select")}, "backlog": {("operator", "select")}, "batches": {("operator", "select")},
     "databases": {("operator", "select")}, "dead_letters": {("operator", "select")},
+    "dead_letter_depth": {("operator", "select")}, "dead_letter_groups": {("operator", "select")},
     "outgoing": {("writer", "insert")}, "relay_status": {("operator", "select")},
     "replays": {("operator", "select")},
     **{name: set() for name in (
@@ -55,6 +60,7 @@ def roles(database, unique):
     database.execute("select outbox.grant_topic('granted', %s::regrole)", (names["writer"],))
     database.execute("select outbox.grant_consume(%s::regrole)", (names["consumer"],))
     database.execute("select outbox.grant_operate(%s::regrole)", (names["operator"],))
+    database.execute(sql.SQL("alter role {} set outbox.allow_dead_letter_edit = on").format(sql.Identifier(names["operator"])))
     yield names
     for name in names.values():
         database.execute(sql.SQL("drop owned by {0} cascade; drop role {0}").format(sql.Identifier(name)))
@@ -155,11 +161,16 @@ DEFINER_CALLS = {
     "dead_letter_begin": "outbox.dead_letter_begin(1, 1)",
     "dead_letter_counts": "outbox.dead_letter_counts('c')",
     "dead_letter_discard": "outbox.dead_letter_discard(2, 'why')",
+    "dead_letter_discard_where": "outbox.dead_letter_discard_where('consumer', 'c', 'granted', null, 'T', 'k2', '-infinity', 'infinity', 'open', 'why')",
+    "dead_letter_edit": "outbox.dead_letter_edit(2, 1, 'v', 'why', array[('a', 'b')]::outbox.header[])",
     "dead_letter_failed": "outbox.dead_letter_failed(1, 1, false, 3, 10, 'record', null, 'm')",
     "dead_letter_keys": "outbox.dead_letter_keys(true, 10)",
     "dead_letter_next": "outbox.dead_letter_next('c')",
     "dead_letter_note": "outbox.dead_letter_note(2, 'why')",
     "dead_letter_put_back": "outbox.dead_letter_put_back(1)",
+    "dead_letter_purge": "outbox.dead_letter_purge('infinity', 10)",
+    "dead_letter_replay_where": "outbox.dead_letter_replay_where('consumer', 'c', 'granted', null, 'T', 'k2', '-infinity', 'infinity', 'open', 'why')",
+    "dead_letter_restore_where": "outbox.dead_letter_restore_where('consumer', 'c', 'granted', null, 'T', 'k3', '-infinity', 'infinity', 'why')",
     "dead_letter_replay": "outbox.dead_letter_replay(2, 'why')",
     "dead_letter_resolve": "outbox.dead_letter_resolve(1)",
     "dead_letter_restore": "outbox.dead_letter_restore(3, 'why')",
@@ -229,7 +240,7 @@ EVIL = (
 # parse, and what a dead letter that is not there is told with. No syntax error (42601), nothing internal (XX000).
 CLEAN = {
     "22004", "22023", "42939", "42602", "42704", "42501", "54000", "55000", "22P02", "22007", "22003", "P0002", "22P05",
-    "23502", "23514", "22001", "40001", "22021",
+    "23502", "23514", "22001", "40001", "22021", "OBX02",
 }
 
 

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------ dead letters: edit and purge */
+
+/* An error unless outbox.allow_dead_letter_edit is on. */
+CREATE FUNCTION outbox.dead_letter_copy_id() RETURNS uuid
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_copy_id';
+
+/* Kafka's encoding; own: refuses the names that the relay writes itself. */
+CREATE FUNCTION outbox.headers_encode(headers outbox.header[], own boolean) RETURNS bytea
+	LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'outbox_headers_encode';
+
+/*
+ * The headers of an edited letter; given NULL: those it has.  A consumer's carry the copy's id, as
+ * the consumer reads it there, and no replay's.
+ */
+CREATE FUNCTION outbox.dead_letter_copy_headers(letter outbox.dead_letter, copy_id uuid, given outbox.header[])
+RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF letter.origin = 'relay' THEN
+		RETURN CASE WHEN given IS NULL THEN letter.headers ELSE outbox.headers_encode(given, true) END;
+	ELSIF given IS NULL THEN
+		given := ARRAY(SELECT ROW(h.name, h.value)::outbox.header
+			FROM outbox.headers_decode(letter.headers) WITH ORDINALITY h (name, value, n) ORDER BY h.n);
+	END IF;
+	RETURN outbox.headers_encode(ARRAY[ROW('ce_id', convert_to(copy_id::text, 'UTF8'))::outbox.header] || ARRAY(
+		SELECT ROW(h.name, h.value)::outbox.header FROM unnest(given) WITH ORDINALITY h (name, value, n)
+		WHERE coalesce(lower(h.name), '') <> 'ce_id' AND coalesce(lower(h.name), '') NOT LIKE 'outbox-replay-%'
+		ORDER BY h.n), false);
+END $$;
+
+/*
+ * Replays the letter with another content: a new event, with an id of its own.  The letter
+ * keeps its id and so its place among those of its key, and becomes the copy; what it was is kept as
+ * a resolved letter, whose id is returned, and to which the copy's replay_of points.  A consumer's
+ * copy is processed by that consumer alone, the relay's is sent with what is held behind it.
+ *
+ *	version		of the letter as it was read (outbox.dead_letters)
+ *	value		NULL: a tombstone
+ *	headers		NULL: those it has; names the relay writes are refused (relay) or replaced (consumer: ce_id)
+ *
+ * State: open; of a consumer's also retrying.  SQLSTATE 55000: switched off, or not in such a state;
+ * OBX02: another version; 22004: no version or no reason; P0002: no such letter; 42939: a
+ * header's name is reserved.
+ */
+CREATE FUNCTION outbox.dead_letter_edit(id bigint, version integer, value bytea, reason text,
+	headers outbox.header[] DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	copy_id uuid := outbox.dead_letter_copy_id();
+	original bigint := nextval('outbox.dead_letter_id_seq');
+	letter outbox.dead_letter;
+BEGIN
+	PERFORM outbox.dead_letter_need_reason(reason, 'to edit a dead letter');
+	IF version IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'the version of the dead letter is needed to edit it';
+	END IF;
+	letter := outbox.dead_letter_take(id, 'edited', CASE
+		WHEN (SELECT d.origin FROM outbox.dead_letter d WHERE d.id = dead_letter_edit.id) = 'consumer'
+		THEN '{open,retrying}'::text[] ELSE '{open}' END, version);
+
+	/* attempts: a member that read the letter as it was finds that it has changed. */
+	UPDATE outbox.dead_letter d
+	SET event_id = copy_id, value = dead_letter_edit.value,
+		headers = outbox.dead_letter_copy_headers(letter, copy_id, dead_letter_edit.headers),
+		state = CASE d.origin WHEN 'relay' THEN 'releasing' ELSE 'retrying' END,
+		attempts = d.attempts + CASE d.origin WHEN 'relay' THEN 0 ELSE 1 END, unended = 0,
+		next_attempt_at = CASE d.origin WHEN 'consumer' THEN clock_timestamp() END,
+		txid = NULL, seq = NULL, batch_no = NULL,
+		resolved_by = session_user, reason = dead_letter_edit.reason, replay_of = original
+	WHERE d.id = letter.id;
+	/* The event that was left out of its batch stays left out (I7), a record redelivered is found. */
+	INSERT INTO outbox.dead_letter (id, origin, consumer, topic, partition, "offset", key, value, content_type,
+		headers, record_time, event_id, event_type, correlation_id, error_class, sqlstate, error_message,
+		attempts, first_failed_at, last_failed_at, state, txid, seq, batch_no, reissue_txid, resolved_at,
+		resolved_by, reason, note, version, replay_of)
+	OVERRIDING SYSTEM VALUE
+	VALUES (original, letter.origin, letter.consumer, letter.topic, letter.partition, letter."offset",
+		letter.key, letter.value, letter.content_type, letter.headers, letter.record_time, letter.event_id,
+		letter.event_type, letter.correlation_id, letter.error_class, letter.sqlstate, letter.error_message,
+		letter.attempts, letter.first_failed_at, letter.last_failed_at, 'resolved', letter.txid, letter.seq,
+		letter.batch_no, letter.reissue_txid, clock_timestamp(), session_user, dead_letter_edit.reason,
+		format('edited: dead letter %s is the copy, event %s', letter.id, copy_id), letter.version + 1,
+		letter.replay_of);
+	PERFORM outbox.dead_letter_audit(letter, 'dead_letter_edit', reason,
+		jsonb_build_object('version', letter.version, 'original', original, 'copy_event_id', copy_id));
+	RETURN original;
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_edit(bigint, integer, bytea, text, outbox.header[]) IS
+	'replays a dead letter with another content';
+
+/*
+ * Deletes letters resolved or discarded before that time, at most so many, the oldest first, and
+ * returns their number; outbox.audit keeps its rows and gets one.  Letters stay while an event they
+ * leave out is retained, an edited copy points to them, or somebody has them locked.  A discarded record
+ * that Kafka delivers again after it was deleted is processed: keep them as long as their topics are
+ * retained.  SQLSTATE 22004, 22023: before or at_most (1 to 100000).
+ */
+CREATE FUNCTION outbox.dead_letter_purge(before timestamptz, at_most integer DEFAULT 1000) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	newest_batch bigint := (SELECT max(b.batch_no) FROM outbox.batch b);
+	deleted integer;
+BEGIN
+	IF before IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'before of a purge must not be null';
+	ELSIF (at_most BETWEEN 1 AND 100000) IS NOT TRUE THEN
+		RAISE EXCEPTION 'at_most is out of range'
+			USING ERRCODE = '22023', DETAIL = 'Allowed: 1 to 100000 dead letters.';
+	END IF;
+	DELETE FROM outbox.dead_letter WHERE id = ANY (ARRAY(
+		SELECT d.id FROM outbox.dead_letter d
+		WHERE d.state IN ('resolved', 'discarded') AND d.resolved_at < before
+			AND NOT EXISTS (SELECT FROM outbox.dead_letter c WHERE c.replay_of = d.id)
+			AND (d.origin = 'consumer' OR (coalesce(d.batch_no < newest_batch, true)
+				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.txid)
+				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.reissue_txid)))
+		ORDER BY d.id LIMIT at_most FOR UPDATE SKIP LOCKED));
+	GET DIAGNOSTICS deleted = ROW_COUNT;
+	IF deleted > 0 THEN
+		INSERT INTO outbox.audit (action, detail)
+		VALUES ('dead_letter_purge', jsonb_build_object('before', before, 'deleted', deleted));
+	END IF;
+	RETURN deleted;
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_purge(timestamptz, integer) IS 'deletes dead letters done with long ago';

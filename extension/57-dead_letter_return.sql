@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: PostgreSQL */
+
+/*
+ * Origin relay: what is held for the key is due when nothing before it waits any more.
+ * The first one is locked, and judged again when another transaction has changed it meanwhile; what
+ * that discards, the next one replaces.  patient false (the relay): a first one that somebody has
+ * locked is left as it is.
+ */
+CREATE FUNCTION outbox.dead_letter_unblock(topic text, key bytea, patient boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hash bytea := sha256(key);
+	first_held bigint;
+BEGIN
+	IF EXISTS (SELECT FROM outbox.dead_letter o
+			WHERE o.origin = 'relay' AND o.state IN ('open', 'releasing')
+				AND o.topic = dead_letter_unblock.topic AND sha256(o.key) = hash) THEN
+		RETURN;
+	END IF;
+	IF patient THEN
+		SELECT d.id INTO first_held FROM outbox.dead_letter d
+		WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = dead_letter_unblock.topic
+			AND sha256(d.key) = hash
+		ORDER BY d.id LIMIT 1 FOR UPDATE;
+	ELSE
+		SELECT d.id INTO first_held FROM outbox.dead_letter d
+		WHERE d.state = 'held' AND d.id = (SELECT min(w.id) FROM outbox.dead_letter w
+			WHERE w.origin = 'relay' AND w.state = 'held' AND w.topic = dead_letter_unblock.topic
+				AND sha256(w.key) = hash)
+		FOR UPDATE SKIP LOCKED;
+	END IF;
+	UPDATE outbox.dead_letter d SET state = 'releasing', blocked_by = NULL WHERE d.id = first_held;
+END $$;
+
+/* ------------------------------------- what the relay does with dead letters
+ *
+ * Keys that wait, what is due, and its return as events.
+ */
+/*
+ * Topics and keys whose events wait: those with rows held and, if holding, open or releasing;
+ * at most so many.  hash: sha256 of the key.  A loose scan: the cost is that of the keys, not of the rows.
+ */
+CREATE FUNCTION outbox.dead_letter_keys(holding boolean, at_most integer)
+RETURNS TABLE (topic text, hash bytea)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	RETURN QUERY
+	WITH RECURSIVE found AS (
+		SELECT s.state, f.topic, f.hash
+		FROM unnest(CASE WHEN holding THEN '{held,open,releasing}'::text[] ELSE '{held}' END) s (state)
+			CROSS JOIN LATERAL (SELECT d.topic, sha256(d.key) AS hash FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = s.state AND sha256(d.key) IS NOT NULL
+				ORDER BY d.topic, sha256(d.key) LIMIT 1) f
+		UNION ALL
+		SELECT p.state, n.topic, n.hash
+		FROM found p
+			CROSS JOIN LATERAL (SELECT d.topic, sha256(d.key) AS hash FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = p.state AND (d.topic, sha256(d.key)) > (p.topic, p.hash)
+				ORDER BY d.topic, sha256(d.key) LIMIT 1) n
+	)
+	SELECT DISTINCT l.topic, l.hash FROM (SELECT f.topic, f.hash FROM found f LIMIT 3 * at_most) l
+	LIMIT at_most;
+END $$;
+
+/*
+ * The same with what the relay must know to hold an event: blocked_by, the letter it waits
+ * behind (NULL: none is open or releasing), and newest_txid, the event of the newest waiting letter.
+ */
+CREATE FUNCTION outbox.dead_letter_held_keys(holding boolean, at_most integer)
+RETURNS TABLE (topic text, hash bytea, blocked_by bigint, newest_txid xid8)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	RETURN QUERY
+	SELECT k.topic, k.hash,
+		(SELECT min(l.id) FROM (VALUES ('open'), ('releasing')) s (state)
+			CROSS JOIN LATERAL (SELECT d.id FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = s.state AND d.topic = k.topic AND sha256(d.key) = k.hash
+				ORDER BY d.id LIMIT 1) l),
+		(SELECT l.txid FROM (VALUES ('held'), ('open'), ('releasing')) s (state)
+			CROSS JOIN LATERAL (SELECT d.id, d.txid FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = s.state AND d.topic = k.topic AND sha256(d.key) = k.hash
+				ORDER BY d.id DESC LIMIT 1) l
+			ORDER BY l.id DESC LIMIT 1)
+	FROM outbox.dead_letter_keys(holding, at_most) k;
+END $$;
+
+/*
+ * What is held behind nothing is due: a row held while another transaction discarded the one
+ * before it.  Writes nothing when there is none.
+ */
+CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	stranded record;
+BEGIN
+	FOR stranded IN
+		SELECT l.topic, l.key FROM outbox.dead_letter_held_keys(false, at_most) k
+			CROSS JOIN LATERAL (SELECT d.topic, d.key FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
+					AND sha256(d.key) = k.hash
+				ORDER BY d.id LIMIT 1) l
+		WHERE k.blocked_by IS NULL
+	LOOP
+		PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
+	END LOOP;
+END $$;
+
+/*
+ * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
+ * their number and their bytes as src/backlog.h counts them.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
+ * at_most.  A key with a row somebody has locked is left for the next call.
+ */
+CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer,
+	OUT copies integer, OUT bytes bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	due record;
+	blocked boolean;
+	first_held bigint;
+	letters bigint[];
+BEGIN
+	copies := 0;
+	bytes := 0;
+	FOR due IN
+		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
+		WHERE d.origin = 'relay' AND d.state = 'releasing' ORDER BY d.id
+	LOOP
+		EXIT WHEN copies >= at_most;
+		blocked := EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.state = 'open' AND d.topic = due.topic
+				AND sha256(d.key) = due.hash);
+		first_held := (SELECT min(d.id) FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = due.topic
+				AND sha256(d.key) = due.hash);
+		letters := ARRAY(SELECT d.id FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.state IN ('held', 'releasing') AND d.topic = due.topic
+				AND sha256(d.key) = due.hash AND (NOT blocked OR first_held IS NULL OR d.id < first_held)
+			UNION ALL
+			SELECT d.id FROM outbox.dead_letter d
+			WHERE d.id = due.id AND d.key IS NULL AND d.state = 'releasing'
+			ORDER BY 1);
+		CONTINUE WHEN cardinality(letters) = 0 OR cardinality(letters) >
+			(SELECT count(*) FROM (SELECT FROM outbox.dead_letter d
+				WHERE d.id = ANY (letters) AND d.state IN ('held', 'releasing')
+				FOR UPDATE SKIP LOCKED) l);
+		INSERT INTO outbox.event (txid, seq, segment, id, topic, key, type, payload, content_type,
+			headers, created_at, copied_at)
+		SELECT pg_current_xact_id(), nextval('outbox.event_seq'), dead_letter_reissue.segment,
+			l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time,
+			clock_timestamp()
+		FROM (SELECT * FROM outbox.dead_letter d WHERE d.id = ANY (letters) ORDER BY d.id) l;
+		UPDATE outbox.dead_letter d
+		SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
+			resolved_at = clock_timestamp(), resolved_by = coalesce(d.resolved_by, session_user)
+		WHERE d.id = ANY (letters);
+		copies := copies + cardinality(letters);
+		bytes := bytes + (SELECT sum(coalesce(length(l.key), 0) + coalesce(length(l.value), 0)
+				+ coalesce(length(l.headers), 0)::bigint)
+			FROM outbox.dead_letter l WHERE l.id = ANY (letters));
+	END LOOP;
+END $$;
