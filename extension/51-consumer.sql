@@ -307,12 +307,13 @@ $$;
 /*
  * The row to be tried next, and in how many ms it is due.  0: now; then the caller has it, others pass it
  * by, until the caller's outbox.dead_letter_put_back or the end of its connection; crashes: how often
- * a process has ended while it tried the row.  A transaction of its own, not waited for: what it
+ * a process has ended while it tried the row; failing_ms: since it failed first.  A transaction of its own, not waited for: what it
  * writes need not survive the server.
  */
 CREATE FUNCTION outbox.dead_letter_next(consumer text)
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
-	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer)
+	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
+	failing_ms bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	letter outbox.dead_letter;
@@ -340,7 +341,8 @@ BEGIN
 			letter.key, letter.value, letter.headers,
 			CASE WHEN letter.next_attempt_at <= clock_timestamp() THEN 0
 				ELSE ceil(extract(epoch FROM letter.next_attempt_at - clock_timestamp()) * 1000) END::bigint,
-			round(extract(epoch FROM letter.record_time) * 1000)::bigint, known;
+			round(extract(epoch FROM letter.record_time) * 1000)::bigint, known,
+			round(extract(epoch FROM clock_timestamp() - letter.first_failed_at) * 1000)::bigint;
 		RETURN;
 	END LOOP;
 END $$;

@@ -87,8 +87,8 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 }
 
 void
-outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
-						  const char *state, const OutboxError *error)
+outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, const char *state,
+						  const OutboxError *error, int64_t failing_ms)
 {
 	char		key[256];
 
@@ -99,6 +99,7 @@ outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record
 		outbox_log(OUTBOX_LOG_ERROR, "dead_letter", record,
 				   "Publishing to %s.DLT partition=%d offset=%" PRId64 " key=%s reason=%s",
 				   record->topic, (int) record->partition, record->offset, key, error->message);
+		outbox_breaker_count(member, record, error, failing_ms);
 	}
 	else if (strcmp(state, "retrying") == 0)
 	{

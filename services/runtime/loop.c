@@ -35,6 +35,8 @@ idle_timeout(OutboxMember *member)
 	int64_t		until = now + OUTBOX_SLEEP_MAX_MS;
 	OutboxPartition *partition;
 
+	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_PAUSED)
+		return OUTBOX_SLEEP_MAX_MS;
 	if (member->retry_at < until)
 		until = member->retry_at;
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
@@ -45,12 +47,21 @@ idle_timeout(OutboxMember *member)
 	return until > now ? (int) (until - now) : 0;
 }
 
+/* How many records may be in hand at once. */
+static int
+choose_limit(OutboxMember *member)
+{
+	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_TRYING)
+		return 1;
+	return outbox_crash_limit(member);
+}
+
 /* Polls records into member->items: up to the limit, or until none came for batch_wait_ms. */
 static void
 gather_items(OutboxMember *member)
 {
 	int			timeout = idle_timeout(member);
-	int			limit = outbox_crash_limit(member);
+	int			limit = choose_limit(member);
 	int64_t		deadline = 0;
 
 	member->item_count = 0;
@@ -148,7 +159,8 @@ outbox_member_run(void *arg)
 	}
 	while (!runtime->stopping)
 	{
-		outbox_position_start(member);
+		if (!outbox_breaker_pause(member))
+			outbox_position_start(member);
 		gather_items(member);
 		outbox_crash_leave(member, false);
 		if (member->item_count > 0)
@@ -159,7 +171,8 @@ outbox_member_run(void *arg)
 		}
 		outbox_crash_settle(member);
 		outbox_consumer_store(member->consumer);
-		if (outbox_clock_ms() >= member->retry_at)
+		if (outbox_clock_ms() >= member->retry_at &&
+			outbox_breaker_state(&runtime->breaker) != OUTBOX_BREAKER_PAUSED)
 			outbox_retry_run(member);
 		publish_state(member);
 		if (outbox_consumer_fatal(member->consumer))

@@ -39,6 +39,8 @@ static const OutboxOption runtime_options[] = {
 	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0, "by which that time grows with each try, 1 .. 100", check_multiplier},
 	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000, "longest time between tries", NULL},
 	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100, "a record in hand at so many ends of the process is a dead letter", NULL},
+	{"dlt_breaker", OUTBOX_OPTION_INTEGER, "20", 0, 100000, "so many dead letters of one kind in a row pause the consumer, 0: never", NULL},
+	{"dlt_breaker_pause_ms", OUTBOX_OPTION_INTEGER, "60000", 100, 86400000, "pause until one record is tried", NULL},
 	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0, "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
 	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0, "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
 	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
@@ -102,6 +104,8 @@ find_dead(void)
 static const char *
 find_unready(void)
 {
+	if (outbox_breaker_state(&runtime.breaker) != OUTBOX_BREAKER_CLOSED)
+		return "paused: too many dead letters of one kind in a row, see breaker_open in the log";
 	for (int i = 0; i < member_count; i++)
 	{
 		if (members[i].halted)
@@ -131,6 +135,8 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.retry_backoff_multiplier = strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
 	runtime.retry_backoff_max_ms = outbox_config_integer(config, "retry_backoff_max_ms");
 	runtime.crash_max = (int) outbox_config_integer(config, "crash_max");
+	outbox_breaker_init(&runtime.breaker, (int) outbox_config_integer(config, "dlt_breaker"),
+						outbox_config_integer(config, "dlt_breaker_pause_ms"));
 	runtime.hold = strcmp(outbox_config_text(config, "dlt_order"), "hold") == 0;
 	runtime.spring = strcmp(outbox_config_text(config, "dlt_headers"), "spring") == 0;
 	runtime.idle_ms = 1000 * outbox_config_integer(config, "idle_seconds");
@@ -234,6 +240,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	if (runtime.handlers == NULL)
 		return OUTBOX_EXIT_SETTINGS;
 	outbox_set_build_info();
+	outbox_set_breaker(&runtime, false);
 	member_count = (int) outbox_config_integer(config, "threads");
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
 	if (members == NULL || (service->start != NULL && !service->start(config)))

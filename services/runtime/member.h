@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "breaker.h"
 #include "consumer.h"
 #include "service.h"
 
@@ -38,6 +39,7 @@ typedef struct OutboxRuntime
 	long		idle_ms;
 	atomic_bool stopping;		/* any thread; set once */
 	atomic_bool failed;			/* any thread; set once: exit code 1 */
+	OutboxBreaker breaker;		/* has a lock of its own */
 	_Atomic int64_t last_record_at; /* members; outbox_clock_ms */
 } OutboxRuntime;
 
@@ -145,9 +147,27 @@ extern long outbox_retry_backoff(const OutboxRuntime *runtime, int failed);
 /* "held", "retrying" or "open": what a record not done becomes. */
 extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
 
-/* After the commit: log line and count. */
-extern void outbox_dead_letter_report(const OutboxMember *member, const OutboxRecord *record,
-									  const char *state, const OutboxError *error);
+/* After the commit: log line, count, breaker; failing_ms: since the record failed first. */
+extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record,
+									  const char *state, const OutboxError *error, int64_t failing_ms);
+
+/*
+ * breaker.c
+ */
+
+/* After the commit of a dead letter; failing_ms: since the record failed first. */
+extern void outbox_breaker_count(OutboxMember *member, const OutboxRecord *record,
+								 const OutboxError *error, int64_t failing_ms);
+
+/* After the commit of a record that is done: closes it. */
+extern void outbox_breaker_record_done(OutboxMember *member);
+
+/* The record tried while it is open has failed: the next pause begins. */
+extern void outbox_breaker_record_failed(OutboxMember *member, const OutboxRecord *record,
+										 const OutboxError *error);
+
+/* While it pauses no partition is worked on.  Returns whether it does. */
+extern bool outbox_breaker_pause(OutboxMember *member);
 
 /* service_metrics.c: the runtime's metrics */
 extern void outbox_count_record(const OutboxMember *member, const char *topic, const char *result);
@@ -155,6 +175,7 @@ extern void outbox_count_outcome(const OutboxMember *member, const OutboxItem *i
 extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count,
 								 double seconds);
 extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failure);
+extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
 
 /* Fills outbox_dead_letters from the database; false: it did not answer. */

@@ -71,11 +71,14 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
 			outbox_count_record(member, item->record.topic, item->foreign ? "foreign_replay" : "ignored");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
+		{
 			outbox_count_outcome(member, item);
+			outbox_breaker_record_done(member);
+		}
 		else
 		{
 			state = outbox_dead_letter_state(member, item);
-			outbox_dead_letter_report(member, &item->record, state, &item->call.error);
+			outbox_dead_letter_report(member, &item->record, state, &item->call.error, 0);
 			if (strcmp(state, "retrying") == 0 &&
 				outbox_clock_ms() + member->runtime->retry_backoff_ms < member->retry_at)
 				member->retry_at = outbox_clock_ms() + member->runtime->retry_backoff_ms;
@@ -95,12 +98,13 @@ typedef struct Work
 
 /*
  * How many of the first `count` items go into the next transaction: up to one
- * that must be alone or has to wait.  Decodes and prepares them.  0: the first has to wait.
+ * that must be alone or has to wait, or the dead letter that opens the breaker.  Decodes and prepares them.  0: the first has to wait.
  */
 static int
 prepare_items(OutboxMember *member, Work *work, int count)
 {
 	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
+	int			room = outbox_breaker_room(&member->runtime->breaker);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -121,6 +125,8 @@ prepare_items(OutboxMember *member, Work *work, int count)
 			return i;
 		if (item->verdict == OUTBOX_VERDICT_FAIL)
 			return i > 0 ? i : 1;
+		if (item->verdict == OUTBOX_VERDICT_REJECT && --room == 0)
+			return i + 1;
 	}
 	return count;
 }
@@ -217,6 +223,14 @@ choose_count(const Work *work)
 	return work->count;
 }
 
+/* The breaker is open, and the record would be another dead letter? */
+static bool
+is_hopeless(OutboxMember *member, const OutboxItem *item)
+{
+	return (item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL) &&
+		outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_TRYING;
+}
+
 void
 outbox_batch_process(OutboxMember *member)
 {
@@ -227,7 +241,7 @@ outbox_batch_process(OutboxMember *member)
 	if (member->gather_limit < member->runtime->batch_max)
 		member->gather_limit = 2 * member->gather_limit < member->runtime->batch_max
 			? 2 * member->gather_limit : member->runtime->batch_max;
-	while ((work.count = collect_items(member, items, work.end)) > 0)
+	while (!outbox_breaker_pause(member) && (work.count = collect_items(member, items, work.end)) > 0)
 	{
 		if (items[0]->record.source->alone > 0 && !outbox_crash_note(member, items[0]))
 		{
@@ -235,7 +249,12 @@ outbox_batch_process(OutboxMember *member)
 			continue;
 		}
 		count = prepare_items(member, &work, choose_count(&work));
-		if (count > 0)
+		if (is_hopeless(member, items[0]))
+		{
+			outbox_breaker_record_failed(member, &items[0]->record, &items[0]->call.error);
+			suspend_items(member, items, 1, false, false);
+		}
+		else if (count > 0)
 			run_items(member, &work, count);
 		else
 			wait_for_infrastructure(member, &work, &items[0]->call.error);

@@ -20,7 +20,7 @@
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms,"
-" record_ms, crashes FROM outbox.dead_letter_next($1)";
+" record_ms, crashes, failing_ms FROM outbox.dead_letter_next($1)";
 static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint)";
 static const char begin_sql[] = "BEGIN";
 static const char commit_sql[] = "COMMIT";
@@ -38,6 +38,7 @@ typedef struct DueRow
 	char		id[24];
 	char		attempts[16];
 	int			crashes;		/* ends of the process while it tried this row */
+	int64_t		failing_ms;		/* since it failed first */
 	OutboxItem	item;
 	char	   *topic;
 	uint8_t    *key;
@@ -81,6 +82,7 @@ read_row(const PGresult *result, DueRow *row)
 	record->partition = atoi(PQgetvalue(result, 0, 3));
 	record->offset = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
 	row->crashes = atoi(PQgetvalue(result, 0, 10));
+	row->failing_ms = strtoll(PQgetvalue(result, 0, 11), NULL, 10);
 	record->timestamp_ms = PQgetisnull(result, 0, 9) ? -1 : strtoll(PQgetvalue(result, 0, 9), NULL, 10);
 	outbox_record_identify(record);
 }
@@ -187,7 +189,7 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
 		return false;
 	if (state[0] != '\0')
-		outbox_dead_letter_report(member, &row->item.record, state, error);
+		outbox_dead_letter_report(member, &row->item.record, state, error, row->failing_ms);
 	return true;
 }
 
@@ -224,7 +226,10 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 		if (try_row(member, row) && run_statement(&member->db, commit_sql, 0, NULL, NULL, 0))
 		{
 			if (item->claim == 'n')
+			{
 				outbox_count_outcome(member, item);
+				outbox_breaker_record_done(member);
+			}
 			else if (item->claim == 'd')
 				outbox_count_record(member, item->record.topic, "duplicate");
 			outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
@@ -235,6 +240,11 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 		if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE ||
 			error->failure == OUTBOX_FAILURE_DEPLOY)
 			return false;
+	}
+	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_TRYING)
+	{
+		outbox_breaker_record_failed(member, &item->record, error);
+		return true;
 	}
 	if (note_failure(member, row, error))
 		return true;

@@ -56,6 +56,11 @@ static OutboxMetric dead_letters = {
 	.help = "Rows of outbox.dead_letter not done with.",
 	.type = OUTBOX_METRIC_GAUGE,
 };
+static OutboxMetric breaker_open = {
+	.name = "outbox_consumer_breaker_open",
+	.help = "1 while too many dead letters of one kind pause the consumer.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
 static OutboxMetric idle_seconds = {
 	.name = "outbox_consumer_idle_seconds",
 	.help = "Since the last record.",
@@ -110,6 +115,12 @@ outbox_count_failure(const OutboxMember *member, OutboxFailure failure)
 {
 	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer,
 					  "class", outbox_failure_name(failure), NULL);
+}
+
+void
+outbox_set_breaker(const OutboxRuntime *runtime, bool open)
+{
+	outbox_metric_set(&breaker_open, open ? 1 : 0, "consumer", runtime->consumer, NULL);
 }
 
 void
