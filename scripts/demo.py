@@ -10,13 +10,21 @@ import time
 import uuid
 
 from harness import Session, exit_on_sigterm, wait_until
-from harness.shop import describe, start_system
+from harness.shop import CONSUMERS, describe, start_system
 
 # What each kind of order asks for, and the outcome it must have.
 KINDS = {
     "good": ({"customerId": "ada", "items": [{"sku": "book", "quantity": 1}]}, "CONFIRMED"),
     "too expensive": ({"customerId": "bob", "items": [{"sku": "car", "quantity": 1}]}, "CANCELLED"),
     "out of stock": ({"customerId": "ada", "items": [{"sku": "unicorn", "quantity": 1}]}, "CANCELLED"),
+}
+# What the consumers without C say of the orders.
+SAID = {
+    "notification": "select count(*) || ' mails' from notification.message",
+    "warehouse": "select count(*) filter (where status = 'open') || ' orders to pick' from warehouse.pick_list",
+    "analytics": "select sum(revenue) || ' EUR revenue' from analytics.revenue",
+    "loyalty": "select sum(points) || ' points' from loyalty.account",
+    "fraud": "select count(*) || ' orders flagged' from fraud.flag",
 }
 RATE = 100.0
 MIX = ("good", "good", "good", "too expensive", "out of stock")
@@ -79,7 +87,7 @@ def print_outcome(placed, final):
 
 
 def print_relays(shop):
-    """Print outbox.relay_status of the three databases."""
+    """Print outbox.relay_status of every database."""
     print("\n  outbox.relay_status:")
     print(f"  {'database':<18}{'state':<14}{'batch':>7}{'events sent':>13}{'delivery':>16}  last error")
     for name in shop.databases.values():
@@ -90,6 +98,30 @@ def print_relays(shop):
         print(f"  {name:<18}{row[0]:<14}{row[1]:>7}{row[2]:>13}{row[3]:>16}  {row[4]}")
 
 
+def all_read(shop):
+    """True when every consumer without C has committed the ends of its topics, which begin at 0."""
+    ends = {(r.topic(), r.partition()): r.offset() for r in shop.kafka.read_all("orders.created", "orders.cancelled",
+                                                                                "inventory.reserved")}
+    for part in CONSUMERS:
+        committed = shop.kafka.group_offsets(f"{part}-service")
+        topics = {entry.split(":")[0].strip() for entry in shop.services[part].config["topics"].split(",")}
+        if any(committed.get(place, (0,))[0] <= end for place, end in ends.items() if place[0] in topics):
+            return False
+    return True
+
+
+def add_consumers(shop):
+    """Start the consumers without C, which read all from the beginning, and print what they say."""
+    began = time.monotonic()
+    for part in CONSUMERS:
+        shop.add_consumer(part).start(wait=False)
+    wait_until(lambda: all_read(shop), 120, "the added consumers to have read everything", interval=0.3)
+    print(f"\n  added {len(CONSUMERS)} consumers without C, each an SQL function; they have read all in"
+          f" {time.monotonic() - began:.1f} s:")
+    for part, statement in SAID.items():
+        print(f"  {part:<16}{shop.postgres.value(statement, dbname=shop.databases[part])}")
+
+
 def run(shop, count):
     began = time.monotonic()
     placed = place_all(shop.services["order"], count)
@@ -97,6 +129,7 @@ def run(shop, count):
     wait_until(lambda: placed.keys() <= final_orders(shop).keys(), 120, "every order to be final")
     wait_until(lambda: all_relayed(shop), 30, "every event to be delivered")
     wrong = print_outcome(placed, final_orders(shop))
+    add_consumers(shop)
     print_relays(shop)
     print("\n  The same system, kept running to look at: make up")
     print("  The services: services/README.md; the shop's tables: examples/shop; settings: docs/settings.md")
