@@ -78,6 +78,9 @@ extern bool outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition 
 extern bool outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
 								  int64_t *low, int64_t *high);
 
+/* How long a topic keeps a record, in ms; -1: for ever.  false: Kafka did not tell, logged. */
+extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms);
+
 #define OUTBOX_OFFSET_BEGINNING	(-2)
 
 /* Read on from offset, or the beginning; the partition becomes active.  false: not possible yet, try again. */

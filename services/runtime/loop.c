@@ -171,6 +171,9 @@ outbox_member_run(void *arg)
 		}
 		outbox_crash_settle(member);
 		outbox_consumer_store(member->consumer);
+		if (!runtime->retention_checked && outbox_consumer_assigned(member->consumer) &&
+			!atomic_exchange(&runtime->retention_checked, true))
+			outbox_retention_check(member);
 		if (outbox_clock_ms() >= member->retry_at &&
 			outbox_breaker_state(&runtime->breaker) != OUTBOX_BREAKER_PAUSED)
 			outbox_retry_run(member);

@@ -38,6 +38,7 @@ typedef struct OutboxRuntime
 	bool		spring;			/* dlt_headers */
 	long		idle_ms;
 	atomic_bool stopping;		/* any thread; set once */
+	atomic_bool retention_checked;	/* the first member that is assigned; set once */
 	atomic_bool failed;			/* any thread; set once: exit code 1 */
 	OutboxBreaker breaker;		/* has a lock of its own */
 	_Atomic int64_t last_record_at; /* members; outbox_clock_ms */
@@ -150,6 +151,9 @@ extern const char *outbox_dead_letter_state(const OutboxMember *member, const Ou
 /* After the commit: log line, count, breaker; failing_ms: since the record failed first. */
 extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record,
 									  const char *state, const OutboxError *error, int64_t failing_ms);
+
+/* retention.c: once, warns of subscribed topics that keep records longer than claims are kept. */
+extern void outbox_retention_check(OutboxMember *member);
 
 /*
  * breaker.c

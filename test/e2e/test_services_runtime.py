@@ -73,6 +73,7 @@ def test_retries_then_dlt(payment, backoff):
     assert headers["dlt-consumer-group"] == payment.group
     assert headers["dlt-error-class"] == "record" and headers["dlt-sqlstate"] == "P0001"
     assert headers["dlt-error-message"] == "seeded failure"
+    assert headers["dlt-fingerprint"] == payment.database.value("select fingerprint from outbox.dead_letter")
     assert headers["dlt-attempts"] == "4" and headers["dlt-id"] == str(letter[0][0])
     assert headers["dlt-original-ce_id"] == bad and headers["ce_type"] == "OrderCreated"
     for name in ("dlt-original-timestamp", "dlt-first-failed-at", "dlt-failed-at"):
