@@ -9,22 +9,28 @@ from checker import Load, check_database
 from fault_rounds import lengths
 from harness import KafkaBroker, wait_until
 
-FORGETFUL = {
+PRODUCERS = {
     "transactional.id.expiration.ms": "2000",
     "transaction.remove.expired.transaction.cleanup.interval.ms": "300",
     "producer.id.expiration.ms": "2000",
     "producer.id.expiration.check.interval.ms": "300",
+}
+CURSORS = {
     "offsets.retention.minutes": "1",
     "offsets.retention.check.interval.ms": "500",
 }
 
 
-@pytest.fixture(scope="module")
-def forgetful(session):
-    """A broker of its own that forgets producers after 2 seconds and cursors after a minute."""
-    broker = KafkaBroker(session, "kafka-forgetful", FORGETFUL, heap="256m").start()
+@pytest.fixture
+def forgetful(session, request, unique):
+    """A broker of its own with the settings of the test, which make it forget soon."""
+    broker = KafkaBroker(session, unique("kafka-forgetful"), request.param, heap="256m").start()
     yield broker
     broker.kill9()
+
+
+def forgets(conf):
+    return pytest.mark.parametrize("forgetful", [conf], indirect=True, ids=["forgetful"])
 
 
 @pytest.fixture
@@ -58,6 +64,7 @@ def has_offset(kafka, group):
     return any(offset >= 0 for offset, _ in kafka.group_offsets(group).values())
 
 
+@forgets(PRODUCERS)
 @lengths(1, 10)
 def test_producer_expires(forgotten, forgetful, database, topic, rounds):
     """Issue 4, F8: a relay idle past transactional.id.expiration.ms: nothing lost or doubled, one new producer."""
@@ -73,6 +80,7 @@ def test_producer_expires(forgotten, forgetful, database, topic, rounds):
     assert database.status()["hold_reason"] is None
 
 
+@forgets(CURSORS)
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_cursor_expires(forgotten, forgetful, make_database, unique):
