@@ -120,7 +120,9 @@ BEGIN
 					AND d.event_id = r.event_id)
 				OR letters[r.place] = 'h' AND EXISTS (SELECT FROM outbox.idempotency i
 					WHERE i.consumer = begin_batch.consumer
-						AND i.event_id = coalesce(claim_ids[r.place], r.event_id)))
+						AND i.event_id = coalesce(claim_ids[r.place], r.event_id)
+						AND outbox.idempotency_leaf(i.event_id)
+							= outbox.idempotency_leaf(coalesce(claim_ids[r.place], r.event_id))))
 	LOOP
 		letters[place] := 'd';
 	END LOOP;

@@ -177,6 +177,7 @@ outbox_member_run(void *arg)
 		if (outbox_clock_ms() >= member->retry_at &&
 			outbox_breaker_state(&runtime->breaker) != OUTBOX_BREAKER_PAUSED)
 			outbox_retry_run(member);
+		outbox_maintain_run(member);
 		publish_state(member);
 		if (outbox_consumer_fatal(member->consumer))
 			runtime->failed = runtime->stopping = true;

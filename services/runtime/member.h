@@ -42,6 +42,7 @@ typedef struct OutboxRuntime
 	atomic_bool failed;			/* any thread; set once: exit code 1 */
 	OutboxBreaker breaker;		/* has a lock of its own */
 	_Atomic int64_t last_record_at; /* members; outbox_clock_ms */
+	_Atomic int64_t maintain_at;	/* members; when old claims are forgotten next, outbox_clock_ms */
 } OutboxRuntime;
 
 /* A record in hand and what became of it. */
@@ -133,6 +134,9 @@ extern void outbox_batch_process(OutboxMember *member);
 
 /* retry.c: one due row of outbox.dead_letter; sets retry_at. */
 extern void outbox_retry_run(OutboxMember *member);
+
+/* maintain.c: once an hour, in one member of the process, forgets claims that are too old. */
+extern void outbox_maintain_run(OutboxMember *member);
 
 /* dead_letter.c */
 

@@ -28,6 +28,8 @@ FUNCTIONS = {
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_topic": "operator", "headers_decode": "", "refuse_change": "", "relay_slot": "operator",
+    "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
+    "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "start_relay": "operator", "stop_relay": "operator", "topics_changed": "",
@@ -42,6 +44,7 @@ RELATIONS = {
     **{name: set() for name in (
         "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_attempt", "consumer_offset", "dead_letter", "dead_letter_id_seq",
         "delivered_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
+        *(f"idempotency_{n}" for n in (*range(32), "timeless")),
         "installation", "replay_job", "topic", "topic_grant", "unsent",
     )},
 }
@@ -179,6 +182,7 @@ DEFINER_CALLS = {
     "leave_partition": "outbox.leave_partition('c', 'granted', 7, 'me', true)",
     "note_attempt": "outbox.note_attempt('c', 'granted', 7, 'me', 5)",
     "take_partition": "outbox.take_partition('c', 'granted', 7, 'me')",
+    "idempotency_maintain": "outbox.idempotency_maintain(10)",
     "replay": "outbox.replay('-infinity', 'infinity', 'granted', 'T', 'k', null, 'c', true, 10, false, 'why')",
     "replay_cancel": "outbox.replay_cancel('00000000-0000-7000-8000-0000000000bb', 'why')",
     "replay_pause": "outbox.replay_pause('00000000-0000-7000-8000-0000000000bb', 'why')",
