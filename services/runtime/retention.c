@@ -17,8 +17,7 @@
 #define DAY_MS	86400000.0
 
 static const char window_sql[] =
-"SELECT pg_catalog.round(extract(epoch FROM (setting || unit)::pg_catalog.interval) * 1000)::bigint"
-" FROM pg_catalog.pg_settings WHERE name = 'outbox.idempotency_retention'";
+"SELECT pg_catalog.round(extract(epoch FROM outbox.idempotency_retention()) * 1000)::bigint";
 
 /* How long claims are kept, in ms; false: this database does not tell. */
 static bool
