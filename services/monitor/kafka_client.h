@@ -23,6 +23,7 @@ struct OutboxKafkaLag
  * false: Kafka does not answer, error says why.
  */
 extern bool outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
+									 const OutboxLagSnapshot *before,
 									 bool (*wanted) (const char *group), char *error, size_t size);
 
 #endif							/* OUTBOX_KAFKA_CLIENT_H */

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
+
 static bool
 fail(char *error, size_t size, const char *what, const char *why)
 {
@@ -43,9 +45,52 @@ await_answer(OutboxKafkaLag *kafka, rd_kafka_queue_t *queue, const char *what, c
 	return event;
 }
 
+/* What the brokers that answered have. */
+static void
+note_groups(OutboxLagSnapshot *snapshot, const rd_kafka_ListConsumerGroups_result_t *result,
+			bool (*wanted) (const char *group))
+{
+	const rd_kafka_ConsumerGroupListing_t **listed;
+	size_t		count;
+
+	listed = rd_kafka_ListConsumerGroups_result_valid(result, &count);
+	for (size_t i = 0; i < count; i++)
+	{
+		const char *name = rd_kafka_ConsumerGroupListing_group_id(listed[i]);
+		rd_kafka_consumer_group_state_t state = rd_kafka_ConsumerGroupListing_state(listed[i]);
+		OutboxLagGroup *group;
+
+		if (!wanted(name))
+			continue;
+		group = outbox_snapshot_add_group(snapshot, name);
+		group->state = rd_kafka_consumer_group_state_name(state);
+		group->empty = state == RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY;
+		group->simple = rd_kafka_ConsumerGroupListing_is_simple_consumer_group(listed[i]) != 0;
+	}
+}
+
+/* A broker is silent: a group known before that no other broker has may be that one's. */
+static void
+keep_missing(OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before)
+{
+	size_t		listed = snapshot->group_count;
+
+	outbox_snapshot_sort(snapshot);
+	for (size_t i = 0; before != NULL && i < before->group_count; i++)
+	{
+		OutboxLagSnapshot known = {.groups = snapshot->groups, .group_count = listed};
+		const char *name = before->groups[i].name;
+
+		if (outbox_snapshot_find(&known, name) == NULL)
+			outbox_snapshot_add_group(snapshot, name)->state =
+				rd_kafka_consumer_group_state_name(RD_KAFKA_CONSUMER_GROUP_STATE_UNKNOWN);
+	}
+}
+
+/* Fails when no broker answers with a group and one does not answer. */
 static bool
-list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, bool (*wanted) (const char *group),
-			char *error, size_t size)
+list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before,
+			bool (*wanted) (const char *group), char *error, size_t size)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
 	rd_kafka_AdminOptions_t *options = make_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL);
@@ -60,26 +105,13 @@ list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, bool (*wanted) (
 	else if (event != NULL)
 	{
 		const rd_kafka_ListConsumerGroups_result_t *result = rd_kafka_event_ListConsumerGroups_result(event);
-		const rd_kafka_ConsumerGroupListing_t **listed;
-		const rd_kafka_error_t **errors;
-		size_t		count;
+		const rd_kafka_error_t **errors = rd_kafka_ListConsumerGroups_result_errors(result, &failures);
 
-		errors = rd_kafka_ListConsumerGroups_result_errors(result, &failures);
-		listed = rd_kafka_ListConsumerGroups_result_valid(result, &count);
-		good = failures == 0 || fail(error, size, "list groups", rd_kafka_error_string(errors[0]));
-		for (size_t i = 0; good && i < count; i++)
-		{
-			const char *name = rd_kafka_ConsumerGroupListing_group_id(listed[i]);
-			rd_kafka_consumer_group_state_t state = rd_kafka_ConsumerGroupListing_state(listed[i]);
-			OutboxLagGroup *group;
-
-			if (!wanted(name))
-				continue;
-			group = outbox_snapshot_add_group(snapshot, name);
-			group->state = rd_kafka_consumer_group_state_name(state);
-			group->empty = state == RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY;
-			group->simple = rd_kafka_ConsumerGroupListing_is_simple_consumer_group(listed[i]) != 0;
-		}
+		note_groups(snapshot, result, wanted);
+		good = failures == 0 || snapshot->group_count > 0 ||
+			fail(error, size, "list groups", rd_kafka_error_string(errors[0]));
+		if (good && failures > 0)
+			keep_missing(snapshot, before);
 	}
 	if (event != NULL)
 		rd_kafka_event_destroy(event);
@@ -187,12 +219,22 @@ ask_offsets(OutboxKafkaLag *kafka, OutboxLagGroup *group, rd_kafka_queue_t *queu
 }
 
 static void
+note_silence(const OutboxLagGroup *group, const char *why)
+{
+	outbox_log(OUTBOX_LOG_INFO, "group_unanswered", NULL, "%s: %s", group->name, why);
+}
+
+static void
 note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
 {
 	const rd_kafka_topic_partition_list_t *list = rd_kafka_group_result_partitions(result);
+	const rd_kafka_error_t *error = rd_kafka_group_result_error(result);
 
-	if (rd_kafka_group_result_error(result) != NULL || list == NULL)
+	if (error != NULL || list == NULL)
+	{
+		note_silence(group, error != NULL ? rd_kafka_error_string(error) : "an answer without partitions");
 		return;
+	}
 	group->answered = true;
 	for (int i = 0; i < list->cnt; i++)
 	{
@@ -226,6 +268,8 @@ list_offsets(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, si
 			if (count == 1)
 				note_offsets(rd_kafka_event_opaque(event), results[0]);
 		}
+		else if (good)
+			note_silence(rd_kafka_event_opaque(event), rd_kafka_event_error_string(event));
 		if (good)
 			rd_kafka_event_destroy(event);
 	}
@@ -234,10 +278,10 @@ list_offsets(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, si
 }
 
 bool
-outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
+outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before,
 						 bool (*wanted) (const char *group), char *error, size_t size)
 {
-	if (!list_groups(kafka, snapshot, wanted, error, size))
+	if (!list_groups(kafka, snapshot, before, wanted, error, size))
 		return false;
 	if (snapshot->group_count == 0)
 		return true;

@@ -476,7 +476,7 @@ outbox_kafka_lag_measure(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, Out
 						 bool (*wanted) (const char *group), char *error, size_t error_size)
 {
 	snapshot->measured_ms = outbox_wall_ms();
-	if (!outbox_kafka_groups_read(kafka, snapshot, wanted, error, error_size))
+	if (!outbox_kafka_groups_read(kafka, snapshot, before, wanted, error, error_size))
 		return false;
 	outbox_snapshot_carry(snapshot, before);
 	if (snapshot->group_count > 0 && !read_ends(kafka, snapshot, error, error_size))

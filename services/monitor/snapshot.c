@@ -278,7 +278,7 @@ outbox_snapshot_prune(OutboxLagSnapshot *snapshot)
 
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
-		if (snapshot->groups[i].partition_count > 0)
+		if (snapshot->groups[i].partition_count > 0 || !snapshot->groups[i].answered)
 			snapshot->groups[kept++] = snapshot->groups[i];
 		else
 			clear_group(&snapshot->groups[i]);

@@ -79,7 +79,7 @@ extern void outbox_snapshot_sort(OutboxLagSnapshot *snapshot);
 /* Takes groups that did not answer, and windows, ages and alerts, over from the poll before. */
 extern void outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before);
 
-/* Drops groups that have neither committed anything nor been given a partition. */
+/* Drops groups that answered, and have neither committed anything nor been given a partition. */
 extern void outbox_snapshot_prune(OutboxLagSnapshot *snapshot);
 
 /* Window, status and sum of each group, from what was measured. */

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import ctypes
 import json
+import re
 import subprocess
 import time
 
@@ -55,8 +56,11 @@ def produce(kafka, topic, count, partition=0, age=0.0):
 
 def commit(kafka, group, topic, offset, partition=0):
     """Commit for a group that has no member now."""
-    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
-    kafka.admin.alter_consumer_group_offsets([request])[group].result(30)
+    def committed():
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
+        answer = kafka.admin.alter_consumer_group_offsets([request])[group].result(30)
+        return all(part.error is None for part in answer.topic_partitions)
+    wait_until(committed, 30, "the commit")
 
 
 @contextlib.contextmanager
@@ -194,6 +198,15 @@ def test_statuses_in_time(monitor, kafka, receiver, unique):
     watch_statuses(kafka, unique, watch, receiver, 90)
 
 
+def queried_metrics():
+    """What the rules and the dashboard of examples/monitoring ask for."""
+    folder = Environment().root / "examples" / "monitoring"
+    rules = re.findall(r"expr: (.*)", (folder / "prometheus-rules.yml").read_text())
+    panels = json.loads((folder / "grafana-dashboard.json").read_text())["panels"]
+    queries = rules + [target["expr"] for panel in panels for target in panel["targets"]]
+    return {name for query in queries for name in re.findall(r"\b(?:kafka_|outbox_)\w+", query)}
+
+
 def test_sinks(monitor, kafka, receiver, unique, session):
     """What each sink is sent, word by word; one that fails is tried again and delays no other one; a restart neither
     repeats nor forgets an alert."""
@@ -222,6 +235,8 @@ def test_sinks(monitor, kafka, receiver, unique, session):
     labels = {"alertname": "OutboxConsumerLag", "cluster": "main", "severity": "critical", "group": group}
     assert firing == {"labels": labels, "annotations": {"summary": hook["summary"]}, "startsAt": since}
     assert not receiver.bodies("/v2/enqueue") and "/v2/enqueue" in receiver.attempts
+    told = {series.split("{")[0] for series in watch.metrics()}
+    assert queried_metrics() - told == {"outbox_dead_letters", "outbox_dead_letter_oldest_seconds"}, "of a database"
     assert watch.stop() == 0
     receiver.status.clear()
     watch.start()
@@ -243,7 +258,18 @@ def test_sinks(monitor, kafka, receiver, unique, session):
     assert ended == [{**firing, "annotations": {"summary": done["summary"]}, "endsAt": done["at"]}]
 
 
-def test_dead_letters(monitor, database, receiver, topic):
+@pytest.fixture
+def operator(database, unique):
+    """A role that may count the database's dead letters."""
+    name = unique("operator")
+    database.execute(f"create role {name} login")
+    database.execute("select outbox.grant_operate(%s::regrole)", (name,))
+    yield name
+    database.execute(f"drop owned by {name}")
+    database.execute(f"drop role {name}")
+
+
+def test_dead_letters(monitor, database, operator, receiver, topic):
     """Row 002.8: depth above the threshold raises an alert, and gauge and alert fall with discard."""
     database.declare(f"{topic}.DLT")
 
@@ -252,7 +278,7 @@ def test_dead_letters(monitor, database, receiver, topic):
             """select outbox.dead_letter_add('biller', %s, 0, %s, 'k', '{}', null, now(), gen_random_uuid(), 'Tested',
                                              null, 'open', 'permanent', 'OBX01', 'refused', 0)""", (topic, offset))
     letters = [add(offset) for offset in range(3)]
-    watch = monitor(databases=f"{database.dsn()}; host=127.0.0.1 port=1 dbname=away connect_timeout=2",
+    watch = monitor(databases=f"{database.dsn(user=operator)}; host=127.0.0.1 port=1 dbname=away connect_timeout=2",
                     dead_letter_threshold=2, webhook_url=receiver.url + "/hook")
     server = database.cluster.host + ":" + str(database.cluster.port)
     labels = f'server="{server}",database="{database.name}"'
@@ -322,6 +348,14 @@ def test_passwords(service, kafka, session):
     assert [status(page, "ana:secret") for page in ("/consumer-lag", "/consumer-lag/x", "/dead-letters", "/metrics")] \
         == [200, 404, 200, 200]
     assert [status(page) for page in ("/livez", "/readyz")] == [200, 200]
+
+
+def test_sample():
+    """The sample file is valid."""
+    conf = Environment().root / "examples" / "monitoring" / "monitor.conf"
+    done = subprocess.run([Environment().bindir / "outbox-monitor", "--config", conf, "--check-config"], env={},
+                          capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("text, reason", [
