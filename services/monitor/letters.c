@@ -58,10 +58,8 @@ typedef struct LetterDatabase
 } LetterDatabase;
 
 static const char depth_sql[] =
-"SELECT coalesce(d.consumer, ''), d.topic, d.state, pg_catalog.count(*), "
-"pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.min(d.first_failed_at)) "
-"FROM outbox.dead_letters d WHERE d.state NOT IN ('resolved', 'discarded') "
-"GROUP BY d.consumer, d.topic, d.state ORDER BY 1, 2, 3";
+"SELECT coalesce(d.consumer, ''), d.topic, d.state, d.number, d.oldest_seconds "
+"FROM outbox.dead_letter_depth d ORDER BY 1, 2, 3";
 
 static pthread_mutex_t letters_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t letters_wake = PTHREAD_COND_INITIALIZER;
