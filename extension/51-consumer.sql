@@ -144,6 +144,35 @@ COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint
 	bigint[], bytea[], uuid[], boolean[], uuid[], boolean) IS 'first statement of a consumer''s transaction';
 
 /*
+ * Takes back what begin_batch has done in this transaction for the records from a failed one on, so
+ * that those before it can be committed.  part_next: where the watermarks belong, NULL: there was none;
+ * claim_ids: what was claimed in vain.  What other transactions have written stays as it is.
+ */
+CREATE FUNCTION outbox.trim_batch(consumer text, part_topics text[], part_numbers integer[],
+	part_next bigint[], claim_ids uuid[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	own xid := pg_current_xact_id()::xid;
+BEGIN
+	/* Planned with its values, so that the leaves of other days are neither locked nor looked into. */
+	EXECUTE 'DELETE FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+		AND i.xmin = $3 AND outbox.idempotency_leaf(i.event_id) = ANY ($4)'
+	USING trim_batch.consumer, claim_ids, own,
+		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(claim_ids) c (id));
+	UPDATE outbox.consumer_offset o SET next_offset = p.next
+	FROM unnest(part_topics, part_numbers, part_next) p (topic, partition, next)
+	WHERE o.consumer = trim_batch.consumer AND o.topic = p.topic AND o.partition = p.partition
+		AND p.next IS NOT NULL AND o.xmin = own;
+	DELETE FROM outbox.consumer_offset o
+	USING unnest(part_topics, part_numbers, part_next) p (topic, partition, next)
+	WHERE o.consumer = trim_batch.consumer AND o.topic = p.topic AND o.partition = p.partition
+		AND p.next IS NULL AND o.xmin = own;
+END $$;
+COMMENT ON FUNCTION outbox.trim_batch(text, text[], integer[], bigint[], uuid[]) IS
+	'takes back the end of a consumer''s batch';
+
+/*
  * The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here;
  * spring: also as Spring Kafka writes it, numbers big-endian.
  */

@@ -5,9 +5,11 @@
  *
  * Runs in the services, member threads.  Two trips: BEGIN with
  * outbox.begin_batch, which moves the watermarks and claims the event ids; then,
- * for what is new, the handlers' calls and COMMIT.  No savepoints: when
- * something fails all of it is rolled back; process.c runs the records before the
- * culprit again and makes the culprit a dead letter.
+ * for what is new, the handlers' calls and COMMIT.  When something fails all
+ * of it is rolled back; process.c runs the records before the culprit again and
+ * makes the culprit a dead letter.  After such a failure the next batches have
+ * savepoints, so that the records before another culprit need not run again: a
+ * third trip rolls back to the last savepoint, trims the batch and commits it.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -19,6 +21,10 @@
 
 #define BEGIN_VALUES 12
 #define BEGIN_ARRAYS 10			/* values 1 .. 10 */
+#define TRIM_VALUES 5
+
+#define SAVEPOINT_SPACING	8	/* records between two savepoints, at least */
+#define SAVEPOINTS_MAX		60	/* of a transaction: the server remembers 64 of them without searching a table */
 
 static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
@@ -27,6 +33,8 @@ static const char begin_sql[] =
 static const char context_sql[] =
 "SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
 " pg_catalog.set_config('outbox.traceparent', $2, true)";
+static const char trim_sql[] =
+"SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
 static const OutboxHandler *
 find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
@@ -180,23 +188,31 @@ is_call(const OutboxItem *item)
 	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
 }
 
-/* Second trip, sending.  Every call has its context before it. */
+/* Sends the work of items [from, end).  Every call has its context before it; spacing 0: no savepoints. */
 static bool
-send_work(OutboxMember *member, OutboxItem **items, int count)
+send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spacing)
 {
 	OutboxDb   *db = &member->db;
 	bool		good = true;
 
-	for (int i = 0; good && i < count; i++)
+	for (int i = from; good && i < end; i++)
 	{
-		if (is_dead_letter(items[i]))
+		if (spacing > 0 && i % spacing == 0)
+			good = outbox_db_send(db, "SAVEPOINT outbox_batch", 0, NULL);
+		if (good && is_dead_letter(items[i]))
 			good = send_dead_letter(member, items[i]);
-		else if (is_call(items[i]))
+		else if (good && is_call(items[i]))
 			good = send_context(db, &items[i]->record) &&
 				outbox_db_send(db, items[i]->call.sql, items[i]->call.count,
 							   (const char *const *) items[i]->call.values);
 	}
-	return good && outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
+	return good;
+}
+
+static bool
+send_commit(OutboxDb *db)
+{
+	return outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
 }
 
 /* Reads one result; on the first failure notes the culprit.  NULL on failure. */
@@ -214,26 +230,35 @@ read_work(OutboxDb *db, int index, int *culprit, bool *good)
 	return result;
 }
 
-/* Second trip, reading. */
-static bool
-finish_work(OutboxMember *member, OutboxItem **items, int count, int *culprit)
+/* Reads what send_work has sent. */
+static void
+read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spacing,
+		   int *culprit, bool *good)
 {
 	OutboxDb   *db = &member->db;
 	PGresult   *result;
-	bool		good = true;
 
-	for (int i = 0; i < count; i++)
+	for (int i = from; i < end; i++)
 	{
+		if (spacing > 0 && i % spacing == 0)
+			PQclear(read_work(db, i, culprit, good));
 		if (is_call(items[i]))
-			PQclear(read_work(db, i, culprit, &good));
+			PQclear(read_work(db, i, culprit, good));
 		if (!is_call(items[i]) && !is_dead_letter(items[i]))
 			continue;
-		result = read_work(db, i, culprit, &good);
+		result = read_work(db, i, culprit, good);
 		if (result != NULL && is_call(items[i]) && PQntuples(result) == 1 && PQnfields(result) == 1)
 			snprintf(items[i]->outcome, sizeof(items[i]->outcome), "%s", PQgetvalue(result, 0, 0));
 		PQclear(result);
 	}
-	result = read_work(db, -1, culprit, &good);
+}
+
+/* Reads what send_commit has sent; good: all before it was. */
+static bool
+finish_commit(OutboxDb *db, int *culprit, bool good)
+{
+	PGresult   *result = read_work(db, -1, culprit, &good);
+
 	if (result != NULL && strcmp(PQcmdStatus(result), "COMMIT") != 0)
 	{
 		outbox_error_set(&db->error, OUTBOX_FAILURE_RECORD, "40000", "the transaction was rolled back");
@@ -243,6 +268,100 @@ finish_work(OutboxMember *member, OutboxItem **items, int count, int *culprit)
 	return outbox_db_finish_sync(db) && good;
 }
 
+/* Second trip. */
+static bool
+run_work(OutboxMember *member, OutboxItem **items, int count, int spacing, int *culprit)
+{
+	bool		good = true;
+
+	if (!send_work(member, items, 0, count, spacing) || !send_commit(&member->db))
+		return false;
+	read_items(member, items, 0, count, spacing, culprit, &good);
+	return finish_commit(&member->db, culprit, good);
+}
+
+/* The parameters of outbox.trim_batch, when items [0, kept) stay. */
+static void
+make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count, char *values[TRIM_VALUES])
+{
+	OutboxArrayText arrays[TRIM_VALUES];	/* arrays[0] is not used */
+
+	values[0] = strdup(member->runtime->consumer);
+	for (int i = 1; i < TRIM_VALUES; i++)
+		outbox_array_begin(&arrays[i]);
+	for (int i = 0; i < count; i++)
+	{
+		const OutboxPartition *partition = items[i]->record.source;
+		int64_t		next = partition->watermark;
+		bool		first = true;
+
+		for (int j = 0; j < i; j++)
+			first = first && items[j]->record.source != partition;
+		for (int j = 0; first && j < kept; j++)
+		{
+			if (items[j]->record.source == partition && items[j]->record.offset >= next)
+				next = items[j]->record.offset + 1;
+		}
+		if (first)
+		{
+			outbox_array_add_text(&arrays[1], items[i]->record.topic);
+			outbox_array_add_integer(&arrays[2], partition->partition);
+			if (next < 0)
+				outbox_array_add_null(&arrays[3]);
+			else
+				outbox_array_add_integer(&arrays[3], next);
+		}
+		if (i >= kept && is_call(items[i]))
+			outbox_array_add_text(&arrays[4], items[i]->record.claim_id);
+	}
+	for (int i = 1; i < TRIM_VALUES; i++)
+	{
+		outbox_array_finish(&arrays[i]);
+		values[i] = arrays[i].text;
+	}
+}
+
+static bool
+send_trim(OutboxMember *member, OutboxItem **items, int kept, int count)
+{
+	char	   *values[TRIM_VALUES];
+	bool		good;
+
+	make_trim_values(member, items, kept, count, values);
+	good = outbox_db_send(&member->db, trim_sql, TRIM_VALUES, (const char *const *) values);
+	for (int i = 0; i < TRIM_VALUES; i++)
+		free(values[i]);
+	return good;
+}
+
+/* Third trip, after item `kept` has failed: commits the items before it.  false: nothing is committed. */
+static bool
+keep_before(OutboxMember *member, OutboxItem **items, int kept, int count, int spacing)
+{
+	OutboxDb   *db = &member->db;
+	int			from = kept - kept % spacing;
+	int			ignored;
+	bool		good = true;
+
+	if (!outbox_db_send(db, "ROLLBACK TO SAVEPOINT outbox_batch", 0, NULL) ||
+		!send_work(member, items, from, kept, 0) || !send_trim(member, items, kept, count) ||
+		!send_commit(db))
+		return false;
+	PQclear(read_work(db, -1, &ignored, &good));
+	read_items(member, items, from, kept, 0, &ignored, &good);
+	PQclear(read_work(db, -1, &ignored, &good));
+	return finish_commit(db, &ignored, good);
+}
+
+/* Records between two savepoints; 0: none. */
+static int
+choose_spacing(const OutboxMember *member, int count)
+{
+	if (member->cautious <= 0 || count == 1)
+		return 0;
+	return count <= SAVEPOINT_SPACING * SAVEPOINTS_MAX ? SAVEPOINT_SPACING : count / SAVEPOINTS_MAX + 1;
+}
+
 /* Prepares every statement the batch may need; a failure is the schema's. */
 static bool
 prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit)
@@ -250,7 +369,7 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 	OutboxDb   *db = &member->db;
 
 	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, context_sql) ||
-		!outbox_db_prepare(db, outbox_dead_letter_sql))
+		!outbox_db_prepare(db, trim_sql) || !outbox_db_prepare(db, outbox_dead_letter_sql))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
@@ -264,12 +383,16 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 }
 
 OutboxFailure
-outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culprit, bool *fenced)
+outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culprit, int *done,
+				 bool *fenced)
 {
 	OutboxDb   *db = &member->db;
+	OutboxError error;
+	int			spacing = choose_spacing(member, count);
 	bool		good;
 
 	*culprit = -1;
+	*done = 0;
 	*fenced = false;
 	db->error.failure = OUTBOX_FAILURE_NONE;
 	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit) ||
@@ -277,9 +400,16 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 		return db->error.failure;
 	good = begin_transaction(member, items, count, fenced);
 	if (good && !*fenced)
-		good = send_work(member, items, count) && finish_work(member, items, count, culprit);
+		good = run_work(member, items, count, spacing, culprit);
+	error = db->error;
+	if (good && !*fenced)
+		*done = count;
+	else if (spacing > 0 && *culprit > 0 &&
+			 (error.failure == OUTBOX_FAILURE_RECORD || error.failure == OUTBOX_FAILURE_PERMANENT))
+		*done = keep_before(member, items, *culprit, count, spacing) ? *culprit : 0;
 	outbox_db_end_pipeline(db);
+	db->error = error;
 	if (good)
 		return OUTBOX_FAILURE_NONE;
-	return db->error.failure != OUTBOX_FAILURE_NONE ? db->error.failure : OUTBOX_FAILURE_INFRASTRUCTURE;
+	return error.failure != OUTBOX_FAILURE_NONE ? error.failure : OUTBOX_FAILURE_INFRASTRUCTURE;
 }

@@ -13,6 +13,7 @@
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		30000
+#define RETRY_BUDGET_MS		100		/* of retries between two batches */
 
 int64_t
 outbox_member_backoff(OutboxMember *member, unsigned failures)
@@ -115,6 +116,21 @@ publish_state(OutboxMember *member)
 	member->turned_at = outbox_clock_ms();
 }
 
+/* What is due of outbox.dead_letter, one at least, as long as new records need not wait. */
+static void
+run_retries(OutboxMember *member)
+{
+	int64_t		deadline = outbox_clock_ms() + RETRY_BUDGET_MS;
+
+	do
+	{
+		if (outbox_clock_ms() < member->retry_at ||
+			outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_PAUSED)
+			return;
+		outbox_retry_run(member);
+	} while (outbox_clock_ms() < deadline && !member->runtime->stopping);
+}
+
 static bool
 open_member(OutboxMember *member)
 {
@@ -174,9 +190,7 @@ outbox_member_run(void *arg)
 		if (!runtime->retention_checked && outbox_consumer_assigned(member->consumer) &&
 			!atomic_exchange(&runtime->retention_checked, true))
 			outbox_retention_check(member);
-		if (outbox_clock_ms() >= member->retry_at &&
-			outbox_breaker_state(&runtime->breaker) != OUTBOX_BREAKER_PAUSED)
-			outbox_retry_run(member);
+		run_retries(member);
 		outbox_maintain_run(member);
 		publish_state(member);
 		if (outbox_consumer_fatal(member->consumer))

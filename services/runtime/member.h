@@ -67,6 +67,7 @@ typedef struct OutboxMember
 	OutboxItem *items;			/* batch_max of them */
 	int			item_count;
 	int			gather_limit;	/* fewer than batch_max while preparing is slow */
+	int			cautious;		/* so many records more are run with savepoints between them */
 	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
 	unsigned	retry_failures; /* in a row, for the back-off */
 	unsigned	random_state;
@@ -122,12 +123,13 @@ extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);
 
 /*
- * Runs items as one database transaction.  On OUTBOX_FAILURE_NONE they are
- * committed.  Else nothing is, member->db.error says why and *culprit is the index
- * of the item at fault, -1 when none is.  *fenced: another member has moved a watermark.
+ * Runs items as one database transaction.  The first *done of them are committed: on
+ * OUTBOX_FAILURE_NONE all.  Else none, or those before the one at fault; member->db.error
+ * says why and *culprit is the index of the item at fault, -1 when none is.  *fenced: another
+ * member has moved a watermark.
  */
 extern OutboxFailure outbox_batch_run(OutboxMember *member, OutboxItem **items, int count,
-									  int *culprit, bool *fenced);
+									  int *culprit, int *done, bool *fenced);
 
 /* Works off member->items; what cannot be done now is read again later. */
 extern void outbox_batch_process(OutboxMember *member);

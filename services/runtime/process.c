@@ -13,6 +13,7 @@
 #include "member.h"
 
 #define PREPARE_BUDGET_MS 1000
+#define CAUTION_RECORDS 2000	/* run with savepoints after a record has failed in a batch */
 
 /* The records before `end` still to do, without those of partitions no longer worked on. */
 static int
@@ -189,9 +190,18 @@ run_items(OutboxMember *member, Work *work, int count)
 	int64_t		started = outbox_clock_ms();
 	OutboxFailure failure;
 	int			culprit;
+	int			done;
 	bool		fenced;
 
-	failure = outbox_batch_run(member, work->items, count, &culprit, &fenced);
+	failure = outbox_batch_run(member, work->items, count, &culprit, &done, &fenced);
+	if (done > 0)
+	{
+		outbox_observe_batch(member, work->items, done,
+							 (double) (outbox_clock_ms() - started) / 1000);
+		note_done(member, work->items, done);
+		work->singles -= work->singles > done ? done : work->singles;
+		member->cautious -= member->cautious > done ? done : member->cautious;
+	}
 	if (fenced)
 	{
 		outbox_log(OUTBOX_LOG_WARNING, "watermark_moved", &work->items[0]->record,
@@ -199,13 +209,10 @@ run_items(OutboxMember *member, Work *work, int count)
 		suspend_items(member, work->items, count, false, true);
 	}
 	else if (failure != OUTBOX_FAILURE_NONE)
-		handle_failure(member, work, count, failure, culprit);
-	else
 	{
-		outbox_observe_batch(member, work->items, count,
-							 (double) (outbox_clock_ms() - started) / 1000);
-		note_done(member, work->items, count);
-		work->singles -= work->singles > count ? count : work->singles;
+		if (culprit >= 0)
+			member->cautious = CAUTION_RECORDS;
+		handle_failure(member, work, count, failure, culprit);
 	}
 }
 

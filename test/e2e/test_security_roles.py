@@ -32,7 +32,7 @@ FUNCTIONS = {
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
-    "start_relay": "operator", "stop_relay": "operator", "topics_changed": "",
+    "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
@@ -190,6 +190,7 @@ DEFINER_CALLS = {
     "revoke_topic": "outbox.revoke_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
     "start_relay": "outbox.start_relay()",
     "stop_relay": "outbox.stop_relay()",
+    "trim_batch": "outbox.trim_batch('c', '{granted}', '{1}', '{null}', '{00000000-0000-7000-8000-000000000009}')",
 }
 INVOKER_CALLS = {
     "emit": "outbox.emit('granted', 'k', 'T', '{}', '{}')",
