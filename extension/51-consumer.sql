@@ -248,8 +248,11 @@ BEGIN
 			FROM outbox.headers_decode(letter.headers) WITH ORDINALITY h (name, value, n) ORDER BY h.n);
 		SELECT convert_from(h.value, 'UTF8') INTO content_type
 		FROM unnest(own) h WHERE lower(h.name) = 'content-type' LIMIT 1;
-		SELECT convert_from(h.value, 'UTF8') INTO trace
+		SELECT outbox.bytes_text(h.value) INTO trace
 		FROM unnest(own) h WHERE lower(h.name) = 'traceparent' LIMIT 1;
+		IF trace !~ '^(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' THEN
+			trace := NULL;	/* none, or of a later version: the letter goes out without */
+		END IF;
 		PERFORM set_config('outbox.correlation_id', coalesce(letter.correlation_id, ''), true),
 			set_config('outbox.traceparent', coalesce(trace, ''), true);
 		PERFORM outbox.emit_bytes(letter.topic || '.DLT', letter.key,

@@ -113,6 +113,35 @@ CREATE VIEW outbox.databases AS
 	FROM outbox.database_slots() s
 		JOIN pg_catalog.pg_database d ON d.oid = s.database;
 
+/*
+ * What became of a flow in this database, without what the records hold: WHERE correlation_id = ...
+ * reads the ring and the dead letters once, no index serves it.
+ *
+ *	source	event			emitted here; state waiting, sent, or dead_letter: refused or held, see the letter
+ *			dead_letter		origin relay or, with its consumer, origin consumer; state as in the table
+ *	at		when emitted, or last failed
+ */
+CREATE VIEW outbox.flow AS
+	SELECT (SELECT outbox.bytes_text(h.value)
+			FROM outbox.headers_decode(e.headers) h
+			WHERE pg_catalog.lower(h.name) = 'correlationid' LIMIT 1) AS correlation_id,
+		   coalesce(e.copied_at, e.created_at) AS at, 'event' AS source,
+		   CASE WHEN EXISTS (SELECT FROM outbox.dead_letter d
+							 WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq) THEN 'dead_letter'
+				WHEN (pg_catalog.pg_visible_in_snapshot(e.txid, b.upper) OR
+					  (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN 'sent'
+				ELSE 'waiting' END AS state,
+		   e.topic, outbox.bytes_text(e.key) AS key, e.type, e.id AS event_id, NULL::text AS consumer
+	FROM outbox.event e CROSS JOIN outbox.delivered_batch b
+	UNION ALL
+	SELECT coalesce(d.correlation_id,
+				(SELECT outbox.bytes_text(h.value)
+				 FROM outbox.headers_decode(d.headers) h
+				 WHERE pg_catalog.lower(h.name) = 'correlationid' LIMIT 1)),
+		   d.last_failed_at, 'dead_letter', d.state, d.topic, outbox.bytes_text(d.key),
+		   d.event_type, d.event_id, d.consumer
+	FROM outbox.dead_letter d;
+
 CREATE VIEW outbox.events AS
 	SELECT e.txid, e.seq, e.segment, e.id, e.topic, outbox.bytes_text(e.key) AS key, e.type,
 		   outbox.bytes_text(e.payload) AS payload, e.content_type,

@@ -28,6 +28,7 @@ CREATE TABLE analytics.order_fact (
 	amount numeric(14,2),
 	currency text,
 	items jsonb,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	cancelled boolean NOT NULL DEFAULT false
 );
 CREATE INDEX order_fact_day ON analytics.order_fact (day);

@@ -22,6 +22,7 @@ CREATE TABLE fraud.seen_order (
 	order_id text PRIMARY KEY,
 	customer_id text NOT NULL,
 	amount numeric(14,2) NOT NULL,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	placed_at timestamptz NOT NULL
 );
 CREATE INDEX seen_order_customer ON fraud.seen_order (customer_id, placed_at);
@@ -29,6 +30,7 @@ CREATE INDEX seen_order_customer ON fraud.seen_order (customer_id, placed_at);
 /* One row an order that a rule has met; its event is emitted with it. */
 CREATE TABLE fraud.flag (
 	order_id text PRIMARY KEY REFERENCES fraud.seen_order,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	rules text[] NOT NULL,
 	flagged_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );

@@ -30,6 +30,7 @@ CREATE TABLE shop.stock (
  *	status	reserved | rejected; NULL: cancelled before any reservation
  *	detail	OK | OUT_OF_STOCK | UNKNOWN_SKU | ORDER_CANCELLED
  *	items	[{sku, quantity}], one an sku, by sku
+ *	correlation_id	of the flow the row was written in
  */
 CREATE TABLE shop.reservation (
 	order_id text PRIMARY KEY,
@@ -38,6 +39,7 @@ CREATE TABLE shop.reservation (
 	status text CHECK (status IN ('reserved', 'rejected')),
 	detail text,
 	reserved_at timestamptz,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	cancelled_at timestamptz,
 	released_at timestamptz
 );

@@ -32,6 +32,7 @@ CREATE TABLE loyalty.account (
 CREATE TABLE loyalty.booking (
 	order_id text PRIMARY KEY,
 	customer_id text NOT NULL,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	points bigint,
 	earned_at timestamptz,
 	returned_at timestamptz

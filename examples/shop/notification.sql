@@ -28,6 +28,7 @@ CREATE TABLE notification.message (
 	customer_id text NOT NULL,
 	subject text NOT NULL,
 	body text NOT NULL,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (order_id, kind)
 );

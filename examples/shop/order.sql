@@ -98,7 +98,7 @@ END $$;
  * repeated (the first answer again), mismatch (the key came with another body)
  * or in_progress (a request with the key is under way).
  */
-CREATE FUNCTION shop.place_order(p_key text, p_body jsonb, p_correlation text,
+CREATE FUNCTION shop.place_order(p_key text, p_body jsonb, p_correlation text, p_traceparent text DEFAULT NULL,
 	OUT verdict text, OUT answer jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -121,9 +121,10 @@ BEGIN
 		coalesce(p_body->>'currency', 'EUR'),
 		(SELECT jsonb_agg(jsonb_build_object('sku', i->'sku', 'quantity', i->'quantity') ORDER BY n)
 			FROM jsonb_array_elements(p_body->'items') WITH ORDINALITY e (i, n)),
-		coalesce(p_correlation, v_order), clock_timestamp())
+		coalesce(nullif(p_correlation, ''), v_order), clock_timestamp())
 	RETURNING * INTO placed;
-	PERFORM set_config('outbox.correlation_id', placed.correlation_id, true);
+	PERFORM set_config('outbox.correlation_id', placed.correlation_id, true),
+		set_config('outbox.traceparent', coalesce(p_traceparent, current_setting('outbox.traceparent', true), ''), true);
 	PERFORM outbox.emit('orders.created', placed.order_id, 'OrderCreated', jsonb_build_object(
 		'orderId', placed.order_id,
 		'customerId', placed.customer_id,

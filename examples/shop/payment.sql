@@ -32,6 +32,7 @@ CREATE TABLE shop.account (
  *	status		approved | declined; NULL: cancelled before any charge
  *	detail		OK | INSUFFICIENT_FUNDS | UNKNOWN_CUSTOMER | GATEWAY_DECLINED | ORDER_CANCELLED
  *	method		account | gateway: where the money came from; NULL: none was taken
+ *	correlation_id	of the flow the row was written in
  */
 CREATE TABLE shop.payment (
 	order_id text PRIMARY KEY,
@@ -43,6 +44,7 @@ CREATE TABLE shop.payment (
 	detail text,
 	method text,
 	completed_at timestamptz,
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	cancelled_at timestamptz,
 	refunded_at timestamptz
 );

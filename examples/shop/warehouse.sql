@@ -26,6 +26,7 @@ CREATE TABLE warehouse.pick_list (
 	order_id text PRIMARY KEY,
 	reservation_id uuid,
 	status text NOT NULL CHECK (status IN ('open', 'withdrawn')),
+	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	opened_at timestamptz,
 	withdrawn_at timestamptz
 );

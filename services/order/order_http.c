@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trace.h"
+
 #define KEY_MAX 255
 
-static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, $3)";
+static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, $3, $4)";
 static const char show_sql[] = "SELECT shop.order_json($1)";
 
 /* written by order_http_start */
@@ -107,20 +109,27 @@ check_request(const OutboxHttpRequest *request, const char *key, OutboxHttpAnswe
 	return good;
 }
 
+/* The event carries the traceparent of its own span, created, or else the request's. */
 static void
-place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer, const char *traceparent,
+			const OutboxSpan *created)
 {
 	const char *key = outbox_http_header(request, "Idempotency-Key");
-	const char *values[3] = {key, request->body, outbox_http_header(request, "X-Correlation-Id")};
+	const char *values[4] = {
+		key, request->body, outbox_http_header(request, "X-Correlation-Id"),
+		outbox_span_traceparent(created, traceparent),
+	};
 	const char *verdict;
 	PGresult   *result;
 
 	if (!check_request(request, key, answer))
 		return;
-	result = query(place_sql, 3, values, answer);
+	result = query(place_sql, 4, values, answer);
 	if (result == NULL)
 		return;
 	verdict = PQgetvalue(result, 0, 0);
+	if (strcmp(verdict, "placed") == 0)
+		outbox_span_end_create(created, "orders.created");
 	if (strcmp(verdict, "in_progress") == 0)
 		outbox_http_error(answer, 409, "a request with this Idempotency-Key is under way");
 	else if (strcmp(verdict, "mismatch") == 0)
@@ -131,6 +140,23 @@ place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 		answer->body = strdup(PQgetvalue(result, 0, 1));
 	}
 	PQclear(result);
+}
+
+/* POST /orders: in the trace of the caller, if it names one. */
+static void
+trace_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+{
+	const char *traceparent = outbox_http_header(request, "traceparent");
+	OutboxTraceContext context;
+	OutboxSpan	span;
+	OutboxSpan	created;
+
+	if (traceparent != NULL && !outbox_trace_parse(traceparent, &context))
+		traceparent = NULL;
+	outbox_span_begin(&span, traceparent);
+	outbox_span_begin(&created, outbox_span_traceparent(&span, traceparent));
+	place_order(request, answer, traceparent, &created);
+	outbox_span_end_request(&span, "POST", "/orders", answer->status);
 }
 
 static void
@@ -149,7 +175,7 @@ show_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 }
 
 const OutboxRoute order_routes[] = {
-	{"POST", "/orders", place_order},
+	{"POST", "/orders", trace_order},
 	{"GET", "/orders/", show_order},
 	{NULL, NULL, NULL},
 };

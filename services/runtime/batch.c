@@ -30,9 +30,10 @@ static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
 " $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
 " $12::boolean)";
-static const char context_sql[] =
+const char outbox_context_sql[] =
 "SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
-" pg_catalog.set_config('outbox.traceparent', $2, true)";
+" pg_catalog.set_config('outbox.traceparent', $2, true),"
+" pg_catalog.set_config('outbox.tracestate', $3, true)";
 static const char trim_sql[] =
 "SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
@@ -57,7 +58,10 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 	item->handler = item->foreign ? NULL : find_handler(member->runtime->handlers, &item->record);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)
+	{
+		outbox_span_begin_record(&item->span, &item->record);
 		item->verdict = item->handler->decode(&item->record, &item->call);
+	}
 	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
 	{
 		if (!outbox_db_connect(&member->db))
@@ -150,14 +154,23 @@ begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fen
 	return outbox_db_finish_sync(db) && good;
 }
 
-static bool
-send_context(OutboxDb *db, const OutboxRecord *record)
+void
+outbox_context_values(const OutboxItem *item, const char *values[OUTBOX_CONTEXT_VALUES])
 {
-	const char *values[2] = {record->correlation_id, record->traceparent};
-
-	for (int i = 0; i < 2; i++)
+	values[0] = item->record.correlation_id;
+	values[1] = outbox_span_traceparent(&item->span, item->record.traceparent);
+	values[2] = item->record.tracestate;
+	for (int i = 0; i < OUTBOX_CONTEXT_VALUES; i++)
 		values[i] = values[i] != NULL ? values[i] : "";
-	return outbox_db_send(db, context_sql, 2, values);
+}
+
+static bool
+send_context(OutboxDb *db, const OutboxItem *item)
+{
+	const char *values[OUTBOX_CONTEXT_VALUES];
+
+	outbox_context_values(item, values);
+	return outbox_db_send(db, outbox_context_sql, OUTBOX_CONTEXT_VALUES, values);
 }
 
 static bool
@@ -202,7 +215,7 @@ send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spaci
 		if (good && is_dead_letter(items[i]))
 			good = send_dead_letter(member, items[i]);
 		else if (good && is_call(items[i]))
-			good = send_context(db, &items[i]->record) &&
+			good = send_context(db, items[i]) &&
 				outbox_db_send(db, items[i]->call.sql, items[i]->call.count,
 							   (const char *const *) items[i]->call.values);
 	}
@@ -368,7 +381,7 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 {
 	OutboxDb   *db = &member->db;
 
-	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, context_sql) ||
+	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, outbox_context_sql) ||
 		!outbox_db_prepare(db, trim_sql) || !outbox_db_prepare(db, outbox_dead_letter_sql))
 		return false;
 	for (int i = 0; i < count; i++)

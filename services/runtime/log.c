@@ -124,6 +124,8 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 		json_object_set_new(line, "event_id", make_text(record->event_id));
 		if (record->correlation_id != NULL)
 			json_object_set_new(line, "correlation_id", make_text(record->correlation_id));
+		if (record->trace_id[0] != '\0')
+			json_object_set_new(line, "trace_id", json_string(record->trace_id));
 	}
 	json_object_set_new(line, "msg", make_text(message));
 	write_line(line);

@@ -2,7 +2,7 @@
  *
  * log.h
  *	  JSON lines on standard error: ts, level, service, event, topic, partition,
- *	  offset, event_id, correlation_id, msg.
+ *	  offset, event_id, correlation_id, trace_id, msg.
  */
 #ifndef OUTBOX_LOG_H
 #define OUTBOX_LOG_H

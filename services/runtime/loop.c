@@ -76,6 +76,8 @@ gather_items(OutboxMember *member)
 				deadline = outbox_clock_ms() + member->runtime->batch_wait_ms;
 			item->prepared = false;
 			item->tries = 1;
+			item->span.started_ns = 0;
+			item->span.traceparent[0] = '\0';
 			item->claim = '\0';
 			item->outcome[0] = '\0';
 		}

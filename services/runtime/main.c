@@ -18,6 +18,7 @@
 
 #include "arguments.h"
 #include "member.h"
+#include "trace.h"
 
 #define MEMBERS_MAX			64
 #define LIVE_MS				30000
@@ -49,6 +50,8 @@ static const OutboxOption runtime_options[] = {
 	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "without records for so long: one log line", NULL},
 	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
 	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
+	{"otlp_endpoint", OUTBOX_OPTION_TEXT, "", 0, 0, "where traces go: OTLP/HTTP (JSON), http://host:port; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says", outbox_check_url},
+	{"otlp_queue_spans", OUTBOX_OPTION_INTEGER, "2048", 16, 65536, "spans that may wait to be sent; others are dropped", NULL},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
 
@@ -241,6 +244,8 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 		return OUTBOX_EXIT_SETTINGS;
 	outbox_set_build_info();
 	outbox_set_breaker(&runtime, false);
+	if (!outbox_trace_start(config, runtime.consumer))
+		return OUTBOX_EXIT_SETTINGS;
 	member_count = (int) outbox_config_integer(config, "threads");
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
 	if (members == NULL || (service->start != NULL && !service->start(config)))
@@ -256,6 +261,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	for (int i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
 	outbox_http_stop();
+	outbox_trace_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");
 	return runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -16,6 +16,7 @@
 #include "breaker.h"
 #include "consumer.h"
 #include "service.h"
+#include "trace.h"
 
 #define OUTBOX_SLEEP_MAX_MS	200		/* longest wait for a record: how soon a stop is seen */
 
@@ -54,6 +55,7 @@ typedef struct OutboxItem
 	OutboxVerdict verdict;
 	bool		foreign;		/* a replay for another consumer: stepped over */
 	bool		prepared;		/* decode and prepare are done */
+	OutboxSpan	span;			/* of this try */
 	int			tries;			/* made so far, this one included */
 	char		claim;			/* answer of outbox.begin_batch: n, d, h */
 	char		outcome[64];	/* what the call returned */
@@ -119,7 +121,15 @@ extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
 /* batch.c */
 
-/* Finds the handler, decodes and prepares; fills verdict and call. */
+/*
+ * The statement before each handler's call, so that what the handler emits belongs to the
+ * record's flow and trace; its values live as long as the item.
+ */
+#define OUTBOX_CONTEXT_VALUES	3
+extern const char outbox_context_sql[];
+extern void outbox_context_values(const OutboxItem *item, const char *values[OUTBOX_CONTEXT_VALUES]);
+
+/* Finds the handler, decodes and prepares; fills verdict, call and span. */
 extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);
 
 /*

@@ -49,6 +49,20 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 	}
 }
 
+/* A record is traced that was to be processed now, whatever became of it. */
+static void
+end_span(const OutboxMember *member, OutboxItem *item)
+{
+	bool		called = item->verdict == OUTBOX_VERDICT_CALL;
+
+	if (item->claim != 'n' || item->verdict == OUTBOX_VERDICT_IGNORE)
+		return;
+	if (item->span.started_ns == 0)
+		outbox_span_begin_record(&item->span, &item->record);	/* condemned before it was looked at */
+	outbox_span_end_process(&item->span, member->runtime->consumer, &item->record,
+							called ? NULL : &item->call.error);
+}
+
 /* After the commit: offsets may be stored, results are counted. */
 static void
 note_done(OutboxMember *member, OutboxItem **items, int count)
@@ -67,6 +81,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		partition->store_due = true;
 		partition->failures = 0;
 		partition->halted = false;
+		end_span(member, item);
 		if (item->claim == 'd')
 			outbox_count_record(member, item->record.topic, "duplicate");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)

@@ -144,6 +144,30 @@ identify_replay(OutboxRecord *record)
 		make_claim_id(record);
 }
 
+/* A traceparent that is none is no fault of the event: it is as if there were none. */
+static void
+identify_trace(OutboxRecord *record)
+{
+	OutboxTraceContext context;
+
+	record->trace_id[0] = '\0';
+	record->tracestate = NULL;
+	record->traceparent = outbox_record_header(record, "traceparent");
+	if (record->traceparent == NULL || !outbox_trace_parse(record->traceparent, &context))
+	{
+		free(record->traceparent);
+		record->traceparent = NULL;
+		return;
+	}
+	memcpy(record->trace_id, context.trace_id, OUTBOX_TRACE_ID_TEXT);
+	record->tracestate = outbox_record_header(record, "tracestate");
+	if (record->tracestate != NULL && strlen(record->tracestate) > OUTBOX_TRACESTATE_MAX)
+	{
+		free(record->tracestate);
+		record->tracestate = NULL;
+	}
+}
+
 void
 outbox_record_identify(OutboxRecord *record)
 {
@@ -166,7 +190,9 @@ outbox_record_identify(OutboxRecord *record)
 	record->correlation_id = outbox_record_header(record, "correlationid");
 	if (record->correlation_id == NULL)
 		record->correlation_id = outbox_record_header(record, "ce_correlationid");
-	record->traceparent = outbox_record_header(record, "traceparent");
+	if (record->correlation_id != NULL && strlen(record->correlation_id) > OUTBOX_CORRELATION_MAX)
+		record->correlation_id[OUTBOX_CORRELATION_MAX] = '\0';
+	identify_trace(record);
 	identify_replay(record);
 }
 
@@ -176,10 +202,11 @@ outbox_record_clear(OutboxRecord *record)
 	free(record->event_type);
 	free(record->correlation_id);
 	free(record->traceparent);
+	free(record->tracestate);
 	free(record->replay_id);
 	free(record->header_memory);
 	record->event_type = record->correlation_id = record->traceparent = NULL;
-	record->replay_id = NULL;
+	record->tracestate = record->replay_id = NULL;
 	record->header_memory = NULL;
 }
 

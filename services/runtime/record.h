@@ -11,7 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "trace_context.h"
+
 #define OUTBOX_UUID_TEXT	37		/* with terminator */
+
+/* What outbox.correlation_id and outbox.tracestate take. */
+#define OUTBOX_CORRELATION_MAX	256
+#define OUTBOX_TRACESTATE_MAX	512
 
 struct OutboxPartition;
 
@@ -29,8 +35,10 @@ typedef struct OutboxRecord
 	size_t		headers_len;
 	char		event_id[OUTBOX_UUID_TEXT]; /* ce_id, else id, else made from the position */
 	char	   *event_type;		/* ce_type, else eventType; NULL: none */
-	char	   *correlation_id; /* NULL: none */
-	char	   *traceparent;	/* NULL: none */
+	char	   *correlation_id; /* at most OUTBOX_CORRELATION_MAX bytes; NULL: none */
+	char	   *traceparent;	/* valid; NULL: none */
+	char	   *tracestate;		/* NULL: none */
+	char		trace_id[OUTBOX_TRACE_ID_TEXT]; /* traceparent's, or of the trace begun for it; "": none */
 	char	   *replay_id;		/* uuid of the outbox.replay() this is a copy of; NULL: none */
 	bool		reprocess;		/* to be run although it was processed before */
 	char		claim_id[OUTBOX_UUID_TEXT]; /* what is claimed: event_id; with reprocess one of event and replay */

@@ -25,9 +25,6 @@ static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigin
 static const char begin_sql[] = "BEGIN";
 static const char commit_sql[] = "COMMIT";
 static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer, $3::uuid)";
-static const char context_sql[] =
-"SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
-" pg_catalog.set_config('outbox.traceparent', $2, true)";
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
 static const char failed_sql[] =
 "SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
@@ -145,12 +142,10 @@ try_row(OutboxMember *member, DueRow *row)
 	OutboxDb   *db = &member->db;
 	OutboxItem *item = &row->item;
 	const char *id[3] = {row->id, row->attempts, item->record.claim_id};
-	const char *context[2] = {
-		item->record.correlation_id != NULL ? item->record.correlation_id : "",
-		item->record.traceparent != NULL ? item->record.traceparent : "",
-	};
+	const char *context[OUTBOX_CONTEXT_VALUES];
 	char		claim[8];
 
+	outbox_context_values(item, context);
 	if (!run_statement(db, begin_sql, 0, NULL, NULL, 0) ||
 		!run_statement(db, claim_sql, 3, id, claim, sizeof(claim)))
 		return false;
@@ -159,7 +154,7 @@ try_row(OutboxMember *member, DueRow *row)
 		return true;
 	if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
 	{
-		if (!run_statement(db, context_sql, 2, context, NULL, 0) ||
+		if (!run_statement(db, outbox_context_sql, OUTBOX_CONTEXT_VALUES, context, NULL, 0) ||
 			!run_statement(db, item->call.sql, item->call.count,
 						   (const char *const *) item->call.values,
 						   item->outcome, sizeof(item->outcome)))
@@ -189,7 +184,10 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
 		return false;
 	if (state[0] != '\0')
+	{
+		outbox_span_end_process(&row->item.span, runtime->consumer, &row->item.record, error);
 		outbox_dead_letter_report(member, &row->item.record, state, error, row->failing_ms);
+	}
 	return true;
 }
 
@@ -212,6 +210,7 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 	if (row->crashes >= member->runtime->crash_max)
 	{
 		outbox_crash_error(error, row->crashes);
+		outbox_span_begin_record(&item->span, &item->record);
 		item->verdict = OUTBOX_VERDICT_REJECT;
 	}
 	else
@@ -227,6 +226,7 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 		{
 			if (item->claim == 'n')
 			{
+				outbox_span_end_process(&item->span, member->runtime->consumer, &item->record, NULL);
 				outbox_count_outcome(member, item);
 				outbox_breaker_record_done(member);
 			}

@@ -27,7 +27,7 @@ FUNCTIONS = {
     "dead_letter_restore_where": "operator", "dead_letter_where": "", "headers_encode": "",
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
-    "grant_topic": "operator", "headers_decode": "", "refuse_change": "", "relay_slot": "operator",
+    "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator",
     "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
@@ -39,6 +39,7 @@ RELATIONS = {
     "audit": {("operator", "select")}, "backlog": {("operator", "select")}, "batches": {("operator", "select")},
     "databases": {("operator", "select")}, "dead_letters": {("operator", "select")},
     "dead_letter_depth": {("operator", "select")}, "dead_letter_groups": {("operator", "select")},
+    "flow": {("operator", "select")},
     "outgoing": {("writer", "insert")}, "relay_status": {("operator", "select")},
     "replays": {("operator", "select")},
     **{name: set() for name in (

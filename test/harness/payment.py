@@ -28,11 +28,11 @@ class PaymentTest:
             database.cluster.environment.root / "examples" / "shop" / "payment.sql", database.name
         )
 
-    def start(self, wait=True, **config):
+    def start(self, wait=True, env=None, **config):
         service = self.make_service("outbox-payment", {
             "database": self.database.dsn(user="payment_service"), "bootstrap_servers": self.broker.bootstrap,
             "group_id": self.group, **config,
-        }, start=False)
+        }, env=env, start=False)
         return service.start(wait=wait)
 
     def produce(self, value, key, topic="orders.created", event_id=None, partition=None, headers=()):

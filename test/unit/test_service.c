@@ -199,6 +199,67 @@ test_identity(void)
 	CHECK(strcmp(other.event_id, made) != 0, "another topic, another id");
 }
 
+#define TRACE	"0af7651916cd43dd8448eb211c80319c"
+#define PARENT	"b7ad6b7169203331"
+
+/* What a record with these headers passes on, or NULL. */
+static bool
+passes_on(const char *traceparent, const char *expected)
+{
+	OutboxRecord record;
+	uint8_t		bytes[1024];
+	bool		same;
+
+	make_record(&record, bytes, (const char *const[]) {"traceparent", traceparent, "tracestate", "a=1", NULL});
+	if (expected == NULL)
+		same = record.traceparent == NULL && record.tracestate == NULL && record.trace_id[0] == '\0';
+	else
+		same = record.traceparent != NULL && strcmp(record.traceparent, expected) == 0 &&
+			strcmp(record.tracestate, "a=1") == 0 && strcmp(record.trace_id, TRACE) == 0;
+	outbox_record_clear(&record);
+	return same;
+}
+
+static void
+test_trace(void)
+{
+	static const char *const good[] = {"00-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-00",
+	"cc-" TRACE "-" PARENT "-01-more", "cc-" TRACE "-" PARENT "-01"};
+	static const char *const none[] = {"", "garbage", "00-" TRACE "-" PARENT "-0", "00-" TRACE "-" PARENT "-01-more",
+		"00-" TRACE "-" PARENT "-0x", "ff-" TRACE "-" PARENT "-01", "cc-" TRACE "-" PARENT "-01.more",
+		"00-0AF7651916cd43dd8448eb211c80319c-" PARENT "-01", "00-" TRACE "-0000000000000000-01",
+		"00-00000000000000000000000000000000-" PARENT "-01", "00_" TRACE "-" PARENT "-01"};
+	OutboxTraceContext context;
+	OutboxTraceContext other;
+	OutboxRecord record;
+	uint8_t		bytes[1024];
+	char		text[OUTBOX_TRACEPARENT_TEXT];
+	char		corr[301];
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		CHECK(passes_on(good[i], good[i]), good[i]);
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		CHECK(passes_on(none[i], NULL), none[i]);
+	outbox_trace_make(good[0], &context);
+	outbox_trace_print(&context, text);
+	CHECK(strcmp(context.trace_id, TRACE) == 0 && strcmp(context.parent_id, PARENT) == 0 &&
+		  strcmp(context.span_id, PARENT) != 0 && strlen(context.span_id) == 16 && context.flags == 1 &&
+		  strncmp(text, "00-" TRACE "-", 36) == 0 && strcmp(text + 52, "-01") == 0, "a child keeps trace and flags");
+	outbox_trace_make(good[1], &context);
+	outbox_trace_print(&context, text);
+	CHECK(context.flags == 0 && strcmp(text + 52, "-00") == 0, "what is not sampled stays so");
+	outbox_trace_make(NULL, &context);
+	outbox_trace_make("garbage", &other);
+	CHECK(context.flags == 1 && context.parent_id[0] == '\0' && strlen(context.trace_id) == 32 &&
+		  other.flags == 1 && other.parent_id[0] == '\0' && strcmp(context.trace_id, other.trace_id) != 0,
+		  "without a parent a trace begins, sampled");
+	memset(corr, 'c', 300);
+	corr[300] = '\0';
+	make_record(&record, bytes, (const char *const[]) {"correlationid", corr, NULL});
+	CHECK(strlen(record.correlation_id) == 256, "a correlation id is cut to what the database takes");
+	outbox_record_clear(&record);
+}
+
 #define REPLAY	"5f0c4f62-1111-4222-9333-0123456789ab"
 
 static void
@@ -326,6 +387,7 @@ main(void)
 	test_settings();
 	test_metrics();
 	test_identity();
+	test_trace();
 	test_replay();
 	test_uuid_and_key();
 	test_array_text();
