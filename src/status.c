@@ -338,7 +338,7 @@ outbox_headers_decode(PG_FUNCTION_ARGS)
 	}
 	if (reader.bad)
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the bytes are not headers in Kafka's encoding")));
 	PG_RETURN_NULL();
 }

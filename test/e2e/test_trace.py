@@ -8,7 +8,8 @@ import socket
 import uuid
 
 import pytest
-from harness import KafkaBroker, PostgresCluster, wait_until
+from harness import wait_until
+from harness.payment import TOPICS
 from harness.receiver import Receiver
 from harness.shop import PARTS, Shop
 
@@ -38,21 +39,19 @@ def receiver():
 
 
 @pytest.fixture
-def traced_shop(session, receiver):
-    """The running shop with notification, on a server and a broker of its own, its spans sent to the receiver."""
-    broker = KafkaBroker(session, "kafka-trace")
-    broker.start()
-    conf = {"outbox.kafka_properties": f"bootstrap.servers={broker.bootstrap}"}
-    postgres = PostgresCluster(session, "postgres-trace", conf).start()
-    config = {"kafka_properties": "topic.metadata.refresh.interval.ms=500", "otlp_endpoint": receiver.url + "/",
-              "log_level": "debug"}
-    shop = Shop(session, postgres, broker, prefix="trace_", config=dict.fromkeys((*PARTS, "notification"), config))
+def traced_shop(session, kafka, postgres, receiver):
+    """The running shop with notification, on empty topics, its spans sent to the receiver."""
+    names = [name for topic in TOPICS for name in (topic, topic + ".DLT")]
+    kafka.delete_topics(names)
+    kafka.create_topics(names, 6)
+    config = {"otlp_endpoint": receiver.url + "/", "log_level": "debug"}
+    shop = Shop(session, postgres, kafka, prefix="trace_", config=dict.fromkeys((*PARTS, "notification"), config))
     shop.start()
     shop.add_consumer("notification").start()
     yield shop
     shop.stop()
-    postgres.stop()
-    broker.stop()
+    for name in shop.databases.values():
+        postgres.drop_database(name)
 
 
 def place(shop, **headers):
