@@ -213,9 +213,9 @@ may_retry(long status, int64_t deadline)
 static void
 send_batch(size_t count)
 {
-	char	   *body = outbox_export_body(service_name, batch, count);
+	char	   *body = time_left(ANSWER_MS) > 0 ? outbox_export_body(service_name, batch, count) : NULL;
 	int64_t		deadline = read_clock_ms() + TRY_MS;
-	const char *error = "out of memory";
+	const char *error = "no memory or time is left";
 	int64_t		timeout;
 	long		status;
 
