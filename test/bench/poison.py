@@ -22,7 +22,7 @@ HANDLER = """
 alter function shop.charge(jsonb, text) rename to charge_order;
 create function shop.charge(event jsonb, gateway text) returns text language plpgsql as $$
 begin
-	perform pg_sleep(0.001);
+	perform pg_sleep(0.0005);	-- waits in whole milliseconds: 1.1 ms, where 0.001 takes 2.2
 	if {poison} and (event->>'poison')::boolean then
 		raise exception 'nobody can charge order %', event->>'orderId';
 	end if;
