@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * kafka_groups.c
- *	  The consumer groups of a Kafka cluster, who is in them and what they have
- *	  committed, by librdkafka's admin calls.
+ *	  The consumer groups of a Kafka cluster and who is in them, by librdkafka's
+ *	  admin calls.
  *
  * Runs in outbox-monitor, poller thread.
  */
@@ -13,36 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
+#include "consumer.h"
 
 static bool
 fail(char *error, size_t size, const char *what, const char *why)
 {
 	snprintf(error, size, "%s: %s", what, why);
 	return false;
-}
-
-static rd_kafka_AdminOptions_t *
-make_options(OutboxKafkaLag *kafka, rd_kafka_admin_op_t operation, void *opaque)
-{
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->committed, operation);
-	char		reason[256];
-
-	rd_kafka_AdminOptions_set_request_timeout(options, kafka->timeout_ms, reason, sizeof(reason));
-	rd_kafka_AdminOptions_set_opaque(options, opaque);
-	return options;
-}
-
-/* The next answer on the queue, or NULL with error set. */
-static rd_kafka_event_t *
-await_answer(OutboxKafkaLag *kafka, rd_kafka_queue_t *queue, const char *what, char *error, size_t size)
-{
-	/* The request ends by itself at its time-out; a little later is a fault of the client. */
-	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, kafka->timeout_ms + 1000);
-
-	if (event == NULL)
-		fail(error, size, what, "no answer");
-	return event;
 }
 
 /* What the brokers that answered have. */
@@ -65,6 +42,7 @@ note_groups(OutboxLagSnapshot *snapshot, const rd_kafka_ListConsumerGroups_resul
 		group = outbox_snapshot_add_group(snapshot, name);
 		group->state = rd_kafka_consumer_group_state_name(state);
 		group->empty = state == RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY;
+		group->members = group->empty ? 0 : OUTBOX_LAG_NULL;
 		group->simple = rd_kafka_ConsumerGroupListing_is_simple_consumer_group(listed[i]) != 0;
 	}
 }
@@ -93,16 +71,20 @@ list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagS
 			bool (*wanted) (const char *group), char *error, size_t size)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
-	rd_kafka_AdminOptions_t *options = make_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL);
+	rd_kafka_AdminOptions_t *options = outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL,
+															  false);
 	rd_kafka_event_t *event;
 	size_t		failures = 0;
 	bool		good = false;
 
 	rd_kafka_ListConsumerGroups(kafka->committed, options, queue);
-	event = await_answer(kafka, queue, "list groups", error, size);
-	if (event != NULL && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	/* The request ends by itself at its time-out; a little later is a fault of the client. */
+	event = rd_kafka_queue_poll(queue, kafka->timeout_ms + 1000);
+	if (event == NULL)
+		fail(error, size, "list groups", "no answer");
+	else if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		fail(error, size, "list groups", rd_kafka_event_error_string(event));
-	else if (event != NULL)
+	else
 	{
 		const rd_kafka_ListConsumerGroups_result_t *result = rd_kafka_event_ListConsumerGroups_result(event);
 		const rd_kafka_error_t **errors = rd_kafka_ListConsumerGroups_result_errors(result, &failures);
@@ -157,11 +139,7 @@ note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescri
 	size_t		count = rd_kafka_ConsumerGroupDescription_member_count(described);
 
 	group = outbox_snapshot_find(snapshot, rd_kafka_ConsumerGroupDescription_group_id(described));
-	if (group == NULL)
-		return;
-	if (group->empty)
-		group->members = 0;
-	if (rd_kafka_ConsumerGroupDescription_error(described) != NULL || count == 0)
+	if (group == NULL || rd_kafka_ConsumerGroupDescription_error(described) != NULL || count == 0)
 		return;
 	group->members = (long) count;
 	group->empty = false;
@@ -169,112 +147,55 @@ note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescri
 		note_member(group, rd_kafka_ConsumerGroupDescription_member(described, i));
 }
 
-static bool
-describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
+static void
+ask_descriptions(OutboxKafkaLag *kafka, const OutboxLagSnapshot *snapshot)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
-	rd_kafka_AdminOptions_t *options = make_options(kafka, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, NULL);
+	rd_kafka_AdminOptions_t *options;
 	const char **names = calloc(snapshot->group_count, sizeof(*names));
-	rd_kafka_event_t *event;
-	bool		good = false;
 
 	if (names == NULL)
 		abort();
 	for (size_t i = 0; i < snapshot->group_count; i++)
 		names[i] = snapshot->groups[i].name;
-	rd_kafka_DescribeConsumerGroups(kafka->committed, names, snapshot->group_count, options, queue);
-	event = await_answer(kafka, queue, "describe groups", error, size);
-	if (event != NULL && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		fail(error, size, "describe groups", rd_kafka_event_error_string(event));
-	else if (event != NULL)
-	{
-		const rd_kafka_ConsumerGroupDescription_t **described;
-		size_t		count;
+	options = outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, NULL, true);
+	rd_kafka_DescribeConsumerGroups(kafka->committed, names, snapshot->group_count, options,
+									kafka->descriptions);
+	rd_kafka_AdminOptions_destroy(options);
+	free(names);
+	kafka->describing_since = outbox_clock_ms();
+}
 
+/*
+ * Members of all groups, in one answer: a coordinator that is silent holds back all of it, and
+ * nothing is known of members meanwhile.  A late answer is of an earlier poll and is not used.
+ */
+static void
+describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
+{
+	const rd_kafka_ConsumerGroupDescription_t **described;
+	rd_kafka_event_t *event;
+	size_t		count;
+
+	if (kafka->describing_since != 0)
+	{
+		event = rd_kafka_queue_poll(kafka->descriptions, 0);
+		if (event == NULL)
+			return;
+		rd_kafka_event_destroy(event);
+	}
+	ask_descriptions(kafka, snapshot);
+	event = rd_kafka_queue_poll(kafka->descriptions, kafka->timeout_ms);
+	if (event == NULL)
+		return;
+	kafka->describing_since = 0;
+	if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
 		described = rd_kafka_DescribeConsumerGroups_result_groups(
 				rd_kafka_event_DescribeConsumerGroups_result(event), &count);
 		for (size_t i = 0; i < count; i++)
 			note_description(snapshot, described[i]);
-		good = true;
 	}
-	if (event != NULL)
-		rd_kafka_event_destroy(event);
-	free(names);
-	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_queue_destroy(queue);
-	return good;
-}
-
-static void
-ask_offsets(OutboxKafkaLag *kafka, OutboxLagGroup *group, rd_kafka_queue_t *queue)
-{
-	rd_kafka_AdminOptions_t *options;
-	rd_kafka_ListConsumerGroupOffsets_t *request;
-
-	options = make_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, group);
-	request = rd_kafka_ListConsumerGroupOffsets_new(group->name, NULL);
-	rd_kafka_ListConsumerGroupOffsets(kafka->committed, &request, 1, options, queue);
-	rd_kafka_ListConsumerGroupOffsets_destroy(request);
-	rd_kafka_AdminOptions_destroy(options);
-}
-
-static void
-note_silence(const OutboxLagGroup *group, const char *why)
-{
-	outbox_log(OUTBOX_LOG_INFO, "group_unanswered", NULL, "%s: %s", group->name, why);
-}
-
-static void
-note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
-{
-	const rd_kafka_topic_partition_list_t *list = rd_kafka_group_result_partitions(result);
-	const rd_kafka_error_t *error = rd_kafka_group_result_error(result);
-
-	if (error != NULL || list == NULL)
-	{
-		note_silence(group, error != NULL ? rd_kafka_error_string(error) : "an answer without partitions");
-		return;
-	}
-	group->answered = true;
-	for (int i = 0; i < list->cnt; i++)
-	{
-		const rd_kafka_topic_partition_t *found = &list->elems[i];
-
-		if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
-			outbox_group_partition(group, found->topic, found->partition)->committed = found->offset;
-	}
-}
-
-/* Committed offsets, one request a group, all at once.  A group whose coordinator fails has not answered. */
-static bool
-list_offsets(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
-{
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
-	bool		good = true;
-
-	for (size_t i = 0; i < snapshot->group_count; i++)
-		ask_offsets(kafka, &snapshot->groups[i], queue);
-	for (size_t i = 0; good && i < snapshot->group_count; i++)
-	{
-		rd_kafka_event_t *event = await_answer(kafka, queue, "list offsets", error, size);
-		const rd_kafka_group_result_t **results;
-		size_t		count;
-
-		good = event != NULL;
-		if (good && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			results = rd_kafka_ListConsumerGroupOffsets_result_groups(
-					rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
-			if (count == 1)
-				note_offsets(rd_kafka_event_opaque(event), results[0]);
-		}
-		else if (good)
-			note_silence(rd_kafka_event_opaque(event), rd_kafka_event_error_string(event));
-		if (good)
-			rd_kafka_event_destroy(event);
-	}
-	rd_kafka_queue_destroy(queue);
-	return good;
+	rd_kafka_event_destroy(event);
 }
 
 bool
@@ -286,7 +207,8 @@ outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, con
 	if (snapshot->group_count == 0)
 		return true;
 	outbox_snapshot_sort(snapshot);
-	if (!describe_groups(kafka, snapshot, error, size) || !list_offsets(kafka, snapshot, error, size))
+	describe_groups(kafka, snapshot);
+	if (!outbox_kafka_offsets_read(kafka, snapshot, error, size))
 		return false;
 	outbox_snapshot_sort(snapshot);
 	return true;

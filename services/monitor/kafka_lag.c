@@ -26,6 +26,7 @@
 #include "kafka_client.h"
 #include "log.h"
 
+#define PATIENT_MS		3600000	/* the longest time-out of an admin request */
 #define ROUND_MAX		500		/* partitions read at once */
 #define REREAD_MS		60000	/* a record may be gone by retention: look again */
 
@@ -109,15 +110,50 @@ outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties, int
 	kafka->committed = open_handle(bootstrap_servers, properties, "read_committed");
 	if (kafka->committed != NULL)
 		kafka->uncommitted = open_handle(bootstrap_servers, properties, "read_uncommitted");
-	if (kafka->uncommitted != NULL)
-		return kafka;
-	outbox_kafka_lag_close(kafka);
-	return NULL;
+	if (kafka->uncommitted == NULL)
+	{
+		outbox_kafka_lag_close(kafka);
+		return NULL;
+	}
+	kafka->descriptions = rd_kafka_queue_new(kafka->committed);
+	kafka->offsets = rd_kafka_queue_new(kafka->committed);
+	return kafka;
+}
+
+rd_kafka_AdminOptions_t *
+outbox_kafka_options(OutboxKafkaLag *kafka, rd_kafka_admin_op_t operation, void *opaque, bool patient)
+{
+	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->committed, operation);
+	char		reason[256];
+
+	rd_kafka_AdminOptions_set_request_timeout(options, patient ? PATIENT_MS : kafka->timeout_ms, reason,
+											  sizeof(reason));
+	rd_kafka_AdminOptions_set_opaque(options, opaque);
+	return options;
+}
+
+bool
+outbox_kafka_lag_idle(const OutboxKafkaLag *kafka)
+{
+	return kafka->asked == NULL && kafka->describing_since == 0;
+}
+
+bool
+outbox_kafka_lag_worn(const OutboxKafkaLag *kafka)
+{
+	int64_t		oldest = outbox_kafka_offsets_oldest(kafka);
+	int64_t		limit = outbox_clock_ms() - PATIENT_MS / 2;
+
+	return (oldest != 0 && oldest < limit) || (kafka->describing_since != 0 && kafka->describing_since < limit);
 }
 
 void
 outbox_kafka_lag_close(OutboxKafkaLag *kafka)
 {
+	if (kafka->descriptions != NULL)
+		rd_kafka_queue_destroy(kafka->descriptions);
+	if (kafka->offsets != NULL)
+		rd_kafka_queue_destroy(kafka->offsets);
 	if (kafka->committed != NULL)
 		rd_kafka_destroy_flags(kafka->committed, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	if (kafka->uncommitted != NULL)
@@ -220,6 +256,16 @@ mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 	}
 }
 
+/* A handle keeps asking the leaders it knows, also one that is gone, until it hears of others. */
+static void
+refresh_leaders(OutboxKafkaLag *kafka, rd_kafka_t *rk)
+{
+	const rd_kafka_metadata_t *metadata;
+
+	if (rd_kafka_metadata(rk, 1, NULL, &metadata, kafka->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_metadata_destroy(metadata);
+}
+
 /* Asks one handle for the ends of all logs that are wanted. */
 static bool
 ask_ends(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, char *error, size_t size)
@@ -246,7 +292,10 @@ ask_ends(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, char *error, size
 			*(rk == kafka->committed ? &log->stable : &log->high) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
-	return err == RD_KAFKA_RESP_ERR_NO_ERROR || fail(error, size, "ends of the logs", err);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	refresh_leaders(kafka, rk);
+	return fail(error, size, "ends of the logs", err);
 }
 
 static void

@@ -16,7 +16,15 @@ typedef struct OutboxKafkaLag OutboxKafkaLag;
 /* timeout_ms: longest wait for one answer.  NULL on failure, logged. */
 extern OutboxKafkaLag *outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties,
 											 int timeout_ms);
+
+/* May hang unless the client is idle: when a coordinator was never found. */
 extern void outbox_kafka_lag_close(OutboxKafkaLag *kafka);
+
+/* Is no request under way? */
+extern bool outbox_kafka_lag_idle(const OutboxKafkaLag *kafka);
+
+/* Has a request been under way for so long that a new client should take over? */
+extern bool outbox_kafka_lag_worn(const OutboxKafkaLag *kafka);
 
 /*
  * Fills an empty snapshot but for statuses, thresholds and alerts.  wanted says which groups;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "alerts.h"
 #include "arguments.h"
@@ -88,6 +89,7 @@ run_monitor(const OutboxConfig *config)
 	OutboxLogLevel level;
 	sigset_t	signals;
 	int			got;
+	bool		closed;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -104,10 +106,12 @@ run_monitor(const OutboxConfig *config)
 	sigwait(&signals, &got);
 	outbox_log(OUTBOX_LOG_INFO, "stopping", NULL, "got signal %d", got);
 	outbox_http_stop();
-	outbox_poller_stop();
+	closed = outbox_poller_stop();
 	outbox_letters_stop();
 	outbox_sinks_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "done");
+	if (!closed)
+		_exit(EXIT_SUCCESS);	/* no exit handler may pull the ground from under the client's threads */
 	return EXIT_SUCCESS;
 }
 

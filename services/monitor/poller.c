@@ -33,8 +33,11 @@ static bool stopping;			/* guarded by poller_lock */
 static _Atomic int64_t turned_at;	/* poller; outbox_clock_ms */
 static atomic_bool answered;	/* poller: did Kafka answer the last poll? */
 
+static OutboxKafkaLag *kafka;	/* poller */
+
 /* written before the thread starts */
-static OutboxKafkaLag *kafka;
+static const char *bootstrap_servers;
+static const char *kafka_properties;
 static const char *cluster_name;
 static const char *ignored;
 static const char *thresholds;
@@ -212,6 +215,28 @@ poll_once(void)
 }
 
 static void *
+close_client(void *arg)
+{
+	outbox_kafka_lag_close(arg);
+	return NULL;
+}
+
+/* A client that waits for a coordinator for ever makes room for a new one, and ends beside it. */
+static void
+replace_client(void)
+{
+	OutboxKafkaLag *fresh = outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
+	pthread_t	thread;
+
+	if (fresh == NULL)
+		return;
+	outbox_log(OUTBOX_LOG_WARNING, "kafka_client_replaced", NULL, "a request has had no answer for too long");
+	if (pthread_create(&thread, NULL, close_client, kafka) == 0)
+		pthread_detach(thread);
+	kafka = fresh;
+}
+
+static void *
 run_poller(void *arg)
 {
 	struct timespec until;
@@ -225,6 +250,8 @@ run_poller(void *arg)
 
 		pthread_mutex_unlock(&poller_lock);
 		turned_at = outbox_clock_ms();
+		if (outbox_kafka_lag_worn(kafka))
+			replace_client();
 		poll_once();
 		pthread_mutex_lock(&poller_lock);
 		clock_gettime(CLOCK_REALTIME, &now);
@@ -250,8 +277,9 @@ outbox_poller_start(const OutboxConfig *config)
 	grace_ms = 1000 * outbox_config_integer(config, "members_grace_seconds");
 	interval_seconds = outbox_config_integer(config, "poll_seconds");
 	timeout_ms = outbox_config_integer(config, "kafka_timeout_ms");
-	kafka = outbox_kafka_lag_open(outbox_config_text(config, "bootstrap_servers"),
-								  outbox_config_text(config, "kafka_properties"), (int) timeout_ms);
+	bootstrap_servers = outbox_config_text(config, "bootstrap_servers");
+	kafka_properties = outbox_config_text(config, "kafka_properties");
+	kafka = outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
 	if (kafka == NULL)
 		return false;
 	turned_at = outbox_clock_ms();
@@ -261,7 +289,7 @@ outbox_poller_start(const OutboxConfig *config)
 	return false;
 }
 
-void
+bool
 outbox_poller_stop(void)
 {
 	pthread_mutex_lock(&poller_lock);
@@ -269,7 +297,10 @@ outbox_poller_stop(void)
 	pthread_cond_broadcast(&poller_wake);
 	pthread_mutex_unlock(&poller_lock);
 	pthread_join(poller_thread, NULL);
+	if (!outbox_kafka_lag_idle(kafka))
+		return false;
 	outbox_kafka_lag_close(kafka);
+	return true;
 }
 
 const char *

@@ -15,7 +15,9 @@
 extern bool outbox_poller_check_thresholds(const char *value, char *error, size_t size);
 
 extern bool outbox_poller_start(const OutboxConfig *config);
-extern void outbox_poller_stop(void);
+
+/* false: the Kafka client could not be closed without a hang; its threads go on. */
+extern bool outbox_poller_stop(void);
 
 /* What is wrong (a constant), or NULL: for /livez and /readyz.  Any thread. */
 extern const char *outbox_poller_alive(void);

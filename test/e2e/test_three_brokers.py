@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """Three brokers with replication 3: leaders, coordinators and majorities go away under load and come back."""
 
+import contextlib
 import itertools
+import json
 import os
 import threading
 import time
@@ -11,6 +13,7 @@ from functools import partial
 import pytest
 from back_to_back import assert_no_rebuild, write_singly
 from checker import check_database
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 from fault_rounds import Rounds, lengths
 from harness import Environment, KafkaCluster, run_topics, wait_until
@@ -48,6 +51,34 @@ def replicated(on_three, topic_name):
     on_three.execute("select outbox.declare_topic(%s, 6, replication_factor => 3)", (topic_name,))
     on_three.start_relay()
     return topic_name
+
+
+@pytest.mark.long
+def test_monitor(cluster, service, unique):
+    """Row 004.14: with one broker of three away every group is still told of, under its new coordinator."""
+    topic = cluster.create_topic(unique("watched"), 3)
+    groups = [unique("watching") for _ in range(9)]
+
+    for group in groups:
+        with contextlib.closing(cluster.consumer(group)) as consumer:
+            wait_until(lambda: consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False), 60, "the commit")
+    watch = service("outbox-monitor", {"bootstrap_servers": cluster.bootstrap, "poll_seconds": 1,
+                                       "kafka_timeout_ms": 3000})
+
+    def told():
+        """The groups that are answered for."""
+        status, text = watch.request("GET", "/consumer-lag")
+        found = json.loads(text).get("groups", []) if status == 200 else []
+        return {group["group"] for group in found if "error" not in group and group["total_lag"] == 0}
+    wait_until(lambda: told() >= set(groups), 30, "all groups")
+    cluster.nodes[2].kill9()
+    began = time.time()
+
+    def told_again():
+        status, text = watch.request("GET", "/consumer-lag")
+        return status == 200 and json.loads(text)["measured_at"] > stamp and told() >= set(groups)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + 10))  # when the client has seen it go
+    wait_until(told_again, 90, "all groups without a broker")
 
 
 class Interruptions:
