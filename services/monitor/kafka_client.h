@@ -4,7 +4,7 @@
  *	  What kafka_lag.c, kafka_groups.c and kafka_offsets.c share; nobody else includes it.
  *
  * Requests to coordinators never time out here, the poll merely stops waiting:
- * librdkafka (2.0.2 to 2.10 at least, its issue 4605) aborts the process when a
+ * librdkafka (2.0.2; its issue 4605, open) aborts the process when a
  * coordinator turns up for a request that has timed out.  What is still under way
  * is not asked for again.
  */
