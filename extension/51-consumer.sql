@@ -3,11 +3,13 @@
  *
  * What the runtime of services/ calls; grant_consume gives the rights.
  */
+/* idle_seconds: since the watermark moved last. */
 CREATE FUNCTION outbox.consumer_offsets(consumer text)
-RETURNS TABLE (topic text, partition integer, next_offset bigint)
+RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN QUERY SELECT o.topic, o.partition, o.next_offset
+	RETURN QUERY SELECT o.topic, o.partition, o.next_offset,
+		extract(epoch FROM clock_timestamp() - o.updated_at)::double precision
 	FROM outbox.consumer_offset o
 	WHERE o.consumer = consumer_offsets.consumer;
 END $$;

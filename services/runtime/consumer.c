@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer.c
- *	  A member of a consumer group on librdkafka; the only file of the services
- *	  that calls it.
+ *	  A member of a consumer group on librdkafka.  Only this file and
+ *	  consumer_conf.c call it in the runtime.
  *
  * Runs in the services, on the member's thread; the callbacks run inside
  * outbox_consumer_poll and outbox_consumer_close, log_client on any thread.
  *
- * Made for librdkafka 2.0.2: records one by one (consume_batch skips offsets
- * after a pause), no commit calls (the timed committer sends what is stored), no
- * seek_partitions (its time-out is wrong), no close before the first assignment.
+ * Made for librdkafka 2.0.2; what it works around is in services/README.md.
  */
 #include "consumer.h"
 
@@ -17,25 +15,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/kafka_headers.h"
-#include "common/kafka_properties.h"
+#include "consumer_conf.h"
 #include "log.h"
+#include "member.h"
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
 #define FIRST_ASSIGNMENT_MS	10000
-#define CLOSE_TIMEOUT_S		15
+#define SETTLE_QUIET_MS		200		/* longer than a revocation takes to be followed by its assignment */
+#define SETTLE_MAX_MS		5000
 
 struct OutboxConsumer
 {
 	rd_kafka_t *rk;
+	const char *group;
 	OutboxPartition *partitions[PARTITIONS_MAX];
 	size_t		partition_count;
 	bool		assigned;
+	bool		rebalanced;		/* since it was cleared */
+	bool		is_static;
 	bool		fatal;
 };
 
@@ -87,6 +88,8 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	partition->failures = 0;
 	partition->noted = partition->drained = false;
 	partition->alone = 0;
+	partition->taken = true;
+	partition->progress_at = -1;
 }
 
 static void
@@ -106,9 +109,11 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 {
 	OutboxConsumer *consumer = arg;
 	rd_kafka_error_t *error = NULL;
+	const char *kind = "failed";
 
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
 	{
+		kind = "assigned";
 		log_assignment("partitions_assigned", list);
 		/* Paused at once and started by outbox_consumer_start: the offset does not matter. */
 		for (int i = 0; i < list->cnt; i++)
@@ -123,7 +128,9 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	}
 	else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
 	{
-		log_assignment(rd_kafka_assignment_lost(rk) ? "partitions_lost" : "partitions_revoked", list);
+		/* Nothing is in hand: what is done is stored, and of lost ones the client commits nothing. */
+		kind = rd_kafka_assignment_lost(rk) ? "lost" : "revoked";
+		log_assignment(kind[0] == 'l' ? "partitions_lost" : "partitions_revoked", list);
 		for (int i = 0; i < list->cnt; i++)
 		{
 			OutboxPartition *partition;
@@ -144,109 +151,33 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_error_string(error));
 		rd_kafka_error_destroy(error);
 	}
+	consumer->rebalanced = true;
+	outbox_count_rebalance(consumer->group, kind);
+	/* The poll returns: partitions taken are started at once, notes of those left are taken back. */
+	rd_kafka_yield(rk);
 }
 
+/* Either way a fatal error comes: by on_error or in the place of a record. */
 static void
-log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+note_error(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *reason)
 {
-	OutboxLogLevel ours = OUTBOX_LOG_DEBUG;
+	char		cause[512];
 
-	(void) rk;
-	if (level <= LOG_ERR)
-		ours = OUTBOX_LOG_WARNING;
-	else if (level <= LOG_WARNING)
-		ours = OUTBOX_LOG_INFO;
-	outbox_log(ours, "kafka_client", NULL, "%s: %s", facility, text);
+	if (err != RD_KAFKA_RESP_ERR__FATAL)
+		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s", rd_kafka_err2name(err), reason);
+	else if (rd_kafka_fatal_error(consumer->rk, cause, sizeof(cause)) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+		outbox_log(OUTBOX_LOG_ERROR, "instance_id_taken", NULL,
+				   "another process joined the group with this one's group_instance_id: %s", cause);
+	else
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", cause);
+	consumer->fatal = consumer->fatal || err == RD_KAFKA_RESP_ERR__FATAL;
 }
 
 static void
 on_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
 {
-	OutboxConsumer *consumer = arg;
-
 	(void) rk;
-	outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s",
-			   rd_kafka_err2name((rd_kafka_resp_err_t) err), reason);
-	if (err == RD_KAFKA_RESP_ERR__FATAL)
-		consumer->fatal = true;
-}
-
-static bool
-set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char		reason[512];
-
-	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK)
-		return true;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
-	return false;
-}
-
-static bool
-set_user_property(const char *name, const char *value, void *arg)
-{
-	return set_property(arg, name, value);
-}
-
-static bool
-try_property(const char *name, const char *value, void *arg)
-{
-	rd_kafka_conf_t *conf = arg;
-	char		reason[512];
-
-	return rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK;
-}
-
-bool
-outbox_consumer_check_properties(const char *text, char *error, size_t size)
-{
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool		good;
-
-	error[0] = '\0';
-	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_CONSUMER, try_property, conf, error, size);
-	if (!good && error[0] == '\0')
-		snprintf(error, size, "the Kafka client refuses a value");
-	rd_kafka_conf_destroy(conf);
-	return good;
-}
-
-/* The properties, ours last so that they cannot be changed; NULL when one is refused. */
-static rd_kafka_conf_t *
-make_conf(const OutboxConsumerConfig *config)
-{
-	static const char *const ours[][2] = {
-		{"isolation.level", "read_committed"},
-		{"auto.offset.reset", "earliest"},
-		{"partition.assignment.strategy", "cooperative-sticky"},
-		{"enable.auto.commit", "true"},
-		{"auto.commit.interval.ms", "1000"},
-		{"enable.auto.offset.store", "false"},
-		{"enable.partition.eof", "true"},
-		{"check.crcs", "true"},
-	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		reason[512] = "";
-	bool		good;
-
-	/* Topics may be made after the service started. */
-	good = set_property(conf, "topic.metadata.refresh.interval.ms", "10000") &&
-		set_property(conf, "queued.max.messages.kbytes", "16384");
-	if (good && !outbox_kafka_properties_parse(config->properties, OUTBOX_KAFKA_CONSUMER,
-											   set_user_property, conf, reason, sizeof(reason)))
-	{
-		outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
-		good = false;
-	}
-	good = good && set_property(conf, "bootstrap.servers", config->bootstrap_servers) &&
-		set_property(conf, "group.id", config->group) &&
-		set_property(conf, "client.id", config->client_id);
-	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
-		good = set_property(conf, ours[i][0], ours[i][1]);
-	if (good)
-		return conf;
-	rd_kafka_conf_destroy(conf);
-	return NULL;
+	note_error(arg, (rd_kafka_resp_err_t) err, reason);
 }
 
 static bool
@@ -269,7 +200,7 @@ OutboxConsumer *
 outbox_consumer_open(const OutboxConsumerConfig *config)
 {
 	OutboxConsumer *consumer = calloc(1, sizeof(*consumer));
-	rd_kafka_conf_t *conf = make_conf(config);
+	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
 	char		reason[512];
 
 	if (consumer == NULL || conf == NULL)
@@ -277,10 +208,11 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 		free(consumer);
 		return NULL;
 	}
+	consumer->group = config->group;
+	consumer->is_static = config->instance_id != NULL;
 	rd_kafka_conf_set_opaque(conf, consumer);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
 	rd_kafka_conf_set_error_cb(conf, on_error);
-	rd_kafka_conf_set_log_cb(conf, log_client);
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (consumer->rk == NULL)
 	{
@@ -388,8 +320,7 @@ outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *rec
 		}
 	}
 	else
-		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s",
-				   rd_kafka_err2name(message->err), rd_kafka_message_errstr(message));
+		note_error(consumer, message->err, rd_kafka_message_errstr(message));
 	rd_kafka_message_destroy(message);
 	return false;
 }
@@ -600,22 +531,56 @@ outbox_consumer_store(OutboxConsumer *consumer)
 	}
 }
 
+/* Polls without a use for the record: the next member reads it again. */
+static void
+drop_message(OutboxConsumer *consumer, int timeout_ms)
+{
+	rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, timeout_ms);
+
+	if (message != NULL)
+		rd_kafka_message_destroy(message);
+}
+
+void
+outbox_consumer_await_assignment(OutboxConsumer *consumer)
+{
+	int64_t		deadline = outbox_clock_ms() + FIRST_ASSIGNMENT_MS;
+
+	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
+		drop_message(consumer, 100);
+	if (!consumer->assigned && !consumer->fatal)
+		outbox_log(OUTBOX_LOG_WARNING, "left_unassigned", NULL, "no assignment came in %d s",
+				   FIRST_ASSIGNMENT_MS / 1000);
+}
+
+/*
+ * Gives up all partitions and waits until no rebalance is under way: one that is handed over
+ * while the handle is closed makes the close hang.  A static member only waits, for
+ * it must not leave the group.
+ */
+static void
+settle_rebalance(OutboxConsumer *consumer)
+{
+	int64_t		deadline = outbox_clock_ms() + SETTLE_MAX_MS;
+
+	if (!consumer->is_static)
+		rd_kafka_unsubscribe(consumer->rk);
+	do
+	{
+		consumer->rebalanced = false;
+		drop_message(consumer, SETTLE_QUIET_MS);
+	} while (consumer->rebalanced && outbox_clock_ms() < deadline);
+}
+
 void
 outbox_consumer_close(OutboxConsumer *consumer)
 {
-	int64_t		deadline = outbox_clock_ms() + FIRST_ASSIGNMENT_MS;
 	rd_kafka_resp_err_t err;
 
-	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
-	{
-		rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, 100);
-
-		if (message != NULL)
-			rd_kafka_message_destroy(message);
-	}
-	alarm(CLOSE_TIMEOUT_S);		/* SIGALRM ends the process */
+	if (!consumer->fatal)
+		settle_rebalance(consumer);
 	err = rd_kafka_consumer_close(consumer->rk);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__FATAL)
 		outbox_log(OUTBOX_LOG_WARNING, "close_failed", NULL, "%s", rd_kafka_err2str(err));
 	rd_kafka_destroy(consumer->rk);
 	for (size_t i = 0; i < consumer->partition_count; i++)

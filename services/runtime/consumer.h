@@ -36,6 +36,8 @@ typedef struct OutboxPartition
 	bool		noted;			/* its row of outbox.consumer_attempt is this member's */
 	bool		drained;		/* the log's end was seen and no record since */
 	int			alone;			/* as many next records are run one by one: one may end the process */
+	bool		taken;			/* assigned, and no record done since */
+	int64_t		progress_at;	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
 } OutboxPartition;
 
 typedef struct OutboxConsumerConfig
@@ -43,6 +45,7 @@ typedef struct OutboxConsumerConfig
 	const char *bootstrap_servers;
 	const char *group;
 	const char *client_id;
+	const char *instance_id;	/* static membership: unique in the group; NULL: dynamic */
 	const char *properties;		/* allow-listed librdkafka properties, "" for none */
 	const char *const *topics;
 	size_t		topic_count;
@@ -67,7 +70,7 @@ extern OutboxPartition *outbox_consumer_partition(OutboxConsumer *consumer, size
 /* Has a first assignment (perhaps an empty one) come? */
 extern bool outbox_consumer_assigned(const OutboxConsumer *consumer);
 
-/* Did the client fail for good? */
+/* Did the client fail for good (logged), e.g. because another member has its instance_id? */
 extern bool outbox_consumer_fatal(const OutboxConsumer *consumer);
 
 /* Fills `committed` of the partitions in one request.  false: Kafka did not answer, logged. */
@@ -96,7 +99,13 @@ extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *p
  */
 extern void outbox_consumer_store(OutboxConsumer *consumer);
 
-/* Leaves the group.  Waits for a first assignment, at most 10 s: closing earlier can abort. */
+/*
+ * Waits for a first assignment, at most 10 s, for closing earlier can abort.  Before
+ * outbox_consumer_close; records that come are dropped, to be read by the next member.
+ */
+extern void outbox_consumer_await_assignment(OutboxConsumer *consumer);
+
+/* Leaves the group (a static member stays in it until its session ends).  Can hang: to be watched. */
 extern void outbox_consumer_close(OutboxConsumer *consumer);
 
 #endif							/* OUTBOX_CONSUMER_H */

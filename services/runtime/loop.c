@@ -107,14 +107,17 @@ publish_state(OutboxMember *member)
 	OutboxPartition *partition;
 	bool		ready = outbox_consumer_assigned(member->consumer);
 	bool		halted = false;
+	int			paused = 0;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
 		ready = ready && (!partition->owned || partition->active);
 		halted = halted || (partition->owned && partition->halted);
+		paused += partition->owned && !partition->active;
 	}
 	member->ready = ready;
 	member->halted = halted;
+	member->paused = paused;
 	member->turned_at = outbox_clock_ms();
 }
 
@@ -153,6 +156,7 @@ open_member(OutboxMember *member)
 	config.bootstrap_servers = outbox_config_text(runtime->config, "bootstrap_servers");
 	config.group = runtime->consumer;
 	config.client_id = runtime->service->name;
+	config.instance_id = member->instance_id[0] != '\0' ? member->instance_id : NULL;
 	config.properties = outbox_config_text(runtime->config, "kafka_properties");
 	config.topics = topics;
 	config.topic_count = count;
@@ -199,7 +203,10 @@ outbox_member_run(void *arg)
 			runtime->failed = runtime->stopping = true;
 	}
 	outbox_crash_leave(member, true);
+	outbox_consumer_await_assignment(member->consumer);
+	member->closing_at = outbox_clock_ms();
 	outbox_consumer_close(member->consumer);
+	member->closing_at = 0;
 	outbox_db_close(&member->db);
 	free(member->items);
 	return NULL;

@@ -21,18 +21,22 @@
 #include "trace.h"
 
 #define MEMBERS_MAX			64
+#define INSTANCE_ID_MAX		240
 #define LIVE_MS				30000
+#define CLOSE_MS			15000	/* a close that takes longer hangs */
 #define GAUGE_REFRESH_MS	2000
 
 static bool check_multiplier(const char *value, char *error, size_t size);
 static bool check_order(const char *value, char *error, size_t size);
 static bool check_headers(const char *value, char *error, size_t size);
+static bool check_instance_id(const char *value, char *error, size_t size);
 
 static const OutboxOption runtime_options[] = {
 	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
 	{"database", OUTBOX_OPTION_TEXT, NULL, 0, 0, "connection string of the service's database", NULL},
 	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0, "consumer group, also the consumer's name in the database", NULL},
 	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process", NULL},
+	{"group_instance_id", OUTBOX_OPTION_TEXT, "", 0, 0, "static membership: thread i is the group's member <value>-<i>", check_instance_id},
 	{"batch_max", OUTBOX_OPTION_INTEGER, "500", 1, 10000, "most records in one transaction", NULL},
 	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000, "how long a batch waits for more records", NULL},
 	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
@@ -93,6 +97,18 @@ check_headers(const char *value, char *error, size_t size)
 	return check_words(value, "standard", "spring", error, size);
 }
 
+static bool
+check_instance_id(const char *value, char *error, size_t size)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+	if (strspn(value, allowed) == strlen(value) && strlen(value) <= INSTANCE_ID_MAX)
+		return true;
+	snprintf(error, size, "\"%s\" has other characters than letters, digits, '.', '_', '-', or more than %d",
+			 value, INSTANCE_ID_MAX);
+	return false;
+}
+
 static const char *
 find_dead(void)
 {
@@ -146,17 +162,14 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.last_record_at = outbox_clock_ms();
 }
 
-/* SIGALRM: leaving the group hangs.  What is done is committed, so the end may be rough. */
 static void
-end_hanging_close(int signal_number)
+count_paused(void)
 {
-	static const char text[] =
-	"{\"level\":\"error\",\"event\":\"close_timeout\",\"msg\":\"leaving the group took too long\"}\n";
+	int			paused = 0;
 
-	(void) signal_number;
-	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-		_exit(1);
-	_exit(1);
+	for (int i = 0; i < member_count; i++)
+		paused += members[i].paused;
+	outbox_set_paused(&runtime, paused);
 }
 
 static void
@@ -193,6 +206,7 @@ wait_for_stop(const sigset_t *signals)
 			break;
 		}
 		log_idle();
+		count_paused();
 		if (outbox_clock_ms() >= refresh_at)
 		{
 			outbox_refresh_dead_letters(&runtime, &db);
@@ -206,11 +220,14 @@ wait_for_stop(const sigset_t *signals)
 static int
 start_members(pthread_t *threads)
 {
+	const char *instance_id = outbox_config_text(runtime.config, "group_instance_id");
 	int			started = 0;
 
 	for (int i = 0; i < member_count; i++)
 	{
 		members[i].runtime = &runtime;
+		if (instance_id[0] != '\0')
+			snprintf(members[i].instance_id, sizeof(members[i].instance_id), "%s-%d", instance_id, i);
 		members[i].random_state = (unsigned) (getpid() + i);
 		members[i].turned_at = outbox_clock_ms();
 		if (pthread_create(&threads[i], NULL, outbox_member_run, &members[i]) != 0)
@@ -222,6 +239,35 @@ start_members(pthread_t *threads)
 		started++;
 	}
 	return started;
+}
+
+/*
+ * Waits for the members' ends.  One that hangs in leaving the group ends the process: what is
+ * done is committed, so the end may be rough.
+ */
+static void
+join_members(pthread_t *threads, int started)
+{
+	for (int i = 0; i < started; i++)
+	{
+		struct timespec until;
+
+		do
+		{
+			for (int k = 0; k < started; k++)
+			{
+				int64_t		since = members[k].closing_at;
+
+				if (since == 0 || outbox_clock_ms() - since < CLOSE_MS)
+					continue;
+				outbox_log(OUTBOX_LOG_ERROR, "close_timeout", NULL,
+						   "leaving the group took more than %d s", CLOSE_MS / 1000);
+				_exit(EXIT_FAILURE);
+			}
+			clock_gettime(CLOCK_MONOTONIC, &until);
+			until.tv_sec++;
+		} while (pthread_clockjoin_np(threads[i], NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
+	}
 }
 
 static int
@@ -236,7 +282,6 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	sigaddset(&signals, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGALRM, end_hanging_close);
 	fill_runtime(service, config);
 	if (runtime.handlers == NULL)
 		runtime.handlers = service->make_handlers(config);
@@ -258,8 +303,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 			   member_count);
 	started = start_members(threads);
 	wait_for_stop(&signals);
-	for (int i = 0; i < started; i++)
-		pthread_join(threads[i], NULL);
+	join_members(threads, started);
 	outbox_http_stop();
 	outbox_trace_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");

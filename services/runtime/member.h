@@ -64,6 +64,7 @@ typedef struct OutboxItem
 typedef struct OutboxMember
 {
 	OutboxRuntime *runtime;
+	char		instance_id[256];	/* of the group's static member; "": dynamic */
 	OutboxConsumer *consumer;
 	OutboxDb	db;
 	OutboxItem *items;			/* batch_max of them */
@@ -79,6 +80,8 @@ typedef struct OutboxMember
 
 	atomic_bool ready;			/* member writes */
 	atomic_bool halted;			/* member writes: a partition is halted */
+	atomic_int	paused;			/* member writes: partitions it has and does not read at present */
+	_Atomic int64_t closing_at; /* member writes: since when it leaves the group, outbox_clock_ms; 0: it does not */
 	_Atomic int64_t turned_at;	/* member writes: last turn of the loop, outbox_clock_ms */
 } OutboxMember;
 
@@ -197,6 +200,10 @@ extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items,
 extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failure);
 extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
+extern void outbox_set_paused(const OutboxRuntime *runtime, int partitions);
+
+/* kind: assigned, revoked, lost or failed. */
+extern void outbox_count_rebalance(const char *consumer, const char *kind);
 
 /* Fills outbox_dead_letters from the database; false: it did not answer. */
 extern bool outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db);

@@ -23,7 +23,7 @@
 #define RETRY_SEEK_MS 20
 
 static const char watermarks_sql[] =
-"SELECT topic, partition, next_offset FROM outbox.consumer_offsets($1)";
+"SELECT topic, partition, next_offset, round(idle_seconds * 1000)::bigint FROM outbox.consumer_offsets($1)";
 
 /* Puts the suspended partitions that are due into `due`, when it is not NULL; returns their number. */
 static size_t
@@ -63,7 +63,10 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 		{
 			if (atoi(PQgetvalue(result, row, 1)) == due[i]->partition &&
 				strcmp(PQgetvalue(result, row, 0), due[i]->topic) == 0)
+			{
 				due[i]->watermark = strtoll(PQgetvalue(result, row, 2), NULL, 10);
+				due[i]->progress_at = outbox_clock_ms() - strtoll(PQgetvalue(result, row, 3), NULL, 10);
+			}
 		}
 	}
 	PQclear(result);

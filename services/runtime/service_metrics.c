@@ -66,6 +66,23 @@ static OutboxMetric idle_seconds = {
 	.help = "Since the last record.",
 	.type = OUTBOX_METRIC_GAUGE,
 };
+static OutboxMetric rebalances_total = {
+	.name = "outbox_consumer_rebalances_total",
+	.help = "Times a member's partitions were given out anew, by kind.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric unassigned_seconds = {
+	.name = "outbox_consumer_partition_unassigned_seconds",
+	.help = "How long nobody read a partition: at its first record after an assignment, since the record or the progress before it, the later one.",
+	.type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = outbox_metric_seconds,
+	.bucket_count = 14,
+};
+static OutboxMetric paused_partitions = {
+	.name = "outbox_consumer_paused_partitions",
+	.help = "Assigned and not read at present: being started, waiting or halted.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
 static OutboxMetric build_info = {
 	.name = "outbox_build_info",
 	.help = "1, with the versions as labels.",
@@ -90,6 +107,33 @@ outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
 }
 
 void
+outbox_count_rebalance(const char *consumer, const char *kind)
+{
+	outbox_metric_add(&rebalances_total, 1, "consumer", consumer, "kind", kind, NULL);
+}
+
+void
+outbox_set_paused(const OutboxRuntime *runtime, int partitions)
+{
+	outbox_metric_set(&paused_partitions, partitions, "consumer", runtime->consumer, NULL);
+}
+
+/* The partition's first record since it was assigned. */
+static void
+observe_takeover(const OutboxMember *member, const OutboxRecord *record, double now_ms)
+{
+	OutboxPartition *partition = record->source;
+	double		since = record->timestamp_ms >= 0 ? (now_ms - (double) record->timestamp_ms) / 1000 : 0;
+	double		progress = (double) (outbox_clock_ms() - partition->progress_at) / 1000;
+
+	partition->taken = false;
+	if (partition->progress_at >= 0 && progress < since)
+		since = progress;
+	outbox_metric_observe(&unassigned_seconds, since > 0 ? since : 0, 1,
+						  "consumer", member->runtime->consumer, NULL);
+}
+
+void
 outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, double seconds)
 {
 	const char *consumer = member->runtime->consumer;
@@ -103,6 +147,8 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 						  NULL);
 	for (int i = 0; i < count; i++)
 	{
+		if (items[i]->record.source != NULL && items[i]->record.source->taken)
+			observe_takeover(member, &items[i]->record, now_ms);
 		if (items[i]->claim == 'n' && items[i]->record.timestamp_ms >= 0)
 			outbox_metric_observe(&end_to_end_seconds,
 								  (now_ms - (double) items[i]->record.timestamp_ms) / 1000, 1,

@@ -52,7 +52,6 @@ static const AllowedProperty allowed_properties[] = {
 	{"fetch.message.max.bytes", CONSUMER, false},
 	{"fetch.min.bytes", CONSUMER, false},
 	{"fetch.wait.max.ms", CONSUMER, false},
-	{"group.instance.id", CONSUMER, false},
 	{"heartbeat.interval.ms", CONSUMER, false},
 	{"linger.ms", PRODUCER, false},
 	{"log.connection.close", BOTH, false},

@@ -151,6 +151,18 @@ class KafkaClient:
                 epoch = int.from_bytes(value[10:12], "big") if value else None  # after version and producer id
         return epoch
 
+    def group_generation(self, group):
+        """How often a consumer group's partitions were given out: newest record of Kafka's own log; None when it has none."""
+        name = group.encode()
+        wanted = (2).to_bytes(2, "big") + len(name).to_bytes(2, "big") + name  # GroupMetadataKey, version 2
+        generation = None
+        for record in self.read_all("__consumer_offsets"):
+            if record.key() == wanted and record.value():
+                value = record.value()
+                after = 4 + int.from_bytes(value[2:4], "big")  # version, protocol type
+                generation = int.from_bytes(value[after:after + 4], "big")
+        return generation
+
     def consumer(self, group=None, **config):
         """A read_committed consumer from offset 0 with auto commit off; the caller closes it."""
         values = {
