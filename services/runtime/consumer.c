@@ -5,7 +5,7 @@
  *	  consumer_conf.c call it in the runtime.
  *
  * Runs in the services, on the member's thread; the callbacks run inside
- * outbox_consumer_poll and outbox_consumer_close, log_client on any thread.
+ * outbox_consumer_poll and outbox_consumer_close.
  *
  * Made for librdkafka 2.0.2; what it works around is in services/README.md.
  */
