@@ -11,6 +11,7 @@
 #include "../../services/runtime/array_text.h"
 #include "../../services/runtime/metrics.h"
 #include "../../services/runtime/service.h"
+#include "../../services/runtime/trace_export.h"
 #include "../../src/common/kafka_headers.h"
 #include "unit.h"
 
@@ -260,6 +261,29 @@ test_trace(void)
 	outbox_record_clear(&record);
 }
 
+static void
+test_span_json(void)
+{
+	OutboxEndedSpan spans[2] = {
+		{.kind = OUTBOX_SPAN_CONSUMER, .target = "t", .consumer = "g", .offset = INT64_MAX, .tombstone = true,
+		.started_ns = 1, .ended_ns = INT64_MAX, .error_type = "P0001", .error_message = "cut \xc3"},
+		{.kind = OUTBOX_SPAN_SERVER, .target = "/orders", .method = "POST", .status = 201},
+	};
+	char	   *text = outbox_export_body("s\"", spans, 2);
+	json_t	   *body = text != NULL ? json_loads(text, 0, NULL) : NULL;
+
+	CHECK(json_is_object(body), "a request is JSON");
+	CHECK(text != NULL && strstr(text, "{\"key\":\"messaging.kafka.message.tombstone\",\"value\":{\"boolValue\":true}}") != NULL &&
+		  strstr(text, "message.key") == NULL && strstr(text, "conversation_id") == NULL, "a tombstone, nothing that is empty");
+	CHECK(text != NULL && strstr(text, "{\"key\":\"messaging.kafka.offset\",\"value\":{\"intValue\":\"9223372036854775807\"}}") != NULL &&
+		  strstr(text, "\"endTimeUnixNano\":\"9223372036854775807\"") != NULL, "64 bits are text");
+	CHECK(text != NULL && strstr(text, "\"status\":{\"code\":2,\"message\":\"\"}") != NULL, "a message that is no UTF-8 is left out");
+	CHECK(text != NULL && strstr(text, "\"name\":\"POST /orders\",\"kind\":2") != NULL &&
+		  strstr(text, "\"parentSpanId\"") == NULL, "a request without a parent");
+	json_decref(body);
+	free(text);
+}
+
 #define REPLAY	"5f0c4f62-1111-4222-9333-0123456789ab"
 
 static void
@@ -388,6 +412,7 @@ main(void)
 	test_metrics();
 	test_identity();
 	test_trace();
+	test_span_json();
 	test_replay();
 	test_uuid_and_key();
 	test_array_text();
