@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/kafka_headers.h"
 #include "consumer_conf.h"
@@ -25,8 +24,8 @@
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
 #define FIRST_ASSIGNMENT_MS	10000
-#define SETTLE_QUIET_MS		200		/* longer than a revocation takes to be followed by its assignment */
-#define SETTLE_MAX_MS		5000
+#define LEAVE_STEP_MS		50
+#define LEAVE_MAX_MS		8000
 
 struct OutboxConsumer
 {
@@ -39,15 +38,6 @@ struct OutboxConsumer
 	bool		is_static;
 	bool		fatal;
 };
-
-int64_t
-outbox_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static OutboxPartition *
 find_partition(OutboxConsumer *consumer, const char *topic, int32_t number)
@@ -553,23 +543,36 @@ outbox_consumer_await_assignment(OutboxConsumer *consumer)
 				   FIRST_ASSIGNMENT_MS / 1000);
 }
 
+/* Has the group not been left yet? */
+static bool
+is_member(OutboxConsumer *consumer)
+{
+	char	   *id = rd_kafka_memberid(consumer->rk);
+	bool		found = id != NULL && id[0] != '\0';
+
+	if (id != NULL)
+		rd_kafka_mem_free(consumer->rk, id);
+	return found;
+}
+
 /*
- * Gives up all partitions and waits until no rebalance is under way: one that is handed over
- * while the handle is closed makes the close hang.  A static member only waits, for
- * it must not leave the group.
+ * Leaves the group before the handle is closed: a close during a rebalance hangs, or the member
+ * stays in the group until its session ends.  The rebalance under way is taken part in first.
+ * A static member must not leave: for it only what is to be handed over is waited for.
  */
 static void
-settle_rebalance(OutboxConsumer *consumer)
+leave_group(OutboxConsumer *consumer)
 {
-	int64_t		deadline = outbox_clock_ms() + SETTLE_MAX_MS;
+	int64_t		deadline = outbox_clock_ms() + LEAVE_MAX_MS;
 
 	if (!consumer->is_static)
 		rd_kafka_unsubscribe(consumer->rk);
 	do
 	{
 		consumer->rebalanced = false;
-		drop_message(consumer, SETTLE_QUIET_MS);
-	} while (consumer->rebalanced && outbox_clock_ms() < deadline);
+		drop_message(consumer, LEAVE_STEP_MS);
+	} while ((consumer->rebalanced || (!consumer->is_static && is_member(consumer))) &&
+			 outbox_clock_ms() < deadline);
 }
 
 void
@@ -578,7 +581,7 @@ outbox_consumer_close(OutboxConsumer *consumer)
 	rd_kafka_resp_err_t err;
 
 	if (!consumer->fatal)
-		settle_rebalance(consumer);
+		leave_group(consumer);
 	err = rd_kafka_consumer_close(consumer->rk);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__FATAL)
 		outbox_log(OUTBOX_LOG_WARNING, "close_failed", NULL, "%s", rd_kafka_err2str(err));

@@ -86,8 +86,8 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 
 	/* Topics may be made after the service started. */
 	good = set_property(conf, "topic.metadata.refresh.interval.ms", "10000") &&
-		/* How soon a member hears that partitions are given out anew. */
-		set_property(conf, "heartbeat.interval.ms", "500") &&
+		/* How soon a member hears that partitions are given out anew; the client looks each 0.5 s. */
+		set_property(conf, "heartbeat.interval.ms", "300") &&
 		set_property(conf, "queued.max.messages.kbytes", "16384");
 	if (good && !outbox_kafka_properties_parse(config->properties, OUTBOX_KAFKA_CONSUMER,
 											   set_user_property, conf, reason, sizeof(reason)))

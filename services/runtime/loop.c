@@ -8,12 +8,22 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "member.h"
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		30000
 #define RETRY_BUDGET_MS		100		/* of retries between two batches */
+
+int64_t
+outbox_clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 int64_t
 outbox_member_backoff(OutboxMember *member, unsigned failures)

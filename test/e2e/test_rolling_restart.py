@@ -58,5 +58,6 @@ def test_rolling_restart(member_group, instances, threads, partitions, gap_limit
     duplicates = sum(value for name in names for series, value in group.services[name].metrics().items()
                      if series.startswith("outbox_consumer_records_total") and 'result="duplicate"' in series)
     assert duplicates == 0
+    assert not any(group.log_events(name, "records_alone") for name in names), "a member left without taking its note back"
     assert group.rebalances("lost") == 0
     group.stop_all()
