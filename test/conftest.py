@@ -77,6 +77,7 @@ def postgres(_postgres):
     if not _postgres.running:
         _postgres.start()
     _postgres.wait_ready()
+    _postgres.drop_leftovers()
     yield _postgres
     if _postgres.settings != before:
         _postgres.settings = before
@@ -99,6 +100,7 @@ def faulty(_faulty, kafka):
     if not _faulty.running:
         _faulty.start()
     _faulty.wait_ready()
+    _faulty.drop_leftovers()
     yield _faulty
     FaultPoints(_faulty).clear()
     if _faulty.settings != before:
@@ -180,6 +182,8 @@ def make_database(unique):
         if found.cluster.running:
             found.cluster.wait_ready()
             found.cluster.drop_database(found.name)
+        else:
+            found.cluster.leftovers.append(found.name)
 
 
 @pytest.fixture

@@ -88,12 +88,20 @@ class TopicReader:
 def read_topics(bootstrap, topics, expected=frozenset(), timeout=60.0):
     """Read topics until all ids of expected were seen and every partition's end is reached.
 
-    After timeout seconds returns what there was, for check() to judge. Returns a list of Seen.
+    After timeout seconds without a record returns what there was, for check() to judge. Returns a list of Seen.
     """
     reader = TopicReader(bootstrap, list(topics))
     expected = frozenset(expected)
+    finished = False
+
+    def read_on():
+        nonlocal finished
+        before = len(reader.seen)
+        finished = reader.finished(expected)
+        return finished or len(reader.seen) > before
     try:
-        wait_until(lambda: reader.finished(expected), timeout, "all events", interval=0)
+        while not finished:
+            wait_until(read_on, timeout, "a further event", interval=0)
     except WaitTimeout:
         pass
     finally:

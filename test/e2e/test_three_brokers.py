@@ -22,11 +22,12 @@ SEED = 40011
 
 # The rounds of make check-long.
 pytestmark = pytest.mark.timeout(1200)
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def _cluster(session, request):
-    cluster = KafkaCluster(session, **getattr(request, "param", {}))
+    cluster = KafkaCluster(session, f"kafka-three-{next(_numbers)}", **getattr(request, "param", {}))
     yield cluster
     cluster.stop()
 
@@ -250,7 +251,7 @@ def test_frozen_leader_wakes_up(on_three, cluster, replicated):
 
 @pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
-@pytest.mark.parametrize("_cluster", [{"name": "kafka-apart", "apart": True}], indirect=True)
+@pytest.mark.parametrize("_cluster", [{"apart": True}], indirect=True)
 def test_broker_is_parted(on_three, cluster, replicated):
     """Issue 4, a broker partitioned away: a leader reaches nobody until others lead, then comes back."""
     found = Interruptions()

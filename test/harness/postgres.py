@@ -52,6 +52,7 @@ class PostgresCluster:
         self.settings = dict(_SETTINGS)
         self.settings["unix_socket_directories"] = self.socket_directory
         self.variables = {}  # of the server's environment, besides ours
+        self.leftovers = []  # databases to drop when it runs again
         session.on_close(self.remove)
         self._initialize(initdb_options)
         self.configure(**(conf or {}))
@@ -198,6 +199,11 @@ class PostgresCluster:
 
     def drop_database(self, name):
         self.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+    def drop_leftovers(self):
+        """Drop the databases of tests that ended with the server stopped: their relays would go on."""
+        while self.leftovers:
+            self.drop_database(self.leftovers.pop())
 
     def processes(self, text):
         """Ids of the server's processes (children of its workers included) whose title contains text."""
