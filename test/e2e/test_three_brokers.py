@@ -141,6 +141,7 @@ def test_fine_profile(cluster):
         cluster.delete_topics(["orders.created", "inventory.reserved"])
         cluster.admin.create_topics([NewTopic("orders.created", 3, 2)])["orders.created"].result(30)
         wait_until(lambda: cluster.describe_topic("orders.created"), 60, "the topic made by hand")
+        wait_until(lambda: "! orders.created" in run_topics(cluster, "plan", path).stdout, 60, "each broker to know it")
         drift = run_topics(cluster, "plan", path)
         assert drift.returncode == 3, drift.stderr
         assert "! orders.created: partitions 3, wanted 6" in drift.stdout

@@ -16,7 +16,7 @@ SEEDED = [
     ("programs include only common from src", "bgworker/sender/a.c", '#include "../../src/emit.h"\n'),
     ("programs include only common from src", "services/a/a.c", "#include <postgres.h>\n"),
     ("src does not include bgworker", "src/emit.c", '#include "../bgworker/link.h"\n'),
-    ("only the two clients call librdkafka", "services/runtime/db.c", "int a = rd_kafka_poll(b, 1);\n"),
+    ("only the clients call librdkafka", "services/runtime/db.c", "int a = rd_kafka_poll(b, 1);\n"),
     ("common stands alone", "src/common/wire.c", "char *a = palloc(1);\n"),
     ("common stands alone", "src/common/wire.c", '#include "postgres.h"\n'),
     ("functions are short", "src/emit.c", LONG),
