@@ -447,6 +447,8 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	rd_kafka_topic_t *rkt = rd_kafka_topic_new(consumer->rk, partition->topic, NULL);
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
+	int64_t		low;
+	int64_t		high;
 
 	if (rkt != NULL)
 	{
@@ -464,6 +466,9 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	/* Without a request to its broker the client looks at the partition after up to 1 s only. */
+	(void) rd_kafka_query_watermark_offsets(consumer->rk, partition->topic, partition->partition,
+											&low, &high, 1);
 	partition->active = true;
 	partition->store_due = partition->drained = false;
 	partition->next = offset >= 0 ? offset : -1;
