@@ -67,7 +67,10 @@ def main():
         def delivered():
             sent, *pids = postgres.execute("select events_sent, pid, sender_pid from outbox.relay_slot()", dbname=DATABASE)[0]
             if all(pids):
-                samples.append((time.monotonic() - began, sum(map(private_mib, pids))))
+                parts = [private_mib(pid) for pid in pids]
+                samples.append((time.monotonic() - began, sum(parts)))
+                if len(samples) % 10 == 1:
+                    say(f"{samples[-1][0]:5.0f} s: {sent} sent, relay {parts[0]:.1f} MiB, sender {parts[1]:.1f} MiB")
             return sent >= options.events
         wait_until(delivered, 60 + options.events / 2000, "the last event", interval=1)
         writer.join()
