@@ -141,9 +141,11 @@ def test_fine_profile(cluster):
         cluster.delete_topics(["orders.created", "inventory.reserved"])
         cluster.admin.create_topics([NewTopic("orders.created", 3, 2)])["orders.created"].result(30)
         wait_until(lambda: cluster.describe_topic("orders.created"), 60, "the topic made by hand")
-        wait_until(lambda: "! orders.created" in run_topics(cluster, "plan", path).stdout, 60, "each broker to know it")
-        drift = run_topics(cluster, "plan", path)
-        assert drift.returncode == 3, drift.stderr
+
+        def see_drift():
+            planned = run_topics(cluster, "plan", path)
+            return planned if planned.returncode == 3 and "! orders.created" in planned.stdout else None
+        drift = wait_until(see_drift, 60, "each broker to know the topic made by hand")
         assert "! orders.created: partitions 3, wanted 6" in drift.stdout
         assert "! orders.created: replication 2, wanted 3" in drift.stdout
         assert "+ inventory.reserved: partitions=6 replication=3 retention.ms=604800000 cleanup.policy=delete" in drift.stdout
