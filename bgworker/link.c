@@ -73,7 +73,7 @@ become_sender(int fd, pid_t parent, const char *path)
 	char	   *const arguments[] = {SENDER_NAME, NULL};
 	/* librdkafka allocates for every record: keep freed pieces at hand */
 	char	   *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C",
-	"GLIBC_TUNABLES=glibc.malloc.tcache_count=4096", NULL};
+	"GLIBC_TUNABLES=glibc.malloc.tcache_count=512", NULL};
 	sigset_t	none;
 
 	setpgid(0, 0);

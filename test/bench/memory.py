@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """memory: private memory of relay and sender while many events pass, and its slope.
 
-Transactions of 100 events are emitted without a pause until so many events are
-delivered; a tenth of them waits when the relay starts. Private memory is
+A tenth of the events waits when the relay starts, so that it and the sender take
+what their largest batches need; the rest follows at a steady rate, in transactions
+of 100, for the slope needs time: one MiB an hour is little. Private memory is
 anonymous and file pages, without shared buffers, of both together: the most, and
 the slope of a straight line through the second half of the samples. Exit 1 when
 one of them is beyond its limit.
@@ -29,6 +30,18 @@ def store(postgres, events):
         connection.execute(STORE.format(events=events, each=100, topic=TOPIC, type=TYPE, size=PAYLOAD_BYTES))
 
 
+def store_steadily(postgres, events, rate):
+    """Ten pieces a second; late ones follow without a pause."""
+    piece = rate // 10
+    began = time.monotonic()
+    pause = threading.Event()
+    for number in range(events // piece):
+        pause.wait(max(0, began + number / 10 - time.monotonic()))
+        store(postgres, piece)
+    if events % piece:
+        store(postgres, events % piece)
+
+
 def slope_per_hour(samples):
     """MiB an hour, from (seconds, MiB)."""
     half = samples[len(samples) // 2:]
@@ -38,6 +51,7 @@ def slope_per_hour(samples):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=20_000_000)
+    parser.add_argument("--rate", type=int, default=5_000, help="events a second, after the first tenth")
     parser.add_argument("--total-limit", type=float, default=160, help="MiB, below it")
     parser.add_argument("--slope-limit", type=float, default=1, help="MiB an hour, below it")
     options = parser.parse_args()
@@ -59,7 +73,8 @@ def main():
         postgres.execute("select outbox.declare_topic(%s, %s)", (TOPIC, PARTITIONS), DATABASE)
         store(postgres, options.events // 10)
         postgres.execute("select outbox.start_relay()", dbname=DATABASE)
-        writer = threading.Thread(target=store, args=(postgres, options.events - options.events // 10), daemon=True)
+        rest = options.events - options.events // 10
+        writer = threading.Thread(target=store_steadily, args=(postgres, rest, options.rate), daemon=True)
         writer.start()
         samples = []
         began = time.monotonic()
@@ -69,10 +84,10 @@ def main():
             if all(pids):
                 parts = [private_mib(pid) for pid in pids]
                 samples.append((time.monotonic() - began, sum(parts)))
-                if len(samples) % 10 == 1:
+                if len(samples) % 60 == 1:
                     say(f"{samples[-1][0]:5.0f} s: {sent} sent, relay {parts[0]:.1f} MiB, sender {parts[1]:.1f} MiB")
             return sent >= options.events
-        wait_until(delivered, 60 + options.events / 2000, "the last event", interval=1)
+        wait_until(delivered, 120 + options.events / 2000 + rest / options.rate, "the last event", interval=1)
         writer.join()
         say(f"{options.events} events in {time.monotonic() - began:.0f} s, {len(samples)} samples")
         total, slope = max(mib for _, mib in samples), slope_per_hour(samples)
