@@ -10,7 +10,6 @@
 #define _GNU_SOURCE
 #include "sinks.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "http_post.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -103,14 +103,6 @@ outbox_sinks_open(const OutboxConfig *config, void (*changed) (void))
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
-static size_t
-drop_answer(char *data, size_t size, size_t count, void *arg)
-{
-	(void) data;
-	(void) arg;
-	return size * count;
-}
-
 /* Ends a transfer early when the program ends. */
 static int
 watch_stop(void *arg, curl_off_t total, curl_off_t now, curl_off_t upload_total, curl_off_t upload)
@@ -124,32 +116,6 @@ watch_stop(void *arg, curl_off_t total, curl_off_t now, curl_off_t upload_total,
 	return end ? 1 : 0;
 }
 
-/* One POST; the HTTP status, or 0 with *error set when there was no answer. */
-static long
-post(CURL *curl, const char *url, const char *body, const char **error)
-{
-	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-	CURLcode	code;
-	long		status = 0;
-
-	curl_easy_reset(curl);
-	curl_easy_setopt(curl, CURLOPT_URL, url);
-	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long) ANSWER_MS);
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_answer);
-	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, watch_stop);
-	code = curl_easy_perform(curl);
-	curl_slist_free_all(headers);
-	if (code == CURLE_OK)
-		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-	else
-		*error = curl_easy_strerror(code);
-	return status;
-}
-
 /* Sends one entry.  true: done with it, taken or refused for good. */
 static bool
 deliver(const Sink *sink, CURL *curl, json_t *entry)
@@ -161,7 +127,8 @@ deliver(const Sink *sink, CURL *curl, json_t *entry)
 	json_t	   *body = outbox_sink_body(sink->kind, action, alert, routing_key);
 	char	   *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 	const char *error = "out of memory";
-	long		status = text != NULL ? post(curl, sink->url, text, &error) : 0;
+	const OutboxHttpPost post = {.url = sink->url, .body = text, .timeout_ms = ANSWER_MS, .watch = watch_stop};
+	long		status = text != NULL ? outbox_http_post(curl, &post, &error) : 0;
 	bool		refused = status >= 400 && status < 500 && status != 408 && status != 429;
 
 	json_decref(body);

@@ -7,9 +7,9 @@
  */
 #include "gateway.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
-#include <string.h>
+
+#include "http_post.h"
 
 /* written by gateway_start */
 static const char *gateway_url = "";
@@ -31,23 +31,14 @@ gateway_enabled(void)
 	return gateway_url[0] != '\0';
 }
 
-static size_t
-drop_body(char *data, size_t size, size_t count, void *arg)
-{
-	(void) data;
-	(void) arg;
-	return size * count;
-}
-
 /* One POST; the HTTP status, or 0 with *error set when there was no answer. */
 static long
 post(const OutboxRecord *record, const char *path, const char *payload, const char **error)
 {
-	struct curl_slist *headers = NULL;
 	char		url[1024];
 	char		key_header[64];
-	CURLcode	code;
-	long		status = 0;
+	const OutboxHttpPost request = {.url = url, .body = payload, .header = key_header,
+	.timeout_ms = gateway_timeout_ms};
 
 	if (thread_curl == NULL)
 		thread_curl = curl_easy_init();
@@ -58,22 +49,7 @@ post(const OutboxRecord *record, const char *path, const char *payload, const ch
 	}
 	snprintf(url, sizeof(url), "%s%s", gateway_url, path);
 	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s", record->event_id);
-	headers = curl_slist_append(headers, "Content-Type: application/json");
-	headers = curl_slist_append(headers, key_header);
-	curl_easy_reset(thread_curl);
-	curl_easy_setopt(thread_curl, CURLOPT_URL, url);
-	curl_easy_setopt(thread_curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(thread_curl, CURLOPT_POSTFIELDS, payload);
-	curl_easy_setopt(thread_curl, CURLOPT_TIMEOUT_MS, gateway_timeout_ms);
-	curl_easy_setopt(thread_curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(thread_curl, CURLOPT_WRITEFUNCTION, drop_body);
-	code = curl_easy_perform(thread_curl);
-	curl_slist_free_all(headers);
-	if (code == CURLE_OK)
-		curl_easy_getinfo(thread_curl, CURLINFO_RESPONSE_CODE, &status);
-	else
-		*error = curl_easy_strerror(code);
-	return status;
+	return outbox_http_post(thread_curl, &request, error);
 }
 
 /* The verdict for a status neither path gives a meaning of its own. */

@@ -11,13 +11,14 @@
 #define _GNU_SOURCE
 #include "trace_export.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "consumer.h"
+#include "http_post.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -36,7 +37,7 @@ typedef struct SpanQueue
 	size_t		head;
 	size_t		count;
 	bool		stopping;
-	int64_t		stop_at;		/* stopping: when to end, read_clock_ms */
+	int64_t		stop_at;		/* stopping: when to end, outbox_clock_ms */
 } SpanQueue;
 
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -63,15 +64,6 @@ static OutboxMetric dropped_total = {
 	.help = "Spans lost: the queue was full, or the receiver did not take them.",
 	.type = OUTBOX_METRIC_COUNTER,
 };
-
-static int64_t
-read_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 void
 outbox_export_put(const OutboxEndedSpan *span)
@@ -113,7 +105,7 @@ take_batch(void)
 	pthread_mutex_lock(&queue_lock);
 	while (queue.count == 0 && !queue.stopping)
 		pthread_cond_wait(&queue_wake, &queue_lock);
-	wait_until_locked(read_clock_ms() + FLUSH_MS, true);
+	wait_until_locked(outbox_clock_ms() + FLUSH_MS, true);
 	count = queue.count < BATCH_SPANS ? queue.count : BATCH_SPANS;
 	for (size_t i = 0; i < count; i++)
 		batch[i] = queue.ring[(queue.head + i) % queue.size];
@@ -130,8 +122,8 @@ time_left(int64_t most)
 	int64_t		left = most;
 
 	pthread_mutex_lock(&queue_lock);
-	if (queue.stopping && queue.stop_at - read_clock_ms() < most)
-		left = queue.stop_at - read_clock_ms();
+	if (queue.stopping && queue.stop_at - outbox_clock_ms() < most)
+		left = queue.stop_at - outbox_clock_ms();
 	pthread_mutex_unlock(&queue_lock);
 	return left > 0 ? left : 0;
 }
@@ -144,41 +136,14 @@ watch_stop(void *arg, curl_off_t total, curl_off_t now, curl_off_t upload_total,
 	return time_left(STOP_MS) < CURL_TURN_MS ? 1 : 0;
 }
 
-static size_t
-drop_answer(char *data, size_t size, size_t count, void *arg)
-{
-	(void) data;
-	(void) arg;
-	return size * count;
-}
-
-/* One POST; the HTTP status, or 0 with *error set when there was no answer. */
+/* The HTTP status, or 0 with *error set. */
 static long
-post(const char *body, int64_t timeout_ms, const char **error)
+post_spans(const char *body, int64_t timeout_ms, const char **error)
 {
-	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-	CURLcode	code;
-	long		status = 0;
+	const OutboxHttpPost post = {.url = traces_url, .body = body, .header = "Expect:",
+		.timeout_ms = (long) timeout_ms, .watch = timeout_ms > STOP_MS ? watch_stop : NULL};
 
-	headers = curl_slist_append(headers, "Expect:");
-	curl_easy_reset(curl);
-	curl_easy_setopt(curl, CURLOPT_URL, traces_url);
-	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long) timeout_ms);
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_answer);
-	if (timeout_ms > STOP_MS)
-	{
-		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, watch_stop);
-	}
-	code = curl_easy_perform(curl);
-	curl_slist_free_all(headers);
-	*error = curl_easy_strerror(code);
-	if (code == CURLE_OK)
-		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-	return status;
+	return outbox_http_post(curl, &post, error);
 }
 
 static void
@@ -203,9 +168,9 @@ may_retry(long status, int64_t deadline)
 	if (status != 0 && status != 429 && status != 502 && status != 503 && status != 504)
 		return false;
 	pthread_mutex_lock(&queue_lock);
-	if (read_clock_ms() < deadline)
-		wait_until_locked(read_clock_ms() + RETRY_MS, false);
-	again = read_clock_ms() < deadline && !queue.stopping;
+	if (outbox_clock_ms() < deadline)
+		wait_until_locked(outbox_clock_ms() + RETRY_MS, false);
+	again = outbox_clock_ms() < deadline && !queue.stopping;
 	pthread_mutex_unlock(&queue_lock);
 	return again;
 }
@@ -214,7 +179,7 @@ static void
 send_batch(size_t count)
 {
 	char	   *body = time_left(ANSWER_MS) > 0 ? outbox_export_body(service_name, batch, count) : NULL;
-	int64_t		deadline = read_clock_ms() + TRY_MS;
+	int64_t		deadline = outbox_clock_ms() + TRY_MS;
 	const char *error = "no memory or time is left";
 	int64_t		timeout;
 	long		status;
@@ -222,7 +187,7 @@ send_batch(size_t count)
 	do
 	{
 		timeout = time_left(ANSWER_MS);
-		status = body != NULL && timeout > 0 ? post(body, timeout, &error) : 0;
+		status = body != NULL && timeout > 0 ? post_spans(body, timeout, &error) : 0;
 	} while ((status < 200 || status >= 300) && body != NULL && timeout > 0 && may_retry(status, deadline));
 	free(body);
 	if (status >= 200 && status < 300)
@@ -277,7 +242,7 @@ outbox_export_stop(void)
 {
 	pthread_mutex_lock(&queue_lock);
 	queue.stopping = true;
-	queue.stop_at = read_clock_ms() + STOP_MS;
+	queue.stop_at = outbox_clock_ms() + STOP_MS;
 	pthread_cond_signal(&queue_wake);
 	pthread_mutex_unlock(&queue_lock);
 	pthread_join(exporter, NULL);
