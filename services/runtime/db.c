@@ -16,6 +16,11 @@
 
 #define LOST_CONNECTION "08006"
 
+/* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
+#define SESSION_SETTINGS \
+	"SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 10;" \
+	" SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET statement_timeout = %ld"
+
 const char *
 outbox_failure_name(OutboxFailure failure)
 {
@@ -28,7 +33,7 @@ outbox_failure_name(OutboxFailure failure)
 OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
-	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006"};
+	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006", "25P03"};
 	static const char *const deploys[] = {"42", "28"};
 
 	if (sqlstate == NULL || sqlstate[0] == '\0')
@@ -127,7 +132,7 @@ outbox_db_connect(OutboxDb *db)
 	const char *keywords[] = {"connect_timeout", "keepalives_idle", "tcp_user_timeout",
 	"client_encoding", "fallback_application_name", "dbname", NULL};
 	const char *values[] = {"5", "10", "30000", "UTF8", "outbox consumer", db->conninfo, NULL};
-	char		settings[128];
+	char		settings[256];
 	PGresult   *result;
 	bool		good;
 
@@ -144,7 +149,7 @@ outbox_db_connect(OutboxDb *db)
 		return false;
 	}
 	PQsetNoticeReceiver(db->conn, log_notice, NULL);
-	snprintf(settings, sizeof(settings), "SET statement_timeout = %ld", db->statement_timeout_ms);
+	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms);
 	result = PQexec(db->conn, settings);
 	good = PQresultStatus(result) == PGRES_COMMAND_OK;
 	if (!good)
