@@ -8,7 +8,8 @@
  *					statement began; who calls in chunks gives the time of the first as failed_to
  *	state			one of those the action takes
  * dry_run: changes nothing and shows what would be (NULL: true).  at_most: 1 to 100000 letters, the
- * oldest first; how many a second is the caller's.  Letters somebody else has locked are left out.
+ * oldest first, of a discard the newest first, so that none of them is let go by the discard of one it is
+ * held behind; how many a second is the caller's.  Letters somebody else has locked are left out.
  * Returns the letters: operation, the id all of them have in outbox.audit (NULL: dry run); was, the
  * state before.  SQLSTATE 22023: a state the action does not take, at_most out of range.
  */
@@ -47,7 +48,7 @@ BEGIN
 			AND (failed_from IS NULL OR d.last_failed_at >= failed_from)
 			AND d.last_failed_at < least(failed_to, statement_timestamp())
 			AND (d.origin = 'consumer' OR d.state <> 'retrying')
-		ORDER BY d.id LIMIT at_most
+		ORDER BY CASE action WHEN 'dead_letter_discard' THEN -d.id ELSE d.id END LIMIT at_most
 	LOOP
 		IF operation IS NOT NULL THEN
 			SELECT * INTO letter FROM outbox.dead_letter d

@@ -74,4 +74,12 @@ SELECT consumer, topic, state, number FROM outbox.dead_letter_depth WHERE topic 
 SELECT action, reason, detail ->> 'event_id' AS event, dense_rank() OVER (ORDER BY at_operation) AS operation
 FROM (SELECT *, min(id) OVER (PARTITION BY detail ->> 'operation') AS at_operation FROM outbox.audit WHERE detail ->> 'consumer' = 'groups') a ORDER BY id;
 
+-- a letter and what is held behind it in one discard, also in parts: none is let go meanwhile
+SELECT pg_temp.add(10, 'groups.c', 'k1', 'open', 'broken'), pg_temp.add(11, 'groups.c', 'k1', 'held', 'behind'),
+	pg_temp.add(12, 'groups.c', 'k1', 'held', 'behind') \g /dev/null
+SELECT event_id, was FROM outbox.dead_letter_discard_where(topic => 'groups.c', state => NULL, reason => 'mended by hand', dry_run => true);
+SELECT event_id, was FROM outbox.dead_letter_discard_where(topic => 'groups.c', state => NULL, reason => 'mended by hand', at_most => 1);
+SELECT event_id, was FROM outbox.dead_letter_discard_where(topic => 'groups.c', state => NULL, reason => 'mended by hand');
+SELECT number, state FROM letters WHERE number > 9;
+
 DELETE FROM outbox.dead_letter WHERE topic LIKE 'groups.%';
