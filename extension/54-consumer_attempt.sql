@@ -51,8 +51,9 @@ END $$;
 COMMENT ON FUNCTION outbox.take_partition(text, text, integer, text) IS 'notes who works on a partition';
 
 /*
- * The record is going to be run alone.  Returns how often the process has ended with it in hand; the
- * first time that is 1, for it may have been the one in the batch.
+ * The record is going to be run alone, or read again.  Returns how often the process has ended with it in
+ * hand; the first time that is 1, for it may have been the one in the batch.  Before the watermark nothing
+ * is noted: 0, or the attempts of its dead letter of class crash.
  */
 CREATE FUNCTION outbox.note_attempt(consumer text, topic text, partition integer, owner text, "offset" bigint)
 RETURNS integer
@@ -60,6 +61,15 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	known integer;
 BEGIN
+	IF EXISTS (SELECT FROM outbox.consumer_offset o
+			WHERE o.consumer = note_attempt.consumer AND o.topic = note_attempt.topic
+				AND o.partition = note_attempt.partition AND o.next_offset > note_attempt."offset") THEN
+		SELECT max(d.attempts) INTO known FROM outbox.dead_letter d
+		WHERE d.consumer = note_attempt.consumer AND d.topic = note_attempt.topic
+			AND d.partition = note_attempt.partition AND d."offset" = note_attempt."offset"
+			AND d.error_class = 'crash';
+		RETURN coalesce(known, 0);
+	END IF;
 	PERFORM set_config('synchronous_commit', 'off', true);
 	UPDATE outbox.consumer_attempt a
 	SET "offset" = note_attempt."offset",

@@ -85,7 +85,7 @@ outbox_crash_note(OutboxMember *member, OutboxItem *item)
 	PGresult   *result;
 	int			crashes;
 
-	if (item->prepared || item->record.offset < item->record.source->watermark)
+	if (item->prepared)
 		return true;			/* decoded before: it did no harm */
 	snprintf(offset, sizeof(offset), "%" PRId64, item->record.offset);
 	result = run_note(member, note_sql, item->record.source, offset);

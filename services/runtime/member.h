@@ -102,8 +102,8 @@ extern void outbox_position_start(OutboxMember *member);
 extern bool outbox_crash_take(OutboxMember *member, OutboxPartition *partition);
 
 /*
- * Before the item, its partition's next, is run alone; condemns it when the process has ended
- * crash_max times with it in hand.  false: member->db.error.
+ * Before the item, its partition's next to be run alone or one before the watermark, is decoded;
+ * condemns it when the process has ended crash_max times with it in hand.  false: member->db.error.
  */
 extern bool outbox_crash_note(OutboxMember *member, OutboxItem *item);
 

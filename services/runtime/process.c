@@ -74,10 +74,11 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		const char *state;
 
 		partition->next = item->record.offset + 1;
-		if (partition->alone > 0)
-			partition->alone--;
 		if (partition->watermark < partition->next)
+		{
 			partition->watermark = partition->next;
+			partition->alone -= partition->alone > 0;	/* not spent on what is read twice */
+		}
 		partition->store_due = true;
 		partition->failures = 0;
 		partition->halted = false;
@@ -112,15 +113,36 @@ typedef struct Work
 	int			singles;		/* as many next ones are run one by one */
 } Work;
 
+/* Would the item pass an earlier one of its key that becomes a dead letter in the same transaction? */
+static bool
+passes_reject(OutboxItem **items, int index)
+{
+	const OutboxRecord *record = &items[index]->record;
+
+	for (int i = 0; i < index; i++)
+	{
+		const OutboxRecord *earlier = &items[i]->record;
+
+		if (items[i]->verdict == OUTBOX_VERDICT_REJECT && earlier->key != NULL && record->key != NULL &&
+			earlier->key_len == record->key_len &&
+			memcmp(earlier->key, record->key, record->key_len) == 0 &&
+			strcmp(earlier->topic, record->topic) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * How many of the first `count` items go into the next transaction: up to one
- * that must be alone or has to wait, or the dead letter that opens the breaker.  Decodes and prepares them.  0: the first has to wait.
+ * that must be alone or has to wait, the dead letter that opens the breaker, or what
+ * outbox.begin_batch must see behind one.  Decodes and prepares them.  0: the first has to wait.
  */
 static int
 prepare_items(OutboxMember *member, Work *work, int count)
 {
 	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
 	int			room = outbox_breaker_room(&member->runtime->breaker);
+	bool		rejects = false;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -141,8 +163,12 @@ prepare_items(OutboxMember *member, Work *work, int count)
 			return i;
 		if (item->verdict == OUTBOX_VERDICT_FAIL)
 			return i > 0 ? i : 1;
+		if (rejects && member->runtime->hold && item->verdict != OUTBOX_VERDICT_IGNORE &&
+			passes_reject(work->items, i))
+			return i;
 		if (item->verdict == OUTBOX_VERDICT_REJECT && --room == 0)
 			return i + 1;
+		rejects = rejects || item->verdict == OUTBOX_VERDICT_REJECT;
 	}
 	return count;
 }
@@ -231,18 +257,39 @@ run_items(OutboxMember *member, Work *work, int count)
 	}
 }
 
+/* Must the item be run alone? */
+static bool
+is_alone(const Work *work, const OutboxItem *item)
+{
+	const OutboxPartition *partition = item->record.source;
+
+	return item == work->alone || (partition->alone > 0 && item->record.offset >= partition->watermark);
+}
+
 /* Length of the next transaction, before its records are looked at. */
 static int
 choose_count(const Work *work)
 {
-	if (work->singles > 0 || work->items[0] == work->alone || work->items[0]->record.source->alone > 0)
+	if (work->singles > 0 || is_alone(work, work->items[0]))
 		return 1;
 	for (int i = 1; i < work->count; i++)
 	{
-		if (work->items[i] == work->alone || work->items[i]->record.source->alone > 0)
+		if (is_alone(work, work->items[i]))
 			return i;
 	}
 	return work->count;
+}
+
+/* Before items of partitions where a record may end the process are looked at.  false: member->db.error. */
+static bool
+note_items(OutboxMember *member, const Work *work, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (work->items[i]->record.source->alone > 0 && !outbox_crash_note(member, work->items[i]))
+			return false;
+	}
+	return true;
 }
 
 /* The breaker is open, and the record would be another dead letter? */
@@ -265,12 +312,13 @@ outbox_batch_process(OutboxMember *member)
 			? 2 * member->gather_limit : member->runtime->batch_max;
 	while (!outbox_breaker_pause(member) && (work.count = collect_items(member, items, work.end)) > 0)
 	{
-		if (items[0]->record.source->alone > 0 && !outbox_crash_note(member, items[0]))
+		count = choose_count(&work);
+		if (!note_items(member, &work, count))
 		{
 			handle_failure(member, &work, 1, member->db.error.failure, -1);
 			continue;
 		}
-		count = prepare_items(member, &work, choose_count(&work));
+		count = prepare_items(member, &work, count);
 		if (is_hopeless(member, items[0]))
 		{
 			outbox_breaker_record_failed(member, &items[0]->record, &items[0]->call.error);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A record that ends the process of its consumer, every time."""
 
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from harness import wait_until
 
 
@@ -57,3 +58,42 @@ def test_kills_are_not_the_records_fault(hazard):
         service = hazard.start()
     assert sorted(hazard.taken()) == sorted(f"{n}-{m}" for n in range(3) for m in range(20))
     assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
+
+
+def read_again(hazard):
+    """Kafka's memory of the group goes back to the beginning, once no member is left."""
+    request = [ConsumerGroupTopicPartitions(hazard.group, [TopicPartition(hazard.topic, 0, 0)])]
+
+    def try_it():
+        try:
+            hazard.broker.admin.alter_consumer_group_offsets(request)[hazard.group].result(30)
+        except KafkaException:
+            return False
+        return True
+    wait_until(try_it, 30, "the group to be empty")
+
+
+def test_crash_behind_duplicates(hazard):
+    """Issue 5, attempts that survive a crash: found also where each start reads more records again than a batch has;
+    one that is a dead letter already is not looked into again."""
+    settings = {"batch_max": 4, "crash_max": 2}
+    service = hazard.start(**settings)
+    for n in range(20):
+        hazard.produce(f"{n}", key=f"{n}")
+    hazard.flush()
+    hazard.wait_taken(20)
+    assert service.stop() == 0
+    hazard.produce("abort", key="bad")
+    hazard.produce("abort", key="worse")
+    hazard.produce("last")
+    hazard.flush()
+    for ends in range(4):
+        read_again(hazard)
+        service = hazard.start(wait=False, **settings)
+        wait_until(lambda s=service: len(hazard.taken()) == 21 or not s.running, 60, "the last effect or the end")
+        if service.running:
+            break
+    assert service.running and ends == 3
+    rows = hazard.database.execute("select error_class, attempts, state from outbox.dead_letter order by \"offset\"")
+    assert rows == [("crash", 2, "open")] * 2
+    assert len(set(hazard.taken())) == 21

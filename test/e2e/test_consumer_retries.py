@@ -71,6 +71,22 @@ def test_hold_until_discarded(payment):
     assert payment.count(service, "held") == 3
 
 
+def test_hold_within_a_batch(hazard):
+    """Issue 5, dlt.order = hold: also a record that came in one batch with the dead one of its key waits."""
+    hazard.fail("refused", code="OBX01")
+    for value, key in ((b"no JSON", "undecoded"), (b"no JSON", "undecoded"), (None, "undecoded"), (None, "other")):
+        hazard.produce(key, key=key, value=value)
+    hazard.produce("refused", key="permanent")
+    hazard.produce("behind", key="permanent")
+    hazard.produce("last", key="last")
+    hazard.flush()
+    hazard.start(batch_wait_ms=500)
+    hazard.wait_letters("open", 2)
+    hazard.wait_letters("held", 3)
+    hazard.wait_taken(2)
+    assert hazard.taken() == ["other", "last"]
+
+
 def test_replay_while_records_come(payment):
     """Issue 5, dlt.order = hold: an open letter is replayed while records of its key arrive: order holds."""
     payment.fail_orders("bad")
