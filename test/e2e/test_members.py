@@ -6,13 +6,12 @@ import signal
 
 import pytest
 from harness import wait_until
-from harness.payment import SHORT_SESSION
 from member_group import hold, member_group, sizes  # noqa: F401  a fixture
 
 
 @pytest.mark.parametrize("busy, idle, idle_seconds", sizes((4, 8, 3), (90, 600, 60)))
 def test_one_partition_each(member_group, kafka, busy, idle, idle_seconds):  # noqa: F811
-    """Rows 000.6 and 000.7: 12 members with one partition each and no rebalance; one idle line, none while busy."""
+    """Row 000.6, row 000.7: 12 members with one partition each and no rebalance; one idle line, none while busy."""
     group = member_group(12)
     for number in range(4):
         group.start(f"i{number}", threads=3, idle_seconds=idle_seconds)
@@ -21,10 +20,18 @@ def test_one_partition_each(member_group, kafka, busy, idle, idle_seconds):  # n
 
     def idle_lines():
         return {name: len(group.log_events(name, "idle")) for name in group.services}
+
+    def idle_for(service):
+        return service.metrics()[f'outbox_consumer_idle_seconds{{consumer="{group.group}"}}']
     with group.load(rate=4):
         group.await_effects(2)
+        # The gauge is set once a second.
+        wait_until(lambda: all(idle_for(service) < 1.5 for service in group.services.values()), 30, "nobody to be idle")
         before = idle_lines()
-        hold(lambda: None, busy)
+
+        def nobody_idle():
+            assert all(idle_for(service) < idle_seconds for service in group.services.values())
+        hold(nobody_idle, busy)
         assert idle_lines() == before
     group.check_effects()
     members = group.wait_spread(12)
@@ -41,7 +48,7 @@ def test_one_partition_each(member_group, kafka, busy, idle, idle_seconds):  # n
     wait_until(lambda: idle_lines() == {name: count + 1 for name, count in before.items()}, 10, "an idle line of each")
     for service in group.services.values():
         metrics = service.metrics()
-        assert metrics[f'outbox_consumer_idle_seconds{{consumer="{group.group}"}}'] >= idle_seconds
+        assert idle_for(service) >= idle_seconds
         assert metrics[f'outbox_consumer_paused_partitions{{consumer="{group.group}"}}'] == 0
         assert metrics[f'outbox_consumer_partition_unassigned_seconds_count{{consumer="{group.group}"}}'] >= 3
     group.stop_all()
@@ -100,7 +107,7 @@ def test_static_members(member_group):  # noqa: F811
     group.stop_all()
 
 
-@pytest.mark.parametrize("records, least", sizes((20, None), (1000, 2.5)))
+@pytest.mark.parametrize("records, least", sizes((80, 2.0), (1000, 2.5)))
 def test_instances_added(member_group, records, least):  # noqa: F811
     """Row 001.5: from one instance to three: all have partitions and effects; with a 5 ms handler >= 2.5 x the rate."""
     group = member_group(12)
@@ -125,24 +132,5 @@ def test_instances_added(member_group, records, least):  # noqa: F811
     shares = dict(group.database.execute("select instance, count(*) from app.effect where at >= %s group by 1", (since,)))
     print(f"alone={alone:.0f}/s together={together:.0f}/s ratio={together / alone:.2f} {shares}")
     assert shares == dict.fromkeys(("i0", "i1", "i2"), records * 4)
-    assert least is None or together / alone >= least
-    group.stop_all()
-
-
-@pytest.mark.long
-def test_hanging_close(member_group, proxy, kafka):  # noqa: F811
-    """Issue 5, watchdog: Kafka does not answer the last commit; the process ends with code 1 in 15 s, nothing is lost."""
-    group = member_group(2)
-    service = group.start("cut", wait=True, bootstrap_servers=proxy.bootstrap, kafka_properties="")
-    group.produce_each(1)
-    group.check_effects()
-    kafka.pause()
-    try:
-        assert service.stop(60) == 1
-    finally:
-        kafka.resume()
-    assert group.log_events("cut", "close_timeout")
-    group.start("next", kafka_properties=SHORT_SESSION)
-    group.produce_each(1)
-    group.check_effects(120)
+    assert together / alone >= least
     group.stop_all()

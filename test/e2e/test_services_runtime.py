@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """The consumer runtime, shown on outbox-payment alone: records are produced by the test, no relay runs."""
 
+import datetime
 import http.server
 import json
 import threading
@@ -48,7 +49,7 @@ def attempts_are_in_time(payment, service, backoff):
 
 @pytest.mark.parametrize("backoff", (1000, 2000), ids=("1s", "2s"))
 def test_retries_then_dlt(payment, backoff):
-    """Rows 000.4, 002.7: four attempts, back-off apart, then one DLT record and one row; other keys go on."""
+    """Row 000.4, row 002.7: four attempts, back-off apart, then one DLT record and one row; other keys go on."""
     payment.fail_orders("bad")
     payment.database.start_relay()
     service = payment.start(retry_backoff_ms=backoff)
@@ -60,11 +61,11 @@ def test_retries_then_dlt(payment, backoff):
     payment.flush()
     payment.wait_payments(20, 4)
     assert time.monotonic() - started < 4
-    records = payment.broker.wait_for_records("orders.created.DLT", 1)
-    times = payment.attempts(service, "bad-1")
-    assert len(times) == 4, times
-    assert [r.key() for r in payment.broker.read_all("orders.created.DLT")] == [b"bad-1"]
-    headers = {name: value.decode() for name, value in records[0].headers()}
+    record = payment.broker.wait_for_records("orders.created.DLT", 1)[0]
+    assert len(payment.attempts(service, "bad-1")) == 4
+    original = [r for r in payment.broker.read_all("orders.created") if r.key() == b"bad-1"][0]
+    assert record.key() == b"bad-1" and record.value() == original.value()
+    headers = {name: value.decode() for name, value in record.headers()}
     letter = payment.execute("select id, partition, \"offset\", attempts, state from outbox.dead_letter")
     assert len(letter) == 1 and letter[0][1] == place and letter[0][3:] == (4, "open")
     assert headers["dlt-original-topic"] == "orders.created"
@@ -76,14 +77,21 @@ def test_retries_then_dlt(payment, backoff):
     assert headers["dlt-fingerprint"] == payment.database.value("select fingerprint from outbox.dead_letter")
     assert headers["dlt-attempts"] == "4" and headers["dlt-id"] == str(letter[0][0])
     assert headers["dlt-original-ce_id"] == bad and headers["ce_type"] == "OrderCreated"
-    for name in ("dlt-original-timestamp", "dlt-first-failed-at", "dlt-failed-at"):
-        assert headers[name]
+    assert headers["dlt-original-timestamp"] == str(original.timestamp()[1])
+    first, last = (datetime.datetime.fromisoformat(headers[name]).timestamp()
+                   for name in ("dlt-first-failed-at", "dlt-failed-at"))
+    assert original.timestamp()[1] / 1000 < first and 3 * backoff / 1000 <= last - first < 3 * backoff / 1000 + 5
     line = [x for x in service.log_lines() if x["event"] == "dead_letter"][0]
     assert line["msg"] == (f"Publishing to orders.created.DLT partition={place} offset={letter[0][2]} "
                            "key=bad-1 reason=seeded failure")
     assert line["event_id"] == bad and line["partition"] == place
     assert payment.count(service, "dead_lettered") == 1
     attempts_are_in_time(payment, service, backoff)
+    # Seconds later: it has not been tried or published once more.
+    assert len(payment.attempts(service, "bad-1")) == 4
+    letters = payment.execute("select convert_from(key, 'UTF8') from outbox.dead_letter where state = 'open'")
+    found = [r.key().decode() for r in payment.broker.read_all("orders.created.DLT")]
+    assert found.count("bad-1") == 1 and sorted(found) == sorted(row[0] for row in letters)
 
 
 MALFORMED = [
@@ -365,8 +373,12 @@ def test_idle_and_end(payment):
 
     def idle_lines():
         return sum(line["event"] == "idle" for line in service.log_lines())
+
+    def idle_seconds():
+        return service.metrics()[f'outbox_consumer_idle_seconds{{consumer="{payment.group}"}}']
     wait_until(lambda: idle_lines() == 1, 10, "an idle line")
-    assert service.metrics()[f'outbox_consumer_idle_seconds{{consumer="{payment.group}"}}'] >= 1
+    wait_until(lambda: idle_seconds() >= 2, 10, "the metric to go on")
+    assert idle_lines() == 1
     payment.order("busy")
     payment.flush()
     wait_until(lambda: idle_lines() == 2, 10, "an idle line after the record")

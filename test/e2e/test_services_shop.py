@@ -231,7 +231,10 @@ def test_unknown_paths(shop):
 
 def test_one_charge_an_order(shop):
     """Row 002.9: two events with different ids for one order: one charge, twice the same answer."""
-    order_id = placed(shop)
+    customer = f"customer-{uuid.uuid4().hex}"
+    shop.postgres.execute("insert into shop.account (customer_id, balance) values (%s, 1000)", (customer,),
+                          shop.databases["payment"])
+    order_id = placed(shop, customer)
     wait_final(shop, order_id, "CONFIRMED")
     original = records(shop, "orders.created", order_id)[0]
     producer = Producer({"bootstrap.servers": shop.kafka.bootstrap, "partitioner": "murmur2_random"})
@@ -241,6 +244,8 @@ def test_one_charge_an_order(shop):
     wait_until(lambda: len(records(shop, "payments.completed", order_id)) == 2, 30, "the second answer", interval=0.5)
     answers = {r.value() for r in records(shop, "payments.completed", order_id)}
     assert len(answers) == 1
+    # The account is the witness: a row of the order can only be one.
+    assert value(shop, "payment", "select balance from shop.account where customer_id = %s", (customer,)) == 980
     assert value(shop, "payment", "select count(*) from shop.payment where order_id = %s", (order_id,)) == 1
     assert value(shop, "inventory", "select count(*) from shop.reservation where order_id = %s", (order_id,)) == 1
 
@@ -271,7 +276,7 @@ def place_many(shop, customer, count, clients=8):
 
 @pytest.mark.parametrize("count", [200, pytest.param(10000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_service_down(shop, count):
-    """Rows 001.2, 002.3: payment stopped: placing and inventory go on; started: every order is final, charged once."""
+    """Row 001.2, row 002.3: payment stopped: placing and inventory go on; started: every order is final, charged once."""
     customer = f"customer-{uuid.uuid4().hex}"
     balance = "select balance from shop.account where customer_id = %s"
     shop.postgres.execute("insert into shop.account (customer_id, balance) values (%s, 1000000)", (customer,),
