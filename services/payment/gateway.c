@@ -31,12 +31,15 @@ gateway_enabled(void)
 	return gateway_url[0] != '\0';
 }
 
-/* One POST; the HTTP status, or 0 with *error set when there was no answer. */
+/*
+ * One POST; the HTTP status, or 0 with *error set when there was no answer.  The key names the
+ * request too: a gateway may bind it to one, and an event can be charged and undone.
+ */
 static long
-post(const OutboxRecord *record, const char *path, const char *payload, const char **error)
+post(const OutboxRecord *record, const char *request_name, const char *payload, const char **error)
 {
 	char		url[1024];
-	char		key_header[64];
+	char		key_header[80];
 	const OutboxHttpPost request = {.url = url, .body = payload, .header = key_header,
 	.timeout_ms = gateway_timeout_ms};
 
@@ -47,9 +50,29 @@ post(const OutboxRecord *record, const char *path, const char *payload, const ch
 		*error = "out of memory";
 		return 0;
 	}
-	snprintf(url, sizeof(url), "%s%s", gateway_url, path);
-	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s", record->event_id);
+	snprintf(url, sizeof(url), "%s/%ss", gateway_url, request_name);
+	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s-%s", request_name, record->event_id);
 	return outbox_http_post(thread_curl, &request, error);
+}
+
+/* Is it no fault of the record: the gateway is busy or at this very request, or will not have us at all? */
+static bool
+is_waited_out(long status)
+{
+	switch (status)
+	{
+		case 401:
+		case 403:
+		case 405:
+		case 407:
+		case 408:
+		case 409:
+		case 425:
+		case 429:
+			return true;
+		default:
+			return status >= 500;
+	}
 }
 
 /* The verdict for a status neither path gives a meaning of its own. */
@@ -60,7 +83,7 @@ judge_status(long status, const char *error, OutboxCall *call)
 		return outbox_call_wait(call, "payment gateway: %s", error);
 	if (status >= 200 && status < 300)
 		return OUTBOX_VERDICT_CALL;
-	if (status >= 500 || status == 408 || status == 425 || status == 429)
+	if (is_waited_out(status))
 		return outbox_call_wait(call, "payment gateway: HTTP status %ld", status);
 	return outbox_call_fail(call, "payment gateway refused the request: HTTP status %ld", status);
 }
@@ -70,7 +93,7 @@ gateway_charge(const OutboxRecord *record, const char *payload, OutboxCall *call
 			   GatewayAnswer *answer)
 {
 	const char *error = NULL;
-	long		status = post(record, "/charges", payload, &error);
+	long		status = post(record, "charge", payload, &error);
 
 	*answer = status == 402 ? GATEWAY_DECLINED : GATEWAY_APPROVED;
 	return status == 402 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
@@ -80,7 +103,7 @@ OutboxVerdict
 gateway_refund(const OutboxRecord *record, const char *payload, OutboxCall *call)
 {
 	const char *error = NULL;
-	long		status = post(record, "/refunds", payload, &error);
+	long		status = post(record, "refund", payload, &error);
 
 	return status == 404 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
 }

@@ -314,7 +314,8 @@ class Gateway(http.server.BaseHTTPRequestHandler):
     """A payment gateway; what it answers depends on the order's name."""
 
     requests = []
-    answers = {"g-ok": [200], "g-poor": [402], "g-bad": [400], "g-busy": [503, 503, 200]}
+    answers = {"g-ok": [200], "g-poor": [402], "g-bad": [400], "g-busy": [503, 503, 200],
+               "g-locked": [401, 403, 409, 200]}
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -329,25 +330,29 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 
 
 def test_gateway(payment):
-    """Gateway: 2xx approves, 402 declines, 5xx is waited out, 4xx is a record error; the event id is its key."""
+    """Gateway: 2xx approves, 402 declines, 5xx and what no record is to blame for (401, 403, 409) are
+    waited out, 4xx is a record error; its key is made of request and event id."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         payment.start(gateway_url=f"http://127.0.0.1:{server.server_port}", retry_backoff_ms=100)
-        events = {name: payment.order(name) for name in ("g-busy", "g-ok", "g-poor", "g-bad")}
+        events = {name: payment.order(name) for name in ("g-locked", "g-busy", "g-ok", "g-poor", "g-bad")}
         payment.flush()
-        for name, status in (("g-ok", "approved"), ("g-poor", "declined"), ("g-busy", "approved")):
+        for name, status in (("g-ok", "approved"), ("g-poor", "declined"), ("g-busy", "approved"),
+                             ("g-locked", "approved")):
             payment.wait_status(name, status)
         payment.wait_dead_letters("open", 1)
-        payment.cancel("g-ok")
+        cancelled = payment.cancel("g-ok")
         payment.flush()
         payment.database.wait_for("select refunded_at is not null from shop.payment where order_id = 'g-ok'")
         charges = [(order, key) for path, order, key in Gateway.requests if path == "/charges"]
-        assert {key for order, key in charges} == set(events.values())
-        assert all(events[order] == key for order, key in charges)
+        assert {order for order, _ in charges} == set(events)
+        assert all(key == f"charge-{events[order]}" for order, key in charges)
         assert sum(order == "g-busy" for order, _ in charges) == 3
         assert sum(order == "g-bad" for order, _ in charges) == 4
-        assert [order for path, order, _ in Gateway.requests if path == "/refunds"] == ["g-ok"]
+        refunds = [(order, key) for path, order, key in Gateway.requests if path == "/refunds"]
+        assert refunds == [("g-ok", f"refund-{cancelled}")]
+        assert payment.database.value("select count(*) from outbox.dead_letter") == 1
         assert payment.database.value("select balance from shop.account where customer_id = 'ada'") == 100000000
     finally:
         server.shutdown()
