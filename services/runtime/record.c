@@ -17,6 +17,8 @@
 
 #include "common/kafka_headers.h"
 
+#define TIMESTAMP_MAX_MS	INT64_C(253402300799999)	/* the end of year 9999 */
+
 bool
 outbox_uuid_valid(const char *text)
 {
@@ -174,6 +176,8 @@ outbox_record_identify(OutboxRecord *record)
 	static const char *const id_headers[] = {"ce_id", "id"};
 	char	   *text;
 
+	if (record->timestamp_ms > TIMESTAMP_MAX_MS)
+		record->timestamp_ms = -1;	/* a producer may write anything; a timestamptz cannot hold it */
 	record->event_id[0] = '\0';
 	for (size_t i = 0; i < 2 && record->event_id[0] == '\0'; i++)
 	{

@@ -26,7 +26,7 @@ typedef struct OutboxRecord
 	const char *topic;
 	int32_t		partition;
 	int64_t		offset;
-	int64_t		timestamp_ms;	/* since 1970; -1: none */
+	int64_t		timestamp_ms;	/* since 1970; -1: none, or no date */
 	const uint8_t *key;			/* NULL: no key */
 	size_t		key_len;
 	const uint8_t *value;		/* NULL: tombstone */
