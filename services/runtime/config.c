@@ -159,6 +159,26 @@ outbox_config_read_file(OutboxConfig *config, const char *path, char *error, siz
 	return good;
 }
 
+/*
+ * Is it what Kubernetes puts into each pod for a Service named outbox...: the name, without the
+ * prefix, ends in service_host, service_port[_name], port (a URL), port_8180_tcp[_addr|_port|_proto]?
+ */
+static bool
+is_service_link(const char *name, const char *value)
+{
+	size_t		len = strlen(name);
+	bool		url = strstr(value, "://") != NULL;
+
+	if ((len >= 12 && strcmp(name + len - 12, "service_host") == 0) || strstr(name, "service_port") != NULL)
+		return true;
+	for (const char *port = strstr(name, "port"); port != NULL; port = strstr(port + 1, "port"))
+	{
+		if ((url && port[4] == '\0') || (strncmp(port, "port_", 5) == 0 && isdigit((unsigned char) port[5])))
+			return true;
+	}
+	return false;
+}
+
 bool
 outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 {
@@ -166,7 +186,7 @@ outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 
 	for (char **entry = environ; *entry != NULL; entry++)
 	{
-		char		name[64];
+		char		name[256];
 		const char *value = strchr(*entry, '=');
 		char		reason[512];
 		size_t		len;
@@ -182,6 +202,8 @@ outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 			name[i] = (char) tolower((unsigned char) (*entry)[prefix_len + i]);
 		name[len] = '\0';
 		index = find_option(config, name);
+		if (index < 0 && is_service_link(name, value + 1))
+			continue;
 		if (index < 0)
 			return fail(error, size, "unknown setting in the environment: %.*s (--help lists them)",
 						(int) (value - *entry), *entry);
