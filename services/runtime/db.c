@@ -34,7 +34,8 @@ OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
 	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006", "25P03"};
-	static const char *const deploys[] = {"42", "28"};
+	static const char *const deploys[] = {"28", "26000", "0A000", "3F000", "42501", "42P01", "42P02",
+	"42703", "42704", "42725", "42883"};
 
 	if (sqlstate == NULL || sqlstate[0] == '\0')
 		return OUTBOX_FAILURE_INFRASTRUCTURE;

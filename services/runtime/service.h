@@ -49,8 +49,10 @@ typedef struct OutboxHandler
 
 	/*
 	 * NULL or, after decode said CALL, what must happen before the transaction,
-	 * e.g. a request to another system.  May be called again for the same
-	 * record.  db is connected and idle.
+	 * e.g. a request to another system.  May be called again for the same record, and before it is known
+	 * whether the record was done already or waits behind a dead letter of its key: what it does must
+	 * bear to be repeated and to come early.  WAIT pauses the partition, without end.  db is connected
+	 * and idle.
 	 */
 	OutboxVerdict (*prepare) (OutboxDb *db, const OutboxRecord *record, OutboxCall *call);
 } OutboxHandler;

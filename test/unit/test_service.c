@@ -68,6 +68,13 @@ test_settings(void)
 		{"word = ab\nword = cd\n", "line 2: setting \"word\" is given twice"},
 		{"number = 1\n", "setting \"secret\" is missing"},
 	};
+	/* what Kubernetes makes of Services outbox, outbox-order and outbox-portal */
+	static const char *const links[][2] = {
+		{"OUTBOX_SERVICE_HOST", "10.0.0.1"}, {"OUTBOX_PORT", "tcp://10.0.0.1:8180"},
+		{"OUTBOX_ORDER_SERVICE_PORT", "8180"}, {"OUTBOX_ORDER_SERVICE_PORT_HTTP", "8180"},
+		{"OUTBOX_ORDER_PORT_8180_TCP", "tcp://10.0.0.1:8180"}, {"OUTBOX_ORDER_PORT_8180_TCP_PROTO", "tcp"},
+		{"OUTBOX_PORTAL_PORT_8180_TCP_PORT", "8180"}, {"OUTBOX_ORDER_PORT_8180_TCP_ADDR", "10.0.0.1"},
+	};
 	OutboxConfig config;
 	char		error[1024];
 
@@ -84,6 +91,16 @@ test_settings(void)
 	CHECK(!outbox_config_read_environment(&config, error, sizeof(error)) &&
 		  strstr(error, "OUTBOX_NUMBER") != NULL, "a wrong value in the environment is named");
 	unsetenv("OUTBOX_NUMBER");
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+	{
+		setenv(links[i][0], links[i][1], 1);
+		CHECK(outbox_config_read_environment(&config, error, sizeof(error)), links[i][0]);
+		unsetenv(links[i][0]);
+	}
+	setenv("OUTBOX_PORTS", "8180", 1);
+	CHECK(!outbox_config_read_environment(&config, error, sizeof(error)) &&
+		  strstr(error, "OUTBOX_PORTS") != NULL, "an unknown setting in the environment is named");
+	unsetenv("OUTBOX_PORTS");
 	outbox_config_free(&config);
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
 	{
@@ -198,6 +215,12 @@ test_identity(void)
 	other.topic = "orderz";
 	outbox_record_identify(&other);
 	CHECK(strcmp(other.event_id, made) != 0, "another topic, another id");
+	other.timestamp_ms = INT64_C(253402300799999);
+	outbox_record_identify(&other);
+	CHECK(other.timestamp_ms == INT64_C(253402300799999), "the last day's time stamp");
+	other.timestamp_ms++;
+	outbox_record_identify(&other);
+	CHECK(other.timestamp_ms == -1, "a time stamp that is no date is none");
 }
 
 #define TRACE	"0af7651916cd43dd8448eb211c80319c"
@@ -375,6 +398,9 @@ test_failures(void)
 		{"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
 		{"57014", OUTBOX_FAILURE_RECORD}, {"OBX01", OUTBOX_FAILURE_PERMANENT},
 		{"42883", OUTBOX_FAILURE_DEPLOY}, {"28P01", OUTBOX_FAILURE_DEPLOY},
+		{"42501", OUTBOX_FAILURE_DEPLOY}, {"3F000", OUTBOX_FAILURE_DEPLOY},
+		/* what emit() refuses of an event's data */
+		{"42602", OUTBOX_FAILURE_RECORD}, {"42939", OUTBOX_FAILURE_RECORD},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
