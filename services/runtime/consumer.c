@@ -23,7 +23,6 @@
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
-#define FIRST_ASSIGNMENT_MS	10000
 #define LEAVE_STEP_MS		50
 #define LEAVE_MAX_MS		8000
 
@@ -539,13 +538,13 @@ drop_message(OutboxConsumer *consumer, int timeout_ms)
 void
 outbox_consumer_await_assignment(OutboxConsumer *consumer)
 {
-	int64_t		deadline = outbox_clock_ms() + FIRST_ASSIGNMENT_MS;
+	int64_t		deadline = outbox_clock_ms() + OUTBOX_ASSIGNMENT_MAX_MS;
 
 	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
 		drop_message(consumer, 100);
 	if (!consumer->assigned && !consumer->fatal)
 		outbox_log(OUTBOX_LOG_WARNING, "left_unassigned", NULL, "no assignment came in %d s",
-				   FIRST_ASSIGNMENT_MS / 1000);
+				   OUTBOX_ASSIGNMENT_MAX_MS / 1000);
 }
 
 /* Has the group not been left yet? */

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "clock.h"
 #include "record.h"
 
 typedef struct OutboxConsumer OutboxConsumer;
@@ -51,9 +52,6 @@ typedef struct OutboxConsumerConfig
 	size_t		topic_count;
 } OutboxConsumerConfig;
 
-/* Milliseconds of the monotonic clock. */
-extern int64_t outbox_clock_ms(void);
-
 /* Option check for kafka_properties. */
 extern bool outbox_consumer_check_properties(const char *text, char *error, size_t size);
 
@@ -85,6 +83,7 @@ extern bool outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartitio
 extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms);
 
 #define OUTBOX_OFFSET_BEGINNING	(-2)
+#define OUTBOX_ASSIGNMENT_MAX_MS	10000	/* longest outbox_consumer_await_assignment */
 
 /* Read on from offset, or the beginning; the partition becomes active.  false: not possible yet, try again. */
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
@@ -100,7 +99,7 @@ extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *p
 extern void outbox_consumer_store(OutboxConsumer *consumer);
 
 /*
- * Waits for a first assignment, at most 10 s, for closing earlier can abort.  Before
+ * Waits for a first assignment, at most OUTBOX_ASSIGNMENT_MAX_MS, for closing earlier can abort.  Before
  * outbox_consumer_close; records that come are dropped, to be read by the next member.
  */
 extern void outbox_consumer_await_assignment(OutboxConsumer *consumer);

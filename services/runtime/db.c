@@ -8,13 +8,18 @@
 #define _GNU_SOURCE
 #include "db.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define LOST_CONNECTION "08006"
+#define SETTINGS_MS		5000	/* for the first statement of a connection */
+#define NO_DEADLINE		INT64_MAX
+#define POLL_MAX_MS		60000
 
 /* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
 #define SESSION_SETTINGS \
@@ -126,6 +131,67 @@ outbox_db_close(OutboxDb *db)
 	db->conninfo = NULL;
 }
 
+/* Waits for the server; false: the deadline is over, or the connection is lost. */
+static bool
+wait_input(PGconn *conn, int64_t deadline)
+{
+	struct pollfd socket = {PQsocket(conn), POLLIN, 0};
+	int64_t		left = deadline - outbox_clock_ms();
+	int			unsent = PQflush(conn);
+
+	if (unsent < 0 || left <= 0)
+		return false;
+	if (unsent > 0)
+		socket.events |= POLLOUT;
+	return poll(&socket, 1, left < POLL_MAX_MS ? (int) left : POLL_MAX_MS) <= 0 ||
+		PQconsumeInput(conn) == 1;
+}
+
+/*
+ * The result of what was `sent`, the last one's of several statements.  NULL: none came before the
+ * deadline; the connection is dropped.
+ */
+static PGresult *
+await_result(OutboxDb *db, int sent, int64_t deadline)
+{
+	PGresult   *last = NULL;
+	PGresult   *result;
+
+	while (sent == 1)
+	{
+		if (!PQisBusy(db->conn))
+		{
+			result = PQgetResult(db->conn);
+			if (result == NULL)
+				return last;
+			PQclear(last);
+			last = result;
+		}
+		else if (!wait_input(db->conn, deadline))
+			break;
+	}
+	PQclear(last);
+	if (sent == 1 && PQstatus(db->conn) == CONNECTION_OK)
+		outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION,
+						 "the database did not answer in time");
+	else
+		take_error(db, NULL);
+	drop_connection(db);
+	return NULL;
+}
+
+/* Whether the result, which is cleared, says success; else db->error. */
+static bool
+accept_command(OutboxDb *db, PGresult *result)
+{
+	bool		good = PQresultStatus(result) == PGRES_COMMAND_OK;
+
+	if (!good && result != NULL)
+		take_error(db, result);
+	PQclear(result);
+	return good;
+}
+
 bool
 outbox_db_connect(OutboxDb *db)
 {
@@ -134,8 +200,6 @@ outbox_db_connect(OutboxDb *db)
 	"client_encoding", "fallback_application_name", "dbname", NULL};
 	const char *values[] = {"5", "10", "30000", "UTF8", "outbox consumer", db->conninfo, NULL};
 	char		settings[256];
-	PGresult   *result;
-	bool		good;
 
 	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK &&
 		PQtransactionStatus(db->conn) == PQTRANS_IDLE)
@@ -151,15 +215,11 @@ outbox_db_connect(OutboxDb *db)
 	}
 	PQsetNoticeReceiver(db->conn, log_notice, NULL);
 	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms);
-	result = PQexec(db->conn, settings);
-	good = PQresultStatus(result) == PGRES_COMMAND_OK;
-	if (!good)
-	{
-		take_error(db, result);
-		drop_connection(db);
-	}
-	PQclear(result);
-	return good;
+	if (accept_command(db, await_result(db, PQsendQuery(db->conn, settings),
+										outbox_clock_ms() + SETTINGS_MS)))
+		return true;
+	drop_connection(db);
+	return false;
 }
 
 /* Number of a prepared statement, or -1. */
@@ -174,12 +234,10 @@ find_prepared(const OutboxDb *db, const char *sql)
 	return -1;
 }
 
-bool
-outbox_db_prepare(OutboxDb *db, const char *sql)
+static bool
+prepare_until(OutboxDb *db, const char *sql, int64_t deadline)
 {
-	PGresult   *result;
 	char		name[16];
-	bool		good;
 
 	if (find_prepared(db, sql) >= 0)
 		return true;
@@ -189,31 +247,56 @@ outbox_db_prepare(OutboxDb *db, const char *sql)
 		return false;
 	}
 	snprintf(name, sizeof(name), "s%d", db->prepared_count);
-	result = PQprepare(db->conn, name, sql, 0, NULL);
-	good = PQresultStatus(result) == PGRES_COMMAND_OK;
-	if (good)
-		db->prepared[db->prepared_count++] = sql;
-	else
-		take_error(db, result);
+	if (!accept_command(db, await_result(db, PQsendPrepare(db->conn, name, sql, 0, NULL), deadline)))
+		return false;
+	db->prepared[db->prepared_count++] = sql;
+	return true;
+}
+
+bool
+outbox_db_prepare(OutboxDb *db, const char *sql)
+{
+	return prepare_until(db, sql, NO_DEADLINE);
+}
+
+static PGresult *
+query_until(OutboxDb *db, const char *sql, int count, const char *const *values, int64_t deadline)
+{
+	PGresult   *result;
+	char		name[16];
+
+	if (!prepare_until(db, sql, deadline))
+		return NULL;
+	snprintf(name, sizeof(name), "s%d", find_prepared(db, sql));
+	result = await_result(db, PQsendQueryPrepared(db->conn, name, count, values, NULL, NULL, 0),
+						  deadline);
+	if (result == NULL || PQresultStatus(result) == PGRES_TUPLES_OK ||
+		PQresultStatus(result) == PGRES_COMMAND_OK)
+		return result;
+	take_error(db, result);
 	PQclear(result);
-	return good;
+	return NULL;
 }
 
 PGresult *
 outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values)
 {
-	PGresult   *result;
-	char		name[16];
+	return query_until(db, sql, count, values, NO_DEADLINE);
+}
 
-	if (!outbox_db_prepare(db, sql))
-		return NULL;
-	snprintf(name, sizeof(name), "s%d", find_prepared(db, sql));
-	result = PQexecPrepared(db->conn, name, count, values, NULL, NULL, 0);
-	if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
-		return result;
-	take_error(db, result);
-	PQclear(result);
-	return NULL;
+PGresult *
+outbox_db_query_within(OutboxDb *db, const char *sql, int count, const char *const *values, long ms)
+{
+	PGresult   *result = NULL;
+
+	/* What does not fit into the socket must not wait either. */
+	if (PQsetnonblocking(db->conn, 1) == 0)
+		result = query_until(db, sql, count, values, outbox_clock_ms() + ms);
+	else
+		take_error(db, NULL);
+	if (db->conn != NULL && PQsetnonblocking(db->conn, 0) != 0)
+		drop_connection(db);
+	return result;
 }
 
 bool

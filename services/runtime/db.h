@@ -60,6 +60,13 @@ extern bool outbox_db_prepare(OutboxDb *db, const char *sql);
 /* One statement outside a pipeline; NULL on failure, else the caller clears the result. */
 extern PGresult *outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values);
 
+/*
+ * The same, waiting for the server ms at most, whatever it is doing: a stopped or frozen one does
+ * not see to statement_timeout.  Past that the failure is infrastructure and the connection dropped.
+ */
+extern PGresult *outbox_db_query_within(OutboxDb *db, const char *sql, int count,
+										const char *const *values, long ms);
+
 /* The pipeline.  sql must have been prepared, or is BEGIN, COMMIT (count 0). */
 extern bool outbox_db_begin_pipeline(OutboxDb *db);
 extern bool outbox_db_send(OutboxDb *db, const char *sql, int count, const char *const *values);

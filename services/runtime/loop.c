@@ -8,22 +8,12 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "member.h"
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		30000
 #define RETRY_BUDGET_MS		100		/* of retries between two batches */
-
-int64_t
-outbox_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 int64_t
 outbox_member_backoff(OutboxMember *member, unsigned failures)
@@ -187,6 +177,7 @@ outbox_member_run(void *arg)
 	if (!open_member(member))
 	{
 		runtime->failed = runtime->stopping = true;
+		member->end_by = OUTBOX_ENDED;
 		return NULL;
 	}
 	while (!runtime->stopping)
@@ -213,11 +204,12 @@ outbox_member_run(void *arg)
 			runtime->failed = runtime->stopping = true;
 	}
 	outbox_crash_leave(member, true);
+	member->end_by = outbox_clock_ms() + OUTBOX_ASSIGNMENT_MAX_MS + OUTBOX_END_MAX_MS;
 	outbox_consumer_await_assignment(member->consumer);
-	member->closing_at = outbox_clock_ms();
+	member->end_by = outbox_clock_ms() + OUTBOX_END_MAX_MS;
 	outbox_consumer_close(member->consumer);
-	member->closing_at = 0;
 	outbox_db_close(&member->db);
 	free(member->items);
+	member->end_by = OUTBOX_ENDED;
 	return NULL;
 }

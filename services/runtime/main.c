@@ -23,7 +23,6 @@
 #define MEMBERS_MAX			64
 #define INSTANCE_ID_MAX		240
 #define LIVE_MS				30000
-#define CLOSE_MS			15000	/* a close that takes longer hangs */
 #define GAUGE_REFRESH_MS	2000
 
 static bool check_multiplier(const char *value, char *error, size_t size);
@@ -241,33 +240,68 @@ start_members(pthread_t *threads)
 	return started;
 }
 
-/*
- * Waits for the members' ends.  One that hangs in leaving the group ends the process: what is
- * done is committed, so the end may be rough.
- */
+/* Ends the process when a member is overdue: what is done is committed, so the end may be rough. */
+static void
+watch_member(const OutboxMember *member, int64_t stopped_at)
+{
+	int64_t		end_by = member->end_by;
+	int64_t		now = outbox_clock_ms();
+
+	if (end_by == 0 && now >= stopped_at + OUTBOX_END_MAX_MS)
+		outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", NULL,
+				   "a member's last turn takes more than %d s: a batch, or a database that does not answer",
+				   OUTBOX_END_MAX_MS / 1000);
+	else if (end_by != 0 && now >= end_by)
+		outbox_log(OUTBOX_LOG_ERROR, "close_timeout", NULL, "leaving the group took more than %d s",
+				   OUTBOX_END_MAX_MS / 1000);
+	else
+		return;
+	_exit(EXIT_FAILURE);
+}
+
+/* Waits for the members' ends, after the end was asked for. */
 static void
 join_members(pthread_t *threads, int started)
 {
+	int64_t		stopped_at = outbox_clock_ms();
+
 	for (int i = 0; i < started; i++)
 	{
 		struct timespec until;
 
 		do
 		{
-			for (int k = 0; k < started; k++)
-			{
-				int64_t		since = members[k].closing_at;
-
-				if (since == 0 || outbox_clock_ms() - since < CLOSE_MS)
-					continue;
-				outbox_log(OUTBOX_LOG_ERROR, "close_timeout", NULL,
-						   "leaving the group took more than %d s", CLOSE_MS / 1000);
-				_exit(EXIT_FAILURE);
-			}
+			for (int k = i; k < started; k++)
+				watch_member(&members[k], stopped_at);
 			clock_gettime(CLOCK_MONOTONIC, &until);
 			until.tv_sec++;
 		} while (pthread_clockjoin_np(threads[i], NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
 	}
+}
+
+static void *
+end_http(void *arg)
+{
+	outbox_http_stop();
+	return arg;
+}
+
+/* Lets requests under way end; one that waits for its database ends the process instead. */
+static void
+stop_http(void)
+{
+	struct timespec until;
+	pthread_t	thread;
+
+	if (pthread_create(&thread, NULL, end_http, NULL) != 0)
+		_exit(EXIT_FAILURE);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += OUTBOX_END_MAX_MS / 1000;
+	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+		return;
+	outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", NULL, "a request takes more than %d s",
+			   OUTBOX_END_MAX_MS / 1000);
+	_exit(EXIT_FAILURE);
 }
 
 static int
@@ -304,7 +338,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	started = start_members(threads);
 	wait_for_stop(&signals);
 	join_members(threads, started);
-	outbox_http_stop();
+	stop_http();
 	outbox_trace_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");
 	return runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -20,6 +20,9 @@
 
 #define OUTBOX_SLEEP_MAX_MS	200		/* longest wait for a record: how soon a stop is seen */
 
+#define OUTBOX_END_MAX_MS	15000	/* longest last turn of the loop, longest close: then the process is ended */
+#define OUTBOX_ENDED		INT64_MAX	/* end_by of a member that has ended */
+
 /* Settings of the process; written before the threads start. */
 typedef struct OutboxRuntime
 {
@@ -81,7 +84,7 @@ typedef struct OutboxMember
 	atomic_bool ready;			/* member writes */
 	atomic_bool halted;			/* member writes: a partition is halted */
 	atomic_int	paused;			/* member writes: partitions it has and does not read at present */
-	_Atomic int64_t closing_at; /* member writes: since when it leaves the group, outbox_clock_ms; 0: it does not */
+	_Atomic int64_t end_by;		/* member writes: when its end is overdue, outbox_clock_ms; 0: it has not left its loop */
 	_Atomic int64_t turned_at;	/* member writes: last turn of the loop, outbox_clock_ms */
 } OutboxMember;
 

@@ -13,6 +13,8 @@
 #include "member.h"
 #include "metrics.h"
 
+#define ANSWER_MS	2000		/* the main thread waits no longer: it looks after the signals */
+
 static const double batch_buckets[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 
 static OutboxMetric records_total = {
@@ -183,7 +185,7 @@ outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 	PGresult   *result = NULL;
 
 	if (outbox_db_connect(db))
-		result = outbox_db_query(db, sql, 1, values);
+		result = outbox_db_query_within(db, sql, 1, values, ANSWER_MS);
 	if (result == NULL)
 		return false;
 	outbox_metric_clear(&dead_letters);
