@@ -42,3 +42,17 @@ CREATE TYPE outbox.consumed_bytes AS (
 	occurred_at timestamptz,
 	replay_id uuid
 );
+
+/*
+ * For functions of consumers: a field of a JSON object as text.  NULL, missing or "": OBX01, the
+ * event can never succeed.  Not STRICT: a tombstone has no value, and so no field.
+ */
+CREATE FUNCTION outbox.required(value jsonb, field text) RETURNS text
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF coalesce(value->>field, '') = '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('required field "%s" is missing', field);
+	END IF;
+	RETURN value->>field;
+END
+$$;

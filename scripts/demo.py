@@ -12,11 +12,11 @@ import uuid
 from harness import Session, exit_on_sigterm, wait_until
 from harness.shop import CONSUMERS, describe, start_system
 
-# What each kind of order asks for, and the outcome it must have.
+# What each kind of order asks for, and the outcome it must have. Without a customerId it is one customer after the other.
 KINDS = {
-    "good": ({"customerId": "ada", "items": [{"sku": "book", "quantity": 1}]}, "CONFIRMED"),
+    "good": ({"items": [{"sku": "book", "quantity": 1}]}, "CONFIRMED"),
     "too expensive": ({"customerId": "bob", "items": [{"sku": "car", "quantity": 1}]}, "CANCELLED"),
-    "out of stock": ({"customerId": "ada", "items": [{"sku": "unicorn", "quantity": 1}]}, "CANCELLED"),
+    "out of stock": ({"items": [{"sku": "unicorn", "quantity": 1}]}, "CANCELLED"),
 }
 # What the consumers without C say of the orders.
 SAID = {
@@ -27,13 +27,21 @@ SAID = {
     "fraud": "select count(*) || ' orders flagged' from fraud.flag",
 }
 RATE = 100.0
+CUSTOMERS = 1000
 MIX = ("good", "good", "good", "too expensive", "out of stock")
 
 
-def place(service, kind):
+def add_customers(shop):
+    """Customers c-0, c-1, ... with money enough for what they order."""
+    shop.postgres.execute("insert into shop.account (customer_id, balance) select 'c-' || n, 100000"
+                          " from generate_series(0, %s) n", (CUSTOMERS - 1,), shop.databases["payment"])
+
+
+def place(service, kind, number):
     """POST one order. Returns (order id, kind)."""
     headers = {"Idempotency-Key": str(uuid.uuid4())}
-    status, body = service.request("POST", "/orders", KINDS[kind][0], headers)
+    body = {"customerId": f"c-{number % CUSTOMERS}", **KINDS[kind][0]}
+    status, body = service.request("POST", "/orders", body, headers)
     if status not in (200, 201, 202):
         raise RuntimeError(f"POST /orders answered {status}: {body}")
     return json.loads(body)["orderId"], kind
@@ -46,7 +54,7 @@ def place_all(service, count):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for number, kind in enumerate(kinds):
             time.sleep(max(0.0, began + number / RATE - time.monotonic()))
-            placing.append(pool.submit(place, service, kind))
+            placing.append(pool.submit(place, service, kind, number))
     return dict(done.result() for done in placing)
 
 
@@ -123,6 +131,7 @@ def add_consumers(shop):
 
 
 def run(shop, count):
+    add_customers(shop)
     began = time.monotonic()
     placed = place_all(shop.services["order"], count)
     print(f"outbox: placed {len(placed)} orders in {time.monotonic() - began:.1f} s")

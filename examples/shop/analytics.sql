@@ -21,13 +21,15 @@ CREATE SCHEMA analytics;
  * What is known of each order; revenue and units are read from it, so events may come again
  * and in any order.  To rebuild it: TRUNCATE it, and in the order service's database call
  * outbox.replay(..., consumer => 'analytics-service', reprocess => true) for its topics.
+ *
+ *	units	{sku: number} from count_units
  */
 CREATE TABLE analytics.order_fact (
 	order_id text PRIMARY KEY,
 	day date,
 	amount numeric(14,2),
 	currency text,
-	items jsonb,
+	units jsonb,
 	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	cancelled boolean NOT NULL DEFAULT false
 );
@@ -39,37 +41,35 @@ CREATE VIEW analytics.revenue AS
 	FROM analytics.order_fact f WHERE f.day IS NOT NULL
 	GROUP BY f.day, f.currency;
 CREATE VIEW analytics.units AS
-	SELECT f.day, i->>'sku' AS sku, sum((i->>'quantity')::bigint) AS units
-	FROM analytics.order_fact f, jsonb_array_elements(f.items) i
+	SELECT f.day, u.sku, sum(u.units::numeric) AS units
+	FROM analytics.order_fact f, jsonb_each_text(f.units) u (sku, units)
 	WHERE f.day IS NOT NULL AND NOT f.cancelled
-	GROUP BY f.day, i->>'sku';
+	GROUP BY f.day, u.sku;
 
-/* A required field as text; an event without it can never succeed. */
-CREATE FUNCTION analytics.required(event outbox.consumed_event, field text) RETURNS text
-LANGUAGE plpgsql AS $$
-BEGIN
-	IF event.value->>field IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('required field "%s" is missing', field);
-	END IF;
-	RETURN event.value->>field;
-END $$;
+/* {sku: number} of an order's items; NULL: it has none.  Items that are none are an error of their event. */
+CREATE FUNCTION analytics.count_units(items jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+	SELECT jsonb_object_agg(g.sku, g.units)
+	FROM (SELECT i->>'sku' AS sku, sum((i->>'quantity')::bigint) AS units
+		FROM jsonb_array_elements(nullif(items, 'null')) i GROUP BY i->>'sku') g
+$$;
 
 /* orders.created, orders.cancelled */
 CREATE FUNCTION analytics.on_event(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-	v_order text := analytics.required(event, 'orderId');
+	v_order text := outbox.required(event.value, 'orderId');
 BEGIN
-	IF event.type = 'OrderCancelled' THEN
+	IF event.topic = 'orders.cancelled' THEN
 		INSERT INTO analytics.order_fact (order_id, cancelled) VALUES (v_order, true)
 		ON CONFLICT (order_id) DO UPDATE SET cancelled = true;
 		RETURN 'cancelled';
 	END IF;
-	INSERT INTO analytics.order_fact (order_id, day, amount, currency, items)
-	VALUES (v_order, (analytics.required(event, 'createdAt')::timestamptz AT TIME ZONE 'UTC')::date,
-		analytics.required(event, 'amount')::numeric, event.value->>'currency', event.value->'items')
+	INSERT INTO analytics.order_fact (order_id, day, amount, currency, units)
+	VALUES (v_order, (outbox.required(event.value, 'createdAt')::timestamptz AT TIME ZONE 'UTC')::date,
+		outbox.required(event.value, 'amount')::numeric, event.value->>'currency', analytics.count_units(event.value->'items'))
 	ON CONFLICT (order_id) DO UPDATE SET day = excluded.day, amount = excluded.amount,
-		currency = excluded.currency, items = excluded.items;
+		currency = excluded.currency, units = excluded.units;
 	RETURN 'ordered';
 END $$;
 

@@ -69,7 +69,10 @@ DECLARE
 	v_known bigint;
 	v_enough bigint;
 BEGIN
-	/* In the order of sku, as everybody does: no deadlocks. */
+	/*
+	 * In the order of sku, so two orders never wait for each other; batches of two members, each
+	 * of many orders, still may: then one is repeated (40P01), which counts as no try.
+	 */
 	PERFORM FROM shop.stock s WHERE s.sku IN (SELECT i->>'sku' FROM jsonb_array_elements(p_items) i)
 	ORDER BY s.sku FOR UPDATE;
 	SELECT count(*), count(*) FILTER (WHERE s.available >= (i->>'quantity')::bigint)

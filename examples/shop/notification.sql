@@ -33,16 +33,6 @@ CREATE TABLE notification.message (
 	PRIMARY KEY (order_id, kind)
 );
 
-/* A required field as text; an event without it can never succeed. */
-CREATE FUNCTION notification.required(event outbox.consumed_event, field text) RETURNS text
-LANGUAGE plpgsql AS $$
-BEGIN
-	IF event.value->>field IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('required field "%s" is missing', field);
-	END IF;
-	RETURN event.value->>field;
-END $$;
-
 CREATE FUNCTION notification.confirmation_text(event outbox.consumed_event) RETURNS text
 LANGUAGE sql STABLE AS $$
 	SELECT format('Thank you for your order of %s: %s %s in all.',
@@ -63,11 +53,11 @@ $$;
 CREATE FUNCTION notification.on_event(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-	v_order text := notification.required(event, 'orderId');
-	v_kind text := CASE event.type WHEN 'OrderCancelled' THEN 'cancellation' ELSE 'confirmation' END;
+	v_order text := outbox.required(event.value, 'orderId');
+	v_kind text := CASE event.topic WHEN 'orders.cancelled' THEN 'cancellation' ELSE 'confirmation' END;
 BEGIN
 	INSERT INTO notification.message (order_id, kind, customer_id, subject, body)
-	VALUES (v_order, v_kind, notification.required(event, 'customerId'), format('Your order %s', v_order),
+	VALUES (v_order, v_kind, outbox.required(event.value, 'customerId'), format('Your order %s', v_order),
 		CASE v_kind WHEN 'cancellation' THEN notification.cancellation_text(event)
 			ELSE notification.confirmation_text(event) END)
 	ON CONFLICT DO NOTHING;

@@ -44,23 +44,13 @@ CREATE VIEW warehouse.to_pick AS
 	WHERE l.status = 'open'
 	GROUP BY i.sku;
 
-/* A required field as text; an event without it can never succeed. */
-CREATE FUNCTION warehouse.required(event outbox.consumed_event, field text) RETURNS text
-LANGUAGE plpgsql AS $$
-BEGIN
-	IF event.value->>field IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('required field "%s" is missing', field);
-	END IF;
-	RETURN event.value->>field;
-END $$;
-
 /* inventory.reserved; an order whose stock was rejected has nothing to pick. */
 CREATE FUNCTION warehouse.open_list(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-	v_order text := warehouse.required(event, 'orderId');
+	v_order text := outbox.required(event.value, 'orderId');
 BEGIN
-	IF warehouse.required(event, 'status') <> 'reserved' THEN
+	IF outbox.required(event.value, 'status') <> 'reserved' THEN
 		RETURN 'nothing_to_pick';
 	END IF;
 	INSERT INTO warehouse.pick_list (order_id, reservation_id, status, opened_at)
@@ -80,7 +70,7 @@ CREATE FUNCTION warehouse.withdraw_list(event outbox.consumed_event) RETURNS tex
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO warehouse.pick_list AS l (order_id, status, withdrawn_at)
-	VALUES (warehouse.required(event, 'orderId'), 'withdrawn', clock_timestamp())
+	VALUES (outbox.required(event.value, 'orderId'), 'withdrawn', clock_timestamp())
 	ON CONFLICT (order_id) DO UPDATE SET status = 'withdrawn', withdrawn_at = clock_timestamp()
 	WHERE l.status = 'open';
 	RETURN CASE WHEN FOUND THEN 'withdrawn' ELSE 'repeated' END;
@@ -89,7 +79,7 @@ END $$;
 CREATE FUNCTION warehouse.on_event(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
-	RETURN CASE event.type WHEN 'OrderCancelled' THEN warehouse.withdraw_list(event)
+	RETURN CASE event.topic WHEN 'orders.cancelled' THEN warehouse.withdraw_list(event)
 		ELSE warehouse.open_list(event) END;
 END $$;
 

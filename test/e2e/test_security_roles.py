@@ -31,7 +31,7 @@ FUNCTIONS = {
     "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
-    "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
+    "required": "consumer", "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
@@ -246,7 +246,7 @@ EVIL = (
 # parse, and what a dead letter that is not there is told with. No syntax error (42601), nothing internal (XX000).
 CLEAN = {
     "22004", "22023", "42939", "42602", "42704", "42501", "54000", "55000", "22P02", "22007", "22003", "P0002", "22P05",
-    "23502", "23514", "22001", "40001", "22021", "OBX02",
+    "23502", "23514", "22001", "40001", "22021", "OBX01", "OBX02",
 }
 
 
