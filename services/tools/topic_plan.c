@@ -3,8 +3,9 @@
  * topic_plan.c
  *	  Compares a profile with what Kafka has.
  *
- * Runs in outbox-topics.  Nothing is ever taken away: no topic is deleted, no
- * partition removed, and what the profile does not declare is not compared.
+ * Runs in outbox-topics.  No topic is deleted and no partition removed; what
+ * would make Kafka delete records is altered only when that is allowed, and what
+ * the profile does not declare is not compared.
  */
 #include "topic_plan.h"
 
@@ -72,8 +73,26 @@ values_equal(int setting, const char *wanted, const char *found)
 	return strcmp(wanted, found) == 0;
 }
 
+/*
+ * Does a changed setting let Kafka delete records that it would keep now?  A cleanup policy does
+ * unless it only loses "delete"; one that Kafka names otherwise may.
+ */
+static bool
+setting_shrinks(int setting, const char *wanted, const char *found)
+{
+	if (setting == OUTBOX_TOPIC_RETENTION)
+	{
+		long long	wanted_ms = strtoll(wanted, NULL, 10);
+		long long	found_ms = strtoll(found, NULL, 10);
+
+		return wanted_ms >= 0 && (found_ms < 0 || wanted_ms < found_ms);
+	}
+	return setting == OUTBOX_TOPIC_CLEANUP &&
+		!(strcmp(wanted, "compact") == 0 && strstr(found, "compact") != NULL);
+}
+
 void
-outbox_topic_plan_compare(OutboxTopicPlan *plan, bool allow_partitions)
+outbox_topic_plan_compare(OutboxTopicPlan *plan, bool allow_partitions, bool allow_shrink)
 {
 	for (size_t i = 0; i < plan->count; i++)
 	{
@@ -86,8 +105,14 @@ outbox_topic_plan_compare(OutboxTopicPlan *plan, bool allow_partitions)
 		step->stuck = state->exists && (state->replication != spec->replication ||
 										(state->partitions != spec->partitions && !step->grow));
 		for (int j = 0; j < OUTBOX_TOPIC_SETTINGS; j++)
-			step->alter[j] = state->exists && spec->values[j][0] != '\0' &&
+		{
+			bool		differs = state->exists && spec->values[j][0] != '\0' &&
 				!values_equal(j, spec->values[j], state->values[j]);
+
+			step->shrink[j] = differs && setting_shrinks(j, spec->values[j], state->values[j]);
+			step->alter[j] = differs && (!step->shrink[j] || allow_shrink);
+			step->stuck |= differs && !step->alter[j];
+		}
 	}
 }
 
@@ -145,8 +170,11 @@ print_differences(const OutboxTopicStep *step, FILE *out)
 	for (int i = 0; i < OUTBOX_TOPIC_SETTINGS; i++)
 	{
 		if (step->alter[i])
-			fprintf(out, "~ %s: %s %s -> %s\n", spec->name, outbox_topic_setting_names[i],
-					state->values[i], spec->values[i]);
+			fprintf(out, "~ %s: %s %s -> %s%s\n", spec->name, outbox_topic_setting_names[i],
+					state->values[i], spec->values[i], step->shrink[i] ? " (warning: records are deleted)" : "");
+		else if (step->shrink[i])
+			fprintf(out, "! %s: %s %s, wanted %s: records would be deleted, so only with --allow-shrink\n",
+					spec->name, outbox_topic_setting_names[i], state->values[i], spec->values[i]);
 	}
 	if (step->grow)
 		fprintf(out, "~ %s: partitions %d -> %d (warning: keys move to other partitions, their order is broken"

@@ -28,6 +28,7 @@ typedef struct OutboxTopicStep
 	bool		create;
 	bool		grow;			/* add partitions */
 	bool		alter[OUTBOX_TOPIC_SETTINGS];
+	bool		shrink[OUTBOX_TOPIC_SETTINGS]; /* the setting differs, and Kafka would delete records that are kept now */
 	bool		stuck;			/* differs in a way apply does not mend */
 } OutboxTopicStep;
 
@@ -48,8 +49,11 @@ extern void outbox_topic_plan_free(OutboxTopicPlan *plan);
  */
 extern bool outbox_topic_plan_cap(OutboxTopicPlan *plan, bool cap, FILE *out, char *error, size_t size);
 
-/* Compares states with specs and decides; more partitions are added only with allow_partitions. */
-extern void outbox_topic_plan_compare(OutboxTopicPlan *plan, bool allow_partitions);
+/*
+ * Compares states with specs and decides; more partitions are added only with allow_partitions,
+ * settings that let Kafka delete more are altered only with allow_shrink.
+ */
+extern void outbox_topic_plan_compare(OutboxTopicPlan *plan, bool allow_partitions, bool allow_shrink);
 
 /* Is there something apply would do?  Is there something it cannot? */
 extern bool outbox_topic_plan_pending(const OutboxTopicPlan *plan);

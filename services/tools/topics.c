@@ -30,6 +30,7 @@ typedef struct Options
 	const char *bootstrap_servers;
 	const char *properties_file;
 	bool		allow_partitions;
+	bool		allow_shrink;
 	bool		cap_replication;
 } Options;
 
@@ -44,6 +45,8 @@ static const char help_text[] =
 "\n"
 "  --kafka-properties FILE   librdkafka properties, e.g. security.protocol=ssl\n"
 "  --allow-partitions        add partitions to existing topics; keys move to other partitions\n"
+"  --allow-shrink            alter settings that let Kafka delete records it keeps now: a shorter\n"
+"                            retention.ms, another cleanup.policy\n"
 "  --cap-replication         new topics: no more replicas than brokers, with a warning\n"
 "  --help, --version\n"
 "\n"
@@ -67,6 +70,7 @@ read_arguments(int argc, char **argv, Options *options)
 		{"bootstrap-servers", required_argument, NULL, 'b'},
 		{"kafka-properties", required_argument, NULL, 'k'},
 		{"allow-partitions", no_argument, NULL, 'a'},
+		{"allow-shrink", no_argument, NULL, 's'},
 		{"cap-replication", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -89,6 +93,9 @@ read_arguments(int argc, char **argv, Options *options)
 				break;
 			case 'a':
 				options->allow_partitions = true;
+				break;
+			case 's':
+				options->allow_shrink = true;
 				break;
 			case 'c':
 				options->cap_replication = true;
@@ -154,7 +161,7 @@ verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *optio
 	{
 		known = outbox_topic_admin_read(admin, plan);
 		if (known)
-			outbox_topic_plan_compare(plan, options->allow_partitions);
+			outbox_topic_plan_compare(plan, options->allow_partitions, options->allow_shrink);
 		if (known && !outbox_topic_plan_pending(plan))
 			return true;
 		pause_for(VERIFY_PAUSE_MS);
@@ -179,7 +186,7 @@ run_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *options)
 		fprintf(stderr, "outbox-topics: %s %s\n", options->profile, reason);
 		return EXIT_INPUT;
 	}
-	outbox_topic_plan_compare(plan, options->allow_partitions);
+	outbox_topic_plan_compare(plan, options->allow_partitions, options->allow_shrink);
 	outbox_topic_plan_print(plan, stdout);
 	fflush(stdout);
 	if (!outbox_topic_plan_pending(plan) && !outbox_topic_plan_stuck(plan))

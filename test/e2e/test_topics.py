@@ -65,20 +65,41 @@ def test_too_few_brokers(kafka, coarse):
 
 def test_drift(kafka, topics, topic_name):
     """Row 002.1, drift: a changed setting is shown and mended; what the profile does not declare stays as it is."""
-    profile = f"[{topic_name}]\npartitions = 2\nreplication = 1\nretention.ms = 7d\ncleanup.policy = delete\n"
-    kafka.create_topic(topic_name, 2, {"retention.ms": "5000", "segment.bytes": "7000000", "cleanup.policy": "compact"})
+    profile = f"[{topic_name}]\npartitions = 2\nreplication = 1\nretention.ms = 7d\ncleanup.policy = compact\n"
+    kafka.create_topic(topic_name, 2, {"retention.ms": "5000", "segment.bytes": "7000000", "cleanup.policy": "compact,delete"})
     shown = topics("plan", profile)
     assert shown.returncode == 3
     assert shown.stdout.splitlines() == [
-        f"~ {topic_name}: retention.ms 5000 -> 604800000", f"~ {topic_name}: cleanup.policy compact -> delete",
+        f"~ {topic_name}: retention.ms 5000 -> 604800000", f"~ {topic_name}: cleanup.policy compact,delete -> compact",
     ]
     assert kafka.describe_topic(topic_name)["config"]["retention.ms"] == "5000"
 
     assert topics("apply", profile).returncode == 0
     config = kafka.describe_topic(topic_name)["config"]
-    assert (config["retention.ms"], config["cleanup.policy"]) == (str(7 * DAY), "delete")
+    assert (config["retention.ms"], config["cleanup.policy"]) == (str(7 * DAY), "compact")
     assert config["segment.bytes"] == "7000000"
     assert topics("plan", profile).returncode == 0
+
+
+def test_records_are_deleted_only_when_asked(kafka, topics, topic_name):
+    """Issue 5, topic profiles: a shorter retention and another clean-up are told and done with --allow-shrink only."""
+    def profile(retention, cleanup):
+        return f"[{topic_name}]\npartitions = 2\nreplication = 1\nretention.ms = {retention}\ncleanup.policy = {cleanup}\n"
+
+    assert topics("apply", profile("30d", "compact")).returncode == 0
+    kept = topics("apply", profile("7d", "delete"))
+    assert kept.returncode == 3
+    assert kept.stdout.splitlines() == [
+        f"! {topic_name}: retention.ms {30 * DAY}, wanted {7 * DAY}: records would be deleted, so only with --allow-shrink",
+        f"! {topic_name}: cleanup.policy compact, wanted delete: records would be deleted, so only with --allow-shrink"]
+    config = kafka.describe_topic(topic_name)["config"]
+    assert (config["retention.ms"], config["cleanup.policy"]) == (str(30 * DAY), "compact")
+
+    shrunk = topics("apply", profile("7d", "delete"), "--allow-shrink")
+    assert shrunk.returncode == 0, shrunk.stderr
+    assert f"~ {topic_name}: retention.ms {30 * DAY} -> {7 * DAY} (warning: records are deleted)" in shrunk.stdout
+    config = kafka.describe_topic(topic_name)["config"]
+    assert (config["retention.ms"], config["cleanup.policy"]) == (str(7 * DAY), "delete")
 
 
 def test_partitions_grow_only_when_asked(kafka, topics, topic_name):

@@ -163,33 +163,87 @@ test_plan(void)
 	CHECK(good, "a profile for a plan");
 	if (!good)
 		return;
-	outbox_topic_plan_compare(&plan, false);
+	outbox_topic_plan_compare(&plan, false, false);
 	CHECK(strcmp(plan_text(&plan), "+ a: partitions=6 replication=3 retention.ms=86400000"
 				 " cleanup.policy=compact,delete\n") == 0, "a missing topic is created");
 
 	set_state(&plan.steps[0], 6, 3, "86400000", "delete,compact");
-	outbox_topic_plan_compare(&plan, false);
+	outbox_topic_plan_compare(&plan, false, false);
 	CHECK(plan_text(&plan)[0] == '\0' && !outbox_topic_plan_pending(&plan) && !outbox_topic_plan_stuck(&plan),
 		  "an equal topic is no difference, whatever undeclared settings it has");
 
-	set_state(&plan.steps[0], 6, 3, "5000", "delete");
-	outbox_topic_plan_compare(&plan, false);
-	CHECK(strcmp(plan_text(&plan), "~ a: retention.ms 5000 -> 86400000\n~ a: cleanup.policy delete -> compact,delete\n")
-		  == 0 && outbox_topic_plan_pending(&plan) && !outbox_topic_plan_stuck(&plan), "settings are altered");
+	set_state(&plan.steps[0], 6, 3, "5000", "compact,delete");
+	outbox_topic_plan_compare(&plan, false, false);
+	CHECK(strcmp(plan_text(&plan), "~ a: retention.ms 5000 -> 86400000\n") == 0 &&
+		  outbox_topic_plan_pending(&plan) && !outbox_topic_plan_stuck(&plan), "settings are altered");
 
 	set_state(&plan.steps[0], 3, 2, "86400000", "compact,delete");
-	outbox_topic_plan_compare(&plan, false);
+	outbox_topic_plan_compare(&plan, false, false);
 	CHECK(strstr(plan_text(&plan), "! a: partitions 3, wanted 6") != NULL &&
 		  strstr(plan_text(&plan), "! a: replication 2, wanted 3") != NULL && outbox_topic_plan_stuck(&plan) &&
 		  !outbox_topic_plan_pending(&plan), "partitions are not added unasked, replicas never");
-	outbox_topic_plan_compare(&plan, true);
+	outbox_topic_plan_compare(&plan, true, false);
 	CHECK(strstr(plan_text(&plan), "~ a: partitions 3 -> 6 (warning: keys move") != NULL && plan.steps[0].grow,
 		  "partitions are added when asked");
 
 	set_state(&plan.steps[0], 7, 3, "86400000", "compact,delete");
-	outbox_topic_plan_compare(&plan, true);
+	outbox_topic_plan_compare(&plan, true, false);
 	CHECK(strstr(plan_text(&plan), "! a: partitions 7, wanted 6: partitions cannot be taken away") != NULL &&
 		  outbox_topic_plan_stuck(&plan) && !outbox_topic_plan_pending(&plan), "partitions are never taken away");
+	outbox_topic_plan_free(&plan);
+	outbox_topic_profile_free(&profile);
+}
+
+/* How a plan changes one topic that has these settings, with and without leave to shrink. */
+static bool
+needs_leave(OutboxTopicPlan *plan, const char *setting, const char *wanted, const char *retention, const char *cleanup)
+{
+	OutboxTopicStep *step = &plan->steps[0];
+	int			index = strcmp(setting, "retention.ms") == 0 ? OUTBOX_TOPIC_RETENTION : OUTBOX_TOPIC_CLEANUP;
+	char		line[128];
+	bool		needed;
+
+	snprintf(step->spec.values[OUTBOX_TOPIC_RETENTION], OUTBOX_TOPIC_VALUE_SIZE, "%s", retention);
+	snprintf(step->spec.values[OUTBOX_TOPIC_CLEANUP], OUTBOX_TOPIC_VALUE_SIZE, "%s", cleanup);
+	set_state(step, 6, 3, retention, cleanup);
+	snprintf(step->spec.values[index], OUTBOX_TOPIC_VALUE_SIZE, "%s", wanted);
+	snprintf(line, sizeof(line), "! a: %s %s, wanted %s: records would be deleted, so only with --allow-shrink\n",
+			 setting, index == OUTBOX_TOPIC_RETENTION ? retention : cleanup, wanted);
+	outbox_topic_plan_compare(plan, true, false);
+	needed = outbox_topic_plan_stuck(plan);
+	CHECK(needed == (strcmp(plan_text(plan), line) == 0) && outbox_topic_plan_pending(plan) == !needed,
+		  "what shrinks is shown as stuck, with the reason");
+	outbox_topic_plan_compare(plan, false, true);
+	CHECK(outbox_topic_plan_pending(plan) && !outbox_topic_plan_stuck(plan) &&
+		  needed == (strstr(plan_text(plan), "(warning: records are deleted)\n") != NULL),
+		  "and done with leave, with a warning");
+	return needed;
+}
+
+static void
+test_shrinking(void)
+{
+	OutboxTopicProfile profile;
+	OutboxTopicPlan plan;
+	char		error[1024];
+	bool		good;
+
+	good = read_text(&profile, HEAD "retention.ms=1d\ncleanup.policy=delete\n[a]\n", error, sizeof(error)) &&
+		outbox_topic_plan_begin(&plan, &profile);
+	CHECK(good, "a profile that shrinks");
+	if (!good)
+		return;
+	CHECK(needs_leave(&plan, "retention.ms", "86400000", "86400001", "delete"), "a shorter retention");
+	CHECK(needs_leave(&plan, "retention.ms", "86400000", "-1", "delete"), "one that was for ever");
+	CHECK(needs_leave(&plan, "retention.ms", "0", "1", "delete"), "one of nothing");
+	CHECK(!needs_leave(&plan, "retention.ms", "86400001", "86400000", "delete"), "a longer one");
+	CHECK(!needs_leave(&plan, "retention.ms", "-1", "86400000", "delete"), "one for ever");
+	CHECK(needs_leave(&plan, "cleanup.policy", "delete", "86400000", "compact"), "compact to delete");
+	CHECK(needs_leave(&plan, "cleanup.policy", "compact", "86400000", "delete"), "delete to compact");
+	CHECK(needs_leave(&plan, "cleanup.policy", "compact,delete", "86400000", "compact"), "compact to both");
+	CHECK(needs_leave(&plan, "cleanup.policy", "compact,delete", "86400000", "delete"), "delete to both");
+	CHECK(needs_leave(&plan, "cleanup.policy", "delete", "86400000", "delete,compact"), "both to delete");
+	CHECK(!needs_leave(&plan, "cleanup.policy", "compact", "86400000", "delete,compact"), "both to compact");
 	outbox_topic_plan_free(&plan);
 	outbox_topic_profile_free(&profile);
 }
@@ -244,6 +298,7 @@ main(void)
 	test_refusals();
 	test_reading();
 	test_plan();
+	test_shrinking();
 	test_capping();
 	return finish_tests();
 }
