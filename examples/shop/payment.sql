@@ -18,18 +18,22 @@ END $$;
 
 CREATE SCHEMA shop;
 
+/* Types rather than CHECK clauses: a clause is parsed again by every statement that writes the table. */
+CREATE DOMAIN shop.credit AS numeric(14,2) CHECK (VALUE >= 0);
+CREATE TYPE shop.payment_outcome AS ENUM ('approved', 'declined');
+
 /* A customer may spend the balance and, beyond it, the credit limit. */
 CREATE TABLE shop.account (
 	customer_id text PRIMARY KEY,
 	balance numeric(14,2) NOT NULL,
-	credit_limit numeric(14,2) NOT NULL DEFAULT 0 CHECK (credit_limit >= 0),
+	credit_limit shop.credit NOT NULL DEFAULT 0,
 	CHECK (balance >= -credit_limit)
 );
 
 /*
  * One row an order, whatever number of events name it.
  *
- *	status		approved | declined; NULL: cancelled before any charge
+ *	status		NULL: cancelled before any charge
  *	detail		OK | INSUFFICIENT_FUNDS | UNKNOWN_CUSTOMER | GATEWAY_DECLINED | ORDER_CANCELLED
  *	method		account | gateway: where the money came from; NULL: none was taken
  *	correlation_id	of the flow the row was written in
@@ -40,7 +44,7 @@ CREATE TABLE shop.payment (
 	customer_id text,
 	amount numeric(14,2),
 	currency text,
-	status text CHECK (status IN ('approved', 'declined')),
+	status shop.payment_outcome,
 	detail text,
 	method text,
 	completed_at timestamptz,
@@ -54,11 +58,11 @@ LANGUAGE sql STABLE AS $$
 	SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 $$;
 
-/* The answer to an order, from its row; the same row gives the same answer. */
-CREATE FUNCTION shop.emit_payment_completed(paid shop.payment) RETURNS void
+/* The answer to an order, from its row; the same row gives the same answer.  Returns the event's id. */
+CREATE FUNCTION shop.emit_payment_completed(paid shop.payment) RETURNS uuid
 LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM outbox.emit('payments.completed', paid.order_id, 'PaymentCompleted', jsonb_build_object(
+	RETURN outbox.emit('payments.completed', paid.order_id, 'PaymentCompleted', jsonb_build_object(
 		'orderId', paid.order_id,
 		'paymentId', paid.payment_id,
 		'status', paid.status,
@@ -69,7 +73,7 @@ BEGIN
 		'completedAt', shop.iso8601(paid.completed_at)));
 END $$;
 
-/* Takes the money of a new order; NULL detail: it is there and taken. */
+/* Takes the money of an order; NULL detail: it is there and taken. */
 CREATE FUNCTION shop.take_money(p_customer text, p_amount numeric) RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -82,6 +86,30 @@ BEGIN
 	RETURN CASE WHEN FOUND THEN 'INSUFFICIENT_FUNDS' ELSE 'UNKNOWN_CUSTOMER' END;
 END $$;
 
+/* Of an order that has a row already: it was cancelled first, or this is not the first event to name it. */
+CREATE FUNCTION shop.charge_again(event jsonb, gateway text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_event uuid;
+	paid shop.payment;
+BEGIN
+	SELECT * INTO STRICT paid FROM shop.payment p WHERE p.order_id = event->>'orderId' FOR UPDATE;
+	IF paid.status IS NULL AND gateway = 'approved' THEN
+		/* The next try finds the order cancelled and refunds at the gateway. */
+		RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+			MESSAGE = 'order was cancelled while the gateway was charging it';
+	ELSIF paid.status IS NOT NULL THEN
+		v_event := shop.emit_payment_completed(paid);
+		RETURN 'repeated';
+	END IF;
+	UPDATE shop.payment p SET status = 'declined', detail = 'ORDER_CANCELLED',
+		customer_id = event->>'customerId', amount = (event->>'amount')::numeric, currency = event->>'currency',
+		completed_at = clock_timestamp()
+	WHERE p.order_id = paid.order_id RETURNING * INTO paid;
+	v_event := shop.emit_payment_completed(paid);
+	RETURN paid.status;
+END $$;
+
 /*
  * orders.created.  gateway: NULL without a payment gateway or when it was not
  * asked, else what it said (approved, declined).
@@ -89,46 +117,34 @@ END $$;
 CREATE FUNCTION shop.charge(event jsonb, gateway text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-	v_order text := event->>'orderId';
+	v_customer text := event->>'customerId';
 	v_amount numeric := (event->>'amount')::numeric;
 	v_detail text;
+	v_event uuid;
 	paid shop.payment;
 BEGIN
 	IF v_amount <> round(v_amount, 2) THEN
 		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = 'field "amount" has more than two decimals';
 	END IF;
-	SELECT * INTO paid FROM shop.payment p WHERE p.order_id = v_order FOR UPDATE;
-	IF FOUND AND paid.status IS NULL THEN
-		IF gateway = 'approved' THEN
-			/* The next try finds the order cancelled and refunds at the gateway. */
-			RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
-				MESSAGE = 'order was cancelled while the gateway was charging it';
+	/* Most orders are new: the money is taken first, and given back when the order has a row already. */
+	v_detail := CASE gateway
+		WHEN 'approved' THEN NULL
+		WHEN 'declined' THEN 'GATEWAY_DECLINED'
+		ELSE shop.take_money(v_customer, v_amount) END;
+	INSERT INTO shop.payment (order_id, customer_id, amount, currency, status, detail, method, completed_at)
+	VALUES (event->>'orderId', v_customer, v_amount, event->>'currency',
+		CASE WHEN v_detail IS NULL THEN 'approved' ELSE 'declined' END::shop.payment_outcome, coalesce(v_detail, 'OK'),
+		CASE WHEN v_detail IS NULL THEN CASE WHEN gateway IS NULL THEN 'account' ELSE 'gateway' END END,
+		clock_timestamp())
+	ON CONFLICT DO NOTHING
+	RETURNING * INTO paid;
+	IF NOT FOUND THEN
+		IF v_detail IS NULL AND gateway IS NULL THEN
+			UPDATE shop.account a SET balance = balance + v_amount WHERE a.customer_id = v_customer;
 		END IF;
-		UPDATE shop.payment p SET status = 'declined', detail = 'ORDER_CANCELLED',
-			customer_id = event->>'customerId', amount = v_amount, currency = event->>'currency',
-			completed_at = clock_timestamp()
-		WHERE p.order_id = v_order RETURNING * INTO paid;
-	ELSIF FOUND THEN
-		PERFORM shop.emit_payment_completed(paid);
-		RETURN 'repeated';
-	ELSE
-		v_detail := CASE gateway
-			WHEN 'approved' THEN NULL
-			WHEN 'declined' THEN 'GATEWAY_DECLINED'
-			ELSE shop.take_money(event->>'customerId', v_amount) END;
-		INSERT INTO shop.payment (order_id, customer_id, amount, currency, status, detail, method, completed_at)
-		VALUES (v_order, event->>'customerId', v_amount, event->>'currency',
-			CASE WHEN v_detail IS NULL THEN 'approved' ELSE 'declined' END, coalesce(v_detail, 'OK'),
-			CASE WHEN v_detail IS NULL THEN CASE WHEN gateway IS NULL THEN 'account' ELSE 'gateway' END END,
-			clock_timestamp())
-		ON CONFLICT DO NOTHING
-		RETURNING * INTO paid;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
-				MESSAGE = 'another transaction is charging this order';
-		END IF;
+		RETURN shop.charge_again(event, gateway);
 	END IF;
-	PERFORM shop.emit_payment_completed(paid);
+	v_event := shop.emit_payment_completed(paid);
 	RETURN paid.status;
 END $$;
 
