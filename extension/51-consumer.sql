@@ -3,6 +3,14 @@
  *
  * What the runtime of services/ calls; grant_consume gives the rights.
  */
+/*
+ * What the transaction emits from here on belongs to this flow and this trace; NULL or empty: to none.
+ * Always true: it stands in a WHERE clause, which comes before the select list that emits.  Errors: 22023.
+ */
+CREATE FUNCTION outbox.set_context(correlation_id text, traceparent text, tracestate text) RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_set_context';
+COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of what the transaction emits';
+
 /* idle_seconds: since the watermark moved last. */
 CREATE FUNCTION outbox.consumer_offsets(consumer text)
 RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision)
@@ -42,12 +50,13 @@ COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) I
  * Which records of a batch wait behind a row of their key that is retrying or open: their places,
  * counted from 1.  part_of, keys: as in begin_batch.  Those rows are locked until the transaction
  * ends: none of them is done with before what is held behind it can be seen.
+ * OFFSET 0: each key is looked up, however few rows the planner expects.
  */
 CREATE FUNCTION outbox.dead_letter_blocked(consumer text, part_topics text[], part_of integer[], keys bytea[])
 RETURNS integer[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-	locked bigint[];
+	locked bigint[] := '{}';
 	blocking bigint[];
 BEGIN
 	IF NOT EXISTS (SELECT FROM outbox.dead_letter d
@@ -56,24 +65,51 @@ BEGIN
 	END IF;
 	/* A row waited for may have made the next one of its key due: again, until all that block are locked. */
 	LOOP
-		locked := ARRAY(SELECT d.id
+		blocking := ARRAY(SELECT b.id
 			FROM (SELECT DISTINCT part_topics[r.part] AS topic, sha256(r.key) AS hash
-					FROM unnest(part_of, keys) r (part, key)) k
-				JOIN outbox.dead_letter d ON d.topic = k.topic AND sha256(d.key) = k.hash
-			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')
-			ORDER BY d.id FOR SHARE OF d);
-		blocking := ARRAY(SELECT d.id
-			FROM (SELECT DISTINCT part_topics[r.part] AS topic, sha256(r.key) AS hash
-					FROM unnest(part_of, keys) r (part, key)) k
-				JOIN outbox.dead_letter d ON d.topic = k.topic AND sha256(d.key) = k.hash
-			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')
-			ORDER BY d.id);
+					FROM unnest(part_of, keys) r (part, key) WHERE r.key IS NOT NULL) k
+				CROSS JOIN LATERAL (SELECT d.id FROM outbox.dead_letter d
+					WHERE d.consumer = dead_letter_blocked.consumer AND d.topic = k.topic
+						AND sha256(d.key) = k.hash AND d.state IN ('retrying', 'open') OFFSET 0) b
+			ORDER BY b.id);
 		EXIT WHEN blocking = locked;
+		locked := ARRAY(SELECT d.id FROM outbox.dead_letter d
+			WHERE d.id = ANY (blocking) AND d.state IN ('retrying', 'open') ORDER BY d.id FOR SHARE);
 	END LOOP;
+	IF locked = '{}' THEN
+		RETURN '{}';
+	END IF;
 	RETURN ARRAY(SELECT r.place::integer FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
 		WHERE EXISTS (SELECT FROM outbox.dead_letter d
 			WHERE d.id = ANY (locked) AND d.topic = part_topics[r.part] AND sha256(d.key) = sha256(r.key))
 		ORDER BY r.place);
+END $$;
+
+/*
+ * Which of the records to be held have been processed before: their places, counted from 1.  As in
+ * begin_batch, ids: what is claimed.  The look-up is planned with its values, so that the leaves of other
+ * days are neither locked nor looked into.
+ */
+CREATE FUNCTION outbox.held_and_processed(consumer text, letters text[], part_expected bigint[],
+	part_of integer[], offsets bigint[], ids uuid[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	places integer[];
+	held uuid[];
+	processed uuid[];
+BEGIN
+	SELECT array_agg(r.place), array_agg(r.id) INTO places, held
+	FROM unnest(letters, part_of, offsets, ids) WITH ORDINALITY r (letter, part, "offset", id, place)
+	WHERE r.letter = 'h' AND r."offset" < part_expected[r.part];
+	IF places IS NULL THEN
+		RETURN '{}';
+	END IF;
+	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+		AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
+	INTO processed
+	USING held_and_processed.consumer, held, ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(held) h (id));
+	RETURN ARRAY(SELECT h.place FROM unnest(places, held) h (place, id) WHERE h.id = ANY (processed));
 END $$;
 
 /*
@@ -119,15 +155,18 @@ BEGIN
 			AND (EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.consumer = begin_batch.consumer AND d.topic = part_topics[r.part]
 					AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
-					AND d.event_id = r.event_id)
-				OR letters[r.place] = 'h' AND EXISTS (SELECT FROM outbox.idempotency i
-					WHERE i.consumer = begin_batch.consumer
-						AND i.event_id = coalesce(claim_ids[r.place], r.event_id)
-						AND outbox.idempotency_leaf(i.event_id)
-							= outbox.idempotency_leaf(coalesce(claim_ids[r.place], r.event_id))))
+					AND d.event_id = r.event_id))
 	LOOP
 		letters[place] := 'd';
 	END LOOP;
+	IF 'h' = ANY (letters) THEN
+		FOREACH place IN ARRAY outbox.held_and_processed(consumer, letters, part_expected, part_of, offsets,
+			ARRAY(SELECT coalesce(r.claim_id, r.event_id) FROM unnest(claim_ids, event_ids)
+				WITH ORDINALITY r (claim_id, event_id, place) ORDER BY r.place))
+		LOOP
+			letters[place] := 'd';
+		END LOOP;
+	END IF;
 
 	places := ARRAY(SELECT r.place::integer FROM unnest(letters, wanted) WITH ORDINALITY r (letter, wanted, place)
 		WHERE r.letter = 'n' AND r.wanted ORDER BY r.place);
@@ -341,12 +380,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 /*
- * The row to be tried next, and in how many ms it is due.  0: now; then the caller has it, others pass it
+ * The row of the topics (NULL: of any) to be tried next, and in how many ms it is due; rows of one key in their order.  0: now; then the caller has it, others pass it
  * by, until the caller's outbox.dead_letter_put_back or the end of its connection; crashes: how often
  * a process has ended while it tried the row; failing_ms: since it failed first.  A transaction of its own, not waited for: what it
  * writes need not survive the server.
  */
-CREATE FUNCTION outbox.dead_letter_next(consumer text)
+CREATE FUNCTION outbox.dead_letter_next(consumer text, topics text[] DEFAULT NULL)
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint)
@@ -357,7 +396,10 @@ DECLARE
 BEGIN
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d
-		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying'
+		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying' AND (topics IS NULL OR d.topic = ANY (topics))
+			AND NOT EXISTS (SELECT FROM outbox.dead_letter b
+				WHERE b.consumer = d.consumer AND b.topic = d.topic AND sha256(b.key) = sha256(d.key)
+					AND b.state = 'retrying' AND b.id < d.id)
 		ORDER BY d.next_attempt_at
 	LOOP
 		IF letter.next_attempt_at <= clock_timestamp() THEN
@@ -382,18 +424,24 @@ BEGIN
 		RETURN;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_next(text) IS 'the dead letter to be tried next';
+COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to be tried next';
 
-/* The caller of outbox.dead_letter_next is done with the row; a try that has neither succeeded nor failed is not counted. */
-CREATE FUNCTION outbox.dead_letter_put_back(dead_letter bigint) RETURNS void
+/*
+ * The caller of outbox.dead_letter_next is done with the row; a try that has neither succeeded nor failed is
+ * not counted, and not repeated within later_ms.
+ */
+CREATE FUNCTION outbox.dead_letter_put_back(dead_letter bigint, later_ms integer DEFAULT 0) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
-	UPDATE outbox.dead_letter d SET unended = d.unended - 1
+	UPDATE outbox.dead_letter d SET unended = d.unended - 1,
+		next_attempt_at = CASE WHEN d.state = 'retrying' AND later_ms > 0
+			THEN greatest(d.next_attempt_at, clock_timestamp() + later_ms * interval '1 millisecond')
+			ELSE d.next_attempt_at END
 	WHERE d.id = dead_letter_put_back.dead_letter AND d.unended > 0;
 	PERFORM pg_advisory_unlock(outbox.dead_letter_lock(dead_letter));
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint) IS 'ends what dead_letter_next began';
+COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint, integer) IS 'ends what dead_letter_next began';
 
 /*
  * Locks the row for a try and claims its event: n new, d processed before, NULL

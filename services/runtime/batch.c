@@ -30,10 +30,6 @@ static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
 " $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
 " $12::boolean)";
-const char outbox_context_sql[] =
-"SELECT pg_catalog.set_config('outbox.correlation_id', $1, true),"
-" pg_catalog.set_config('outbox.traceparent', $2, true),"
-" pg_catalog.set_config('outbox.tracestate', $3, true)";
 static const char trim_sql[] =
 "SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
@@ -154,25 +150,6 @@ begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fen
 	return outbox_db_finish_sync(db) && good;
 }
 
-void
-outbox_context_values(const OutboxItem *item, const char *values[OUTBOX_CONTEXT_VALUES])
-{
-	values[0] = item->record.correlation_id;
-	values[1] = outbox_span_traceparent(&item->span, item->record.traceparent);
-	values[2] = item->record.tracestate;
-	for (int i = 0; i < OUTBOX_CONTEXT_VALUES; i++)
-		values[i] = values[i] != NULL ? values[i] : "";
-}
-
-static bool
-send_context(OutboxDb *db, const OutboxItem *item)
-{
-	const char *values[OUTBOX_CONTEXT_VALUES];
-
-	outbox_context_values(item, values);
-	return outbox_db_send(db, outbox_context_sql, OUTBOX_CONTEXT_VALUES, values);
-}
-
 static bool
 send_dead_letter(OutboxMember *member, const OutboxItem *item)
 {
@@ -201,7 +178,7 @@ is_call(const OutboxItem *item)
 	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
 }
 
-/* Sends the work of items [from, end).  Every call has its context before it; spacing 0: no savepoints. */
+/* Sends the work of items [from, end); spacing 0: no savepoints. */
 static bool
 send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spacing)
 {
@@ -215,9 +192,7 @@ send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spaci
 		if (good && is_dead_letter(items[i]))
 			good = send_dead_letter(member, items[i]);
 		else if (good && is_call(items[i]))
-			good = send_context(db, items[i]) &&
-				outbox_db_send(db, items[i]->call.sql, items[i]->call.count,
-							   (const char *const *) items[i]->call.values);
+			good = outbox_context_send(member, items[i]);
 	}
 	return good;
 }
@@ -228,7 +203,7 @@ send_commit(OutboxDb *db)
 	return outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
 }
 
-/* Reads one result; on the first failure notes the culprit.  NULL on failure. */
+/* Reads one result; on the first failure notes the culprit, -1: no item is.  NULL on failure. */
 static PGresult *
 read_work(OutboxDb *db, int index, int *culprit, bool *good)
 {
@@ -254,9 +229,7 @@ read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spac
 	for (int i = from; i < end; i++)
 	{
 		if (spacing > 0 && i % spacing == 0)
-			PQclear(read_work(db, i, culprit, good));
-		if (is_call(items[i]))
-			PQclear(read_work(db, i, culprit, good));
+			PQclear(read_work(db, -1, culprit, good));	/* no record's fault: nothing is kept */
 		if (!is_call(items[i]) && !is_dead_letter(items[i]))
 			continue;
 		result = read_work(db, i, culprit, good);
@@ -381,12 +354,12 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 {
 	OutboxDb   *db = &member->db;
 
-	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, outbox_context_sql) ||
-		!outbox_db_prepare(db, trim_sql) || !outbox_db_prepare(db, outbox_dead_letter_sql))
+	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, trim_sql) ||
+		!outbox_db_prepare(db, outbox_dead_letter_sql))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (items[i]->verdict == OUTBOX_VERDICT_CALL && !outbox_db_prepare(db, items[i]->call.sql))
+		if (items[i]->verdict == OUTBOX_VERDICT_CALL && !outbox_context_prepare(member, &items[i]->call))
 		{
 			*culprit = i;
 			return false;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array_text.h"
 #include "member.h"
 
 #define BACKOFF_FIRST_MS	100
@@ -143,7 +144,9 @@ open_member(OutboxMember *member)
 	const char *topics[64];
 	size_t		count = 0;
 	OutboxConsumerConfig config = {0};
+	OutboxArrayText list;
 
+	outbox_array_begin(&list);
 	for (const OutboxHandler *handler = runtime->handlers; handler->topic != NULL; handler++)
 	{
 		bool		known = false;
@@ -151,8 +154,13 @@ open_member(OutboxMember *member)
 		for (size_t i = 0; i < count; i++)
 			known = known || strcmp(topics[i], handler->topic) == 0;
 		if (!known && count < sizeof(topics) / sizeof(topics[0]))
+		{
+			outbox_array_add_text(&list, handler->topic);
 			topics[count++] = handler->topic;
+		}
 	}
+	outbox_array_finish(&list);
+	member->topics = list.text;
 	config.bootstrap_servers = outbox_config_text(runtime->config, "bootstrap_servers");
 	config.group = runtime->consumer;
 	config.client_id = runtime->service->name;
@@ -210,6 +218,7 @@ outbox_member_run(void *arg)
 	outbox_consumer_close(member->consumer);
 	outbox_db_close(&member->db);
 	free(member->items);
+	free(member->topics);
 	member->end_by = OUTBOX_ENDED;
 	return NULL;
 }

@@ -64,12 +64,23 @@ typedef struct OutboxItem
 	char		outcome[64];	/* what the call returned */
 } OutboxItem;
 
+/* A handler's SQL as it is sent; context.c. */
+typedef struct OutboxStatement
+{
+	const char *sql;			/* the handler's, by address */
+	int			count;			/* its values */
+	char	   *text;			/* malloc'ed, as long as the member */
+} OutboxStatement;
+
 typedef struct OutboxMember
 {
 	OutboxRuntime *runtime;
 	char		instance_id[256];	/* of the group's static member; "": dynamic */
 	OutboxConsumer *consumer;
+	char	   *topics;			/* of the handlers, as an array's text */
 	OutboxDb	db;
+	OutboxStatement statements[OUTBOX_DB_STATEMENTS];
+	int			statement_count;
 	OutboxItem *items;			/* batch_max of them */
 	int			item_count;
 	int			gather_limit;	/* fewer than batch_max while preparing is slow */
@@ -125,15 +136,17 @@ extern int	outbox_crash_limit(OutboxMember *member);
 /* call.c: malloc'ed text of bytea, \x...; NULL for NULL. */
 extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
-/* batch.c */
-
 /*
- * The statement before each handler's call, so that what the handler emits belongs to the
- * record's flow and trace; its values live as long as the item.
+ * context.c
  */
-#define OUTBOX_CONTEXT_VALUES	3
-extern const char outbox_context_sql[];
-extern void outbox_context_values(const OutboxItem *item, const char *values[OUTBOX_CONTEXT_VALUES]);
+
+/* Prepares the call's statement, outside a pipeline.  false: member->db.error. */
+extern bool outbox_context_prepare(OutboxMember *member, const OutboxCall *call);
+
+/* Sends the item's call, whose statement is prepared, into the pipeline. */
+extern bool outbox_context_send(OutboxMember *member, const OutboxItem *item);
+
+/* batch.c */
 
 /* Finds the handler, decodes and prepares; fills verdict, call and span. */
 extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);

@@ -4,9 +4,11 @@
  *	  Tries the rows of outbox.dead_letter again that are due.
  *
  * Runs in the services, member threads.  Any member of the consumer takes any
- * row (SKIP LOCKED); the state is in the table, so a crash loses nothing.  A row is
- * one transaction: lock and claim, the handler's call, resolve; after a failure
- * the next try is noted, or the dead letter is published.
+ * row of its topics (SKIP LOCKED); the state is in the table, so a crash loses
+ * nothing.  A row is one transaction of two trips: lock and claim; the handler's call,
+ * resolve and COMMIT.  After a failure the next try is noted, or the dead letter is
+ * published; a row that has to wait, or that this program has no handler for, is put
+ * back for later and stops no other row.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -17,13 +19,12 @@
 #include "member.h"
 
 #define LOOK_AGAIN_MS	2000		/* for rows another member has left */
+#define NEXT_ROW_MS		100			/* after a row that has to wait */
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms,"
-" record_ms, crashes, failing_ms FROM outbox.dead_letter_next($1)";
-static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint)";
-static const char begin_sql[] = "BEGIN";
-static const char commit_sql[] = "COMMIT";
+" record_ms, crashes, failing_ms FROM outbox.dead_letter_next($1, $2::text[])";
+static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint, $2::integer)";
 static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer, $3::uuid)";
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
 static const char failed_sql[] =
@@ -36,6 +37,7 @@ typedef struct DueRow
 	char		attempts[16];
 	int			crashes;		/* ends of the process while it tried this row */
 	int64_t		failing_ms;		/* since it failed first */
+	int64_t		later_ms;		/* to be put back for so long; 0: dealt with */
 	OutboxItem	item;
 	char	   *topic;
 	uint8_t    *key;
@@ -98,13 +100,13 @@ free_row(DueRow *row)
 static bool
 fetch_due(OutboxMember *member, DueRow *row, bool *error)
 {
-	const char *values[1] = {member->runtime->consumer};
+	const char *values[2] = {member->runtime->consumer, member->topics};
 	PGresult   *result = NULL;
 	int64_t		wait = LOOK_AGAIN_MS;
 	bool		due = false;
 
 	if (outbox_db_connect(&member->db))
-		result = outbox_db_query(&member->db, next_sql, 1, values);
+		result = outbox_db_query(&member->db, next_sql, 2, values);
 	*error = result == NULL;
 	if (result == NULL)
 		return false;
@@ -135,32 +137,92 @@ run_statement(OutboxDb *db, const char *sql, int count, const char *const *value
 	return true;
 }
 
-/* The transaction up to, not including, COMMIT; false: member->db.error. */
+/* Outside the pipeline.  false: member->db.error. */
+static bool
+prepare_try(OutboxMember *member, const OutboxItem *item)
+{
+	OutboxDb   *db = &member->db;
+
+	return outbox_db_connect(db) && outbox_db_prepare(db, claim_sql) && outbox_db_prepare(db, resolve_sql) &&
+		(item->verdict != OUTBOX_VERDICT_CALL || outbox_context_prepare(member, &item->call));
+}
+
+static PGresult *
+read_result(OutboxDb *db, bool *good)
+{
+	bool		skipped;
+	PGresult   *result = outbox_db_result(db, &skipped);
+
+	*good = *good && result != NULL;
+	return result;
+}
+
+/* First trip: BEGIN, lock and claim. */
+static bool
+begin_try(OutboxMember *member, DueRow *row)
+{
+	OutboxDb   *db = &member->db;
+	const char *values[3] = {row->id, row->attempts, row->item.record.claim_id};
+	PGresult   *result;
+	bool		good = true;
+
+	if (!outbox_db_send(db, "BEGIN", 0, NULL) || !outbox_db_send(db, claim_sql, 3, values) ||
+		!outbox_db_sync(db))
+		return false;
+	PQclear(read_result(db, &good));
+	result = read_result(db, &good);
+	/* x: somebody else has dealt with it */
+	if (result != NULL)
+		row->item.claim = PQgetisnull(result, 0, 0) ? 'x' : PQgetvalue(result, 0, 0)[0];
+	PQclear(result);
+	return outbox_db_finish_sync(db) && good;
+}
+
+/* Second trip: the call, resolve, COMMIT. */
+static bool
+finish_try(OutboxMember *member, DueRow *row)
+{
+	OutboxDb   *db = &member->db;
+	OutboxItem *item = &row->item;
+	const char *values[1] = {row->id};
+	PGresult   *result;
+	bool		good = true;
+
+	if ((item->claim == 'n' && !outbox_context_send(member, item)) ||
+		!outbox_db_send(db, resolve_sql, 1, values) || !outbox_db_send(db, "COMMIT", 0, NULL) ||
+		!outbox_db_sync(db))
+		return false;
+	if (item->claim == 'n')
+	{
+		result = read_result(db, &good);
+		if (result != NULL)
+			snprintf(item->outcome, sizeof(item->outcome), "%s",
+					 PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+		PQclear(result);
+	}
+	PQclear(read_result(db, &good));
+	PQclear(read_result(db, &good));
+	return outbox_db_finish_sync(db) && good;
+}
+
+/* The whole transaction, rolled back when it fails.  false: member->db.error. */
 static bool
 try_row(OutboxMember *member, DueRow *row)
 {
 	OutboxDb   *db = &member->db;
-	OutboxItem *item = &row->item;
-	const char *id[3] = {row->id, row->attempts, item->record.claim_id};
-	const char *context[OUTBOX_CONTEXT_VALUES];
-	char		claim[8];
+	OutboxError error;
+	bool		good;
 
-	outbox_context_values(item, context);
-	if (!run_statement(db, begin_sql, 0, NULL, NULL, 0) ||
-		!run_statement(db, claim_sql, 3, id, claim, sizeof(claim)))
+	db->error.failure = OUTBOX_FAILURE_NONE;
+	if (!prepare_try(member, &row->item) || !outbox_db_begin_pipeline(db))
 		return false;
-	item->claim = claim[0] != '\0' ? claim[0] : 'x';	/* x: somebody else has dealt with it */
-	if (item->claim == 'x')
-		return true;
-	if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
-	{
-		if (!run_statement(db, outbox_context_sql, OUTBOX_CONTEXT_VALUES, context, NULL, 0) ||
-			!run_statement(db, item->call.sql, item->call.count,
-						   (const char *const *) item->call.values,
-						   item->outcome, sizeof(item->outcome)))
-			return false;
-	}
-	return run_statement(db, resolve_sql, 1, id, NULL, 0);
+	good = begin_try(member, row) && (row->item.claim == 'x' || finish_try(member, row));
+	error = db->error;
+	outbox_db_end_pipeline(db);
+	db->error = error;
+	if (!good && error.failure == OUTBOX_FAILURE_NONE)
+		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
+	return good;
 }
 
 /* Notes the failed try; false: the database is away. */
@@ -191,19 +253,39 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 	return true;
 }
 
+/* What is needed is away: the row waits, and when the connection is lost the member with it. */
 static void
-wait_longer(OutboxMember *member, const OutboxRecord *record, const OutboxError *error)
+wait_longer(OutboxMember *member, DueRow *row, const OutboxError *error)
 {
-	member->retry_failures++;
-	member->retry_at = outbox_clock_ms() + outbox_member_backoff(member, member->retry_failures);
+	int64_t		pause = outbox_member_backoff(member, ++member->retry_failures);
+	bool		connected = member->db.conn != NULL && PQstatus(member->db.conn) == CONNECTION_OK;
+
+	member->retry_at = outbox_clock_ms() + (connected && row != NULL ? NEXT_ROW_MS : pause);
+	if (row != NULL)
+		row->later_ms = pause;
 	outbox_count_failure(member, error->failure);
 	outbox_log(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
-			   "retry_postponed", record, "%s", error->message);
+			   "retry_postponed", row != NULL ? &row->item.record : NULL, "%s", error->message);
 }
 
-/* One try of a row.  false: what is needed is away, error says what. */
-static bool
-run_row(OutboxMember *member, DueRow *row, OutboxError *error)
+static void
+note_success(OutboxMember *member, const OutboxItem *item)
+{
+	if (item->claim == 'n')
+	{
+		outbox_span_end_process(&item->span, member->runtime->consumer, &item->record, NULL);
+		outbox_count_outcome(member, item);
+		outbox_breaker_record_done(member);
+	}
+	else if (item->claim == 'd')
+		outbox_count_record(member, item->record.topic, "duplicate");
+	if (item->claim != 'x')
+		outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
+}
+
+/* Fills verdict and call, or the error of a row that ends the process. */
+static void
+prepare_row(OutboxMember *member, DueRow *row, OutboxError *error)
 {
 	OutboxItem *item = &row->item;
 
@@ -212,31 +294,34 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 		outbox_crash_error(error, row->crashes);
 		outbox_span_begin_record(&item->span, &item->record);
 		item->verdict = OUTBOX_VERDICT_REJECT;
+		return;
 	}
-	else
-	{
-		outbox_item_prepare(member, item);
-		*error = item->call.error;
-	}
+	outbox_item_prepare(member, item);
+	*error = item->call.error;
+}
+
+/* One try of a row.  false: what is needed is away, error says what. */
+static bool
+run_row(OutboxMember *member, DueRow *row, OutboxError *error)
+{
+	OutboxItem *item = &row->item;
+
+	prepare_row(member, row, error);
 	if (item->verdict == OUTBOX_VERDICT_WAIT)
 		return false;
-	if (item->verdict == OUTBOX_VERDICT_CALL || item->verdict == OUTBOX_VERDICT_IGNORE)
+	if (item->verdict == OUTBOX_VERDICT_IGNORE)
 	{
-		if (try_row(member, row) && run_statement(&member->db, commit_sql, 0, NULL, NULL, 0))
+		row->later_ms = LOOK_AGAIN_MS;	/* for a member that has a handler, perhaps of a later version */
+		return true;
+	}
+	if (item->verdict == OUTBOX_VERDICT_CALL)
+	{
+		if (try_row(member, row))
 		{
-			if (item->claim == 'n')
-			{
-				outbox_span_end_process(&item->span, member->runtime->consumer, &item->record, NULL);
-				outbox_count_outcome(member, item);
-				outbox_breaker_record_done(member);
-			}
-			else if (item->claim == 'd')
-				outbox_count_record(member, item->record.topic, "duplicate");
-			outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
+			note_success(member, item);
 			return true;
 		}
 		*error = member->db.error;
-		outbox_db_end_pipeline(&member->db);
 		if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE ||
 			error->failure == OUTBOX_FAILURE_DEPLOY)
 			return false;
@@ -254,14 +339,16 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 
 /* Ends what fetch_due began; when the database is away, at the next turn. */
 static bool
-put_back(OutboxMember *member)
+put_back(OutboxMember *member, int64_t later_ms)
 {
-	const char *values[1] = {member->owed};
+	char		delay[24];
+	const char *values[2] = {member->owed, delay};
 
 	if (member->owed[0] == '\0')
 		return true;
+	snprintf(delay, sizeof(delay), "%" PRId64, later_ms);
 	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, put_back_sql, 1, values, NULL, 0))
+		!run_statement(&member->db, put_back_sql, 2, values, NULL, 0))
 		return false;
 	member->owed[0] = '\0';
 	return true;
@@ -274,7 +361,7 @@ outbox_retry_run(OutboxMember *member)
 	OutboxError error;
 	bool		failed;
 
-	if (!put_back(member))
+	if (!put_back(member, 0))
 	{
 		wait_longer(member, NULL, &member->db.error);
 		return;
@@ -294,7 +381,7 @@ outbox_retry_run(OutboxMember *member)
 		member->retry_at = outbox_clock_ms();
 	}
 	else
-		wait_longer(member, &row.item.record, &error);
-	put_back(member);
+		wait_longer(member, &row, &error);
+	put_back(member, row.later_ms);
 	free_row(&row);
 }

@@ -33,7 +33,7 @@ typedef enum OutboxVerdict
 /* The one SQL call a record becomes; it returns one text, the outcome for the metrics. */
 typedef struct OutboxCall
 {
-	const char *sql;			/* known by its address, lives as long as the program */
+	const char *sql;			/* SELECT f($1, ...), without a FROM; known by its address, lives as long as the program */
 	int			count;
 	char	   *values[OUTBOX_CALL_VALUES]; /* malloc'ed text; NULL: SQL NULL */
 	OutboxError error;

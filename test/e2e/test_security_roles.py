@@ -28,11 +28,11 @@ FUNCTIONS = {
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator",
-    "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
+    "held_and_processed": "", "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "required": "consumer", "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
-    "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
+    "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
