@@ -48,7 +48,9 @@ format_labels(char *buffer, size_t size, va_list labels)
 		value = va_arg(labels, const char *);
 		if (used + strlen(name) + 2 * strlen(value) + 5 > size)
 			return;
-		used += (size_t) sprintf(buffer + used, "%s%s=\"", used > 0 ? "," : "", name);
+		if (used > 0)
+			buffer[used++] = ',';
+		used = (size_t) (stpcpy(stpcpy(buffer + used, name), "=\"") - buffer);
 		for (; *value != '\0'; value++)
 		{
 			if (*value == '"' || *value == '\\' || *value == '\n')
