@@ -11,7 +11,7 @@ import pytest
 from harness import wait_until
 from harness.payment import TOPICS
 from harness.receiver import Receiver
-from harness.shop import PARTS, Shop
+from harness.shop import CONSUMERS, PARTS, Shop
 
 ERROR = 2
 SERVER, PRODUCER, CONSUMER = 2, 4, 5
@@ -40,24 +40,25 @@ def receiver():
 
 @pytest.fixture
 def traced_shop(session, kafka, postgres, receiver):
-    """The running shop with notification, on empty topics, its spans sent to the receiver."""
-    names = [name for topic in TOPICS for name in (topic, topic + ".DLT")]
+    """The running shop with all its consumers, on empty topics, its spans sent to the receiver."""
+    names = [name for topic in (*TOPICS, "orders.flagged") for name in (topic, topic + ".DLT")]
     kafka.delete_topics(names)
     kafka.create_topics(names, 6)
     config = {"otlp_endpoint": receiver.url + "/", "log_level": "debug"}
-    shop = Shop(session, postgres, kafka, prefix="trace_", config=dict.fromkeys((*PARTS, "notification"), config))
+    shop = Shop(session, postgres, kafka, prefix="trace_", config=dict.fromkeys((*PARTS, *CONSUMERS), config))
     shop.start()
-    shop.add_consumer("notification").start()
+    for service in [shop.add_consumer(part).start(wait=False) for part in CONSUMERS]:
+        service.wait_ready(60)
     yield shop
     shop.stop()
     for name in shop.databases.values():
         postgres.drop_database(name)
 
 
-def place(shop, **headers):
+def place(shop, customer="ada", sku="book", **headers):
     """One order; returns its id."""
     status, text = shop.services["order"].request(
-        "POST", "/orders", {"customerId": "ada", "items": [{"sku": "book", "quantity": 2}]},
+        "POST", "/orders", {"customerId": customer, "items": [{"sku": sku, "quantity": 1}]},
         {"Idempotency-Key": str(uuid.uuid4()), **headers})
     assert status == 201, text
     return json.loads(text)["orderId"]
@@ -74,35 +75,54 @@ def spans_of(receiver, trace, count):
     return wait_until(enough, 60, f"{count} spans of trace {trace}")
 
 
-TREE = {
+CREATED = ("order-service", "orders.created create", PRODUCER)
+PAID = ("payment-service", "orders.created process", CONSUMER)
+RESERVED = ("inventory-service", "orders.created process", CONSUMER)
+SETTLED = ("order-service", "payments.completed process", CONSUMER)
+FRAUD = ("fraud-service", "orders.created process", CONSUMER)
+# Each span of a confirmed order, and the one that caused it.
+CONFIRMED = {
     ("order-service", "POST /orders", SERVER): None,
-    ("order-service", "orders.created create", PRODUCER): ("order-service", "POST /orders", SERVER),
-    ("payment-service", "orders.created process", CONSUMER): ("order-service", "orders.created create", PRODUCER),
-    ("inventory-service", "orders.created process", CONSUMER): ("order-service", "orders.created create", PRODUCER),
-    ("notification-service", "orders.created process", CONSUMER): ("order-service", "orders.created create", PRODUCER),
-    ("order-service", "payments.completed process", CONSUMER): ("payment-service", "orders.created process", CONSUMER),
-    ("order-service", "inventory.reserved process", CONSUMER): ("inventory-service", "orders.created process", CONSUMER),
+    CREATED: ("order-service", "POST /orders", SERVER),
+    **{(f"{part}-service", "orders.created process", CONSUMER): CREATED
+       for part in ("payment", "inventory", "notification", "analytics", "loyalty", "fraud")},
+    SETTLED: PAID,
+    **{(f"{part}-service", "inventory.reserved process", CONSUMER): RESERVED for part in ("order", "warehouse")},
+}
+# The same of one whose payment is declined.
+CANCELLED = {**CONFIRMED, **{(f"{part}-service", "orders.cancelled process", CONSUMER): SETTLED for part in (
+    "payment", "inventory", "notification", "warehouse", "analytics", "loyalty")}}
+# What makes the record of each topic; for the last two a declined order of 10,000 or more is needed.
+MAKERS = {"orders.created": CREATED, "payments.completed": PAID, "inventory.reserved": RESERVED}
+DECLINED_MAKERS = {**MAKERS, "orders.cancelled": SETTLED, "orders.flagged": FRAUD}
+EMITTED = {
+    "order": {"orders.created": "OrderCreated", "orders.cancelled": "OrderCancelled"},
+    "payment": {"payments.completed": "PaymentCompleted"}, "inventory": {"inventory.reserved": "InventoryReserved"},
+    "fraud": {"orders.flagged": "OrderFlagged"},
+}
+TABLES = {
+    "order": "shop.orders", "payment": "shop.payment", "inventory": "shop.reservation", "notification": "notification.message",
+    "warehouse": "warehouse.pick_list", "analytics": "analytics.order_fact", "loyalty": "loyalty.booking", "fraud": "fraud.seen_order",
 }
 
 
-def check_tree(spans, root_parent):
-    """Every span once, each below the one that caused it."""
+def check_tree(spans, tree, root_parent):
+    """Every span of the tree once, each below the one that caused it."""
     names = {span["spanId"]: (span["service"], span["name"], span["kind"]) for span in spans}
-    assert sorted(names.values()) == sorted(TREE), names
+    assert sorted(names.values()) == sorted(tree), names
     for span in spans:
         parent = span.get("parentSpanId")
-        expected = TREE[names[span["spanId"]]]
+        expected = tree[names[span["spanId"]]]
         assert (names[parent] == expected) if expected else (parent == root_parent), (span, parent)
         assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
         assert "status" not in span and "error.type" not in span["attributes"]
 
 
-def check_records(shop, order_id, correlation, spans):
+def check_records(shop, order_id, correlation, spans, makers):
     """Every record carries the correlation id and, as its traceparent, the span that made it."""
-    by_name = {(span["service"], span["name"]): span for span in spans}
-    makers = {"orders.created": ("order-service", "orders.created create"),
-              "payments.completed": ("payment-service", "orders.created process"),
-              "inventory.reserved": ("inventory-service", "orders.created process")}
+    by_name = {(span["service"], span["name"], span["kind"]): span for span in spans}
+    assert {topic for topic in (*TOPICS, "orders.flagged") for r in shop.kafka.read_all(topic)
+            if r.key() == order_id.encode()} == set(makers)
     for topic, maker in makers.items():
         record, = (r for r in shop.kafka.read_all(topic) if r.key() == order_id.encode())
         headers = {name: data.decode() for name, data in record.headers()}
@@ -120,26 +140,24 @@ def check_records(shop, order_id, correlation, spans):
             assert attributes["messaging.consumer.group.name"].startswith(span["service"])
 
 
-def check_rows(shop, order_id, correlation):
-    tables = {"order": "shop.orders", "payment": "shop.payment", "inventory": "shop.reservation",
-              "notification": "notification.message"}
+def check_rows(shop, order_id, correlation, tables):
+    """The order's rows in every database have the correlation id."""
     for part, table in tables.items():
         # Text of the table's name is the test's own.
-        wait_until(lambda p=part, t=table: value(shop, p, f"select count(*) from {t} where order_id = %s", order_id), 30,
-                   f"the row of {table}")
-        assert value(shop, part, f"select correlation_id from {table} where order_id = %s", order_id) == correlation, table
+        rows = wait_until(lambda p=part, t=table: shop.postgres.execute(
+            f"select correlation_id from {t} where order_id = %s", (order_id,), shop.databases[p]), 30, f"the row of {table}")
+        assert {row[0] for row in rows} == {correlation}, table
 
 
-def check_flow(shop, order_id, correlation):
-    """outbox.flow of each database has what it has emitted."""
-    for part, topic in (("order", "orders.created"), ("payment", "payments.completed"), ("inventory", "inventory.reserved")):
-        wait_until(lambda p=part, t=topic: shop.postgres.execute(
+def check_flow(shop, order_id, correlation, makers):
+    """outbox.flow of each database has what it has emitted, and nothing else."""
+    for part in shop.databases:
+        expected = sorted(("event", "sent", topic, order_id, kind, value(
+            shop, part, "select id::text from outbox.event where topic = %s and convert_from(key, 'UTF8') = %s", topic, order_id),
+            None) for topic, kind in EMITTED.get(part, {}).items() if topic in makers)
+        wait_until(lambda p=part, e=expected: sorted(shop.postgres.execute(
             "select source, state, topic, key, type, event_id::text, consumer from outbox.flow where correlation_id = %s",
-            (correlation,), shop.databases[p]) == [
-                ("event", "sent", t, order_id, {"orders.created": "OrderCreated", "payments.completed": "PaymentCompleted",
-                                                "inventory.reserved": "InventoryReserved"}[t],
-                 value(shop, p, "select id::text from outbox.event where topic = %s and convert_from(key, 'UTF8') = %s",
-                       t, order_id), None)], 30, f"{topic} sent in the flow")
+            (correlation,), shop.databases[p])) == e, 30, f"the flow in {part}")
 
 
 def test_one_order_is_one_flow(traced_shop, receiver):
@@ -147,23 +165,26 @@ def test_one_order_is_one_flow(traced_shop, receiver):
     shop = traced_shop
     trace, caller = uuid.uuid4().hex, uuid.uuid4().hex[:16]
     order_id = place(shop, **{"traceparent": f"00-{trace}-{caller}-01", "X-Correlation-Id": "corr-1"})
-    spans = spans_of(receiver, trace, len(TREE))
-    check_tree(spans, caller)
-    check_records(shop, order_id, "corr-1", spans)
-    check_rows(shop, order_id, "corr-1")
-    check_flow(shop, order_id, "corr-1")
+    spans = spans_of(receiver, trace, len(CONFIRMED))
+    check_tree(spans, CONFIRMED, caller)
+    check_records(shop, order_id, "corr-1", spans, MAKERS)
+    check_rows(shop, order_id, "corr-1", TABLES)
+    check_flow(shop, order_id, "corr-1", MAKERS)
     line = next(x for x in shop.services["payment"].log_lines() if x["event"] == "processed")
     assert line["trace_id"] == trace and line["correlation_id"] == "corr-1"
     # A caller without headers, or with such as are none, begins a flow and a trace; one that does not sample is followed.
     silent = uuid.uuid4().hex
     unsampled = place(shop, traceparent=f"00-{silent}-{caller}-00")
-    order_id = place(shop, **{"traceparent": "no traceparent", "X-Correlation-Id": ""})
+    # It is declined and flagged: every topic has a record of it.
+    order_id = place(shop, "bob", "car", **{"traceparent": "no traceparent", "X-Correlation-Id": ""})
     record, = (r for r in shop.kafka.wait_for_records("orders.created", 3) if r.key() == order_id.encode())
     own = dict(record.headers())["traceparent"].decode().split("-")[1]
-    spans = spans_of(receiver, own, len(TREE))
-    check_tree(spans, None)
-    check_records(shop, order_id, order_id, spans)
-    check_rows(shop, unsampled, unsampled)
+    spans = spans_of(receiver, own, len(CANCELLED))
+    check_tree(spans, CANCELLED, None)
+    check_records(shop, order_id, order_id, spans, DECLINED_MAKERS)
+    check_rows(shop, order_id, order_id, {**TABLES, "fraud": "fraud.flag"})
+    check_flow(shop, order_id, order_id, DECLINED_MAKERS)
+    check_rows(shop, unsampled, unsampled, TABLES)
     answers = [r for r in shop.kafka.read_all("payments.completed") if r.key() == unsampled.encode()]
     assert dict(answers[0].headers())["traceparent"].decode().startswith(f"00-{silent}-")
     assert dict(answers[0].headers())["traceparent"].endswith(b"-00")
@@ -172,7 +193,8 @@ def test_one_order_is_one_flow(traced_shop, receiver):
 
 def headers_of(payment, order_id):
     """Headers of the answer to an order, as payment emitted it."""
-    found = payment.database.value("select headers from outbox.events where key = %s", (order_id,)) or []
+    found = payment.database.value("select headers from outbox.events where key = %s and topic = 'payments.completed'",
+                                   (order_id,)) or []
     return {header["name"]: header["value"] for header in found}
 
 
@@ -189,6 +211,32 @@ def test_without_endpoint_headers_pass(payment):
     assert headers_of(payment, "plain") == {}
     assert headers_of(payment, "bad") == {"correlationid": "c" * 256}
     assert not [series for series in service.metrics() if series.startswith("outbox_spans")]
+
+
+def test_later_records_carry_their_own_flow(payment):
+    """Row 000.10: what a retried record, one released after it and one replayed emit has each one's own correlation id and trace."""
+    own = {order: {"traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01", "tracestate": f"of={order}",
+                   "correlationid": f"c-{order}"} for order in ("slow-1", "next-1", "dead-1")}
+    payment.fail_orders("slow")
+    payment.start(retry_max=3, retry_backoff_ms=1500)
+    payment.order("slow-1", key="k", headers=list(own["slow-1"].items()))
+    payment.flush()
+    payment.wait_dead_letters("retrying", 1)
+    for order in ("next-1", "next-2"):
+        payment.order(order, key="k", headers=list(own.get(order, {}).items()))
+    payment.flush()
+    payment.wait_dead_letters("held", 2)
+    payment.heal_orders()
+    payment.wait_dead_letters("resolved", 3)
+    payment.fail_orders("dead", "OBX01")
+    payment.order("dead-1", headers=list(own["dead-1"].items()))
+    payment.flush()
+    payment.wait_dead_letters("open", 1)
+    payment.heal_orders()
+    payment.execute("select outbox.dead_letter_replay(id, 'mended') from outbox.dead_letter where state = 'open'")
+    payment.wait_dead_letters("resolved", 4)
+    assert {order: headers_of(payment, order) for order in own} == own
+    assert headers_of(payment, "next-2") == {}
 
 
 def test_failed_tries_are_spans(payment, receiver):
