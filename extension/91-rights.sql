@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* --------------------------------------------------------------- rights
  *
- * Nothing to PUBLIC.  grant_topic, grant_consume and grant_operate give rights
- * to roles, revoke_topic, revoke_consume and revoke_operate take them back; the
- * schema stays usable, for a role may have several of them.
+ * Nothing to PUBLIC.  grant_topic, grant_consume, grant_watch and grant_operate give
+ * rights to roles, revoke_topic, revoke_consume, revoke_watch and revoke_operate take
+ * them back; the schema stays usable, for a role may have several of them.
  */
 
-/* The two lists; change is 'GRANT ... TO' or 'REVOKE ... FROM' with three dots. */
+/* The lists; change is 'GRANT ... TO' or 'REVOKE ... FROM' with three dots. */
 CREATE FUNCTION outbox.change_operate(change text, role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -20,6 +20,15 @@ BEGIN
 		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow, outbox.replays') || ' %s', outbox.role_identifier(role));
+END
+$$;
+CREATE FUNCTION outbox.change_watch(change text, role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.relay_slot(), outbox.database_slots(),
+		outbox.dead_letter_keys, outbox.bytes_text') || ' %s', outbox.role_identifier(role));
+	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches,
+		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.replays') || ' %s', outbox.role_identifier(role));
 END
 $$;
 CREATE FUNCTION outbox.change_consume(change text, role regrole) RETURNS void
@@ -53,6 +62,25 @@ CREATE FUNCTION outbox.revoke_operate(role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.change_operate('REVOKE ... FROM', role);
+END
+$$;
+
+/*
+ * Lets a role look and do nothing: the state of the relay, backlog, numbers of dead letters,
+ * replays.  It sees keys and error messages, no payloads.  Everything in it is in
+ * grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
+ */
+CREATE FUNCTION outbox.grant_watch(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.change_watch('GRANT ... TO', role);
+END
+$$;
+CREATE FUNCTION outbox.revoke_watch(role regrole) RETURNS void
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.change_watch('REVOKE ... FROM', role);
 END
 $$;
 

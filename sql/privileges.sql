@@ -96,6 +96,23 @@ SET ROLE regress_outbox_writer;
 SELECT outbox.emit('privileges.a', 'k', 'T', '{}');
 INSERT INTO outbox.outgoing VALUES ('privileges.a', 'k', 'T', '{}');
 RESET ROLE;
+-- The watcher looks, and does nothing.
+SELECT outbox.grant_watch('regress_outbox_member');
+SET ROLE regress_outbox_member;
+SELECT count(*) >= 0 AS seen FROM outbox.relay_status;
+SELECT count(*) >= 0 AS seen FROM outbox.databases;
+SELECT count(*) >= 0 AS seen FROM outbox.backlog;
+SELECT count(*) >= 0 AS seen FROM outbox.batches;
+SELECT count(*) >= 0 AS seen FROM outbox.dead_letter_groups;
+SELECT count(*) >= 0 AS seen FROM outbox.dead_letter_depth;
+SELECT count(key) >= 0 AS seen FROM outbox.replays;
+SELECT outbox.stop_relay();
+SELECT * FROM outbox.dead_letters;
+RESET ROLE;
+SELECT outbox.revoke_watch('regress_outbox_member');
+SET ROLE regress_outbox_member;
+SELECT count(*) FROM outbox.dead_letter_depth;
+RESET ROLE;
 SELECT outbox.grant_topic('a b', 'regress_outbox_writer');
 SELECT outbox.grant_topic('__x', 'regress_outbox_writer');
 

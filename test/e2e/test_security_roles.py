@@ -6,15 +6,15 @@ import pytest
 from hostile_objects import HOSTILE
 from psycopg import sql
 
-# Every function, and the role that may call it; "" is nobody but the owner. A new one needs a line here.
+# Every function, and the roles that may call it; "" is nobody but the owner. A new one needs a line here.
 FUNCTIONS = {
-    "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator",
-    "capture": "", "change_consume": "", "change_operate": "", "change_replay": "",
+    "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
+    "capture": "", "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
-    "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator",
+    "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
     "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
-    "dead_letter_fingerprint": "consumer", "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator",
+    "dead_letter_fingerprint": "consumer", "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator watcher",
     "dead_letter_lock": "", "dead_letter_next": "consumer", "dead_letter_note": "operator", "dead_letter_publish": "",
     "dead_letter_put_back": "consumer", "leave_partition": "consumer", "note_attempt": "consumer",
     "take_partition": "consumer",
@@ -27,7 +27,8 @@ FUNCTIONS = {
     "dead_letter_restore_where": "operator", "dead_letter_where": "", "headers_encode": "",
     "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
-    "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator",
+    "grant_watch": "", "revoke_watch": "",
+    "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator watcher",
     "held_and_processed": "", "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
@@ -36,12 +37,11 @@ FUNCTIONS = {
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
-    "audit": {("operator", "select")}, "backlog": {("operator", "select")}, "batches": {("operator", "select")},
-    "databases": {("operator", "select")}, "dead_letters": {("operator", "select")},
-    "dead_letter_depth": {("operator", "select")}, "dead_letter_groups": {("operator", "select")},
-    "flow": {("operator", "select")},
-    "outgoing": {("writer", "insert")}, "relay_status": {("operator", "select")},
-    "replays": {("operator", "select")},
+    "audit": {("operator", "select")}, "dead_letters": {("operator", "select")}, "flow": {("operator", "select")},
+    "outgoing": {("writer", "insert")},
+    **{name: {("operator", "select"), ("watcher", "select")} for name in (
+        "backlog", "batches", "databases", "dead_letter_depth", "dead_letter_groups", "relay_status", "replays",
+    )},
     **{name: set() for name in (
         "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_attempt", "consumer_offset", "dead_letter", "dead_letter_id_seq",
         "delivered_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
@@ -49,7 +49,7 @@ RELATIONS = {
         "installation", "replay_job", "topic", "topic_grant", "unsent",
     )},
 }
-ROLES = ("writer", "consumer", "operator", "nobody")
+ROLES = ("writer", "consumer", "operator", "watcher", "nobody")
 DENIED = psycopg.errors.InsufficientPrivilege
 
 
@@ -64,6 +64,7 @@ def roles(database, unique):
     database.execute("select outbox.grant_topic('granted', %s::regrole)", (names["writer"],))
     database.execute("select outbox.grant_consume(%s::regrole)", (names["consumer"],))
     database.execute("select outbox.grant_operate(%s::regrole)", (names["operator"],))
+    database.execute("select outbox.grant_watch(%s::regrole)", (names["watcher"],))
     database.execute(sql.SQL("alter role {} set outbox.allow_dead_letter_edit = on").format(sql.Identifier(names["operator"])))
     yield names
     for name in names.values():
@@ -103,7 +104,7 @@ def test_every_role_and_every_function(database, roles):
         with database.connect(user=roles[role], autocommit=False) as connection:
             for name, types in functions:
                 # A denied call names the function, or for who has no grant at all the schema.
-                assert is_allowed(connection, call(name, types)) == (FUNCTIONS[name] == role), (role, name)
+                assert is_allowed(connection, call(name, types)) == (role in FUNCTIONS[name].split()), (role, name)
 
 
 def test_every_role_and_every_relation(database, roles):
@@ -138,10 +139,11 @@ def test_every_role_and_every_relation(database, roles):
 
 
 def test_rights_can_be_taken_back(database, roles):
-    """Issue 4, Security: revoke_topic, revoke_consume and revoke_operate leave nothing but the use of the schema."""
+    """Issue 4, Security: revoke_topic, revoke_consume, revoke_watch and revoke_operate leave nothing but the use of the schema."""
     database.execute("select outbox.revoke_topic('granted', %s::regrole)", (roles["writer"],))
     database.execute("select outbox.revoke_consume(%s::regrole)", (roles["consumer"],))
     database.execute("select outbox.revoke_operate(%s::regrole)", (roles["operator"],))
+    database.execute("select outbox.revoke_watch(%s::regrole)", (roles["watcher"],))
     for role in ROLES:
         with database.connect(user=roles[role], autocommit=False) as connection:
             for name, types in list_functions(database):
@@ -291,7 +293,7 @@ def test_names_that_would_be_code(database, roles, make_database):
         quoted = sql.Identifier(name)
         database.execute(sql.SQL("create role {} login").format(quoted))
         try:
-            for function in ("grant_topic('granted', {0})", "grant_consume({0})", "grant_operate({0})",
+            for function in ("grant_topic('granted', {0})", "grant_consume({0})", "grant_operate({0})", "grant_watch({0})", "revoke_watch({0})",
                              "revoke_topic('granted', {0})", "revoke_consume({0})", "revoke_operate({0})"):
                 database.execute(sql.SQL("select outbox." + function).format(
                     sql.SQL("(select oid::regrole from pg_roles where rolname = {})").format(sql.Literal(name))))
