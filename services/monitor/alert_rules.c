@@ -3,7 +3,8 @@
  * alert_rules.c
  *	  Two polls in a row with a reason begin an alert; it ends when no reason is
  *	  left and the number that began it is below half its threshold, so that a
- *	  value near the threshold does not ring again and again.
+ *	  value near the threshold does not ring again and again.  An offset that
+ *	  stands is no reason below that half: some consumers commit once a minute.
  *
  * Runs in outbox-monitor, poller and dead letter threads; and in the unit tests.
  */
@@ -33,6 +34,7 @@ OutboxAlertChange
 outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample)
 {
 	bool		waiting = sample->lag > 0;
+	bool		old = sample->seconds < 0 || sample->seconds > sample->threshold / 2;
 	unsigned	reasons = 0;
 
 	if (!waiting || !sample->deserted)
@@ -41,9 +43,9 @@ outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample)
 		state->deserted_at = sample->now_ms;
 	if (waiting && sample->seconds > sample->threshold)
 		reasons |= OUTBOX_REASON_SECONDS;
-	if (waiting && sample->status == OUTBOX_LAG_STOP)
+	if (waiting && old && sample->status == OUTBOX_LAG_STOP)
 		reasons |= OUTBOX_REASON_STOP;
-	if (waiting && sample->status == OUTBOX_LAG_STALL)
+	if (waiting && old && sample->status == OUTBOX_LAG_STALL)
 		reasons |= OUTBOX_REASON_STALL;
 	if (state->deserted_at != 0 && sample->now_ms - state->deserted_at >= sample->grace_ms)
 		reasons |= OUTBOX_REASON_NO_MEMBERS;

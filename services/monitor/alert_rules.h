@@ -45,7 +45,7 @@ typedef struct OutboxLagSample
 	double		seconds;		/* negative: not known */
 	double		threshold;
 	OutboxLagStatus status;
-	bool		complete;		/* every lag is known, and every partition with one is judged */
+	bool		complete;		/* every lag and its age is known, and every partition with one is judged */
 	bool		deserted;		/* the group has no members, and had ones */
 	int64_t		grace_ms;		/* how long a group may be without members */
 } OutboxLagSample;

@@ -18,18 +18,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "sinks.h"
 #include "snapshot.h"
 
-#define REPEAT_MS	60000
-
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static json_t *firing;			/* {key: alert}; guarded by table_lock */
-static int64_t repeated_at;		/* guarded by table_lock */
+static int64_t repeated_at;		/* outbox_clock_ms; guarded by table_lock */
 
 /* written before the threads start */
 static const char *state_path = "";
+static int64_t repeat_ms;
 
 void
 outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT])
@@ -121,13 +121,14 @@ read_state(void)
 }
 
 bool
-outbox_alerts_open(const char *state_file)
+outbox_alerts_open(const char *state_file, long repeat_seconds)
 {
 	bool		good;
 
 	pthread_mutex_lock(&table_lock);
 	firing = json_object();
 	state_path = state_file;
+	repeat_ms = 1000 * (int64_t) repeat_seconds;
 	if (state_path[0] != '\0')
 		read_state();
 	good = save_locked();
@@ -206,7 +207,7 @@ outbox_alerts_change(OutboxAlertChange change, json_t *alert)
 }
 
 void
-outbox_alerts_sweep(const char *kind, bool (*known) (json_t *labels))
+outbox_alerts_sweep(const char *kind, bool (*known) (json_t *alert))
 {
 	json_t	   *alert;
 	const char *key;
@@ -219,7 +220,7 @@ outbox_alerts_sweep(const char *kind, bool (*known) (json_t *labels))
 		json_t	   *copy;
 
 		if (strcmp(json_string_value(json_object_get(alert, "kind")), kind) != 0 ||
-			known(json_object_get(alert, "labels")))
+			known(alert))
 			continue;
 		copy = json_deep_copy(alert);
 		json_object_set_new(copy, "summary", json_sprintf("%s is gone", key));
@@ -236,9 +237,9 @@ void
 outbox_alerts_repeat(void)
 {
 	pthread_mutex_lock(&table_lock);
-	if (outbox_wall_ms() - repeated_at >= REPEAT_MS)
+	if (outbox_clock_ms() - repeated_at >= repeat_ms)
 	{
-		repeated_at = outbox_wall_ms();
+		repeated_at = outbox_clock_ms();
 		outbox_sinks_repeat(firing);
 	}
 	pthread_mutex_unlock(&table_lock);

@@ -16,8 +16,6 @@
 
 #include "alert_rules.h"
 
-#define OUTBOX_ALERT_KEY	768		/* room for a key */
-
 /* ISO 8601, UTC, milliseconds; ms since 1970. */
 #define OUTBOX_TIME_TEXT	32
 extern void outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT]);
@@ -27,9 +25,10 @@ extern json_t *outbox_alert_reasons(unsigned reasons);
 
 /*
  * Reads the state file ("": none, nothing outlives the process) and writes it
- * once, to see that it can be.  false: it cannot, logged.
+ * once, to see that it can be.  false: it cannot, logged.  repeat_seconds: see
+ * outbox_alerts_repeat.
  */
-extern bool outbox_alerts_open(const char *state_file);
+extern bool outbox_alerts_open(const char *state_file, long repeat_seconds);
 
 /* Writes the state file; also the sinks' callback. */
 extern void outbox_alerts_save(void);
@@ -43,10 +42,10 @@ extern bool outbox_alerts_firing(const char *key, int64_t *since_ms);
  */
 extern void outbox_alerts_change(OutboxAlertChange change, json_t *alert);
 
-/* Ends the alerts of a kind whose labels known() does not know any more. */
-extern void outbox_alerts_sweep(const char *kind, bool (*known) (json_t *labels));
+/* Ends the alerts of a kind that known() does not know any more. */
+extern void outbox_alerts_sweep(const char *kind, bool (*known) (json_t *alert));
 
-/* Sends firing alerts again to sinks that forget, once a minute. */
+/* Sends firing alerts again to sinks that forget, when repeat_seconds are over since the last time. */
 extern void outbox_alerts_repeat(void);
 
 #endif							/* OUTBOX_ALERTS_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * kafka_client.h
- *	  What kafka_lag.c, kafka_groups.c and kafka_offsets.c share; nobody else includes it.
+ *	  What the kafka_*.c share; nobody else includes it.
  *
  * Requests to coordinators never time out here, the poll merely stops waiting:
  * librdkafka (2.0.2; its issue 4605, open) aborts the process when a
@@ -25,6 +25,7 @@ struct OutboxKafkaLag
 	int64_t		describing_since;	/* outbox_clock_ms of the request under way; 0: none is */
 	rd_kafka_queue_t *offsets;	/* answers of ListConsumerGroupOffsets */
 	struct OutboxAskedGroup *asked; /* whose offsets are under way */
+	size_t		turn;			/* polls begun: which leader is asked first */
 };
 
 /* Options of an admin request; patient: no time-out but the longest there is, an hour. */
@@ -48,5 +49,14 @@ extern bool outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *
 
 /* outbox_clock_ms since when the oldest request is under way; 0: none is. */
 extern int64_t outbox_kafka_offsets_oldest(const OutboxKafkaLag *kafka);
+
+/*
+ * Ends of the logs, and with them lags; drops partitions of topics that are gone.  What a silent
+ * leader has stays unknown.  false: no leader answers, error says why.
+ */
+extern bool outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size);
+
+/* Time stamps of the first pending records; what is not answered in time stays unknown. */
+extern void outbox_kafka_ages_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot);
 
 #endif							/* OUTBOX_KAFKA_CLIENT_H */

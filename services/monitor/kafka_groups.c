@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "consumer.h"
+#include "clock.h"
 
 static bool
 fail(char *error, size_t size, const char *what, const char *why)
@@ -207,7 +207,8 @@ outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, con
 	if (snapshot->group_count == 0)
 		return true;
 	outbox_snapshot_sort(snapshot);
-	describe_groups(kafka, snapshot);
+	if (!outbox_kafka_lag_cancelled())
+		describe_groups(kafka, snapshot);
 	if (!outbox_kafka_offsets_read(kafka, snapshot, error, size))
 		return false;
 	outbox_snapshot_sort(snapshot);

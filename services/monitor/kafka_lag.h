@@ -4,7 +4,7 @@
  *	  What the monitor asks Kafka: groups, members, committed offsets, the ends
  *	  of the logs, and how old the first record is that a group has not done.
  *
- * Everything belongs to the poller thread.
+ * Everything but outbox_kafka_lag_cancel belongs to the poller thread.
  */
 #ifndef OUTBOX_KAFKA_LAG_H
 #define OUTBOX_KAFKA_LAG_H
@@ -25,6 +25,10 @@ extern bool outbox_kafka_lag_idle(const OutboxKafkaLag *kafka);
 
 /* Has a request been under way for so long that a new client should take over? */
 extern bool outbox_kafka_lag_worn(const OutboxKafkaLag *kafka);
+
+/* Any thread: a measuring under way ends, unsuccessful, after the answer it waits for; so do all later ones. */
+extern void outbox_kafka_lag_cancel(void);
+extern bool outbox_kafka_lag_cancelled(void);
 
 /*
  * Fills an empty snapshot but for statuses, thresholds and alerts.  wanted says which groups;

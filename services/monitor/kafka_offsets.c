@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "consumer.h"
+#include "clock.h"
 #include "log.h"
 
 /* A group whose offsets have been asked for and not told; opaque of the request. */
@@ -129,7 +129,7 @@ outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, ch
 		ask_offsets(kafka, snapshot->groups[i].name);
 		waiting++;
 	}
-	while (waiting > 0 && outbox_clock_ms() < deadline)
+	while (waiting > 0 && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
 	{
 		event = rd_kafka_queue_poll(kafka->offsets, (int) (deadline - outbox_clock_ms()) + 1);
 		if (event != NULL && take_answer(kafka, snapshot, event))

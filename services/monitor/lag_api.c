@@ -82,7 +82,7 @@ make_group(const OutboxLagSnapshot *snapshot, const OutboxLagGroup *group)
 					 "status", outbox_lag_status_name(group->status),
 					 "total_lag", make_number(group->total_lag),
 					 "estimated_seconds_behind",
-					 make_seconds(worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1),
+					 make_seconds(outbox_group_seconds(group, now_ms)),
 					 "max_lag_partition", make_worst(worst, now_ms),
 					 "threshold_seconds", group->threshold,
 					 "alerting", (int) group->alert.firing,

@@ -126,9 +126,7 @@ group_max_lag(const OutboxLagGroup *group)
 static double
 group_max_seconds(const OutboxLagGroup *group)
 {
-	const OutboxLagPartition *worst = outbox_group_worst(group, outbox_wall_ms());
-
-	return worst != NULL ? partition_seconds(worst) : -1;
+	return outbox_group_seconds(group, outbox_wall_ms());
 }
 
 static double

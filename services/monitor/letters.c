@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "alert_key.h"
 #include "alerts.h"
 #include "db.h"
 #include "log.h"
@@ -22,6 +23,7 @@
 
 #define DATABASES_MAX	32
 #define STATEMENT_MS	5000
+#define ANSWER_MS		(STATEMENT_MS + 1000)	/* a server that does not even end the statement */
 
 /* Letters that wait for a person or a retry, of one consumer (or the relay), topic and state. */
 typedef struct Depth
@@ -177,8 +179,8 @@ find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 static void
 format_key(const LetterDatabase *database, const Subject *subject, char key[OUTBOX_ALERT_KEY])
 {
-	snprintf(key, OUTBOX_ALERT_KEY, "dead-letters/%s/%s/%s/%s/%s", cluster_name, database->server,
-			 database->name, subject->consumer, subject->topic);
+	outbox_alert_key(key, "dead-letters/%s/%s/%s/%s/%s", cluster_name, database->server, database->name,
+					 subject->consumer, subject->topic);
 }
 
 static void
@@ -273,7 +275,7 @@ ask_database(LetterDatabase *database)
 	PGresult   *result = NULL;
 
 	if (outbox_db_connect(&database->db))
-		result = outbox_db_query(&database->db, depth_sql, 0, NULL);
+		result = outbox_db_query_within(&database->db, depth_sql, 0, NULL, ANSWER_MS);
 	if (result != NULL)
 	{
 		take_answer(database, result);
@@ -291,14 +293,17 @@ ask_database(LetterDatabase *database)
 }
 
 static bool
-is_watched(json_t *labels)
+is_watched(json_t *alert)
 {
+	json_t	   *labels = json_object_get(alert, "labels");
+	const char *cluster = json_string_value(json_object_get(alert, "cluster"));
 	const char *name = json_string_value(json_object_get(labels, "database"));
 	const char *server = json_string_value(json_object_get(labels, "server"));
 	const char *consumer = json_string_value(json_object_get(labels, "consumer"));
 	const char *topic = json_string_value(json_object_get(labels, "topic"));
 
-	if (name == NULL || server == NULL || consumer == NULL || topic == NULL)
+	if (name == NULL || server == NULL || consumer == NULL || topic == NULL ||
+		strcmp(cluster, cluster_name) != 0)
 		return false;
 	for (size_t i = 0; i < database_count; i++)
 	{
@@ -321,10 +326,12 @@ run_letters(void *arg)
 	pthread_mutex_lock(&letters_lock);
 	while (!stopping)
 	{
-		pthread_mutex_unlock(&letters_lock);
-		for (size_t i = 0; i < database_count; i++)
+		for (size_t i = 0; i < database_count && !stopping; i++)
+		{
+			pthread_mutex_unlock(&letters_lock);
 			ask_database(&databases[i]);
-		pthread_mutex_lock(&letters_lock);
+			pthread_mutex_lock(&letters_lock);
+		}
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_sec += interval_seconds;
 		if (!stopping)

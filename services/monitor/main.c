@@ -42,6 +42,7 @@ static const OutboxOption options[] = {
 	{"pagerduty_url", OUTBOX_OPTION_TEXT, "https://events.pagerduty.com", 0, 0, "base URL of the Events API v2", outbox_check_url},
 	{"pagerduty_routing_key_file", OUTBOX_OPTION_TEXT, "", 0, 0, "file with the routing key; none: no PagerDuty", NULL},
 	{"alertmanager_url", OUTBOX_OPTION_TEXT, "", 0, 0, "base URL of an Alertmanager", outbox_check_url},
+	{"alertmanager_repeat_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 3600, "firing alerts are sent to it again; below its resolve_timeout", NULL},
 	{"state_file", OUTBOX_OPTION_TEXT, "", 0, 0, "keeps firing and unsent alerts across a restart", NULL},
 	{"auth_file", OUTBOX_OPTION_TEXT, "", 0, 0, "user:hash lines of crypt(3); none: only on a loopback address", NULL},
 	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
@@ -72,7 +73,8 @@ start_threads(const OutboxConfig *config)
 
 	outbox_lag_metrics_setup(cluster);
 	return outbox_sinks_open(config, outbox_alerts_save) &&
-		outbox_alerts_open(outbox_config_text(config, "state_file")) &&
+		outbox_alerts_open(outbox_config_text(config, "state_file"),
+						   outbox_config_integer(config, "alertmanager_repeat_seconds")) &&
 		outbox_sinks_start() &&
 		outbox_letters_start(outbox_config_text(config, "databases"), cluster,
 							 outbox_config_integer(config, "dead_letter_threshold"),

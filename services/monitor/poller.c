@@ -19,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "alert_key.h"
 #include "alerts.h"
 #include "consumer.h"
 #include "kafka_lag.h"
@@ -95,6 +96,8 @@ find_pattern(const char *list, const char *group, char separator)
 		if (separator != ';' && used > skipped)
 			used--;
 		snprintf(pattern, sizeof(pattern), "%.*s", (int) (used - skipped), list + skipped);
+		for (size_t end = strlen(pattern); end > 0 && strchr(" \t", pattern[end - 1]) != NULL; end--)
+			pattern[end - 1] = '\0';
 		if (pattern[0] != '\0' && fnmatch(pattern, group, 0) == 0)
 			return list + used;
 		list += len + (list[len] == ';');
@@ -114,12 +117,6 @@ find_threshold(const char *group)
 	const char *found = find_pattern(thresholds, group, '=');
 
 	return found != NULL ? (double) strtol(found + 1, NULL, 10) : default_threshold;
-}
-
-static void
-format_key(const OutboxLagGroup *group, char key[OUTBOX_ALERT_KEY])
-{
-	snprintf(key, OUTBOX_ALERT_KEY, "lag/%s/%s", cluster_name, group->name);
 }
 
 static json_t *
@@ -150,19 +147,18 @@ make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxA
 static void
 judge_group(OutboxLagGroup *group, int64_t now_ms)
 {
-	const OutboxLagPartition *worst = outbox_group_worst(group, now_ms);
 	char		key[OUTBOX_ALERT_KEY];
 	OutboxLagSample sample = {0};
 	OutboxAlertChange change;
 
 	group->threshold = find_threshold(group->name);
-	format_key(group, key);
+	outbox_alert_key(key, "lag/%s/%s", cluster_name, group->name);
 	group->alert.firing = outbox_alerts_firing(key, &group->alert_since_ms);
 	if (!group->answered)
 		return;
 	sample.now_ms = outbox_clock_ms();
 	sample.lag = group->total_lag;
-	sample.seconds = worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1;
+	sample.seconds = outbox_group_seconds(group, now_ms);
 	sample.threshold = group->threshold;
 	sample.status = group->status;
 	sample.complete = group->complete;
@@ -176,11 +172,13 @@ judge_group(OutboxLagGroup *group, int64_t now_ms)
 }
 
 static bool
-is_known(json_t *labels)
+is_known(json_t *alert)
 {
-	const char *name = json_string_value(json_object_get(labels, "group"));
+	const char *name = json_string_value(json_object_get(json_object_get(alert, "labels"), "group"));
+	const char *cluster = json_string_value(json_object_get(alert, "cluster"));
 
-	return name != NULL && outbox_snapshot_find(outbox_lag_published(), name) != NULL;
+	return name != NULL && strcmp(cluster, cluster_name) == 0 &&
+		outbox_snapshot_find(outbox_lag_published(), name) != NULL;
 }
 
 static void
@@ -194,7 +192,7 @@ poll_once(void)
 		abort();
 	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error, sizeof(error)))
 	{
-		if (answered || outbox_lag_published() == NULL)
+		if ((answered || outbox_lag_published() == NULL) && !outbox_kafka_lag_cancelled())
 			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", NULL, "%s", error);
 		answered = false;
 		outbox_snapshot_free(snapshot);
@@ -211,7 +209,6 @@ poll_once(void)
 		judge_group(&snapshot->groups[i], outbox_wall_ms());
 	outbox_lag_publish(snapshot, "");
 	outbox_alerts_sweep("lag", is_known);
-	outbox_alerts_repeat();
 }
 
 static void *
@@ -253,6 +250,7 @@ run_poller(void *arg)
 		if (outbox_kafka_lag_worn(kafka))
 			replace_client();
 		poll_once();
+		outbox_alerts_repeat(); /* also while Kafka is away */
 		pthread_mutex_lock(&poller_lock);
 		clock_gettime(CLOCK_REALTIME, &now);
 		until.tv_sec += interval_seconds;
@@ -296,6 +294,7 @@ outbox_poller_stop(void)
 	stopping = true;
 	pthread_cond_broadcast(&poller_wake);
 	pthread_mutex_unlock(&poller_lock);
+	outbox_kafka_lag_cancel();
 	pthread_join(poller_thread, NULL);
 	if (!outbox_kafka_lag_idle(kafka))
 		return false;

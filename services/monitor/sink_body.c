@@ -10,6 +10,10 @@
 
 #include <string.h>
 
+#include "alert_key.h"
+
+#define DEDUP_KEY_SIZE	256		/* PagerDuty takes 255 characters */
+
 const char *
 outbox_sink_name(OutboxSinkKind kind)
 {
@@ -43,10 +47,12 @@ make_webhook(const char *action, json_t *alert)
 static json_t *
 make_pagerduty(const char *action, json_t *alert, const char *routing_key)
 {
-	json_t	   *body = json_pack("{s:s, s:s, s:O}", "routing_key", routing_key, "event_action", action,
-								 "dedup_key", json_object_get(alert, "key"));
+	char		key[DEDUP_KEY_SIZE];
+	json_t	   *body;
 	json_t	   *payload;
 
+	outbox_alert_key_cut(key, sizeof(key), json_string_value(json_object_get(alert, "key")));
+	body = json_pack("{s:s, s:s, s:s}", "routing_key", routing_key, "event_action", action, "dedup_key", key);
 	if (strcmp(action, "resolve") == 0)
 		return body;
 	payload = json_pack("{s:O, s:O, s:s, s:O, s:O, s:O}",
@@ -76,7 +82,19 @@ make_alertmanager(const char *action, json_t *alert)
 					  "startsAt", json_object_get(alert, "since"));
 	if (strcmp(action, "resolve") == 0)
 		json_object_set(entry, "endsAt", json_object_get(alert, "at"));
-	return json_pack("[o]", entry);
+	return entry;
+}
+
+json_t *
+outbox_sink_repeat_body(json_t *alerts)
+{
+	json_t	   *body = json_array();
+	json_t	   *alert;
+	size_t		i;
+
+	json_array_foreach(alerts, i, alert)
+		json_array_append_new(body, make_alertmanager("trigger", alert));
+	return body;
 }
 
 json_t *
@@ -86,5 +104,5 @@ outbox_sink_body(OutboxSinkKind kind, const char *action, json_t *alert, const c
 		return make_webhook(action, alert);
 	if (kind == OUTBOX_SINK_PAGERDUTY)
 		return make_pagerduty(action, alert, routing_key);
-	return make_alertmanager(action, alert);
+	return json_pack("[o]", make_alertmanager(action, alert));
 }

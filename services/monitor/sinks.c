@@ -21,7 +21,7 @@
 #include "log.h"
 #include "metrics.h"
 
-#define QUEUE_MAX		256
+#define QUEUE_MAX		4096
 #define BACKOFF_FIRST_S	1
 #define BACKOFF_MAX_S	60
 #define ANSWER_MS		5000
@@ -30,7 +30,7 @@ typedef struct Sink
 {
 	OutboxSinkKind kind;
 	char		url[1024];		/* "": not configured; written before the threads start */
-	json_t	   *queue;			/* of {action, alert}; guarded by sink_lock */
+	json_t	   *queue;			/* of {action, alert}, or {action: repeat, alerts}; guarded by sink_lock */
 	long		lost;			/* entries lost at the head; guarded by sink_lock */
 	pthread_t	thread;
 	bool		started;
@@ -123,8 +123,10 @@ deliver(const Sink *sink, CURL *curl, json_t *entry)
 	const char *name = outbox_sink_name(sink->kind);
 	const char *action = json_string_value(json_object_get(entry, "action"));
 	json_t	   *alert = json_object_get(entry, "alert");
-	const char *key = json_string_value(json_object_get(alert, "key"));
-	json_t	   *body = outbox_sink_body(sink->kind, action, alert, routing_key);
+	json_t	   *alerts = json_object_get(entry, "alerts");
+	const char *key = alerts != NULL ? "all" : json_string_value(json_object_get(alert, "key"));
+	json_t	   *body = alerts != NULL ? outbox_sink_repeat_body(alerts) :
+		outbox_sink_body(sink->kind, action, alert, routing_key);
 	char	   *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 	const char *error = "out of memory";
 	const OutboxHttpPost post = {.url = sink->url, .body = text, .timeout_ms = ANSWER_MS, .watch = watch_stop};
@@ -242,12 +244,15 @@ outbox_sinks_stop(void)
 	}
 }
 
-/* Caller holds sink_lock. */
+/* Caller holds sink_lock.  Takes the entry over. */
 static void
-queue_locked(Sink *sink, const char *action, json_t *alert)
+queue_locked(Sink *sink, json_t *entry)
 {
 	if (sink->url[0] == '\0')
+	{
+		json_decref(entry);
 		return;
+	}
 	if (json_array_size(sink->queue) == QUEUE_MAX)
 	{
 		outbox_log(OUTBOX_LOG_ERROR, "alert_lost", NULL, "%s: its queue is full",
@@ -256,9 +261,14 @@ queue_locked(Sink *sink, const char *action, json_t *alert)
 		json_array_remove(sink->queue, 0);
 		sink->lost++;
 	}
-	json_array_append_new(sink->queue, json_pack("{s:s, s:o}", "action", action,
-												 "alert", json_deep_copy(alert)));
+	json_array_append_new(sink->queue, entry);
 	pthread_cond_broadcast(&sink_wake);
+}
+
+static json_t *
+make_entry(const char *action, json_t *alert)
+{
+	return json_pack("{s:s, s:o}", "action", action, "alert", json_deep_copy(alert));
 }
 
 void
@@ -266,21 +276,25 @@ outbox_sinks_send(const char *action, json_t *alert)
 {
 	pthread_mutex_lock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
-		queue_locked(&sinks[kind], action, alert);
+		queue_locked(&sinks[kind], make_entry(action, alert));
 	pthread_mutex_unlock(&sink_lock);
 }
 
 void
 outbox_sinks_repeat(json_t *alerts)
 {
+	Sink	   *sink = &sinks[OUTBOX_SINK_ALERTMANAGER];
+	json_t	   *list;
 	json_t	   *alert;
 	const char *key;
 
 	pthread_mutex_lock(&sink_lock);
-	if (json_array_size(sinks[OUTBOX_SINK_ALERTMANAGER].queue) == 0)
+	if (json_array_size(sink->queue) == 0 && json_object_size(alerts) > 0)
 	{
+		list = json_array();
 		json_object_foreach(alerts, key, alert)
-			queue_locked(&sinks[OUTBOX_SINK_ALERTMANAGER], "trigger", alert);
+			json_array_append_new(list, json_deep_copy(alert));
+		queue_locked(sink, json_pack("{s:s, s:o}", "action", "repeat", "alerts", list));
 	}
 	pthread_mutex_unlock(&sink_lock);
 }
@@ -313,7 +327,7 @@ outbox_sinks_restore(json_t *queues)
 			json_t	   *alert = json_object_get(entry, "alert");
 
 			if (action != NULL && outbox_sink_alert_valid(alert))
-				queue_locked(&sinks[kind], action, alert);
+				queue_locked(&sinks[kind], make_entry(action, alert));
 		}
 	}
 	pthread_mutex_unlock(&sink_lock);

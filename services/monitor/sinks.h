@@ -31,6 +31,9 @@ extern const char *outbox_sink_name(OutboxSinkKind kind);
 extern json_t *outbox_sink_body(OutboxSinkKind kind, const char *action, json_t *alert,
 								const char *routing_key);
 
+/* Alerts that go on, as one body for Alertmanager; the caller releases it. */
+extern json_t *outbox_sink_repeat_body(json_t *alerts);
+
 /* Has it all that the bodies are made of? */
 extern bool outbox_sink_alert_valid(json_t *alert);
 
@@ -44,10 +47,10 @@ extern void outbox_sinks_stop(void);
 /* Queues the action for every sink; a full queue loses its oldest entry, which is logged and counted. */
 extern void outbox_sinks_send(const char *action, json_t *alert);
 
-/* Alertmanager forgets what is not repeated: sends these again, {key: alert}, unless something waits already. */
+/* Alertmanager forgets what is not repeated: sends these again, {key: alert}, as one entry, unless something waits already. */
 extern void outbox_sinks_repeat(json_t *alerts);
 
-/* The queues as {sink: [{action, alert}]}: a copy; and back. */
+/* The queues as {sink: [entry]}: a copy; and back, but for repeats. */
 extern json_t *outbox_sinks_dump(void);
 extern void outbox_sinks_restore(json_t *queues);
 

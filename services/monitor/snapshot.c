@@ -195,6 +195,14 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 	outbox_snapshot_sort(snapshot);
 }
 
+/* Has the group work here of which it is not known how old it is? */
+static bool
+is_age_unknown(const OutboxLagPartition *partition)
+{
+	return partition->committed != OUTBOX_LAG_NULL && partition->lag != 0 &&
+		(partition->lag == OUTBOX_LAG_NULL || partition->pending_ms == OUTBOX_LAG_NULL);
+}
+
 static void
 judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
 {
@@ -210,7 +218,7 @@ judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
 	}
 	outbox_lag_window_add(&partition->window, partition->committed, partition->lag);
 	partition->status = outbox_lag_judge(&partition->window, owned);
-	if (partition->status == OUTBOX_LAG_UNKNOWN)
+	if (partition->status == OUTBOX_LAG_UNKNOWN || is_age_unknown(partition))
 		group->complete = false;
 	if (partition->status > group->status)
 		group->status = partition->status;
@@ -260,6 +268,20 @@ outbox_group_worst(const OutboxLagGroup *group, int64_t now_ms)
 		}
 	}
 	return worst;
+}
+
+double
+outbox_group_seconds(const OutboxLagGroup *group, int64_t now_ms)
+{
+	const OutboxLagPartition *worst = outbox_group_worst(group, now_ms);
+	double		seconds = worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1;
+
+	for (size_t i = 0; seconds <= group->threshold && i < group->partition_count; i++)
+	{
+		if (is_age_unknown(&group->partitions[i]))
+			return -1;
+	}
+	return seconds;
 }
 
 static void

@@ -91,6 +91,12 @@ extern double outbox_partition_seconds(const OutboxLagPartition *partition, int6
 /* The partition furthest behind, by seconds, then by lag; NULL: no lag is known. */
 extern const OutboxLagPartition *outbox_group_worst(const OutboxLagGroup *group, int64_t now_ms);
 
+/*
+ * Seconds of that partition.  Negative: not known, also when those of another partition are not,
+ * unless what is known is above the threshold already.
+ */
+extern double outbox_group_seconds(const OutboxLagGroup *group, int64_t now_ms);
+
 extern void outbox_snapshot_free(OutboxLagSnapshot *snapshot);
 
 /* Publishes; error "" or why Kafka could not be asked (snapshot NULL: the one before stays for the poller). */

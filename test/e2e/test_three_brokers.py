@@ -82,6 +82,34 @@ def test_monitor(cluster, service, unique):
     wait_until(told_again, 90, "all groups without a broker")
 
 
+def test_monitor_of_a_silent_leader(cluster, service, unique):
+    """A leader that does not answer hides the lag of its own partitions, and no other group's."""
+    topic, group = cluster.create_topic(unique("led"), 3), unique("led")
+    with contextlib.closing(cluster.consumer(group)) as consumer:
+        places = [TopicPartition(topic, number, 0) for number in range(3)]
+        wait_until(lambda: consumer.commit(offsets=places, asynchronous=False), 60, "the commit")
+    watch = service("outbox-monitor", {"bootstrap_servers": cluster.bootstrap, "poll_seconds": 1,
+                                       "kafka_timeout_ms": 2000})
+
+    def answer():
+        status, text = watch.request("GET", f"/consumer-lag/{group}")
+        return json.loads(text) if status == 200 else {"partitions": [], "measured_at": text}
+
+    def lags():
+        return {part["partition"]: part["lag"] for part in answer()["partitions"]}
+    wait_until(lambda: lags() == {0: 0, 1: 0, 2: 0}, 60, "all lags")
+    leaders = {number: part.leader for number, part in cluster.admin.list_topics(topic, timeout=10).topics[topic].partitions.items()}
+    coordinator = cluster.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
+    silent = next(leader for leader in leaders.values() if leader != coordinator)
+    expected = {number: None if leader == silent else 0 for number, leader in leaders.items()}
+    cluster.nodes[silent].pause()
+    try:
+        wait_until(lambda: lags() == expected, 60, "the others' lags alone")
+    finally:
+        cluster.nodes[silent].resume()
+    wait_until(lambda: lags() == {0: 0, 1: 0, 2: 0}, 60, "all lags again")
+
+
 class Interruptions:
     """How long the relay stood still after each blow."""
 

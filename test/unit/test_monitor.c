@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_monitor.c
- *	  The pure parts of outbox-monitor: statuses, and when alerts begin and end.
+ *	  The pure parts of outbox-monitor: statuses, when alerts begin and end, and their keys.
  */
 #include <string.h>
 
+#include "../../services/monitor/alert_key.h"
 #include "../../services/monitor/alert_rules.h"
 #include "../../services/monitor/lag_status.h"
+#include "../../services/monitor/snapshot.h"
 #include "unit.h"
 
 /* The status after polls of {committed, lag}, ended by a negative committed offset. */
@@ -87,9 +89,16 @@ test_lag_alerts(void)
 	CHECK(judge(&state, 9, 59, OUTBOX_LAG_OK) == OUTBOX_ALERT_RESOLVE && !state.firing,
 		  "below half it ends");
 	CHECK(judge(&state, 9, 59, OUTBOX_LAG_OK) == OUTBOX_ALERT_NONE, "once, too");
-	judge(&state, 9, 1, OUTBOX_LAG_STALL);
-	CHECK(judge(&state, 9, 1, OUTBOX_LAG_STOP) == OUTBOX_ALERT_TRIGGER && state.reasons == OUTBOX_REASON_STOP,
-		  "STALL and STOP begin one, however young the lag");
+	judge(&state, 9, 60, OUTBOX_LAG_STALL);
+	CHECK(judge(&state, 9, 60, OUTBOX_LAG_STOP) == OUTBOX_ALERT_NONE && state.polls == 0,
+		  "an offset that stands for less than half the threshold may be one of rare commits");
+	judge(&state, 9, 61, OUTBOX_LAG_STALL);
+	CHECK(judge(&state, 9, 61, OUTBOX_LAG_STOP) == OUTBOX_ALERT_TRIGGER && state.reasons == OUTBOX_REASON_STOP,
+		  "for longer, STALL and STOP begin one");
+	CHECK(judge(&state, 0, 0, OUTBOX_LAG_OK) == OUTBOX_ALERT_RESOLVE, "no lag ends it");
+	judge(&state, 9, -1, OUTBOX_LAG_STALL);
+	CHECK(judge(&state, 9, -1, OUTBOX_LAG_STALL) == OUTBOX_ALERT_TRIGGER && state.reasons == OUTBOX_REASON_STALL,
+		  "and so do they when nobody knows for how long");
 	CHECK(judge(&state, 0, 0, OUTBOX_LAG_OK) == OUTBOX_ALERT_RESOLVE, "no lag ends it");
 }
 
@@ -106,6 +115,60 @@ test_unknown_ends_nothing(void)
 	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_NONE, "a lag that is not known is not 0");
 	sample.complete = true;
 	CHECK(outbox_alert_judge_lag(&state, &sample) == OUTBOX_ALERT_RESOLVE, "one that is 0 is");
+}
+
+/* A group of two partitions, both with a commit and the second caught up. */
+static OutboxLagSnapshot *
+make_snapshot(int64_t lag, int64_t pending_ms)
+{
+	static OutboxLagPartition partitions[2];
+	static OutboxLagGroup group;
+	static OutboxLagSnapshot snapshot;
+
+	for (int i = 0; i < 2; i++)
+		partitions[i] = (OutboxLagPartition) {.topic = "t", .partition = i, .committed = 5,
+		.pending_ms = OUTBOX_LAG_NULL, .window = {.count = 1, .points = {{5, 0}}}};
+	partitions[0].lag = lag;
+	partitions[0].pending_ms = pending_ms;
+	group = (OutboxLagGroup) {.name = "g", .answered = true, .total_lag = OUTBOX_LAG_NULL, .threshold = 120,
+		.partitions = partitions, .partition_count = 2};
+	snapshot = (OutboxLagSnapshot) {.groups = &group, .group_count = 1};
+	outbox_snapshot_judge(&snapshot);
+	return &snapshot;
+}
+
+static void
+test_unknown_ages(void)
+{
+	OutboxLagGroup *group = make_snapshot(0, OUTBOX_LAG_NULL)->groups;
+
+	CHECK(group->complete && outbox_group_seconds(group, 500000) == 0, "caught up: 0 s, and all is known");
+	group = make_snapshot(3, 400000)->groups;
+	CHECK(group->complete && outbox_group_seconds(group, 500000) == 100, "the age of what waits");
+	group = make_snapshot(3, OUTBOX_LAG_NULL)->groups;
+	CHECK(!group->complete && outbox_group_seconds(group, 500000) < 0, "an age that could not be read is not 0");
+	group = make_snapshot(OUTBOX_LAG_NULL, OUTBOX_LAG_NULL)->groups;
+	CHECK(!group->complete && outbox_group_seconds(group, 500000) < 0, "nor is that of an unknown lag");
+	group->partitions[1].lag = 1;
+	group->partitions[1].pending_ms = 379999;
+	CHECK(outbox_group_seconds(group, 500000) == 120.001, "a known one above the threshold counts");
+}
+
+static void
+test_keys(void)
+{
+	char		key[32];
+	char		other[32];
+	char		longest[OUTBOX_ALERT_KEY];
+
+	outbox_alert_key_cut(key, sizeof(key), "lag/kafka/1234567890123456789");
+	CHECK(strcmp(key, "lag/kafka/1234567890123456789") == 0, "a key that fits");
+	outbox_alert_key_cut(key, sizeof(key), "dead-letters/\xc3\xa4/name that is too long");
+	outbox_alert_key_cut(other, sizeof(other), "dead-letters/\xc3\xa4/name that is too lonG");
+	CHECK(strncmp(key, "dead-letters/#", 14) == 0 && strlen(key) == 30, "cut before a character of two bytes");
+	CHECK(strcmp(key, other) != 0 && strncmp(key, other, 14) == 0, "two of one beginning stay two");
+	outbox_alert_key(longest, "lag/%01000d", 1);
+	CHECK(strlen(longest) == OUTBOX_ALERT_KEY - 1 && strchr(longest, '#') != NULL, "as long as there is room");
 }
 
 static void
@@ -156,6 +219,8 @@ main(void)
 	test_statuses();
 	test_lag_alerts();
 	test_unknown_ends_nothing();
+	test_unknown_ages();
+	test_keys();
 	test_deserted();
 	test_depth_alerts();
 	return finish_tests();
