@@ -92,7 +92,7 @@ outbox_call_reject(OutboxCall *call, const char *format,...)
 	va_list		arguments;
 
 	va_start(arguments, format);
-	set_error(call, OUTBOX_FAILURE_PERMANENT, format, arguments);
+	set_error(call, OUTBOX_FAILURE_DECODE, format, arguments);
 	va_end(arguments);
 	return OUTBOX_VERDICT_REJECT;
 }

@@ -22,15 +22,17 @@
 #define POLL_MAX_MS		60000
 
 /* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
+#define LOCK_TIMEOUT_MAX_MS	10000	/* waiting for a lock is no failure of the record */
 #define SESSION_SETTINGS \
 	"SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 10;" \
-	" SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET statement_timeout = %ld"
+	" SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET statement_timeout = %ld;" \
+	" SET lock_timeout = %ld"
 
 const char *
 outbox_failure_name(OutboxFailure failure)
 {
-	static const char *const names[] = {"none", "infrastructure", "record", "permanent", "crash",
-	"deploy"};
+	static const char *const names[] = {"none", "infrastructure", "record", "decode", "permanent",
+	"crash", "deploy"};
 
 	return names[failure];
 }
@@ -39,7 +41,7 @@ OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
 	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006", "25P03"};
-	static const char *const deploys[] = {"28", "26000", "0A000", "3F000", "42501", "42P01", "42P02",
+	static const char *const deploys[] = {"28", "3D", "26000", "0A000", "3F000", "42501", "42P01", "42P02",
 	"42703", "42704", "42725", "42883"};
 
 	if (sqlstate == NULL || sqlstate[0] == '\0')
@@ -87,6 +89,7 @@ take_error(OutboxDb *db, const PGresult *result)
 	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 	const char *primary = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 	const char *detail = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
+	const char *severity = result != NULL ? PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
 	char		text[1024];
 
 	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
@@ -96,6 +99,9 @@ take_error(OutboxDb *db, const PGresult *result)
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
 			 detail != NULL ? detail : "");
 	outbox_error_set(&db->error, outbox_failure_classify(sqlstate), sqlstate, text);
+	/* What ends the session is no record's. */
+	if (severity != NULL && strcmp(severity, "ERROR") != 0 && db->error.failure == OUTBOX_FAILURE_RECORD)
+		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
 }
 
 static void
@@ -192,6 +198,47 @@ accept_command(OutboxDb *db, PGresult *result)
 	return good;
 }
 
+/*
+ * The SQLSTATE with which a server has refused the session, as libpq's message has it when it is
+ * told to be verbose ("FATAL:  28P01: ...", severity in any language); "" when there is none.
+ */
+static void
+find_sqlstate(const char *message, char sqlstate[6])
+{
+	static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+	sqlstate[0] = '\0';
+	while ((message = strstr(message, ":  ")) != NULL)
+	{
+		message += 3;
+		if (strspn(message, digits) == 5 && message[5] == ':')
+			snprintf(sqlstate, 6, "%.5s", message);
+	}
+}
+
+/* db->conn is not connected: tries once more to learn the code when a server has said no.  Returns whether it is now. */
+static bool
+explain_refusal(OutboxDb *db)
+{
+	char		sqlstate[6] = "";
+
+	outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION, PQerrorMessage(db->conn));
+	if (strstr(db->error.message, ":  ") == NULL)
+		return false;			/* not a server's words */
+	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
+	PQreset(db->conn);
+	PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
+	if (PQstatus(db->conn) == CONNECTION_OK)
+		return true;
+	find_sqlstate(PQerrorMessage(db->conn), sqlstate);
+	if (sqlstate[0] != '\0' && outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY)
+	{
+		db->error.failure = OUTBOX_FAILURE_DEPLOY;
+		memcpy(db->error.sqlstate, sqlstate, sizeof(sqlstate));
+	}
+	return false;
+}
+
 bool
 outbox_db_connect(OutboxDb *db)
 {
@@ -199,22 +246,23 @@ outbox_db_connect(OutboxDb *db)
 	const char *keywords[] = {"connect_timeout", "keepalives_idle", "tcp_user_timeout",
 	"client_encoding", "fallback_application_name", "dbname", NULL};
 	const char *values[] = {"5", "10", "30000", "UTF8", "outbox consumer", db->conninfo, NULL};
-	char		settings[256];
+	char		settings[320];
+	long		lock_timeout_ms = LOCK_TIMEOUT_MAX_MS;
 
 	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK &&
 		PQtransactionStatus(db->conn) == PQTRANS_IDLE)
 		return true;
 	drop_connection(db);
 	db->conn = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(db->conn) != CONNECTION_OK)
+	if (PQstatus(db->conn) != CONNECTION_OK && !explain_refusal(db))
 	{
-		outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION,
-						 PQerrorMessage(db->conn));
 		drop_connection(db);
 		return false;
 	}
 	PQsetNoticeReceiver(db->conn, log_notice, NULL);
-	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms);
+	if (db->statement_timeout_ms > 0 && db->statement_timeout_ms / 2 < lock_timeout_ms)
+		lock_timeout_ms = (db->statement_timeout_ms + 1) / 2;
+	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms, lock_timeout_ms);
 	if (accept_command(db, await_result(db, PQsendQuery(db->conn, settings),
 										outbox_clock_ms() + SETTINGS_MS)))
 		return true;

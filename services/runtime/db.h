@@ -21,7 +21,8 @@ typedef enum OutboxFailure
 	OUTBOX_FAILURE_NONE = 0,
 	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing */
 	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
-	OUTBOX_FAILURE_PERMANENT,	/* this record: dead letter at once */
+	OUTBOX_FAILURE_DECODE,		/* this record is not what its topic should hold: dead letter at once */
+	OUTBOX_FAILURE_PERMANENT,	/* this record, by its handler's OBX01: dead letter at once */
 	OUTBOX_FAILURE_CRASH,		/* this record has ended the process too often: dead letter at once */
 	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
 } OutboxFailure;
@@ -51,7 +52,10 @@ extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const ch
 extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
 extern void outbox_db_close(OutboxDb *db);
 
-/* Connects unless connected and idle; a broken or busy connection is replaced. */
+/*
+ * Connects unless connected and idle; a broken or busy connection is replaced.  A server that
+ * refuses the session (no such role or database, wrong password) is OUTBOX_FAILURE_DEPLOY.
+ */
 extern bool outbox_db_connect(OutboxDb *db);
 
 /* Prepares sql (a string constant: known by its address) unless it is; outside a pipeline. */

@@ -107,13 +107,13 @@ publish_state(OutboxMember *member)
 {
 	OutboxPartition *partition;
 	bool		ready = outbox_consumer_assigned(member->consumer);
-	bool		halted = false;
+	int			halted = 0;
 	int			paused = 0;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
 		ready = ready && (!partition->owned || partition->active);
-		halted = halted || (partition->owned && partition->halted);
+		halted += partition->owned && partition->halted;
 		paused += partition->owned && !partition->active;
 	}
 	member->ready = ready;

@@ -165,10 +165,14 @@ static void
 count_paused(void)
 {
 	int			paused = 0;
+	int			halted = 0;
 
 	for (int i = 0; i < member_count; i++)
+	{
 		paused += members[i].paused;
-	outbox_set_paused(&runtime, paused);
+		halted += members[i].halted;
+	}
+	outbox_set_paused(&runtime, paused, halted);
 }
 
 static void

@@ -93,7 +93,7 @@ typedef struct OutboxMember
 	bool		all_halted;		/* this runtime and the database do not fit */
 
 	atomic_bool ready;			/* member writes */
-	atomic_bool halted;			/* member writes: a partition is halted */
+	atomic_int	halted;			/* member writes: partitions that are halted */
 	atomic_int	paused;			/* member writes: partitions it has and does not read at present */
 	_Atomic int64_t end_by;		/* member writes: when its end is overdue, outbox_clock_ms; 0: it has not left its loop */
 	_Atomic int64_t turned_at;	/* member writes: last turn of the loop, outbox_clock_ms */
@@ -216,7 +216,7 @@ extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items,
 extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failure);
 extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
-extern void outbox_set_paused(const OutboxRuntime *runtime, int partitions);
+extern void outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted);
 
 /* kind: assigned, revoked, lost or failed. */
 extern void outbox_count_rebalance(const char *consumer, const char *kind);

@@ -91,7 +91,7 @@ extern void outbox_call_add_text(OutboxCall *call, const char *value);	/* NULL: 
 extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len);	/* bytea */
 extern void outbox_call_clear(OutboxCall *call);
 
-/* Sets call->error and returns the verdict that goes with it. */
+/* Sets call->error and returns the verdict that goes with it; a rejected record's class is decode. */
 extern OutboxVerdict outbox_call_reject(OutboxCall *call, const char *format,...)
 			__attribute__((format(printf, 2, 3)));
 extern OutboxVerdict outbox_call_fail(OutboxCall *call, const char *format,...)

@@ -85,6 +85,11 @@ static OutboxMetric paused_partitions = {
 	.help = "Assigned and not read at present: being started, waiting or halted.",
 	.type = OUTBOX_METRIC_GAUGE,
 };
+static OutboxMetric halted_partitions = {
+	.name = "outbox_consumer_halted_partitions",
+	.help = "Assigned and halted: the program and the database do not fit.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
 static OutboxMetric build_info = {
 	.name = "outbox_build_info",
 	.help = "1, with the versions as labels.",
@@ -115,9 +120,10 @@ outbox_count_rebalance(const char *consumer, const char *kind)
 }
 
 void
-outbox_set_paused(const OutboxRuntime *runtime, int partitions)
+outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted)
 {
-	outbox_metric_set(&paused_partitions, partitions, "consumer", runtime->consumer, NULL);
+	outbox_metric_set(&paused_partitions, paused, "consumer", runtime->consumer, NULL);
+	outbox_metric_set(&halted_partitions, halted, "consumer", runtime->consumer, NULL);
 }
 
 /* The partition's first record since it was assigned. */

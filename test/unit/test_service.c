@@ -398,6 +398,7 @@ test_failures(void)
 		{"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
 		{"57014", OUTBOX_FAILURE_RECORD}, {"OBX01", OUTBOX_FAILURE_PERMANENT},
 		{"42883", OUTBOX_FAILURE_DEPLOY}, {"28P01", OUTBOX_FAILURE_DEPLOY},
+		{"3D000", OUTBOX_FAILURE_DEPLOY},
 		{"42501", OUTBOX_FAILURE_DEPLOY}, {"3F000", OUTBOX_FAILURE_DEPLOY},
 		/* what emit() refuses of an event's data */
 		{"42602", OUTBOX_FAILURE_RECORD}, {"42939", OUTBOX_FAILURE_RECORD},
@@ -417,7 +418,7 @@ test_decoding(void)
 	CHECK(object != NULL, "a value ends where the record says");
 	CHECK(outbox_decode_require(object, "a", JSON_REAL, &call), "a whole number is a number");
 	CHECK(!outbox_decode_require(object, "a", JSON_STRING, &call) &&
-		  call.error.failure == OUTBOX_FAILURE_PERMANENT &&
+		  call.error.failure == OUTBOX_FAILURE_DECODE &&
 		  strcmp(call.error.message, "field \"a\" is not a string") == 0, "a field of another kind");
 	CHECK(!outbox_decode_require(object, "b", JSON_STRING, &call) &&
 		  strcmp(call.error.message, "required field \"b\" is missing") == 0, "a field is missing");

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: PostgreSQL
+"""What a failure's class makes of it: waited out, tried again, a dead letter at once, or a halt."""
+
+import re
+
+import pytest
+from harness import wait_until
+
+INFRASTRUCTURE = ("40001", "40P01", "55P03", "53200", "53300", "25006", "57P01", "08006")
+RECORD = ("22P02", "23505", "P0001", "57014")
+DEPLOY = ("42P01", "42883", "42501", "28000")
+
+
+def logged(service, event, text):
+    return any(line["event"] == event and text in line["msg"] for line in service.log_lines())
+
+
+def failures(service, group, failure):
+    return service.metrics().get(f'outbox_consumer_infra_errors_total{{consumer="{group}",class="{failure}"}}', 0)
+
+
+def gauge(service, name, group):
+    return service.metrics().get(f'{name}{{consumer="{group}"}}')
+
+
+def run_codes(hazard, codes, seen):
+    """One record for each code, on partitions in turn; `seen(code)` is awaited while the handler raises it."""
+    for n, code in enumerate(codes):
+        hazard.fail(code, code=code)
+        hazard.produce(code, key=code, partition=n % 3)
+        hazard.flush()
+        wait_until(lambda c=code: seen(c), 30, f"what {code} leads to")
+        hazard.heal()
+        hazard.wait_taken(n + 1)
+
+
+def test_infrastructure(hazard):
+    """Issue 5, error classes: raised by a handler in a batch, it is waited out: never counted, no dead letter, taken once healed."""
+    service = hazard.start(retry_max=0)
+    run_codes(hazard, INFRASTRUCTURE, lambda code: logged(service, "waiting", f"SQLSTATE {code}"))
+    assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
+    assert hazard.taken() == list(INFRASTRUCTURE)
+    assert failures(service, hazard.group, "infrastructure") >= len(INFRASTRUCTURE)
+
+
+def test_record_errors(hazard):
+    """Issue 5, error classes: a record's own error is tried again and taken once healed; OBX01 is a dead letter at once."""
+    service = hazard.start(retry_backoff_ms=300, retry_max=100)
+    run_codes(hazard, RECORD, lambda code: hazard.letters("retrying") == 1)
+    hazard.wait_letters("resolved", len(RECORD))
+    hazard.fail("refused", code="OBX01")
+    hazard.produce("refused", key="refused")
+    hazard.produce("bad", key="bad", value=b"no JSON")
+    hazard.flush()
+    hazard.wait_letters("open", 2)
+    rows = hazard.database.execute("select error_class, sqlstate, attempts from outbox.dead_letter order by id")
+    assert rows[:-2] == [("record", code, attempts) for code, (_, _, attempts) in zip(RECORD, rows)]
+    assert sorted(rows[-2:]) == [("decode", None, 1), ("permanent", "OBX01", 1)]
+    assert failures(service, hazard.group, "infrastructure") == 0
+
+
+def test_deploy(hazard):
+    """Issue 5, error classes: what an installation lacks halts the partition, at its first record too, and the alert's gauge says so."""
+    service = hazard.start(retry_max=0)
+    halted = "outbox_consumer_halted_partitions"
+    run_codes(hazard, DEPLOY, lambda code: logged(service, "partition_halted", f"SQLSTATE {code}")
+              and gauge(service, halted, hazard.group) == 1)
+    assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
+    wait_until(lambda: gauge(service, halted, hazard.group) == 0, 20, "the gauge to fall")
+    rules = (hazard.database.cluster.environment.root / "examples" / "monitoring" / "prometheus-rules.yml").read_text()
+    asked = re.findall(r"\boutbox_consumer_(?!group)\w+", rules)
+    assert halted in asked and {"outbox_consumer_breaker_open", "outbox_consumer_infra_errors_total"} < set(asked)
+    told = {series.split("{")[0] for series in service.metrics()}
+    assert set(asked) <= told
+
+
+def test_lock_wait(payment):
+    """Issue 5, error classes: waiting for somebody's lock is infrastructure, however long: no dead letter of a good record."""
+    service = payment.start(statement_timeout_ms=1000, retry_backoff_ms=50, retry_max=1)
+    with payment.database.connect(autocommit=False) as blocker:
+        blocker.execute("select from shop.account where customer_id = 'ada' for update")
+        payment.order("patient")
+        payment.flush()
+        wait_until(lambda: sum("SQLSTATE 55P03" in line["msg"] for line in service.log_lines()) >= 4, 60, "four waits")
+        assert payment.database.value("select count(*) from outbox.dead_letter") == 0
+        blocker.rollback()
+    payment.wait_status("patient", "approved")
+
+
+@pytest.mark.parametrize("wrong, code", (({"user": "late_role"}, "28000"), ({"dbname": "no_such_database"}, "3D000")),
+                         ids=("role", "database"))
+def test_refused_connection(hazard, wrong, code):
+    """Issue 5, error classes: a role or database that does not exist is class deploy: halted, and tried again until it does."""
+    service = hazard.start(wait=False, database=hazard.database.cluster.dsn(**{"dbname": hazard.database.name, **wrong}))
+    wait_until(lambda: logged(service, "partition_halted", f"SQLSTATE {code}"), 30, "the halt")
+    wait_until(lambda: gauge(service, "outbox_consumer_halted_partitions", hazard.group) == 3, 20, "the gauge")
+    assert "halted" in service.request("GET", "/readyz")[1]
+    if "user" in wrong:
+        hazard.database.execute("create role late_role superuser login")
+        try:
+            service.wait_ready(60)
+            assert service.stop() == 0
+        finally:
+            service.child.kill9()
+            hazard.database.execute("drop role late_role")
+
+
+def test_database_restored(payment):
+    """Issue 5, positions: a database set back to an earlier time is behind Kafka's offsets: its watermark counts, nothing is lost."""
+    service = payment.start()
+    for n in range(20):
+        payment.order(f"order-{n}", partition=1)
+    payment.flush()
+    payment.wait_payments(20)
+    assert service.stop() == 0
+    # What a restore to a time after the fifth order leaves.
+    payment.execute("delete from shop.payment where order_id not in ('order-0', 'order-1', 'order-2', 'order-3', 'order-4')")
+    payment.execute("delete from outbox.idempotency")
+    payment.execute("update outbox.consumer_offset set next_offset = 5 where partition = 1")
+    service = payment.start()
+    payment.wait_payments(20)
+    assert logged(service, "rewound", "Kafka has offset 20, the database 5")
