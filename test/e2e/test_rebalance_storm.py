@@ -62,7 +62,6 @@ def test_leave_soon_after_joining(member_group, waves, processes, threads):  # n
         group.await_effects(3)
     codes = {name: service.child.process.returncode for name, service in group.services.items() if name != "anchor"}
     assert codes == dict.fromkeys(leaves, 0)
-    assert len(codes) * threads == waves * processes * threads
     group.check_effects()
     gaps = {partition: gap for partition, (gap, _) in group.gaps(since).items()}
     print(f"members={len(codes) * threads} longest gap {max(gaps.values()):.2f} s")

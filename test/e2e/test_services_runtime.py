@@ -364,7 +364,7 @@ def test_gateway(payment):
 
 
 def test_poison_among_good(payment):
-    """Poison inside a batch: good ones are done once, each poison record is one dead letter."""
+    """Row 001.6: poison inside a batch: good ones are done once, each poison record is one dead letter."""
     payment.fail_orders("bad", "22023")
     for n in range(400):
         payment.order(f"{'bad' if n % 40 == 7 else 'good'}-{n}", partition=1)
@@ -395,7 +395,7 @@ def test_idle_and_end(payment):
 
 
 def test_threads(payment):
-    """Three members in one process share six partitions; every record is processed once."""
+    """Row 000.6: three members in one process share six partitions; every record is processed once."""
     service = payment.start(threads=3)
     for n in range(300):
         payment.order(f"order-{n}")

@@ -303,7 +303,7 @@ def test_service_down(shop, count):
 
 
 def test_lag_reaches_zero(shop):
-    """Design section 7: behind a transactional relay the committed offset is the end of the log, markers included."""
+    """Row 000.11: behind a transactional relay the committed offset is the end of the log, markers included."""
     wait_final(shop, placed(shop), "CONFIRMED")
     consumed(shop)
 
