@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer.c
- *	  A member of a consumer group on librdkafka.  Only this file and
- *	  consumer_conf.c call it in the runtime.
+ *	  A member of a consumer group on librdkafka.  Only this file,
+ *	  consumer_conf.c and consumer_topic.c call it in the runtime.
  *
  * Runs in the services, on the member's thread; the callbacks run inside
  * outbox_consumer_poll and outbox_consumer_close.
@@ -16,8 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client_watch.h"
 #include "common/kafka_headers.h"
 #include "consumer_conf.h"
+#include "consumer_topic.h"
 #include "log.h"
 #include "member.h"
 
@@ -36,6 +38,7 @@ struct OutboxConsumer
 	bool		rebalanced;		/* since it was cleared */
 	bool		is_static;
 	bool		fatal;
+	OutboxClientWatch watch;
 };
 
 static OutboxPartition *
@@ -133,6 +136,8 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	else
 	{
 		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_err2str(err));
+		for (size_t i = 0; i < consumer->partition_count; i++)
+			consumer->partitions[i]->owned = consumer->partitions[i]->active = false;
 		rd_kafka_assign(rk, NULL);
 	}
 	if (error != NULL)
@@ -169,6 +174,31 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
 	note_error(arg, (rd_kafka_resp_err_t) err, reason);
 }
 
+/* The client's main thread makes the statistics, every 5 s. */
+static int
+on_statistics(rd_kafka_t *rk, char *json, size_t len, void *arg)
+{
+	OutboxConsumer *consumer = arg;
+
+	(void) rk;
+	(void) json;
+	(void) len;
+	consumer->watch.heard = true;
+	return 0;
+}
+
+/* After each poll: a client that hangs looks like one without records. */
+static void
+watch_client(OutboxConsumer *consumer, bool record)
+{
+	consumer->watch.heard = consumer->watch.heard || record;
+	if (outbox_client_watch_polled(&consumer->watch, outbox_clock_ms()) || consumer->fatal)
+		return;
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_hung", NULL, "the Kafka client's main thread has been silent for %d s",
+			   OUTBOX_CLIENT_SILENT_MS / 1000);
+	consumer->fatal = true;
+}
+
 static bool
 subscribe(OutboxConsumer *consumer, const OutboxConsumerConfig *config)
 {
@@ -202,6 +232,8 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	rd_kafka_conf_set_opaque(conf, consumer);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
 	rd_kafka_conf_set_error_cb(conf, on_error);
+	rd_kafka_conf_set_stats_cb(conf, on_statistics);
+	outbox_client_watch_begin(&consumer->watch, outbox_clock_ms());
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (consumer->rk == NULL)
 	{
@@ -291,6 +323,7 @@ outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *rec
 	rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, timeout_ms);
 	OutboxPartition *partition;
 
+	watch_client(consumer, message != NULL);
 	if (message == NULL)
 		return false;
 	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -384,60 +417,10 @@ outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* Fills *ms from an answer to DescribeConfigs for one topic. */
-static bool
-read_retention(rd_kafka_event_t *event, const char *topic, int64_t *ms)
-{
-	const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
-	const rd_kafka_ConfigResource_t **resources;
-	const rd_kafka_ConfigEntry_t **entries = NULL;
-	size_t		count = 0;
-	bool		deletes = true;
-
-	if (result != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		resources = rd_kafka_DescribeConfigs_result_resources(result, &count);
-		entries = rd_kafka_ConfigResource_configs(resources[0], &count);
-	}
-	*ms = -1;
-	for (size_t i = 0; i < count; i++)
-	{
-		const char *value = rd_kafka_ConfigEntry_value(entries[i]);
-
-		if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), "retention.ms") == 0 && value != NULL)
-			*ms = strtoll(value, NULL, 10);
-		else if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), "cleanup.policy") == 0 && value != NULL)
-			deletes = strstr(value, "delete") != NULL;
-	}
-	if (!deletes)
-		*ms = -1;
-	if (count == 0)
-		outbox_log(OUTBOX_LOG_INFO, "retention_unknown", NULL, "%s: %s", topic,
-				   event != NULL && rd_kafka_event_error_string(event) != NULL
-				   ? rd_kafka_event_error_string(event) : "no answer");
-	return count > 0;
-}
-
 bool
 outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms)
 {
-	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(consumer->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
-	rd_kafka_event_t *event;
-	char		reason[256];
-	bool		known;
-
-	rd_kafka_AdminOptions_set_request_timeout(options, ANSWER_TIMEOUT_MS, reason, sizeof(reason));
-	rd_kafka_DescribeConfigs(consumer->rk, &resource, 1, options, queue);
-	event = rd_kafka_queue_poll(queue, ANSWER_TIMEOUT_MS + 1000);
-	known = read_retention(event, topic, ms);
-	if (event != NULL)
-		rd_kafka_event_destroy(event);
-	rd_kafka_queue_destroy(queue);
-	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_ConfigResource_destroy(resource);
-	return known;
+	return outbox_topic_retention(consumer->rk, topic, ms);
 }
 
 bool

@@ -79,6 +79,7 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 		{"enable.auto.offset.store", "false"},
 		{"enable.partition.eof", "true"},
 		{"check.crcs", "true"},
+		{"statistics.interval.ms", "5000"},
 	};
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char		reason[512] = "";

@@ -106,6 +106,10 @@ find_start(OutboxMember *member, const OutboxPartition *partition, int64_t *star
 			return false;
 		*start = partition->watermark >= low && partition->watermark <= high
 			? partition->watermark : OUTBOX_OFFSET_BEGINNING;
+		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", NULL, "%s [%d]: Kafka has none for the group, the"
+				   " database offset %" PRId64 ": reading starts at %s; was the topic made anew, records before it"
+				   " are not processed", partition->topic, (int) partition->partition, partition->watermark,
+				   *start >= 0 ? "the database's" : "the log's beginning");
 	}
 	return true;
 }

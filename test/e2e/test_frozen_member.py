@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A member that freezes in the middle of a transaction."""
+"""A member that freezes in the middle of a transaction, and one whose Kafka client does."""
 
+import ctypes
 import os
+import pathlib
 import signal
 
+import pytest
 from harness import wait_until
 
 RECORDS = 6000
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
 
 def is_stuck(hazard):
@@ -44,3 +48,34 @@ def test_frozen_in_a_transaction(hazard):
     assert hazard.taken() == [f"{n}" for n in range(RECORDS)]
     assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
     assert frozen.stop() == 0
+
+
+def trace_thread(thread, *requests):
+    """ptrace(2) of one thread; this process is its tracer."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    for request in requests:
+        assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+
+
+@pytest.mark.long
+def test_hung_client(hazard):
+    """Issue 5, "librdkafka 2.0.2 has known consumer defects: work around each": a client whose main thread loops
+    for ever ends the process."""
+    service = hazard.start()
+    hazard.produce("first")
+    hazard.flush()
+    hazard.wait_taken(1)
+    threads = [int(task.name) for task in pathlib.Path(f"/proc/{service.pid}/task").iterdir()
+               if (task / "comm").read_text().strip() == "rdk:main"]
+    assert len(threads) == 1
+    trace_thread(threads[0], PTRACE_SEIZE, PTRACE_INTERRUPT)
+
+    def levels():
+        return [line["level"] for line in service.log_lines() if line["event"] == "kafka_client_hung"]
+    wait_until(levels, 120, "the silence to be noticed")
+    # A traced thread keeps the end of its process from being seen.
+    trace_thread(threads[0], PTRACE_DETACH)
+    wait_until(lambda: not service.running, 60, "the process to end")
+    assert service.child.process.returncode == 1
+    assert levels() == ["error"]

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../../services/runtime/array_text.h"
+#include "../../services/runtime/client_watch.h"
 #include "../../services/runtime/metrics.h"
 #include "../../services/runtime/service.h"
 #include "../../services/runtime/trace_export.h"
@@ -409,6 +410,29 @@ test_failures(void)
 }
 
 static void
+test_client_watch(void)
+{
+	OutboxClientWatch watch;
+	int64_t		now = 1000;
+	bool		alive = true;
+
+	outbox_client_watch_begin(&watch, now);
+	for (int second = 1; alive && second < 60; second++)
+		alive = outbox_client_watch_polled(&watch, now += 1000);
+	CHECK(alive, "a client is silent for 59 s");
+	watch.heard = true;
+	for (int second = 0; alive && second < 60; second++)
+		alive = outbox_client_watch_polled(&watch, now += 1000);
+	CHECK(alive, "what is heard counts for 60 s more");
+	CHECK(!outbox_client_watch_polled(&watch, now + 1000), "a client that hangs is noticed");
+	outbox_client_watch_begin(&watch, now);
+	CHECK(outbox_client_watch_polled(&watch, now += 3600000), "an hour without polls is none of silence");
+	for (int times = 0; times < 3; times++)
+		alive = outbox_client_watch_polled(&watch, now += 20000);
+	CHECK(!alive, "silence between calls that wait for the client is noticed too");
+}
+
+static void
 test_decoding(void)
 {
 	OutboxRecord record = {.value = (const uint8_t *) "{\"a\": 1, \"e\": \"\"}garbage", .value_len = 17};
@@ -444,6 +468,7 @@ main(void)
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
+	test_client_watch();
 	test_decoding();
 	return finish_tests();
 }
