@@ -62,24 +62,32 @@ outbox_failure_classify(const char *sqlstate)
 }
 
 void
+outbox_text_copy(char *buffer, size_t size, const char *text)
+{
+	size_t		len;
+
+	snprintf(buffer, size, "%s", text);
+	len = strlen(buffer);
+	if (len < size - 1)
+		return;
+	/* Half a UTF-8 sequence is neither JSON nor text of a database. */
+	while (len > 0 && ((unsigned char) buffer[len - 1] & 0xC0) == 0x80)
+		buffer[--len] = '\0';
+	if (len > 0 && (unsigned char) buffer[len - 1] >= 0xC0)
+		buffer[--len] = '\0';
+}
+
+void
 outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate, const char *message)
 {
 	size_t		len;
 
 	error->failure = failure;
 	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate != NULL ? sqlstate : "");
-	snprintf(error->message, sizeof(error->message), "%s", message != NULL ? message : "");
+	outbox_text_copy(error->message, sizeof(error->message), message != NULL ? message : "");
 	len = strlen(error->message);
 	while (len > 0 && error->message[len - 1] == '\n')
 		error->message[--len] = '\0';
-	/* A cut must not leave half a UTF-8 sequence: the text goes into a database. */
-	if (len == sizeof(error->message) - 1)
-	{
-		while (len > 0 && ((unsigned char) error->message[len - 1] & 0xC0) == 0x80)
-			error->message[--len] = '\0';
-		if (len > 0 && (unsigned char) error->message[len - 1] >= 0xC0)
-			error->message[--len] = '\0';
-	}
 }
 
 /* Takes the failure from a result, or from the connection when result is NULL. */

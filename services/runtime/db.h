@@ -44,6 +44,9 @@ typedef struct OutboxDb
 	OutboxError error;
 } OutboxDb;
 
+/* Copies text, cut to the buffer between two UTF-8 characters. */
+extern void outbox_text_copy(char *buffer, size_t size, const char *text);
+
 extern const char *outbox_failure_name(OutboxFailure failure);
 extern OutboxFailure outbox_failure_classify(const char *sqlstate);
 extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,

@@ -144,7 +144,7 @@ outbox_span_end_process(const OutboxSpan *span, const char *consumer, const Outb
 	{
 		snprintf(ended.error_type, sizeof(ended.error_type), "%s",
 				 error->sqlstate[0] != '\0' ? error->sqlstate : outbox_failure_name(error->failure));
-		snprintf(ended.error_message, sizeof(ended.error_message), "%.255s", error->message);
+		outbox_text_copy(ended.error_message, sizeof(ended.error_message), error->message);
 	}
 	outbox_export_put(&ended);
 }

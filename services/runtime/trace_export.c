@@ -47,6 +47,7 @@ static SpanQueue queue;
 /* written before the thread starts */
 static pthread_t exporter;
 static const char *traces_url;
+static char shown_url[512];		/* without user and password, for the log */
 static const char *service_name;
 
 /* the exporter's own */
@@ -154,9 +155,9 @@ give_up(size_t count, const char *reason, long status, const char *error)
 		return;
 	failing = true;
 	if (status > 0)
-		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: HTTP status %ld", traces_url, status);
+		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: HTTP status %ld", shown_url, status);
 	else
-		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: %s", traces_url, error);
+		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: %s", shown_url, error);
 }
 
 /* Is it worth another try, after a pause that is made here? */
@@ -211,6 +212,19 @@ run_exporter(void *arg)
 	return NULL;
 }
 
+/* Fills shown_url. */
+static void
+hide_credentials(const char *url)
+{
+	const char *authority = strstr(url, "://");
+	const char *at;
+
+	authority = authority != NULL ? authority + 3 : url;
+	at = memrchr(authority, '@', strcspn(authority, "/?#"));
+	snprintf(shown_url, sizeof(shown_url), "%.*s%s", (int) (authority - url), url,
+			 at != NULL ? at + 1 : authority);
+}
+
 bool
 outbox_export_start(const char *url, const char *service, size_t queue_spans)
 {
@@ -218,6 +232,7 @@ outbox_export_start(const char *url, const char *service, size_t queue_spans)
 	int			code = ENOMEM;
 
 	traces_url = url;
+	hide_credentials(url);
 	service_name = service;
 	queue.size = queue_spans;
 	queue.ring = malloc(queue_spans * sizeof(OutboxEndedSpan));

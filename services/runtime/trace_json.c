@@ -88,11 +88,11 @@ make_attributes(const OutboxEndedSpan *span, char *name, size_t size)
 			add_integer(attributes, "http.response.status_code", span->status);
 			break;
 		case OUTBOX_SPAN_PRODUCER:
-			snprintf(name, size, "%s create", span->target);
+			snprintf(name, size, "create %s", span->target);
 			add_message(attributes, span, "create");
 			break;
 		case OUTBOX_SPAN_CONSUMER:
-			snprintf(name, size, "%s process", span->target);
+			snprintf(name, size, "process %s", span->target);
 			add_message(attributes, span, "process");
 			add_record(attributes, span);
 			break;

@@ -75,22 +75,22 @@ def spans_of(receiver, trace, count):
     return wait_until(enough, 60, f"{count} spans of trace {trace}")
 
 
-CREATED = ("order-service", "orders.created create", PRODUCER)
-PAID = ("payment-service", "orders.created process", CONSUMER)
-RESERVED = ("inventory-service", "orders.created process", CONSUMER)
-SETTLED = ("order-service", "payments.completed process", CONSUMER)
-FRAUD = ("fraud-service", "orders.created process", CONSUMER)
+CREATED = ("order-service", "create orders.created", PRODUCER)
+PAID = ("payment-service", "process orders.created", CONSUMER)
+RESERVED = ("inventory-service", "process orders.created", CONSUMER)
+SETTLED = ("order-service", "process payments.completed", CONSUMER)
+FRAUD = ("fraud-service", "process orders.created", CONSUMER)
 # Each span of a confirmed order, and the one that caused it.
 CONFIRMED = {
     ("order-service", "POST /orders", SERVER): None,
     CREATED: ("order-service", "POST /orders", SERVER),
-    **{(f"{part}-service", "orders.created process", CONSUMER): CREATED
+    **{(f"{part}-service", "process orders.created", CONSUMER): CREATED
        for part in ("payment", "inventory", "notification", "analytics", "loyalty", "fraud")},
     SETTLED: PAID,
-    **{(f"{part}-service", "inventory.reserved process", CONSUMER): RESERVED for part in ("order", "warehouse")},
+    **{(f"{part}-service", "process inventory.reserved", CONSUMER): RESERVED for part in ("order", "warehouse")},
 }
 # The same of one whose payment is declined.
-CANCELLED = {**CONFIRMED, **{(f"{part}-service", "orders.cancelled process", CONSUMER): SETTLED for part in (
+CANCELLED = {**CONFIRMED, **{(f"{part}-service", "process orders.cancelled", CONSUMER): SETTLED for part in (
     "payment", "inventory", "notification", "warehouse", "analytics", "loyalty")}}
 # What makes the record of each topic; for the last two a declined order of 10,000 or more is needed.
 MAKERS = {"orders.created": CREATED, "payments.completed": PAID, "inventory.reserved": RESERVED}
@@ -129,7 +129,7 @@ def check_records(shop, order_id, correlation, spans, makers):
         span = by_name[maker]
         assert headers["correlationid"] == correlation
         assert headers["traceparent"] == f"00-{span['traceId']}-{span['spanId']}-01"
-        for span in (s for s in spans if s["name"] == f"{topic} process"):
+        for span in (s for s in spans if s["name"] == f"process {topic}"):
             attributes = span["attributes"]
             assert attributes == {
                 "messaging.system": "kafka", "messaging.operation.name": "process", "messaging.operation.type": "process",
@@ -276,7 +276,8 @@ def test_receiver_slows_nobody(payment, answers):
         silent.bind(("127.0.0.1", 0))
         if answers == "never":
             silent.listen(16)
-        service = payment.start(otlp_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}", otlp_queue_spans=16)
+        port = silent.getsockname()[1]
+        service = payment.start(otlp_endpoint=f"http://user:t0ken@127.0.0.1:{port}", otlp_queue_spans=16)
         for n in range(600):
             payment.order(f"order-{n}")
         payment.flush()
@@ -286,3 +287,5 @@ def test_receiver_slows_nobody(payment, answers):
         assert service.stop() == 0
     times = {line["event"]: datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")) for line in service.log_lines()}
     assert (times["stopped"] - times["stopping"]).total_seconds() < 5, times
+    [line] = [line for line in service.log_lines() if line["event"] == "spans_not_sent"]
+    assert line["msg"].startswith(f"http://127.0.0.1:{port}/v1/traces: ") and "t0ken" not in service.child.log()

@@ -433,6 +433,19 @@ test_client_watch(void)
 }
 
 static void
+test_text_copy(void)
+{
+	char		text[6];
+
+	outbox_text_copy(text, sizeof(text), "abcd\xc3\xa4");
+	CHECK(strcmp(text, "abcd") == 0, "no half of a character");
+	outbox_text_copy(text, sizeof(text), "ab\xe2\x82\xac\xe2\x82\xac");
+	CHECK(strncmp(text, "ab", 2) == 0 && strlen(text) != 4 && strlen(text) != 3, "nor two thirds of one");
+	outbox_text_copy(text, sizeof(text), "abc\xc3");
+	CHECK(strcmp(text, "abc\xc3") == 0, "what fits is copied as it is");
+}
+
+static void
 test_decoding(void)
 {
 	OutboxRecord record = {.value = (const uint8_t *) "{\"a\": 1, \"e\": \"\"}garbage", .value_len = 17};
@@ -469,6 +482,7 @@ main(void)
 	test_array_text();
 	test_failures();
 	test_client_watch();
+	test_text_copy();
 	test_decoding();
 	return finish_tests();
 }
