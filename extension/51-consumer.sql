@@ -397,11 +397,11 @@ BEGIN
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying' AND (topics IS NULL OR d.topic = ANY (topics))
-			AND NOT EXISTS (SELECT FROM outbox.dead_letter b
-				WHERE b.consumer = d.consumer AND b.topic = d.topic AND sha256(b.key) = sha256(d.key)
-					AND b.state = 'retrying' AND b.id < d.id)
 		ORDER BY d.next_attempt_at
 	LOOP
+		CONTINUE WHEN EXISTS (SELECT FROM outbox.dead_letter b
+			WHERE b.consumer = dead_letter_next.consumer AND b.topic = letter.topic
+				AND sha256(b.key) = sha256(letter.key) AND b.state = 'retrying' AND b.id < letter.id);
 		IF letter.next_attempt_at <= clock_timestamp() THEN
 			CONTINUE WHEN NOT pg_try_advisory_lock(outbox.dead_letter_lock(letter.id));
 			PERFORM set_config('synchronous_commit', 'off', true);

@@ -23,8 +23,7 @@
 #define BEGIN_ARRAYS 10			/* values 1 .. 10 */
 #define TRIM_VALUES 5
 
-#define SAVEPOINT_SPACING	8	/* records between two savepoints, at least */
-#define SAVEPOINTS_MAX		60	/* of a transaction: the server remembers 64 of them without searching a table */
+#define SAVEPOINT_SPACING	4	/* records between two savepoints */
 
 static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
@@ -343,9 +342,7 @@ keep_before(OutboxMember *member, OutboxItem **items, int kept, int count, int s
 static int
 choose_spacing(const OutboxMember *member, int count)
 {
-	if (member->cautious <= 0 || count == 1)
-		return 0;
-	return count <= SAVEPOINT_SPACING * SAVEPOINTS_MAX ? SAVEPOINT_SPACING : count / SAVEPOINTS_MAX + 1;
+	return member->cautious > 0 && count > 1 ? SAVEPOINT_SPACING : 0;
 }
 
 /* Prepares every statement the batch may need; a failure is the schema's. */

@@ -439,7 +439,9 @@ outbox_db_end_pipeline(OutboxDb *db)
 {
 	if (db->conn == NULL)
 		return;
-	if (PQexitPipelineMode(db->conn) != 1 || PQstatus(db->conn) != CONNECTION_OK)
+	/* What was prepared may be of a schema that is changed since. */
+	if (PQexitPipelineMode(db->conn) != 1 || PQstatus(db->conn) != CONNECTION_OK ||
+		db->error.failure == OUTBOX_FAILURE_DEPLOY)
 	{
 		drop_connection(db);
 		return;

@@ -18,6 +18,9 @@
 #include "service.h"
 #include "trace.h"
 
+/* Records of a transaction with savepoints: the server remembers 64 of those without searching a table. */
+#define OUTBOX_CAUTIOUS_MAX	240
+
 #define OUTBOX_SLEEP_MAX_MS	200		/* longest wait for a record: how soon a stop is seen */
 
 #define OUTBOX_END_MAX_MS	15000	/* longest last turn of the loop, longest close: then the process is ended */

@@ -113,9 +113,15 @@ typedef struct Work
 	int			singles;		/* as many next ones are run one by one */
 } Work;
 
+static bool
+is_refused(const OutboxItem *item)
+{
+	return item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL;
+}
+
 /* Would the item pass an earlier one of its key that becomes a dead letter in the same transaction? */
 static bool
-passes_reject(OutboxItem **items, int index)
+passes_dead_letter(OutboxItem **items, int index)
 {
 	const OutboxRecord *record = &items[index]->record;
 
@@ -123,7 +129,7 @@ passes_reject(OutboxItem **items, int index)
 	{
 		const OutboxRecord *earlier = &items[i]->record;
 
-		if (items[i]->verdict == OUTBOX_VERDICT_REJECT && earlier->key != NULL && record->key != NULL &&
+		if (is_refused(items[i]) && earlier->key != NULL && record->key != NULL &&
 			earlier->key_len == record->key_len &&
 			memcmp(earlier->key, record->key, record->key_len) == 0 &&
 			strcmp(earlier->topic, record->topic) == 0)
@@ -133,16 +139,16 @@ passes_reject(OutboxItem **items, int index)
 }
 
 /*
- * How many of the first `count` items go into the next transaction: up to one
- * that must be alone or has to wait, the dead letter that opens the breaker, or what
- * outbox.begin_batch must see behind one.  Decodes and prepares them.  0: the first has to wait.
+ * How many of the first `count` items go into the next transaction: up to one that has to
+ * wait or must come first, the dead letter that opens the breaker, or what outbox.begin_batch
+ * must see behind one.  Decodes and prepares them.  0: the first has to wait.
  */
 static int
 prepare_items(OutboxMember *member, Work *work, int count)
 {
 	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
 	int			room = outbox_breaker_room(&member->runtime->breaker);
-	bool		rejects = false;
+	bool		dead_letters = false;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -161,19 +167,19 @@ prepare_items(OutboxMember *member, Work *work, int count)
 		}
 		if (item->verdict == OUTBOX_VERDICT_WAIT)
 			return i;
-		if (item->verdict == OUTBOX_VERDICT_FAIL)
-			return i > 0 ? i : 1;
-		if (rejects && member->runtime->hold && item->verdict != OUTBOX_VERDICT_IGNORE &&
-			passes_reject(work->items, i))
+		if (item->verdict == OUTBOX_VERDICT_FAIL && i > 0)
 			return i;
-		if (item->verdict == OUTBOX_VERDICT_REJECT && --room == 0)
+		if (dead_letters && member->runtime->hold && item->verdict != OUTBOX_VERDICT_IGNORE &&
+			passes_dead_letter(work->items, i))
+			return i;
+		if (is_refused(item) && strcmp(outbox_dead_letter_state(member, item), "open") == 0 && --room == 0)
 			return i + 1;
-		rejects = rejects || item->verdict == OUTBOX_VERDICT_REJECT;
+		dead_letters = dead_letters || is_refused(item);
 	}
 	return count;
 }
 
-/* One record, alone, has failed: it becomes a dead letter, to be retried or not. */
+/* A record has failed: it becomes a dead letter, to be retried or not, in the next transaction. */
 static void
 condemn_item(OutboxItem *item, const OutboxError *error)
 {
@@ -211,7 +217,7 @@ static void
 handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failure, int culprit)
 {
 	OutboxItem *item = work->items[culprit >= 0 ? culprit : 0];
-	bool		condemned = item->verdict == OUTBOX_VERDICT_FAIL || item->verdict == OUTBOX_VERDICT_REJECT;
+	bool		condemned = is_refused(item);
 
 	if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		wait_for_infrastructure(member, work, &member->db.error);
@@ -268,16 +274,20 @@ is_alone(const Work *work, const OutboxItem *item)
 
 /* Length of the next transaction, before its records are looked at. */
 static int
-choose_count(const Work *work)
+choose_count(const OutboxMember *member, const Work *work)
 {
+	int			most = work->count;
+
+	if (member->cautious > 0 && most > OUTBOX_CAUTIOUS_MAX)
+		most = OUTBOX_CAUTIOUS_MAX;
 	if (work->singles > 0 || is_alone(work, work->items[0]))
 		return 1;
-	for (int i = 1; i < work->count; i++)
+	for (int i = 1; i < most; i++)
 	{
 		if (is_alone(work, work->items[i]))
 			return i;
 	}
-	return work->count;
+	return most;
 }
 
 /* Before items of partitions where a record may end the process are looked at.  false: member->db.error. */
@@ -296,7 +306,7 @@ note_items(OutboxMember *member, const Work *work, int count)
 static bool
 is_hopeless(OutboxMember *member, const OutboxItem *item)
 {
-	return (item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL) &&
+	return is_refused(item) &&
 		outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_TRYING;
 }
 
@@ -312,7 +322,7 @@ outbox_batch_process(OutboxMember *member)
 			? 2 * member->gather_limit : member->runtime->batch_max;
 	while (!outbox_breaker_pause(member) && (work.count = collect_items(member, items, work.end)) > 0)
 	{
-		count = choose_count(&work);
+		count = choose_count(member, &work);
 		if (!note_items(member, &work, count))
 		{
 			handle_failure(member, &work, 1, member->db.error.failure, -1);
