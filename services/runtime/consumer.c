@@ -25,6 +25,7 @@
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
+#define WAKE_TIMEOUT_MS		1		/* the answer is not waited for */
 #define LEAVE_STEP_MS		50
 #define LEAVE_MAX_MS		8000
 
@@ -429,8 +430,6 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	rd_kafka_topic_t *rkt = rd_kafka_topic_new(consumer->rk, partition->topic, NULL);
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
-	int64_t		low;
-	int64_t		high;
 
 	if (rkt != NULL)
 	{
@@ -448,13 +447,26 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
-	/* Without a request to its broker the client looks at the partition after up to 1 s only. */
-	(void) rd_kafka_query_watermark_offsets(consumer->rk, partition->topic, partition->partition,
-											&low, &high, 1);
 	partition->active = true;
 	partition->store_due = partition->drained = false;
 	partition->next = offset >= 0 ? offset : -1;
 	return true;
+}
+
+void
+outbox_consumer_wake(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
+
+	for (size_t i = 0; i < count; i++)
+	{
+		if (partitions[i]->active)
+			rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition)->offset =
+				RD_KAFKA_OFFSET_END;
+	}
+	if (list->cnt > 0)
+		(void) rd_kafka_offsets_for_times(consumer->rk, list, WAKE_TIMEOUT_MS);
+	rd_kafka_topic_partition_list_destroy(list);
 }
 
 void

@@ -88,6 +88,13 @@ extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topi
 /* Read on from offset, or the beginning; the partition becomes active.  false: not possible yet, try again. */
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
 
+/*
+ * Has the client read the active ones of the partitions at once: without a request to its broker it looks
+ * at a partition after up to 1 s only.  One request for each broker, whose answer is not waited for: it comes
+ * after that of the fetch under way.
+ */
+extern void outbox_consumer_wake(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count);
+
 /* Stop reading; what was read and is not done will be read again from next. */
 extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition,
 									int64_t resume_at);

@@ -378,6 +378,19 @@ def test_poison_among_good(payment):
     assert payment.count(service, "ok") == 390
 
 
+def test_partitions_start_together(payment):
+    """Row 004.8: of idle partitions taken over none waits for another's empty fetch, half a second each."""
+    for number in range(3):
+        service = payment.start(log_level="debug")
+        payment.order(f"o-{number}")
+        payment.flush()
+        payment.wait_status(f"o-{number}", "approved")
+        service.stop()
+        started = [datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")) for line in service.log_lines()
+                   if line.get("event") == "partition_started"]
+        assert len(started) >= 12 and (max(started[:12]) - min(started[:12])).total_seconds() < 1.5
+
+
 def test_idle_and_end(payment):
     """Row 000.7: one idle line after idle_seconds without records, none while busy; SIGTERM ends with 0."""
     service = payment.start(idle_seconds=1)
