@@ -25,6 +25,7 @@
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
+#define SETTLE_MS			2000
 #define WAKE_TIMEOUT_MS		1		/* the answer is not waited for */
 #define LEAVE_STEP_MS		50
 #define LEAVE_MAX_MS		8000
@@ -37,6 +38,7 @@ struct OutboxConsumer
 	size_t		partition_count;
 	bool		assigned;
 	bool		rebalanced;		/* since it was cleared */
+	int64_t		settled_at;		/* some time after the last rebalance, outbox_clock_ms */
 	bool		is_static;
 	bool		fatal;
 	OutboxClientWatch watch;
@@ -147,6 +149,7 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 		rd_kafka_error_destroy(error);
 	}
 	consumer->rebalanced = true;
+	consumer->settled_at = outbox_clock_ms() + SETTLE_MS;
 	outbox_count_rebalance(consumer->group, kind);
 	/* The poll returns: partitions taken are started at once, notes of those left are taken back. */
 	rd_kafka_yield(rk);
@@ -369,6 +372,12 @@ outbox_consumer_assigned(const OutboxConsumer *consumer)
 }
 
 bool
+outbox_consumer_settling(const OutboxConsumer *consumer)
+{
+	return outbox_clock_ms() < consumer->settled_at;
+}
+
+bool
 outbox_consumer_fatal(const OutboxConsumer *consumer)
 {
 	return consumer->fatal;
@@ -454,14 +463,15 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 }
 
 void
-outbox_consumer_wake(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count)
+outbox_consumer_wake(OutboxConsumer *consumer)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(64);
+	OutboxPartition *partition;
 
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; (partition = outbox_consumer_partition(consumer, i)) != NULL; i++)
 	{
-		if (partitions[i]->active)
-			rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition)->offset =
+		if (partition->active)
+			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset =
 				RD_KAFKA_OFFSET_END;
 	}
 	if (list->cnt > 0)

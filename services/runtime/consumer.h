@@ -89,11 +89,14 @@ extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topi
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
 
 /*
- * Has the client read the active ones of the partitions at once: without a request to its broker it looks
- * at a partition after up to 1 s only.  One request for each broker, whose answer is not waited for: it comes
- * after that of the fetch under way.
+ * Has the client read the active partitions at once: without a request to their brokers it looks at them
+ * after up to 1 s only when any partition was started or given up.  One request for each broker, whose
+ * answer is not waited for: it comes after that of the fetch under way.
  */
-extern void outbox_consumer_wake(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count);
+extern void outbox_consumer_wake(OutboxConsumer *consumer);
+
+/* Was there a rebalance within the last 2 s? */
+extern bool outbox_consumer_settling(const OutboxConsumer *consumer);
 
 /* Stop reading; what was read and is not done will be read again from next. */
 extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition,

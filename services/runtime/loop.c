@@ -193,6 +193,9 @@ outbox_member_run(void *arg)
 		if (!outbox_breaker_pause(member))
 			outbox_position_start(member);
 		gather_items(member);
+		/* A partition that stays must not stand still because another one has moved. */
+		if (member->item_count == 0 && outbox_consumer_settling(member->consumer))
+			outbox_consumer_wake(member->consumer);
 		outbox_crash_leave(member, false);
 		if (member->item_count > 0)
 		{

@@ -166,5 +166,5 @@ outbox_position_start(OutboxMember *member)
 		outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
 				   due[i]->topic, (int) due[i]->partition, due[i]->next);
 	}
-	outbox_consumer_wake(member->consumer, due, count);
+	outbox_consumer_wake(member->consumer);
 }
