@@ -144,7 +144,7 @@ prepare_try(OutboxMember *member, const OutboxItem *item)
 	OutboxDb   *db = &member->db;
 
 	return outbox_db_connect(db) && outbox_db_prepare(db, claim_sql) && outbox_db_prepare(db, resolve_sql) &&
-		(item->verdict != OUTBOX_VERDICT_CALL || outbox_context_prepare(member, &item->call));
+		outbox_context_prepare(member, &item->call);
 }
 
 static PGresult *
