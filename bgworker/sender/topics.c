@@ -14,6 +14,7 @@
  * first event.
  */
 #include "sender.h"
+#include "../../src/common/hash.h"
 #include "../../src/common/topic_names.h"
 
 #include <inttypes.h>
@@ -41,22 +42,11 @@ exit_out_of_memory(void)
 	exit(1);
 }
 
-static size_t
-hash_name(const char *name, size_t len)
-{
-	size_t		hash = 14695981039346656037u;
-	size_t		i;
-
-	for (i = 0; i < len; i++)
-		hash = (hash ^ (uint8_t) name[i]) * 1099511628211u;
-	return hash;
-}
-
 /* The slot that holds the name, or the free one where it belongs. */
 static OutboxTopic **
 find_slot(const char *name, size_t len)
 {
-	size_t		at = hash_name(name, len) & (slot_count - 1);
+	size_t		at = outbox_hash_bytes(name, len) & (slot_count - 1);
 
 	while (slots[at] != NULL &&
 		   (slots[at]->name_len != len || memcmp(slots[at]->name, name, len) != 0))

@@ -9,38 +9,29 @@
 #include "alert_key.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/hash.h"
+
 #define MARK_SIZE	17			/* '#' and 16 digits */
-
-/* FNV-1a, 64 bits. */
-static uint64_t
-hash_text(const char *text)
-{
-	uint64_t	hash = 14695981039346656037u;
-
-	for (; *text != '\0'; text++)
-		hash = (hash ^ (unsigned char) *text) * 1099511628211u;
-	return hash;
-}
 
 void
 outbox_alert_key_cut(char *key, size_t size, const char *text)
 {
-	size_t		len = strlen(text);
+	size_t		text_len = strlen(text);
+	size_t		len;
 
-	if (len < size)
+	if (text_len < size)
 	{
-		memcpy(key, text, len + 1);
+		memcpy(key, text, text_len + 1);
 		return;
 	}
 	len = size - 1 - MARK_SIZE;
 	while (len > 0 && ((unsigned char) text[len] & 0xC0) == 0x80)
 		len--;
-	snprintf(key, size, "%.*s#%016llx", (int) len, text, (unsigned long long) hash_text(text));
+	snprintf(key, size, "%.*s#%016llx", (int) len, text, (unsigned long long) outbox_hash_bytes(text, text_len));
 }
 
 void

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/hash.h"
 #include "common/kafka_headers.h"
 
 #define TIMESTAMP_MAX_MS	INT64_C(253402300799999)	/* the end of year 9999 */
@@ -83,22 +84,11 @@ outbox_record_is_for(const OutboxRecord *record, const char *consumer)
 	return group.value_len == strlen(consumer) && memcmp(group.value, consumer, group.value_len) == 0;
 }
 
-/* FNV-1a, 64 bits, from a given start. */
-static uint64_t
-hash_bytes(uint64_t hash, const void *data, size_t len)
-{
-	const uint8_t *bytes = data;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
 /* A version 8 UUID of topic, partition and offset: the hash of the topic and the position itself. */
 static void
 make_event_id(OutboxRecord *record)
 {
-	uint64_t	high = hash_bytes(UINT64_C(0xcbf29ce484222325), record->topic, strlen(record->topic));
+	uint64_t	high = outbox_hash_bytes(record->topic, strlen(record->topic));
 	uint64_t	low = (uint64_t) record->offset;
 
 	high ^= (uint64_t) (uint32_t) record->partition << 16;
