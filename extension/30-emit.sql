@@ -23,14 +23,28 @@ CREATE FUNCTION outbox.emit_bytes(topic text, key bytea, type text, payload byte
 RETURNS uuid LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'outbox_emit_bytes';
 
-/* For plain INSERTs (ORMs): its trigger is emit() itself. */
-CREATE VIEW outbox.outgoing AS
-	SELECT NULL::text AS topic, NULL::text AS key, NULL::text AS type,
-		NULL::jsonb AS payload, NULL::jsonb AS headers
-	WHERE false;
+/*
+ * For plain INSERTs (ORMs) and COPY: each row is emit(), in every session_replication_role.  A
+ * foreign table, because a view's trigger cannot be ENABLE ALWAYS; it holds nothing.
+ */
+CREATE FUNCTION outbox.outgoing_handler() RETURNS fdw_handler LANGUAGE C
+AS 'MODULE_PATHNAME', 'outbox_outgoing_handler';
 
-CREATE FUNCTION outbox.capture() RETURNS trigger LANGUAGE C
-AS 'MODULE_PATHNAME', 'outbox_capture';
+CREATE FOREIGN DATA WRAPPER outbox_outgoing HANDLER outbox.outgoing_handler NO VALIDATOR;
+CREATE SERVER outbox_outgoing FOREIGN DATA WRAPPER outbox_outgoing;
+CREATE FOREIGN TABLE outbox.outgoing (
+	topic text,
+	key text,
+	type text,
+	payload jsonb,
+	headers jsonb
+) SERVER outbox_outgoing;
 
-CREATE TRIGGER capture INSTEAD OF INSERT ON outbox.outgoing
-	FOR EACH ROW EXECUTE FUNCTION outbox.capture();
+/* Only a superuser may own a wrapper: the first one does, so that REASSIGN OWNED can give
+ * away all the rest. */
+DO $$
+BEGIN
+	EXECUTE pg_catalog.format('ALTER FOREIGN DATA WRAPPER outbox_outgoing OWNER TO %I',
+		(SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10));
+END
+$$;

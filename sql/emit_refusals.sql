@@ -64,7 +64,7 @@ SELECT * FROM refusal($$SELECT outbox.emit('a/b', 'k', 'T', '{}')$$);
 RESET outbox.require_declared_topics;
 SELECT * FROM refusal($$SELECT outbox.emit('refusals.unknown', 'k', 'T', '{}')$$);
 
--- the trigger of the view refuses the same
+-- the foreign table refuses the same
 SELECT * FROM refusal($$INSERT INTO outbox.outgoing VALUES ('unknown', 'k', 'T', '{}')$$);
 SELECT * FROM refusal($$INSERT INTO outbox.outgoing (topic, key) VALUES ('refusals.test', 'k')$$);
 

@@ -9,7 +9,7 @@ from psycopg import sql
 # Every function, and the roles that may call it; "" is nobody but the owner. A new one needs a line here.
 FUNCTIONS = {
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
-    "capture": "", "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
+    "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
     "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
@@ -32,7 +32,7 @@ FUNCTIONS = {
     "held_and_processed": "", "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
-    "required": "consumer", "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
+    "outgoing_handler": "", "required": "consumer", "revoke_consume": "", "revoke_operate": "", "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * outgoing.c
+ *	  The foreign table outbox.outgoing: a plain INSERT is emit().
+ *
+ * Runs in application backends.  The executor calls a foreign table's insert for each row whatever
+ * session_replication_role says and whether or not the library was preloaded, while a trigger of a view
+ * does not fire in replica role: the row would be counted and not stored.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "foreign/fdwapi.h"
+#include "optimizer/paths.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "emit.h"
+#include "event_headers.h"
+
+typedef enum OutgoingColumn
+{
+	OUTGOING_TOPIC,
+	OUTGOING_KEY,
+	OUTGOING_TYPE,
+	OUTGOING_PAYLOAD,
+	OUTGOING_HEADERS,
+	OUTGOING_COLUMNS
+} OutgoingColumn;
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[OUTGOING_COLUMNS] = {
+	[OUTGOING_TOPIC] = {"topic", TEXTOID},
+	[OUTGOING_KEY] = {"key", TEXTOID},
+	[OUTGOING_TYPE] = {"type", TEXTOID},
+	[OUTGOING_PAYLOAD] = {"payload", JSONBOID},
+	[OUTGOING_HEADERS] = {"headers", JSONBOID},
+};
+
+/* Where the table has the columns; an index of the slot's arrays. */
+typedef struct OutgoingInsert
+{
+	int			places[OUTGOING_COLUMNS];
+} OutgoingInsert;
+
+PG_FUNCTION_INFO_V1(outbox_outgoing_handler);
+
+/* The column of an event that this one is; OUTGOING_COLUMNS: none. */
+static OutgoingColumn
+identify_column(Form_pg_attribute attribute)
+{
+	int			column = 0;
+
+	while (column < OUTGOING_COLUMNS &&
+		   (strcmp(columns[column].name, NameStr(attribute->attname)) != 0 ||
+			columns[column].type != attribute->atttypid))
+		column++;
+	return (OutgoingColumn) column;
+}
+
+/* A column that is none of an event's would be taken and forgotten, so it is refused. */
+static OutgoingInsert *
+find_columns(Relation table)
+{
+	OutgoingInsert *insert = palloc(sizeof(OutgoingInsert));
+	TupleDesc	desc = RelationGetDescr(table);
+
+	for (int column = 0; column < OUTGOING_COLUMNS; column++)
+		insert->places[column] = -1;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		OutgoingColumn column;
+
+		if (attribute->attisdropped)
+			continue;
+		column = identify_column(attribute);
+		if (column == OUTGOING_COLUMNS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of \"%s\" is none that outbox.emit() has",
+							NameStr(attribute->attname), RelationGetRelationName(table)),
+					 errhint("Drop it, and put further data into the payload or the headers.")));
+		insert->places[column] = i;
+	}
+	for (int column = 0; column < OUTGOING_COLUMNS; column++)
+		if (insert->places[column] < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" has no column \"%s\" of type %s", RelationGetRelationName(table),
+							columns[column].name, format_type_be(columns[column].type)),
+					 errhint("Drop and create the extension outbox again, or call outbox.emit().")));
+	return insert;
+}
+
+/* INSERT */
+static void
+begin_modify(ModifyTableState *state, ResultRelInfo *result, List *private, int subplan, int flags)
+{
+	result->ri_FdwState = find_columns(result->ri_RelationDesc);
+}
+
+/* COPY, and an INSERT into a table this one is a partition of. */
+static void
+begin_insert(ModifyTableState *state, ResultRelInfo *result)
+{
+	result->ri_FdwState = find_columns(result->ri_RelationDesc);
+}
+
+static bool
+get_value(const OutgoingInsert *insert, const TupleTableSlot *slot, OutgoingColumn column, Datum *value)
+{
+	*value = slot->tts_values[insert->places[column]];
+	return !slot->tts_isnull[insert->places[column]];
+}
+
+static void
+emit_row(const OutgoingInsert *insert, const TupleTableSlot *slot)
+{
+	OutboxEvent event = {0};
+	pg_uuid_t	id;
+	Datum		value;
+
+	if (get_value(insert, slot, OUTGOING_TOPIC, &value))
+		event.topic = DatumGetTextPP(value);
+	if (get_value(insert, slot, OUTGOING_KEY, &value))
+		event.key = outbox_emit_key(DatumGetTextPP(value));
+	if (get_value(insert, slot, OUTGOING_TYPE, &value))
+		event.type = DatumGetTextPP(value);
+	if (get_value(insert, slot, OUTGOING_PAYLOAD, &value))
+		event.payload = outbox_emit_jsonb(DatumGetJsonbP(value));
+	event.headers = outbox_event_headers_from_jsonb(get_value(insert, slot, OUTGOING_HEADERS, &value) ?
+													DatumGetJsonbP(value) : NULL);
+	event.content_type = outbox_emit_json_type(event.payload);
+	outbox_emit_store(&event, &id);
+}
+
+/* One row; what it returns is what RETURNING shows, and counts as inserted. */
+static TupleTableSlot *
+insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+{
+	MemoryContext caller;
+
+	outbox_emit_check_context();
+	slot_getallattrs(slot);
+	/* The executor leaves a foreign table's constraints to the other side, and here there is none. */
+	if (RelationGetDescr(result->ri_RelationDesc)->constr != NULL)
+		ExecConstraints(result, slot, estate);
+	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+	emit_row(result->ri_FdwState, slot);
+	MemoryContextSwitchTo(caller);
+	return slot;
+}
+
+/* What is stored is not to be seen through the table: it has no row. */
+static void
+plan_empty_scan(PlannerInfo *root, RelOptInfo *relation, Oid table)
+{
+	mark_dummy_rel(relation);
+}
+
+/* outgoing_handler() returns fdw_handler; a scan is never planned, see plan_empty_scan */
+Datum
+outbox_outgoing_handler(PG_FUNCTION_ARGS)
+{
+	FdwRoutine *routine = makeNode(FdwRoutine);
+
+	routine->GetForeignRelSize = plan_empty_scan;
+	routine->BeginForeignModify = begin_modify;
+	routine->BeginForeignInsert = begin_insert;
+	routine->ExecForeignInsert = insert_row;
+	PG_RETURN_POINTER(routine);
+}
