@@ -24,6 +24,7 @@
 #include "event_columns.h"
 #include "event_scan.h"
 #include "src/compat.h"
+#include "src/event_shape.h"
 #include "src/fault.h"
 #include "src/segment.h"
 #include "src/shmem.h"
@@ -43,6 +44,7 @@ open_leaf(LeafScan *leaf, int segment)
 {
 	leaf->segment = segment;
 	leaf->leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
+	outbox_event_check_columns(leaf->leaf);
 	leaf->index = NULL;
 	if (RelationGetNumberOfBlocks(leaf->leaf) == 0)
 		return;

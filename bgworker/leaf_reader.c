@@ -14,6 +14,7 @@
 
 #include "leaf_reader.h"
 #include "src/compat.h"
+#include "src/event_shape.h"
 #include "src/segment.h"
 
 TupleTableSlot *
@@ -26,6 +27,7 @@ outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const O
 	if (reader->leaves[segment] == NULL)
 	{
 		reader->leaves[segment] = table_open(outbox_segment_relation(segment), AccessShareLock);
+		outbox_event_check_columns(reader->leaves[segment]);
 		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
 		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
 	}

@@ -20,9 +20,11 @@
 #include "clock.h"
 #include "letters.h"
 #include "session.h"
+#include "src/event_shape.h"
 #include "src/fault.h"
 #include "src/guc.h"
 #include "src/segment.h"
+#include "src/shmem.h"
 
 #define LOOK_MS			1000
 #define RELOAD_MS		5000
@@ -215,6 +217,21 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 
 /* --------------------------------------------------------------- return */
 
+/* The letters wait while emit() could not write where they would go; inside a transaction. */
+static bool
+may_reissue(int segment)
+{
+	char	   *obstacle = outbox_event_obstacle(segment);
+
+	if (obstacle == NULL)
+		return true;
+	if (SPI_execute("SELECT FROM outbox.dead_letter WHERE origin = 'relay' AND state = 'releasing'", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.dead_letter");
+	if (SPI_processed > 0)
+		outbox_shmem_report_error(outbox_shmem_slot(), psprintf("dead letters are not sent again: %s", obstacle));
+	return false;
+}
+
 /* Returns the number of copies and adds to *bytes theirs. */
 static int
 reissue_piece(bool sweep, int64 *bytes)
@@ -223,9 +240,16 @@ reissue_piece(bool sweep, int64 *bytes)
 	Datum		values[2];
 	bool		isnull;
 	int			count;
+	int			segment;
 
 	outbox_session_begin();
-	values[0] = Int16GetDatum(outbox_segment_current());
+	segment = outbox_segment_current();
+	if (!may_reissue(segment))
+	{
+		outbox_session_end();
+		return 0;
+	}
+	values[0] = Int16GetDatum(segment);
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
 	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 2, types, values, NULL,
 									   false, 0) != SPI_OK_SELECT)

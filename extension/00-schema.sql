@@ -9,6 +9,10 @@
  * schema others can write to. */
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+/* The tables are of PostgreSQL's own access method: emit() and the relay read and write their
+ * rows below the executor. */
+SET LOCAL default_table_access_method = heap;
+
 CREATE SCHEMA outbox;
 
 /* ---------------------------------------------------------------- types */

@@ -122,6 +122,7 @@ DECLARE
 	blocked boolean;
 	first_held bigint;
 	letters bigint[];
+	stored bigint;
 BEGIN
 	copies := 0;
 	bytes := 0;
@@ -153,6 +154,12 @@ BEGIN
 			l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time,
 			clock_timestamp()
 		FROM (SELECT * FROM outbox.dead_letter d WHERE d.id = ANY (letters) ORDER BY d.id) l;
+		GET DIAGNOSTICS stored = ROW_COUNT;
+		IF stored <> cardinality(letters) THEN
+			RAISE object_not_in_prerequisite_state USING
+				MESSAGE = format('a trigger or rule of outbox.event keeps %s dead letters from being sent again',
+					cardinality(letters) - stored);
+		END IF;
 		UPDATE outbox.dead_letter d
 		SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
 			resolved_at = clock_timestamp(), resolved_by = coalesce(d.resolved_by, session_user)

@@ -78,4 +78,11 @@
 	index_beginscan(table, index, snapshot, keys, 0)
 #endif
 
+/* Gives back what an index keeps between two entries. */
+#if PG_VERSION_NUM >= 170000
+#define outbox_compat_end_insert(index, info) index_insert_cleanup(index, info)
+#else
+#define outbox_compat_end_insert(index, info) ((void) (info))
+#endif
+
 #endif							/* OUTBOX_COMPAT_H */

@@ -3,9 +3,9 @@
  * event_store.c
  *	  Writes one row of outbox.event into the current leaf.
  *
- * Runs in application backends, and in the relay for a replay.  Relation, index list and columns are taken from
+ * Runs in application backends, and in the relay for a replay.  Relation, index list and shape are taken from
  * the relcache in each call: an index may be rebuilt, a leaf emptied, a column
- * added or the extension made again between two calls.  I1: txid is the
+ * added or the extension made again between two calls (event_shape.c).  I1: txid is the
  * top-level transaction's, which the relay's snapshots know; a subtransaction's
  * they do not.
  */
@@ -24,31 +24,11 @@
 #include "utils/relcache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
+#include "event_shape.h"
 #include "event_store.h"
 #include "fault.h"
 #include "segment.h"
-
-typedef enum EventColumn
-{
-	COLUMN_TXID,
-	COLUMN_SEQ,
-	COLUMN_SEGMENT,
-	COLUMN_ID,
-	COLUMN_TOPIC,
-	COLUMN_KEY,
-	COLUMN_TYPE,
-	COLUMN_PAYLOAD,
-	COLUMN_CONTENT_TYPE,
-	COLUMN_HEADERS,
-	COLUMN_CREATED_AT,
-	COLUMN_COPIED_AT,
-	COLUMNS
-} EventColumn;
-
-static const char *const column_names[COLUMNS] = {
-	"txid", "seq", "segment", "id", "topic", "key", "type", "payload",
-	"content_type", "headers", "created_at", "copied_at",
-};
 
 /* A row in the leaf's own column order; arrays of desc->natts. */
 typedef struct EventRow
@@ -58,63 +38,42 @@ typedef struct EventRow
 	bool	   *nulls;
 } EventRow;
 
-/* Index of a column in the leaf; where the install script put it, as a rule. */
-static int
-find_column(TupleDesc desc, EventColumn column)
+static void
+set_column(EventRow *row, OutboxEventColumn column, Datum value)
 {
-	const char *name = column_names[column];
-
-	if ((int) column < desc->natts &&
-		strcmp(NameStr(TupleDescAttr(desc, column)->attname), name) == 0)
-		return column;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
-			return i;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\" of outbox.event does not exist", name)));
-	return -1;
+	row->values[column] = value;
+	row->nulls[column] = false;
 }
 
 static void
-set_column(EventRow *row, EventColumn column, Datum value)
-{
-	int			i = find_column(row->desc, column);
-
-	row->values[i] = value;
-	row->nulls[i] = false;
-}
-
-static void
-set_varlena(EventRow *row, EventColumn column, const void *value)
+set_varlena(EventRow *row, OutboxEventColumn column, const void *value)
 {
 	if (value != NULL)
 		set_column(row, column, PointerGetDatum(value));
 }
 
 static void
-fill_row(EventRow *row, const OutboxEvent *event, int segment, const pg_uuid_t *id,
-		 TimestampTz created_at, TimestampTz copied_at)
+fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event, int segment,
+		 const pg_uuid_t *id, TimestampTz created_at, TimestampTz copied_at)
 {
 	FullTransactionId txid = GetTopFullTransactionId();
 	int64		seq = nextval_internal(outbox_segment_named_relation("event_seq"), false);
 
-	memset(row->nulls, true, sizeof(bool) * row->desc->natts);
-	set_column(row, COLUMN_TXID, UInt64GetDatum(U64FromFullTransactionId(txid)));
-	set_column(row, COLUMN_SEQ, Int64GetDatum(seq));
-	set_column(row, COLUMN_SEGMENT, Int16GetDatum(segment));
-	set_column(row, COLUMN_ID, UUIDPGetDatum(id));
-	set_varlena(row, COLUMN_TOPIC, event->topic);
-	set_varlena(row, COLUMN_KEY, event->key);
-	set_varlena(row, COLUMN_TYPE, event->type);
-	set_varlena(row, COLUMN_PAYLOAD, event->payload);
-	set_varlena(row, COLUMN_CONTENT_TYPE, event->content_type);
-	set_varlena(row, COLUMN_HEADERS, event->headers);
-	set_column(row, COLUMN_CREATED_AT, TimestampTzGetDatum(created_at));
+	memcpy(row->values, shape->values, sizeof(Datum) * shape->natts);
+	memcpy(row->nulls, shape->nulls, sizeof(bool) * shape->natts);
+	set_column(row, OUTBOX_COLUMN_TXID, UInt64GetDatum(U64FromFullTransactionId(txid)));
+	set_column(row, OUTBOX_COLUMN_SEQ, Int64GetDatum(seq));
+	set_column(row, OUTBOX_COLUMN_SEGMENT, Int16GetDatum(segment));
+	set_column(row, OUTBOX_COLUMN_ID, UUIDPGetDatum(id));
+	set_varlena(row, OUTBOX_COLUMN_TOPIC, event->topic);
+	set_varlena(row, OUTBOX_COLUMN_KEY, event->key);
+	set_varlena(row, OUTBOX_COLUMN_TYPE, event->type);
+	set_varlena(row, OUTBOX_COLUMN_PAYLOAD, event->payload);
+	set_varlena(row, OUTBOX_COLUMN_CONTENT_TYPE, event->content_type);
+	set_varlena(row, OUTBOX_COLUMN_HEADERS, event->headers);
+	set_column(row, OUTBOX_COLUMN_CREATED_AT, TimestampTzGetDatum(created_at));
 	if (copied_at != 0)
-		set_column(row, COLUMN_COPIED_AT, TimestampTzGetDatum(copied_at));
+		set_column(row, OUTBOX_COLUMN_COPIED_AT, TimestampTzGetDatum(copied_at));
 }
 
 static void
@@ -124,6 +83,7 @@ insert_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple,
 	index_insert(index, values, nulls, &tuple->t_self, leaf,
 				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
 				 false, info);
+	outbox_compat_end_insert(index, info);
 }
 
 /* An index somebody added, with expressions or a condition. */
@@ -205,13 +165,14 @@ outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 {
 	int			segment = outbox_segment_current();
 	Relation	leaf = table_open(outbox_segment_relation(segment), RowExclusiveLock);
+	const OutboxEventShape *shape = outbox_event_shape(leaf);
 	EventRow	row;
 	HeapTuple	tuple;
 
 	row.desc = RelationGetDescr(leaf);
 	row.values = palloc(sizeof(Datum) * row.desc->natts);
 	row.nulls = palloc(sizeof(bool) * row.desc->natts);
-	fill_row(&row, event, segment, id, created_at, copied_at);
+	fill_row(&row, shape, event, segment, id, created_at, copied_at);
 
 	tuple = heap_form_tuple(row.desc, row.values, row.nulls);
 	tuple->t_tableOid = RelationGetRelid(leaf);

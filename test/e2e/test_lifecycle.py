@@ -39,8 +39,10 @@ def rewrites(database, tablespace):
         yield f"reindex table concurrently {leaf}"
         yield f"vacuum (freeze, analyze) {leaf}"
         yield f"alter table {leaf} set tablespace pg_default"
-    yield "alter table outbox.event add column shard double precision default random()"  # rewrites every leaf
-    yield "alter table outbox.event drop column shard"
+    # Rewrites every leaf; a column with such a default would make emit() refuse (issue 11, K4).
+    yield ("alter table outbox.event add column shard double precision default random(), add column tenant text not null"
+           " default 'acme'; alter table outbox.event drop column shard")
+    yield "alter table outbox.event drop column tenant"
     yield "reindex index outbox.event_txid"
     yield "analyze outbox.event"
     yield "reindex schema outbox"
