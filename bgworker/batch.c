@@ -9,7 +9,9 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "batch.h"
@@ -50,15 +52,17 @@ hash_id(const uint8_t *id)
 	return high ^ (high >> 29);
 }
 
-static void
+/* False: it is longer than a frame can say, and was cut. */
+static bool
 get_text(TupleTableSlot *slot, int column, const char **data, uint16_t *len)
 {
 	const uint8_t *bytes;
 	uint32_t	size;
 
 	outbox_leaf_reader_bytes(slot, column, &bytes, &size);
-	*data = (const char *) bytes;
-	*len = (uint16_t) size;
+	*data = bytes == NULL ? "" : (const char *) bytes;
+	*len = (uint16_t) Min(size, UINT16_MAX);
+	return size <= UINT16_MAX;
 }
 
 /* An event of a held key is noted; it becomes a row together with the batch row. */
@@ -95,12 +99,40 @@ hold_event(OutboxChunk *chunk, const OutboxWindow *window, TupleTableSlot *slot,
 	return true;
 }
 
+/* What an event is told apart by, and its flaw: nothing emit() stores, but hands and dumps write rows too. */
+static void
+describe_event(TupleTableSlot *slot, OutboxWireEvent *event)
+{
+	TimestampTz created_at = DatumGetTimestampTz(slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
+	bool		whole;
+
+	whole = get_text(slot, OUTBOX_EVENT_TOPIC, &event->topic, &event->topic_len);
+	whole &= get_text(slot, OUTBOX_EVENT_TYPE, &event->type, &event->type_len);
+	whole &= get_text(slot, OUTBOX_EVENT_CONTENT_TYPE, &event->content_type, &event->content_type_len);
+	if (!whole)
+		event->flaw = OUTBOX_EVENT_LONG_TEXT;
+	else if (TIMESTAMP_NOT_FINITE(created_at))
+		event->flaw = OUTBOX_EVENT_NO_TIME;
+	else
+		event->created_at = created_at + UNIX_EPOCH_US;
+	if (!outbox_wire_event_fits(outbox_measure_event(slot) + (uint64_t) event->topic_len +
+								event->type_len + event->content_type_len))
+		event->flaw = OUTBOX_EVENT_TOO_LARGE;
+}
+
+/* The key of one that is refused tells what waits behind it (hold_key). */
+static bool
+key_fits(TupleTableSlot *slot)
+{
+	return !slot->tts_isnull[OUTBOX_EVENT_KEY - 1] &&
+		toast_raw_datum_size(slot->tts_values[OUTBOX_EVENT_KEY - 1]) <= OUTBOX_WIRE_MAX_FRAME / 2;
+}
+
 static void
 put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 {
-	static const uint8_t empty[1];
-	OutboxWireEvent event;
-	struct varlena *copies[3];
+	OutboxWireEvent event = {0};
+	struct varlena *copies[3] = {NULL};
 
 	event.id = (const uint8_t *) DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1])->data;
 	chunk->row.digest = (int64) ((uint64) chunk->row.digest + hash_id(event.id));
@@ -109,16 +141,14 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	if (excluded)
 		return;
 
-	event.created_at = DatumGetTimestampTz(slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]) + UNIX_EPOCH_US;
-	get_text(slot, OUTBOX_EVENT_TOPIC, &event.topic, &event.topic_len);
-	get_text(slot, OUTBOX_EVENT_TYPE, &event.type, &event.type_len);
-	get_text(slot, OUTBOX_EVENT_CONTENT_TYPE, &event.content_type, &event.content_type_len);
-	copies[0] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
-	copies[1] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload, &event.payload_len);
-	copies[2] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers, &event.headers_len);
-	if (event.content_type == NULL)
-		event.content_type = (const char *) empty;
-
+	describe_event(slot, &event);
+	if (event.flaw == OUTBOX_EVENT_SOUND || key_fits(slot))
+		copies[0] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
+	if (event.flaw == OUTBOX_EVENT_SOUND)
+	{
+		copies[1] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload, &event.payload_len);
+		copies[2] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers, &event.headers_len);
+	}
 	if (!outbox_wire_put_event(&chunk->frames, &event))
 		elog(ERROR, "could not write an event frame");
 	chunk->sent++;

@@ -92,6 +92,9 @@ extern int	outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, u
 /* refusal.c.  Inside a transaction: the rows of chunk->held. */
 extern void outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window);
 
+/* refusal.c.  The topic of the event that was sent as `index`. */
+extern char *outbox_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index);
+
 /* refusal.c.  The event that was sent as `index`, for a message: id, topic, key. */
 extern char *outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index);
 

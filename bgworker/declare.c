@@ -12,6 +12,7 @@
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -25,6 +26,7 @@
 #include "src/common/topic_names.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
+#include "src/topic.h"
 
 #define NAME_PREFIX		"outbox-relay."
 
@@ -189,37 +191,79 @@ outbox_relay_watch_topics(void)
 }
 
 static int64
-get_int64_or(HeapTuple tuple, TupleDesc desc, int column, int64 when_null)
+get_int64(HeapTuple tuple, TupleDesc desc, int column, bool *given)
 {
 	bool		isnull;
 	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
 
-	return isnull ? when_null : DatumGetInt64(value);
+	*given = !isnull;
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* One DECLARE; with a flaw nothing but it and the name counts. */
+static void
+put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *flaw)
+{
+	size_t		mark;
+	int64		retention = values->has_retention ? values->retention_ms : PG_INT64_MIN;
+
+	if (!outbox_wire_begin(frame, OUTBOX_FRAME_DECLARE, &mark) ||
+		!outbox_wire_put_cstring(frame, values->name) ||
+		!outbox_wire_put_u32(frame, (uint32) values->partitions) ||
+		!outbox_wire_put_u16(frame, values->has_replication ? (uint16) values->replication : (uint16) -1) ||
+		!outbox_wire_put_u64(frame, (uint64) retention) ||
+		!outbox_wire_put_cstring(frame, flaw == NULL ? values->cleanup_policy : NULL) ||
+		!outbox_wire_put_cstring(frame, flaw))
+		elog(ERROR, "could not write a frame");
+	outbox_wire_finish(frame, mark);
+}
+
+/*
+ * A topic as it is declared, or with what is wrong with that: its events are refused, all others go on.  A name
+ * that Kafka cannot have is not told, no event has it.
+ */
+static void
+declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValues *values)
+{
+	const char *allowed;
+	const char *bad = outbox_topic_bad_value(values, &allowed);
+	char	   *flaw = NULL;
+
+	if (bad != NULL)
+	{
+		int			shown = pg_mbcliplen(values->name, (int) strlen(values->name), OUTBOX_TOPIC_NAME_MAX);
+
+		flaw = psprintf("the row of topic \"%.*s\" in outbox.topic is wrong: %s is out of range (allowed: %s)",
+						shown, values->name, bad, allowed);
+		ereport(LOG, (errmsg("outbox relay: %s", flaw)));
+		outbox_shmem_report_error(relay->slot, flaw);
+	}
+	if (strlen(values->name) <= OUTBOX_TOPIC_NAME_MAX && values->name[0] != '\0')
+		put_topic(frame, values, flaw);
 }
 
 /* The topic, and its dead letter topic with the same number of partitions. */
 static void
-put_topic(OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc, bool dead_letters)
+declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
 {
-	char	   *name = SPI_getvalue(tuple, desc, 1);
-	char	   *cleanup = SPI_getvalue(tuple, desc, 5);
-	int64		retention = get_int64_or(tuple, desc, 4, PG_INT64_MIN);
-	size_t		mark;
+	OutboxTopicValues values = {0};
+	OutboxTopicValues letters = {0};
+	const char *allowed;
+	bool		given;
 
-	if (dead_letters)
-	{
-		name = psprintf("%s" OUTBOX_DLT_SUFFIX, name);
-		cleanup = NULL;
-		retention = PG_INT64_MIN;
-	}
-	if (!outbox_wire_begin(frame, OUTBOX_FRAME_DECLARE, &mark) ||
-		!outbox_wire_put_cstring(frame, name) ||
-		!outbox_wire_put_u32(frame, (uint32) get_int64_or(tuple, desc, 2, 1)) ||
-		!outbox_wire_put_u16(frame, (uint16) get_int64_or(tuple, desc, 3, -1)) ||
-		!outbox_wire_put_u64(frame, (uint64) retention) ||
-		!outbox_wire_put_cstring(frame, cleanup))
-		elog(ERROR, "could not write a frame");
-	outbox_wire_finish(frame, mark);
+	values.name = SPI_getvalue(tuple, desc, 1);
+	values.partitions = get_int64(tuple, desc, 2, &given);
+	values.replication = get_int64(tuple, desc, 3, &values.has_replication);
+	values.retention_ms = get_int64(tuple, desc, 4, &values.has_retention);
+	values.cleanup_policy = SPI_getvalue(tuple, desc, 5);
+	declare_topic(relay, frame, &values);
+
+	letters.name = psprintf("%s" OUTBOX_DLT_SUFFIX, values.name);
+	letters.partitions = values.partitions;
+	letters.replication = values.replication;
+	letters.has_replication = values.has_replication;
+	if (outbox_topic_bad_value(&letters, &allowed) == NULL)
+		put_topic(frame, &letters, NULL);
 }
 
 bool
@@ -242,10 +286,7 @@ outbox_relay_declare_topics(OutboxRelay *relay)
 					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		put_topic(&frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, false);
-		put_topic(&frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, true);
-	}
+		declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	if (frames.len > 0)
 		outbox_link_give_small(&frames);
 	outbox_session_end();

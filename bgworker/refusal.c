@@ -225,6 +225,15 @@ outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
 }
 
 char *
+outbox_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
+{
+	OutboxWireEvent event;
+
+	find_sent(chunk, window, index, &event);
+	return pnstrdup(event.topic, event.topic_len);
+}
+
+char *
 outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
 {
 	OutboxWireEvent event;

@@ -226,6 +226,9 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 		stop_at_refused(relay, event, error, text);
 		return;
 	}
+	if (whole_topic)
+		outbox_shmem_report_error(relay->slot, psprintf("events of topic \"%s\" are refused: %s",
+													  outbox_chunk_topic(chunk, &relay->window, index), text));
 	ereport(LOG,
 			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event, chunk->row.batch_no, text),
 			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?

@@ -8,13 +8,17 @@
  *	replication_factor	NULL = broker's default
  *	retention_ms		-1 = for ever, NULL = broker's default
  *	cleanup_policy		delete | compact | compact,delete; NULL = broker's default
+ *
+ * The checks are those of declare_topic(), for rows that are changed by hand (src/topic.c).
  */
 CREATE TABLE outbox.topic (
-	name text PRIMARY KEY,
-	partitions integer NOT NULL,
-	replication_factor smallint,
-	retention_ms bigint,
-	cleanup_policy text,
+	name text PRIMARY KEY CONSTRAINT topic_name_legal CHECK (name COLLATE "C" ~ '^[a-zA-Z0-9._-]{1,249}$' AND
+		name NOT IN ('.', '..', 'outbox.cursor') AND NOT starts_with(name, '__') AND
+		(length(name) <= 245 OR right(name, 4) = '.DLT')),
+	partitions integer NOT NULL CONSTRAINT topic_partitions_in_range CHECK (partitions BETWEEN 1 AND 10000),
+	replication_factor smallint CONSTRAINT topic_replication_factor_in_range CHECK (replication_factor BETWEEN 1 AND 32767),
+	retention_ms bigint CONSTRAINT topic_retention_ms_in_range CHECK (retention_ms >= -1),
+	cleanup_policy text CONSTRAINT topic_cleanup_policy_known CHECK (cleanup_policy IN ('delete', 'compact', 'compact,delete')),
 	declared_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	declared_by name NOT NULL DEFAULT session_user
 );

@@ -5,6 +5,10 @@
 CREATE FUNCTION outbox.dead_letter_copy_id() RETURNS uuid
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_copy_id';
 
+/* An error if the bytes are above outbox.max_event_bytes, and above what is known to be possible. */
+CREATE FUNCTION outbox.dead_letter_check_size(bytes bigint, known bigint) RETURNS void
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_check_size';
+
 /* Kafka's encoding; own: refuses the names that the relay writes itself. */
 CREATE FUNCTION outbox.headers_encode(headers outbox.header[], own boolean) RETURNS bytea
 	LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'outbox_headers_encode';
@@ -29,6 +33,12 @@ BEGIN
 		ORDER BY h.n), false);
 END $$;
 
+/* As outbox.max_event_bytes counts. */
+CREATE FUNCTION outbox.dead_letter_bytes(key bytea, value bytea, headers bytea) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce(length(key), 0)::bigint + coalesce(length(value), 0) + coalesce(length(headers), 0)
+$$;
+
 /*
  * Replays the letter with another content: a new event, with an id of its own.  The letter
  * keeps its id and so its place among those of its key, and becomes the copy; what it was is kept as
@@ -41,7 +51,8 @@ END $$;
  *
  * State: open; of a consumer's also retrying.  SQLSTATE 55000: switched off, or not in such a state;
  * OBX02: another version; 22004: no version or no reason; P0002: no such letter; 42939: a
- * header's name is reserved.
+ * header's name is reserved; 54000: key, value and headers are above outbox.max_event_bytes, and a
+ * consumer's also above what they were.
  */
 CREATE FUNCTION outbox.dead_letter_edit(id bigint, version integer, value bytea, reason text,
 	headers outbox.header[] DEFAULT NULL) RETURNS bigint
@@ -50,6 +61,7 @@ DECLARE
 	copy_id uuid := outbox.dead_letter_copy_id();
 	original bigint := nextval('outbox.dead_letter_id_seq');
 	letter outbox.dead_letter;
+	copy_headers bytea;
 BEGIN
 	PERFORM outbox.dead_letter_need_reason(reason, 'to edit a dead letter');
 	IF version IS NULL THEN
@@ -58,11 +70,16 @@ BEGIN
 	letter := outbox.dead_letter_take(id, 'edited', CASE
 		WHEN (SELECT d.origin FROM outbox.dead_letter d WHERE d.id = dead_letter_edit.id) = 'consumer'
 		THEN '{open,retrying}'::text[] ELSE '{open}' END, version);
+	/* 64: a consumer's copy has the header ce_id, which the record may not have had. */
+	copy_headers := outbox.dead_letter_copy_headers(letter, copy_id, dead_letter_edit.headers);
+	PERFORM outbox.dead_letter_check_size(
+		outbox.dead_letter_bytes(letter.key, dead_letter_edit.value, copy_headers),
+		CASE letter.origin WHEN 'consumer' THEN outbox.dead_letter_bytes(letter.key, letter.value, letter.headers) + 64 ELSE 0 END);
 
 	/* attempts: a member that read the letter as it was finds that it has changed. */
 	UPDATE outbox.dead_letter d
 	SET event_id = copy_id, value = dead_letter_edit.value,
-		headers = outbox.dead_letter_copy_headers(letter, copy_id, dead_letter_edit.headers),
+		headers = copy_headers,
 		state = CASE d.origin WHEN 'relay' THEN 'releasing' ELSE 'retrying' END,
 		attempts = d.attempts + CASE d.origin WHEN 'relay' THEN 0 ELSE 1 END, unended = 0,
 		next_attempt_at = CASE d.origin WHEN 'consumer' THEN clock_timestamp() END,

@@ -63,6 +63,18 @@ SELECT outbox.dead_letter_edit(:b, 2, 'x', 'once more') AS second_b \gset
 SELECT number, state, value, headers, attempts, due, version, reason, replay_of = CASE id WHEN :b THEN :second_b ELSE :original_b END AS linked
 FROM letters WHERE id IN (:b, :original_b, :second_b) ORDER BY id;
 
+-- sizes are checked as emit()'s are; a consumer's record may be as large as it was (issue 11, K4)
+SELECT pg_temp.add(4, 'open') AS small, pg_temp.add(5, 'open') AS large \gset
+UPDATE outbox.dead_letter SET value = convert_to(repeat('x', 500), 'UTF8') WHERE id = :large;
+SET outbox.max_event_bytes = 150;
+SELECT outbox.dead_letter_edit(:small, 1, convert_to(repeat('y', 100), 'UTF8'), 'mended');
+SELECT outbox.dead_letter_edit(:small, 1, 'y', 'mended', ARRAY[('a', repeat('y', 120))]::outbox.header[]);
+SELECT outbox.dead_letter_edit(:small, 1, convert_to(repeat('y', 10), 'UTF8'), 'mended', '{}') > 0 AS edited;
+SELECT outbox.dead_letter_edit(:large, 1, convert_to(repeat('y', 700), 'UTF8'), 'mended');
+SELECT outbox.dead_letter_edit(:large, 1, convert_to(repeat('y', 500), 'UTF8'), 'mended') > 0 AS edited;
+RESET outbox.max_event_bytes;
+DELETE FROM outbox.dead_letter WHERE topic = 'edit.a' AND "offset" IN (4, 5);
+
 -- the relay's: it returns as a new event in its place, what its batch left out stays left out
 INSERT INTO outbox.dead_letter (origin, topic, key, value, headers, record_time, event_id, event_type, error_class, error_message, state, txid, seq, batch_no)
 SELECT 'relay', 'edit.r', 'k', 'bad', outbox.headers_encode(ARRAY[('tenant', '7')]::outbox.header[], true), now(),
@@ -70,6 +82,10 @@ SELECT 'relay', 'edit.r', 'k', 'bad', outbox.headers_encode(ARRAY[('tenant', '7'
 FROM generate_series(1, 2) n;
 SELECT min(id) AS r FROM outbox.dead_letter WHERE topic = 'edit.r' \gset
 SELECT outbox.dead_letter_edit(:r, 1, 'good', 'cut', ARRAY[('ce_id', 'x')]::outbox.header[]);
+SET outbox.max_event_bytes = 20;
+SELECT outbox.dead_letter_edit(:r, 1, convert_to(repeat('y', 20), 'UTF8'), 'cut');
+SELECT outbox.dead_letter_edit(:r, 1, NULL, 'cut', ARRAY[('a', repeat('y', 20))]::outbox.header[]);
+RESET outbox.max_event_bytes;
 SELECT outbox.dead_letter_edit(:r, 1, 'good', 'cut') > :r AS kept;
 SELECT copies FROM outbox.dead_letter_reissue(0::smallint, 100);
 SELECT e.payload, pg_temp.names(e.headers) AS headers, e.id = '00000000-0000-7000-8000-000000000011' AS old_id, e.id = d.event_id AS its

@@ -41,3 +41,28 @@ SET session_replication_role = replica;
 DELETE FROM outbox.topic WHERE name = 'topics.a';
 RESET session_replication_role;
 SELECT outbox.emit('topics.a', 'k', 'T', '{}');
+
+-- Rows changed by hand are held to what declare_topic() allows (issue 11, K4).
+\set VERBOSITY terse
+INSERT INTO outbox.topic (name, partitions) VALUES ('topics.hand', 1);
+UPDATE outbox.topic SET cleanup_policy = repeat('x', 100) WHERE name = 'topics.hand';
+UPDATE outbox.topic SET cleanup_policy = 'delete,forget' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET cleanup_policy = '' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET partitions = 0 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET partitions = 10001 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET replication_factor = 0 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET replication_factor = -1 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET retention_ms = -2 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = 'topics hand' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = E'topics.hand\n' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = 'größe' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = '' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = '..' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = '__hand' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = 'outbox.cursor' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = repeat('t', 246) WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = repeat('t', 246) || '.DLT' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET name = repeat('t', 244) || '.DLT', partitions = 10000, replication_factor = 32767, retention_ms = 0,
+	cleanup_policy = 'compact,delete' WHERE name = 'topics.hand';
+UPDATE outbox.topic SET retention_ms = -1, cleanup_policy = 'compact', replication_factor = NULL WHERE name = repeat('t', 244) || '.DLT';
+DELETE FROM outbox.topic WHERE name = repeat('t', 244) || '.DLT' RETURNING partitions, replication_factor, retention_ms, cleanup_policy;

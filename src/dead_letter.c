@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * dead_letter.c
- *	  What outbox.dead_letter_edit needs of C: the switch, the copy's id and headers.
+ *	  What outbox.dead_letter_edit needs of C: the switch, the copy's id, size and headers.
  *
  * Runs in application backends, as the extension's owner.  The switch is read here and
  * not in SQL: without the library loaded, anybody could set a setting of that name.
@@ -12,11 +12,13 @@
 #include "utils/array.h"
 #include "utils/timestamp.h"
 
+#include "emit.h"
 #include "event_headers.h"
 #include "guc.h"
 #include "uuidv7.h"
 
 PG_FUNCTION_INFO_V1(outbox_dead_letter_copy_id);
+PG_FUNCTION_INFO_V1(outbox_dead_letter_check_size);
 PG_FUNCTION_INFO_V1(outbox_headers_encode);
 
 /* dead_letter_copy_id() returns uuid: a new event id; an error when editing is switched off */
@@ -33,6 +35,14 @@ outbox_dead_letter_copy_id(PG_FUNCTION_ARGS)
 				 errhint("A superuser can switch it on for the server, a database or a role.")));
 	outbox_uuidv7_make(id, GetCurrentTimestamp());
 	PG_RETURN_UUID_P(id);
+}
+
+/* dead_letter_check_size(bytes bigint, known bigint) returns void, STRICT: as emit() refuses an event */
+Datum
+outbox_dead_letter_check_size(PG_FUNCTION_ARGS)
+{
+	outbox_emit_check_size(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
+	PG_RETURN_VOID();
 }
 
 /*

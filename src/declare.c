@@ -20,8 +20,6 @@
 #include "common/topic_names.h"
 #include "topic.h"
 
-#define MAX_PARTITIONS	10000
-
 PG_FUNCTION_INFO_V1(outbox_declare_topic);
 PG_FUNCTION_INFO_V1(outbox_check_grant);
 PG_FUNCTION_INFO_V1(outbox_check_target);
@@ -59,15 +57,6 @@ execute_query(const char *query, int count, TopicArgs *args, int expected)
 }
 
 static void
-refuse_value(const char *argument, const char *allowed)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s of a topic is out of range", argument),
-			 errdetail("Allowed: %s.", allowed)));
-}
-
-static void
 check_topic_name(const char *name)
 {
 	int			len = (int) strlen(name);
@@ -88,30 +77,29 @@ check_topic_name(const char *name)
 static void
 check_topic_args(const TopicArgs *args)
 {
+	OutboxTopicValues values = {0};
+	const char *allowed;
+	const char *bad;
+
 	if (args->nulls[ARG_NAME] == 'n' || args->nulls[ARG_PARTITIONS] == 'n')
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name and partitions of a topic must not be null")));
-	check_topic_name(TextDatumGetCString(args->values[ARG_NAME]));
-	if (DatumGetInt32(args->values[ARG_PARTITIONS]) < 1 ||
-		DatumGetInt32(args->values[ARG_PARTITIONS]) > MAX_PARTITIONS)
-		refuse_value("partitions", "1 to 10000");
-	if (args->nulls[ARG_REPLICATION] != 'n' &&
-		(DatumGetInt32(args->values[ARG_REPLICATION]) < 1 ||
-		 DatumGetInt32(args->values[ARG_REPLICATION]) > PG_INT16_MAX))
-		refuse_value("replication_factor", "1 to 32767, or NULL for the broker's default");
-	if (args->nulls[ARG_RETENTION] != 'n' &&
-		DatumGetInt64(args->values[ARG_RETENTION]) < -1)
-		refuse_value("retention_ms", "-1 (for ever) or more, or NULL for the broker's default");
+	values.name = TextDatumGetCString(args->values[ARG_NAME]);
+	check_topic_name(values.name);
+	values.partitions = DatumGetInt32(args->values[ARG_PARTITIONS]);
+	values.has_replication = args->nulls[ARG_REPLICATION] != 'n';
+	values.replication = values.has_replication ? DatumGetInt32(args->values[ARG_REPLICATION]) : 0;
+	values.has_retention = args->nulls[ARG_RETENTION] != 'n';
+	values.retention_ms = values.has_retention ? DatumGetInt64(args->values[ARG_RETENTION]) : 0;
 	if (args->nulls[ARG_CLEANUP] != 'n')
-	{
-		char	   *policy = TextDatumGetCString(args->values[ARG_CLEANUP]);
-
-		if (strcmp(policy, "delete") != 0 && strcmp(policy, "compact") != 0 &&
-			strcmp(policy, "compact,delete") != 0)
-			refuse_value("cleanup_policy",
-						 "delete, compact, \"compact,delete\", or NULL for the broker's default");
-	}
+		values.cleanup_policy = TextDatumGetCString(args->values[ARG_CLEANUP]);
+	bad = outbox_topic_bad_value(&values, &allowed);
+	if (bad != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a topic is out of range", bad),
+				 errdetail("Allowed: %s.", allowed)));
 }
 
 /* The topic has a row: nothing to do, more partitions, or a refusal. */

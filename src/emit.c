@@ -61,6 +61,18 @@ check_text(const char *argument, const text *value)
 				 errdetail("It has %d.", len)));
 }
 
+void
+outbox_emit_check_size(int64 bytes, int64 known)
+{
+	if (bytes > outbox_guc_max_event_bytes && bytes > known)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("event is too large"),
+				 errdetail("Key, payload and headers have %lld bytes; outbox.max_event_bytes is %d.",
+						   (long long) bytes, outbox_guc_max_event_bytes),
+				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
+}
+
 /* Returns the event's bytes. */
 static int64
 check_event(const OutboxEvent *event)
@@ -76,14 +88,7 @@ check_event(const OutboxEvent *event)
 		check_text("content_type", event->content_type);
 
 	size = outbox_event_size(event);
-	if (size > outbox_guc_max_event_bytes)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("event is too large"),
-				 errdetail("Key, payload and headers have %lld bytes; outbox.max_event_bytes is %d.",
-						   (long long) size, outbox_guc_max_event_bytes),
-				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
-
+	outbox_emit_check_size(size, 0);
 	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic), GetUserId());
 	return size;
 }

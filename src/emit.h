@@ -33,6 +33,9 @@ extern void outbox_emit_check_context(void);
  */
 extern void outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id);
 
+/* Raises 54000 when an event of that many bytes is above outbox.max_event_bytes, and above `known`. */
+extern void outbox_emit_check_size(int64 bytes, int64 known);
+
 /*
  * The conversions of emit(text, text, text, jsonb, jsonb).  NULL stays NULL.
  * Key and payload become UTF-8.

@@ -32,6 +32,7 @@
 #include "topic.h"
 
 #define MAX_REMEMBERED		4096	/* topics with a remembered answer */
+#define MAX_PARTITIONS		10000	/* of a topic */
 
 /* A topic seen before. */
 typedef struct KnownTopic
@@ -186,8 +187,8 @@ load_cache(void)
 	cache_valid = !cache_changed;
 }
 
-void
-outbox_topic_check_name(const char *name, int len)
+static bool
+is_legal_name(const char *name, int len)
 {
 	bool		legal = len > 0 && len <= OUTBOX_TOPIC_NAME_MAX;
 
@@ -196,8 +197,46 @@ outbox_topic_check_name(const char *name, int len)
 			(name[i] >= 'A' && name[i] <= 'Z') ||
 			(name[i] >= '0' && name[i] <= '9') ||
 			name[i] == '.' || name[i] == '_' || name[i] == '-';
-	if (!legal || (len == 1 && name[0] == '.') ||
-		(len == 2 && name[0] == '.' && name[1] == '.'))
+	return legal && !(len == 1 && name[0] == '.') &&
+		!(len == 2 && name[0] == '.' && name[1] == '.');
+}
+
+static bool
+is_reserved_name(const char *name, int len)
+{
+	return (len >= 2 && name[0] == '_' && name[1] == '_') ||
+		(len == (int) strlen(OUTBOX_CURSOR_TOPIC) && memcmp(name, OUTBOX_CURSOR_TOPIC, len) == 0);
+}
+
+const char *
+outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed)
+{
+	const char *policy = values->cleanup_policy;
+	int			len = (int) strlen(values->name);
+
+	*allowed = "a legal topic name that is not reserved";
+	if (!is_legal_name(values->name, len) || is_reserved_name(values->name, len))
+		return "name";
+	*allowed = "1 to 10000";
+	if (values->partitions < 1 || values->partitions > MAX_PARTITIONS)
+		return "partitions";
+	*allowed = "1 to 32767, or NULL for the broker's default";
+	if (values->has_replication && (values->replication < 1 || values->replication > PG_INT16_MAX))
+		return "replication_factor";
+	*allowed = "-1 (for ever) or more, or NULL for the broker's default";
+	if (values->has_retention && values->retention_ms < -1)
+		return "retention_ms";
+	*allowed = "delete, compact, \"compact,delete\", or NULL for the broker's default";
+	if (policy != NULL && strcmp(policy, "delete") != 0 && strcmp(policy, "compact") != 0 &&
+		strcmp(policy, "compact,delete") != 0)
+		return "cleanup_policy";
+	return NULL;
+}
+
+void
+outbox_topic_check_name(const char *name, int len)
+{
+	if (!is_legal_name(name, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("\"%s\" is not a legal topic name",
@@ -205,8 +244,7 @@ outbox_topic_check_name(const char *name, int len)
 				 errdetail("Kafka allows 1 to %d characters of a-z, A-Z, 0-9, \".\", \"_\" and \"-\", except \".\" and \"..\".",
 						   OUTBOX_TOPIC_NAME_MAX)));
 
-	if ((len >= 2 && name[0] == '_' && name[1] == '_') ||
-		(len == (int) strlen(OUTBOX_CURSOR_TOPIC) && memcmp(name, OUTBOX_CURSOR_TOPIC, len) == 0))
+	if (is_reserved_name(name, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("topic name \"%s\" is reserved", pnstrdup(name, len)),

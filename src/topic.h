@@ -9,6 +9,24 @@
 #define OUTBOX_TOPIC_NAME_MAX	249 /* bytes, Kafka's limit */
 #define OUTBOX_EVERY_TOPIC		"*" /* in outbox.topic_grant */
 
+/* A row of outbox.topic. */
+typedef struct OutboxTopicValues
+{
+	const char *name;
+	int64		partitions;
+	int64		replication;	/* with has_replication, else the broker's default */
+	int64		retention_ms;	/* with has_retention */
+	const char *cleanup_policy; /* NULL: broker's default */
+	bool		has_replication;
+	bool		has_retention;
+} OutboxTopicValues;
+
+/*
+ * The first value that is not allowed: its column, and in *allowed what would be; NULL: all are.  The CHECKs of
+ * outbox.topic say the same, but a row may be older than they are.  Any process; does not raise.
+ */
+extern const char *outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed);
+
 /*
  * Raises when `name` (len bytes, not terminated) is no legal Kafka topic name or
  * is reserved for Kafka or the relay.  Any backend.

@@ -211,6 +211,11 @@ find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *fail
 		topic = outbox_topic_find(event->topic, event->topic_len);
 		last = topic;
 	}
+	if (topic->flaw[0] != '\0')
+	{
+		note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true, topic->flaw);
+		return NULL;
+	}
 	if (topic->handle == NULL)
 	{
 		*failed = !outbox_topic_open(outbox_producer_client(), topic, failure);
@@ -263,6 +268,23 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 	}
 }
 
+/* The frame stands for an event that does not fit into one.  Those ahead of it may be refused, too. */
+static void
+refuse_flawed(const OutboxTopic *topic, const OutboxWireEvent *event)
+{
+	const char *text = "the event has a flaw";
+
+	if (event->flaw == OUTBOX_EVENT_TOO_LARGE)
+		text = "the event is larger than the relay can send";
+	else if (event->flaw == OUTBOX_EVENT_LONG_TEXT)
+		text = "topic, type or content type of the event are longer than the relay can send";
+	else if (event->flaw == OUTBOX_EVENT_NO_TIME)
+		text = "the event's created_at is no time";
+	note_refusal(batch.events, event->flaw == OUTBOX_EVENT_TOO_LARGE ?
+				 RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE : RD_KAFKA_RESP_ERR_INVALID_RECORD, false, text);
+	batch.refused_early = topic->handle;
+}
+
 /*
  * One event of the batch.  False only for what ends the batch at once; an event
  * that Kafka refuses is told by outbox_batch_end.
@@ -281,7 +303,9 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 		topic = find_open_topic(event, failure, &failed);
 		if (failed)
 			return false;
-		if (topic != NULL)
+		if (topic != NULL && event->flaw != OUTBOX_EVENT_SOUND)
+			refuse_flawed(topic, event);
+		else if (topic != NULL)
 			produce_event(settings, topic, event);
 		batch.bytes += event->key_len + event->payload_len;
 	}

@@ -168,6 +168,7 @@ do_read_cursor(bool fence)
 	send_answer(mark);
 }
 
+/* What the declaration cannot say stops its topic alone. */
 static void
 do_declare(OutboxWireReader *body)
 {
@@ -175,20 +176,32 @@ do_declare(OutboxWireReader *body)
 	OutboxFailure failure;
 	const char *name;
 	const char *policy;
+	const char *flaw;
 	uint32_t	name_len;
 	uint32_t	policy_len;
+	uint32_t	flaw_len;
 
 	outbox_wire_get_string(body, &name, &name_len);
 	topic.partitions = (int32_t) outbox_wire_get_u32(body);
 	topic.replication = (int16_t) outbox_wire_get_u16(body);
 	topic.retention_ms = (int64_t) outbox_wire_get_u64(body);
 	outbox_wire_get_string(body, &policy, &policy_len);
-	if (body->bad || name_len == 0 || name_len >= sizeof(topic.name) ||
-		policy_len >= sizeof(topic.cleanup_policy))
+	outbox_wire_get_string(body, &flaw, &flaw_len);
+	if (body->bad)
 		stop_for_protocol("bad DECLARE frame");
+	if (name_len == 0 || name_len >= sizeof(topic.name) || memchr(name, '\0', name_len) != NULL)
+	{
+		outbox_log("a topic was declared with a name of %u bytes that is none; it is passed over", name_len);
+		return;
+	}
 	memcpy(topic.name, name, name_len);
 	topic.name_len = name_len;
-	if (policy_len > 0)
+	if (flaw != NULL)
+		snprintf(topic.flaw, sizeof(topic.flaw), "%.*s", (int) flaw_len, flaw);
+	else if (policy_len >= sizeof(topic.cleanup_policy))
+		snprintf(topic.flaw, sizeof(topic.flaw), "the cleanup policy of topic \"%s\" has %u bytes",
+				 topic.name, policy_len);
+	else if (policy_len > 0)
 		memcpy(topic.cleanup_policy, policy, policy_len);
 	if (!outbox_topic_declare(outbox_producer_client(), &topic, &failure))
 		fail(&failure);

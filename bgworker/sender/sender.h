@@ -70,6 +70,7 @@ typedef struct OutboxTopic
 	int16_t		replication;
 	int64_t		retention_ms;	/* -1 for ever, INT64_MIN broker's default */
 	char		cleanup_policy[64]; /* empty: broker's default */
+	char		flaw[320];		/* what is wrong with the declaration, empty: nothing */
 	rd_kafka_resp_err_t create_error;	/* why it is not present; 0: not tried */
 	char		create_text[640];	/* the same for people */
 } OutboxTopic;

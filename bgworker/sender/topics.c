@@ -360,14 +360,15 @@ fail_for_topic(const OutboxTopic *topic, OutboxFailure *failure)
 
 /*
  * Remembers what the topic should be like.  With a client it is created if Kafka
- * has it not; false: Kafka cannot be asked.
+ * has it not; false: Kafka cannot be asked.  One with a flaw is never created.
  */
 bool
 outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration, OutboxFailure *failure)
 {
 	OutboxTopic *topic = outbox_topic_find(declaration->name, declaration->name_len);
 
-	topic->declared = true;
+	memcpy(topic->flaw, declaration->flaw, sizeof(topic->flaw));
+	topic->declared = topic->flaw[0] == '\0';
 	topic->partitions = declaration->partitions;
 	topic->replication = declaration->replication;
 	topic->retention_ms = declaration->retention_ms;

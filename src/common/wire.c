@@ -147,6 +147,12 @@ outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text)
 	return outbox_wire_put_string(buf, text, text == NULL ? 0 : strlen(text));
 }
 
+bool
+outbox_wire_event_fits(uint64_t bytes)
+{
+	return bytes <= OUTBOX_WIRE_MAX_FRAME - 1 - OUTBOX_WIRE_EVENT_FIXED;
+}
+
 /*
  * Appends one whole EVENT frame.  False also when the event would not fit into
  * OUTBOX_WIRE_MAX_FRAME; the buffer is then as it was.
@@ -156,12 +162,12 @@ outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event)
 {
 	uint32_t	key_len = event->key == NULL ? 0 : event->key_len;
 	uint32_t	payload_len = event->payload == NULL ? 0 : event->payload_len;
-	uint64_t	body = (uint64_t) OUTBOX_WIRE_EVENT_FIXED + event->topic_len +
-		event->type_len + event->content_type_len + key_len + payload_len +
-		event->headers_len;
+	uint64_t	bytes = (uint64_t) event->topic_len + event->type_len +
+		event->content_type_len + key_len + payload_len + event->headers_len;
+	uint64_t	body = OUTBOX_WIRE_EVENT_FIXED + bytes;
 	uint8_t    *dst;
 
-	if (body + 1 > OUTBOX_WIRE_MAX_FRAME ||
+	if (!outbox_wire_event_fits(bytes) ||
 		!reserve_space(buf, OUTBOX_WIRE_HEADER_SIZE + (size_t) body))
 		return false;
 	dst = put_u32(buf->data + buf->len, (uint32_t) body + 1);
@@ -171,7 +177,7 @@ outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event)
 	dst = put_u16(dst, event->topic_len);
 	dst = put_u16(dst, event->type_len);
 	dst = put_u16(dst, event->content_type_len);
-	dst = put_u16(dst, 0);
+	dst = put_u16(dst, event->flaw);
 	dst = put_u32(dst, event->key == NULL ? OUTBOX_WIRE_NULL : key_len);
 	dst = put_u32(dst, event->payload == NULL ? OUTBOX_WIRE_NULL : payload_len);
 	dst = put_u32(dst, event->headers_len);
@@ -322,6 +328,7 @@ outbox_wire_get_event(OutboxWireReader *reader, OutboxWireEvent *event)
 	event->topic_len = load_u16(fixed + 24);
 	event->type_len = load_u16(fixed + 26);
 	event->content_type_len = load_u16(fixed + 28);
+	event->flaw = load_u16(fixed + 30);
 	key_len = load_u32(fixed + 32);
 	payload_len = load_u32(fixed + 36);
 	event->headers_len = load_u32(fixed + 40);

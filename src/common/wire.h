@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTBOX_WIRE_VERSION		2
+#define OUTBOX_WIRE_VERSION		3
 #define OUTBOX_WIRE_HEADER_SIZE	5			/* length and type */
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
 #define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
@@ -57,9 +57,10 @@ typedef enum OutboxFrameType
 	/*
 	 * string topic, i32 partitions, i16 replication factor (-1: broker's
 	 * default), i64 retention ms (-1: for ever, INT64_MIN: broker's default),
-	 * string cleanup policy (NULL: broker's default).  Created if absent, a
+	 * string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
 	 * dead letter topic (*.DLT) with its first event; an existing topic is
-	 * never altered.  Events of a topic that cannot be created are REFUSED.
+	 * never altered.  Events of a topic that cannot be created are REFUSED, and so are those of
+	 * one with a flaw (NULL: none): it says what is wrong with the declaration.
 	 */
 	OUTBOX_FRAME_DECLARE = 'D',
 
@@ -106,9 +107,18 @@ typedef enum OutboxFrameType
 #define OUTBOX_OPEN_SOURCE			"relay.source"			/* value of ce_source */
 #define OUTBOX_OPEN_ENVELOPE		"relay.envelope"		/* cloudevents | none */
 
+/* Why an event cannot be sent as it is: its frame stands for it, and it is REFUSED. */
+typedef enum OutboxEventFlaw
+{
+	OUTBOX_EVENT_SOUND,
+	OUTBOX_EVENT_TOO_LARGE,		/* for a frame; what does not fit is left out */
+	OUTBOX_EVENT_LONG_TEXT,		/* topic, type or content type, which are cut */
+	OUTBOX_EVENT_NO_TIME,		/* created_at is not finite; 0 stands for it */
+} OutboxEventFlaw;
+
 /*
  * One event.  On the wire: u8 id[16], i64 created_at, u16 topic length, u16
- * type length, u16 content type length, u16 reserved (0), u32 key length, u32 payload
+ * type length, u16 content type length, u16 OutboxEventFlaw, u32 key length, u32 payload
  * length (OUTBOX_WIRE_NULL: NULL), u32 headers length (0: none); then the
  * bytes of topic, type, content type, key, payload, headers.
  *
@@ -128,6 +138,7 @@ typedef struct OutboxWireEvent
 	uint16_t	topic_len;
 	uint16_t	type_len;
 	uint16_t	content_type_len;
+	uint16_t	flaw;			/* OutboxEventFlaw */
 	uint32_t	key_len;
 	uint32_t	payload_len;
 	uint32_t	headers_len;
@@ -161,6 +172,8 @@ extern bool outbox_wire_put_u64(OutboxWireBuffer *buf, uint64_t value);
 extern bool outbox_wire_put_string(OutboxWireBuffer *buf, const char *data, size_t len);
 extern bool outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text);	/* NULL allowed */
 extern bool outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event);
+/* Does an event with so many bytes of topic, type, content type, key, payload and headers fit into a frame? */
+extern bool outbox_wire_event_fits(uint64_t bytes);
 
 /* wire.c: reading */
 extern bool outbox_wire_frame(const uint8_t *data, size_t len, OutboxFrameType *type,

@@ -13,7 +13,7 @@ FUNCTIONS = {
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
     "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
-    "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
+    "dead_letter_bytes": "", "dead_letter_check_size": "", "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
     "dead_letter_fingerprint": "consumer", "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator watcher",
     "dead_letter_lock": "", "dead_letter_next": "consumer", "dead_letter_note": "operator", "dead_letter_publish": "",
     "dead_letter_put_back": "consumer", "leave_partition": "consumer", "note_attempt": "consumer",

@@ -168,7 +168,7 @@ fence(OutboxWireReader *body)
 }
 
 static void
-declare_topic(const char *name, uint32_t partitions)
+declare_with(const char *name, uint32_t partitions, const char *policy, const char *flaw)
 {
 	size_t		mark;
 
@@ -177,8 +177,15 @@ declare_topic(const char *name, uint32_t partitions)
 	outbox_wire_put_u32(&out, partitions);
 	outbox_wire_put_u16(&out, 1);
 	outbox_wire_put_u64(&out, (uint64_t) INT64_MIN);
-	outbox_wire_put_cstring(&out, NULL);
+	outbox_wire_put_cstring(&out, policy);
+	outbox_wire_put_cstring(&out, flaw);
 	outbox_wire_finish(&out, mark);
+}
+
+static void
+declare_topic(const char *name, uint32_t partitions)
+{
+	declare_with(name, partitions, NULL, NULL);
 }
 
 /* A batch of small events, and of one with payload_len bytes if that is not 0. */
@@ -377,6 +384,55 @@ test_impossible_topics(const char *program)
 	stop_sender();
 }
 
+/* Issue 11, K4: what cannot be declared or framed stops nobody else. */
+static void
+test_flaws(const char *program)
+{
+	static const uint8_t id[16];
+	static char longer[301];
+	OutboxWireEvent event = {.id = id, .topic = "topic", .topic_len = 5, .type = "T", .type_len = 1,
+		.key = (const uint8_t *) "k", .key_len = 1, .flaw = OUTBOX_EVENT_TOO_LARGE};
+	OutboxWireReader body;
+	size_t		mark;
+	const char *text;
+	uint32_t	len;
+
+	memset(longer, 'x', sizeof(longer) - 1);
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	fence(&body);
+	declare_with("", 1, NULL, NULL);
+	declare_with(longer, 1, NULL, NULL);
+	declare_with("repeated", 1, longer, NULL);
+	declare_with("told", 1, "forget", "cleanup_policy is out of range");
+	declare_with("topic", 1, NULL, longer);
+	declare_topic("topic", 1);
+	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "wrong declarations do not end the sender");
+	CHECK(send_to("repeated", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
+		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true) &&
+		  outbox_wire_get_string(&body, &text, &len) && memmem(text, len, "\"repeated\"", 10) != NULL,
+		  "events of a topic with a policy too long are refused, and it is named");
+	CHECK(send_to("told", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
+		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true), "and those of one with a flaw");
+	declare_topic("told", 1);
+	CHECK(is_committed(send_to("told", 4, 2, 1, &body), &body, 4, 2, 0), "until it is declared well");
+
+	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
+	outbox_wire_put_u64(&out, 5);
+	outbox_wire_put_cstring(&out, "nonce");
+	outbox_wire_finish(&out, mark);
+	outbox_wire_put_event(&out, &event);
+	outbox_wire_begin(&out, OUTBOX_FRAME_END, &mark);
+	outbox_wire_put_u32(&out, 1);
+	outbox_wire_finish(&out, mark);
+	flush_frames();
+	CHECK(read_answer(&body) == OUTBOX_FRAME_REFUSED &&
+		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
+		  "the frame of an event that fits into none is refused, it alone");
+	CHECK(is_committed(send_batch(5, 2, 10, &body), &body, 5, 2, 0), "the batch without it commits");
+	CHECK(stop_sender() == 0, "the sender has lived through it");
+}
+
 static void
 test_failures(const char *program)
 {
@@ -496,11 +552,13 @@ main(int argc, char **argv)
 	cluster = rd_kafka_mock_cluster_new(client, 1);
 	rd_kafka_mock_topic_create(cluster, "cursor", 1, 1);
 	rd_kafka_mock_topic_create(cluster, "topic", 1, 1);
+	rd_kafka_mock_topic_create(cluster, "told", 1, 1);
 	test_open(argv[1]);
 	test_missing_ca(argv[1]);
 	test_transactions(argv[1]);
 	test_order_of_refusals(argv[1]);
 	test_impossible_topics(argv[1]);
+	test_flaws(argv[1]);
 	test_failures(argv[1]);
 	test_skip(argv[1]);
 	test_suspect(argv[1]);

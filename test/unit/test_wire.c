@@ -64,6 +64,11 @@ test_event(void)
 	buf.len = 0;
 	CHECK(outbox_wire_put_event(&buf, &event) && read_back(&buf, &got, &body) &&
 		  got.payload == NULL && got.key == NULL, "NULL payload and key stay NULL");
+	CHECK(got.flaw == OUTBOX_EVENT_SOUND, "an event is sound");
+	event.flaw = OUTBOX_EVENT_NO_TIME;
+	buf.len = 0;
+	CHECK(outbox_wire_put_event(&buf, &event) && read_back(&buf, &got, &body) &&
+		  got.flaw == OUTBOX_EVENT_NO_TIME, "unless its frame says what is wrong");
 	free(buf.data);
 }
 
@@ -161,6 +166,9 @@ test_no_memory(void)
 	buf.grow = realloc;
 	CHECK(!outbox_wire_put_event(&buf, &event) && buf.len == 0,
 		  "an event above the frame limit is refused");
+	CHECK(outbox_wire_event_fits(OUTBOX_WIRE_MAX_FRAME - 1 - OUTBOX_WIRE_EVENT_FIXED) &&
+		  !outbox_wire_event_fits(OUTBOX_WIRE_MAX_FRAME - OUTBOX_WIRE_EVENT_FIXED) &&
+		  !outbox_wire_event_fits(UINT64_MAX), "which can be asked before");
 }
 
 int

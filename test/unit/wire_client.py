@@ -182,7 +182,7 @@ class Sender:
         self._input = self._input[end:]
         return parse(kind, body)
 
-    def open(self, pairs, version=2):
+    def open(self, pairs, version=3):
         body = struct.pack(">HH", version, len(pairs))
         body += b"".join(string(name) + string(value) for name, value in pairs)
         self.write(frame(b"O", body))
@@ -196,9 +196,9 @@ class Sender:
         self.write(frame(b"F"))
         return self.answer()
 
-    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None):
+    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None, flaw=None):
         values = struct.pack(">ihq", partitions, replication, retention)
-        self.write(frame(b"D", string(topic) + values + string(policy)))
+        self.write(frame(b"D", string(topic) + values + string(policy) + string(flaw)))
 
     def send(self, number, events, metadata="{}"):
         """Writes a whole batch, without waiting for the answer."""
