@@ -52,6 +52,23 @@ def test_segment_does_not_depend_on_the_snapshot(own_postgres, make_database):
             assert segment_of(old, event_id) == segment
 
 
+def test_outgoing_in_replica_role_without_preload(own_postgres, make_database):
+    """Issue 11, K4: a session that has not loaded the library yet and is in replica role stores what it counts."""
+    cluster = own_postgres(shared_preload_libraries="")
+    database = make_database(cluster)
+    topic = database.declare("outgoing")
+    for statement in ("insert into outbox.outgoing (topic, key, type) values (%s, 'k', 'Replica'), (%s, 'k', 'Replica')",
+                      "insert into outbox.outgoing (topic, key, type) select t, 'k', 'Replica' from unnest(array[%s, %s]) t"):
+        with database.connect() as fresh:
+            fresh.execute("set session_replication_role = replica")
+            assert fresh.execute(statement, (topic, topic)).rowcount == 2
+    with database.connect() as fresh:
+        fresh.execute("set session_replication_role = replica")
+        with fresh.cursor().copy("copy outbox.outgoing (topic, key, type) from stdin") as rows:
+            rows.write_row((topic, "k", "Replica"))
+    assert database.value("select count(*) from outbox.event where type = 'Replica'") == 5
+
+
 def test_emit_goes_on_after_a_leaf_is_rewritten(database, topic):
     """A leaf with a new relfilenode, and the extension made again, in the middle of a session."""
     with database.connect() as connection:

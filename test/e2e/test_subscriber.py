@@ -14,6 +14,18 @@ def wait_synchronized(cluster, name):
                      what="every table of the subscription")
 
 
+def announce_applied_rows(database):
+    """Issue 11, K4: the subscriber's own event for each row that it applies, in replica role, through outbox.outgoing."""
+    database.declare("applied")
+    database.execute("""
+        create function checker.announce() returns trigger language plpgsql as $$ begin
+            insert into outbox.outgoing (topic, key, type) values ('applied', new.key, 'Applied');
+            return null;
+        end $$""")
+    database.execute("create trigger announce after insert on checker.truth for each row execute function checker.announce()")
+    database.execute("alter table checker.truth enable always trigger announce")
+
+
 def test_all_tables_are_published(own_postgres, make_database, kafka, topic_name):
     """FOR ALL TABLES, first copy and stream: the subscriber keeps no event and relays only its own."""
     publisher = own_postgres(name="publisher", wal_level="logical")
@@ -29,6 +41,7 @@ def test_all_tables_are_published(own_postgres, make_database, kafka, topic_name
         copy.execute("create table checker.counter (topic text, key text, key_seq bigint not null, primary key (topic, key))")
         copy.execute("create table checker.truth (id uuid primary key, topic text not null, key text not null,"
                      " key_seq bigint not null)")
+        announce_applied_rows(copy)
         source.execute("create publication everything for all tables")
         copy.execute(f"create subscription everything connection '{source.dsn()}' publication everything")
         try:
@@ -37,9 +50,11 @@ def test_all_tables_are_published(own_postgres, make_database, kafka, topic_name
             writer.await_batches()
             report = writer.check(kafka)
             copied = "select count(*) from checker.truth"
+            announced = "select count(*) from outbox.event where topic = 'applied'"
             wait_until(lambda: copy.value(copied) == report.committed, 60, "the stream to arrive")
-            assert copy.value("select count(*) from outbox.event") == 0
-            assert copy.value("select max(batch_no) from outbox.batch") == 0
+            assert copy.value("select count(*) from outbox.event where topic <> 'applied'") == 0
+            assert copy.value(announced) == report.committed
+            assert copy.value("select count(*) from outbox.batch b, outbox.server_identity() i where b.system_id <> i.system_id") == 0
             installation = "select array_agg(id) from outbox.installation"
             assert len(copy.value(installation)) == 1 and copy.value(installation) != source.value(installation)
 

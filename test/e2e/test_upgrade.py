@@ -55,6 +55,17 @@ def upgrade(old, new, *options):
     assert done.returncode == 0, done.stdout
 
 
+def insert_as_replica(database, topic):
+    """Issue 11, K4: what outbox.outgoing is survives pg_upgrade: a replica's INSERT is stored, of a role with the right alone."""
+    with database.connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("set role upgrade_writer")
+        assert connection.execute("insert into outbox.outgoing (topic, key, type) values (%s, 'replica', 'Kept')",
+                                  (f"{topic}.outgoing",)).rowcount == 1
+        connection.execute("reset role")
+        assert connection.execute("select count(*) from outbox.event where type = 'Kept'").fetchone() == (1,)
+
+
 def server_identity(cluster, name):
     return cluster.execute("select timeline, system_id from outbox.server_identity()", dbname=name)[0]
 
@@ -65,6 +76,9 @@ def test_pg_upgrade(make_old, make_new, make_database, kafka, topic_name, mode):
     old = make_old()
     database = make_database(old)
     database.declare(topic_name)
+    database.declare(f"{topic_name}.outgoing")
+    database.execute("create role upgrade_writer")
+    database.execute("select outbox.grant_topic(%s, 'upgrade_writer')", (f"{topic_name}.outgoing",))
     database.start_relay()
     restart_on_a_later_timeline(old)
     writer = SteadyWriter(database, topic_name)
@@ -88,6 +102,7 @@ def test_pg_upgrade(make_old, make_new, make_database, kafka, topic_name, mode):
     new.start()
     moved = Database(new, database.name)
     moved.wait_state("idle", 60)
+    insert_as_replica(moved, topic_name)
     writer.database = moved
     wait_until(lambda: moved.value("select coalesce(sum(events), 0) from outbox.backlog") == 0, 60, "the backlog")
     now = server_identity(new, moved.name)
