@@ -107,3 +107,4 @@ BEGIN
 END $$;
 CREATE TRIGGER raise_version BEFORE UPDATE OF state, event_id ON outbox.dead_letter
 	FOR EACH ROW WHEN (OLD.state <> NEW.state OR OLD.event_id <> NEW.event_id) EXECUTE FUNCTION outbox.dead_letter_raise_version();
+ALTER TABLE outbox.dead_letter ENABLE ALWAYS TRIGGER raise_version;

@@ -1,6 +1,7 @@
 -- What somebody makes of the ring is honoured by emit()'s direct write, or emit() refuses and names it (issue 11, K4).
 \pset null NULL
 \set SHOW_CONTEXT never
+SELECT current_database() AS home \gset
 CREATE DATABASE regress_ring;
 \c regress_ring
 -- the tables are of heap whatever the default is
@@ -151,5 +152,5 @@ SELECT outbox.emit_bytes('ring.test', 'k', 'T', '');
 INSERT INTO outbox.outgoing (topic, type) VALUES ('ring.test', 'T');
 ALTER TABLE outbox.event DROP CONSTRAINT never;
 SELECT emit();
-\c outbox_regress
+\c :home
 DROP DATABASE regress_ring;

@@ -10,6 +10,8 @@
 
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "replication/logicalworker.h"
+#include "replication/origin.h"
 #include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(outbox_refuse_change);
@@ -39,6 +41,15 @@ outbox_refuse_change(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* What a session in replica role does with dead letters and replays is of this server. */
+static bool
+is_audit_of_a_session(const TriggerData *trigger)
+{
+	return TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+		strcmp(RelationGetRelationName(trigger->tg_relation), "audit") == 0 &&
+		!IsLogicalWorker() && replorigin_session_origin == InvalidRepOriginId;
+}
+
 /*
  * Row trigger, ENABLE REPLICA: rows of another server carry its transaction numbers, which
  * mean something else here; that server relays them.
@@ -46,6 +57,7 @@ outbox_refuse_change(PG_FUNCTION_ARGS)
 Datum
 outbox_drop_replicated(PG_FUNCTION_ARGS)
 {
-	(void) take_trigger(fcinfo);
-	PG_RETURN_POINTER(NULL);
+	TriggerData *trigger = take_trigger(fcinfo);
+
+	return PointerGetDatum(is_audit_of_a_session(trigger) ? trigger->tg_trigtuple : NULL);
 }

@@ -11,6 +11,7 @@
 #include "access/commit_ts.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -62,6 +63,12 @@ outbox_check_start(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("outbox.start_relay()");
 	PreventCommandIfReadOnly("outbox.start_relay()");
 	require_preload();
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.start_relay() cannot run in replica role"),
+				 errdetail("Rows of outbox.batch written in this role are taken for another server's, and dropped."),
+				 errhint("RESET session_replication_role.")));
 	if (GetCurrentTransactionNestLevel() != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
