@@ -369,7 +369,7 @@ tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 		launch->running = true;
 		if (view.probe && !view.suspended && view.answered)
 			end_worker(slot, launch);
-		else if (!view.answered)
+		else if (!view.answered && !view.suspended) /* else it may wait for that command's end */
 			(*probes)++;
 		return;
 	}

@@ -34,6 +34,7 @@ int			outbox_guc_max_event_bytes;
 bool		outbox_guc_require_declared_topics;
 int			outbox_guc_dead_letter_policy;
 int			outbox_guc_delivery;
+int			outbox_guc_drop_unsent;
 int			outbox_guc_envelope;
 int			outbox_guc_on_divergence;
 char	   *outbox_guc_kafka_properties;
@@ -58,6 +59,12 @@ static const struct config_enum_entry dead_letter_options[] = {
 static const struct config_enum_entry delivery_options[] = {
 	{"exactly_once", OUTBOX_DELIVERY_EXACTLY_ONCE, false},
 	{"at_least_once", OUTBOX_DELIVERY_AT_LEAST_ONCE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry drop_unsent_options[] = {
+	{"warn", OUTBOX_DROP_WARN, false},
+	{"refuse", OUTBOX_DROP_REFUSE, false},
 	{NULL, 0, false}
 };
 
@@ -231,6 +238,9 @@ static const Setting settings[] = {
 	{"outbox.delivery", PGC_ENUM, &outbox_guc_delivery, PGC_SIGHUP,
 		0, OUTBOX_DELIVERY_EXACTLY_ONCE, .options = delivery_options,
 	.text = "Guarantee of the relay towards Kafka."},
+	{"outbox.drop_unsent", PGC_ENUM, &outbox_guc_drop_unsent, PGC_USERSET,
+		0, OUTBOX_DROP_WARN, .options = drop_unsent_options,
+	.text = "What becomes of a command that drops events that were not sent."},
 	{"outbox.envelope", PGC_ENUM, &outbox_guc_envelope, PGC_SIGHUP,
 		0, OUTBOX_ENVELOPE_CLOUDEVENTS, .options = envelope_options,
 	.text = "Headers the relay adds to each record."},

@@ -32,6 +32,13 @@ typedef enum OutboxBacklogAction
 	OUTBOX_BACKLOG_WARN,
 } OutboxBacklogAction;
 
+/* What becomes of a command that drops events that were not sent. */
+typedef enum OutboxDropUnsent
+{
+	OUTBOX_DROP_WARN,
+	OUTBOX_DROP_REFUSE,
+} OutboxDropUnsent;
+
 /* What the relay does with an event Kafka refuses. */
 typedef enum OutboxDeadLetterPolicy
 {
@@ -44,6 +51,9 @@ typedef enum OutboxDeadLetterPolicy
 extern char *outbox_guc_correlation_id;
 extern char *outbox_guc_traceparent;
 extern char *outbox_guc_tracestate;
+
+/* Any session (USERSET): a guard against mistakes, not against persons. */
+extern int	outbox_guc_drop_unsent; /* OutboxDropUnsent */
 
 /* Superuser (SUSET): refusals of emit(), a switch of persons, and the relay's switch of a database. */
 extern bool outbox_guc_allow_dead_letter_edit;

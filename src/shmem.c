@@ -48,6 +48,7 @@ clear_slot(OutboxSlot *slot)
 	slot->answered = true;
 	slot->wanted = false;
 	slot->suspended = 0;
+	slot->suspender_pid = 0;
 	slot->worker_pid = 0;
 	slot->failures = 0;
 	slot->adopt = OUTBOX_ADOPT_NONE;

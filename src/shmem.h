@@ -71,7 +71,7 @@ typedef struct OutboxRelayStatus
 	int			delivery;		/* OutboxDelivery in use */
 	bool		commit_order;	/* true: commit time; false: seq (setting off) */
 	char		last_error[OUTBOX_TEXT_SIZE];
-	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD */
+	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD, or STARTING without a batch row */
 	char		kafka[OUTBOX_TEXT_SIZE];	/* librdkafka version, effective properties */
 } OutboxRelayStatus;
 
@@ -97,6 +97,8 @@ typedef struct OutboxSlot
 								 * writers: launcher, relay */
 	bool		wanted;			/* its answer: the switch is on; writer: relay */
 	int			suspended;		/* commands that want no worker now; writer: utility hook */
+	int			suspender_pid;	/* who began the newest of them, 0 = it has ended; writer: utility hook */
+	char		suspender[32];	/* its command, "ALTER DATABASE"; writer: utility hook */
 	int			worker_pid;		/* attached worker, 0 = none; writer: relay */
 	bool		measured;		/* all of backlog was found in the tables since the server's
 								 * start; writer and reader: the attached worker alone */

@@ -170,16 +170,40 @@ put_pid(Datum *value, bool *isnull, int pid)
 	*value = Int32GetDatum(pid);
 }
 
+/*
+ * Copies the slot's status; returns the state to be shown.  A relay that a command keeps away
+ * is "suspended", and hold_reason names the command.  Caller does not hold the lock.
+ */
+static const char *
+copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wanted)
+{
+	bool		suspended;
+
+	LWLockAcquire(outbox_shared->lock, LW_SHARED);
+	*database = slot->database;
+	*wanted = slot->wanted;
+	SpinLockAcquire(&slot->mutex);
+	memcpy(status, &slot->status, sizeof(*status));
+	SpinLockRelease(&slot->mutex);
+	suspended = slot->suspended > 0 && slot->wanted && slot->worker_pid == 0;
+	if (suspended && slot->suspender_pid != 0)
+		snprintf(status->hold_reason, OUTBOX_TEXT_SIZE, "suspended by %s of process %d until its transaction ends",
+				 slot->suspender, slot->suspender_pid);
+	else if (suspended)
+		strlcpy(status->hold_reason, "suspended by a command until its transaction ends", OUTBOX_TEXT_SIZE);
+	LWLockRelease(outbox_shared->lock);
+	return suspended ? "suspended" : outbox_relay_state_name(status->state);
+}
+
 #define RELAY_SLOT_COLUMNS	23
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
-fill_relay_slot(const OutboxRelayStatus *status, Datum *values, bool *nulls)
+fill_relay_slot(const OutboxRelayStatus *status, const char *state, Datum *values, bool *nulls)
 {
 	bool		runs = status->pid != 0;
 
-	values[0] = CStringGetTextDatum(outbox_shared == NULL ? "not preloaded"
-									: outbox_relay_state_name(status->state));
+	values[0] = CStringGetTextDatum(state);
 	put_text(&values[1], &nulls[1], status->hold_reason);
 	put_pid(&values[2], &nulls[2], status->pid);
 	put_pid(&values[3], &nulls[3], status->sender_pid);
@@ -215,18 +239,23 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[RELAY_SLOT_COLUMNS] = {0};
 	bool		nulls[RELAY_SLOT_COLUMNS] = {0};
+	const char *state = outbox_relay_state_name(OUTBOX_RELAY_STOPPED);
+	Oid			database;
+	bool		wanted;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
 		desc->natts != RELAY_SLOT_COLUMNS)
 		elog(ERROR, "return type must be a row of %d columns", RELAY_SLOT_COLUMNS);
 	status->delivered_batch = -1;
 	if (slot != NULL)
-	{
-		SpinLockAcquire(&slot->mutex);
-		memcpy(status, &slot->status, sizeof(*status));
-		SpinLockRelease(&slot->mutex);
-	}
-	fill_relay_slot(status, values, nulls);
+		state = copy_status(slot, status, &database, &wanted);
+	if (RecoveryInProgress())
+		state = "standby";
+	else if (outbox_shared == NULL)
+		state = "not preloaded";
+	fill_relay_slot(status, state, values, nulls);
+	/* what the primary has delivered, or nobody counts, is not known */
+	nulls[22] = outbox_shared == NULL || RecoveryInProgress();
 	values[22] = Int64GetDatum(slot == NULL ? 0 : outbox_backlog_bytes(slot));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
@@ -239,20 +268,14 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 {
 	Oid			database;
 	bool		wanted;
+	const char *state = copy_status(slot, status, &database, &wanted);
 
-	LWLockAcquire(outbox_shared->lock, LW_SHARED);
-	database = slot->database;
-	wanted = slot->wanted;
-	SpinLockAcquire(&slot->mutex);
-	memcpy(status, &slot->status, sizeof(*status));
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(outbox_shared->lock);
 	if (!OidIsValid(database))
 		return false;
 
 	values[0] = ObjectIdGetDatum(database);
 	values[1] = BoolGetDatum(wanted);
-	values[2] = CStringGetTextDatum(outbox_relay_state_name(status->state));
+	values[2] = CStringGetTextDatum(state);
 	put_text(&values[3], &nulls[3], status->hold_reason);
 	put_pid(&values[4], &nulls[4], status->pid);
 	put_pid(&values[5], &nulls[5], status->sender_pid);

@@ -8,209 +8,67 @@
  * TABLESPACE and CREATE DATABASE ... TEMPLATE fail while any process is connected to the
  * database; DROP EXTENSION would wait for the relay's locks.  After the same
  * permission check as the command's own, the slot is suspended and its worker
- * ended; the end of the transaction, by commit, error or FATAL, lifts the suspension and lets
- * the launcher look again.
+ * ended (suspend.c).  A command that drops events tells of those that were not sent (unsent.c).
  *
  * The launcher also looks, at commit, after ALTER DATABASE ... SET or RESET of
- * outbox.relay, by start_relay() and stop_relay() or by hand, ALTER DATABASE ... ALLOW_CONNECTIONS
- * and ALTER EXTENSION outbox UPDATE.
+ * outbox.relay, by start_relay() and stop_relay() or by hand, ALTER DATABASE ... ALLOW_CONNECTIONS,
+ * CREATE EXTENSION outbox and ALTER EXTENSION outbox UPDATE.
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
-#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
-#include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
-#include "shmem.h"
+#include "guc.h"
+#include "suspend.h"
+#include "unsent.h"
 #include "utility.h"
-
-#define WORKER_EXIT_MS	10000	/* a worker exits within 5 s */
-#define WORKER_POLL_MS	10
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* What the current transaction has suspended, until it ends. */
-static OutboxSlot *suspended_slot = NULL;
-static Oid	suspended_database = InvalidOid;
-static bool forget_at_commit = false;	/* DROP DATABASE */
-static bool reset_at_commit = false;	/* DROP EXTENSION: the next one begins anew */
-static bool look_again = false;
-
-/* Databases to look at when the transaction commits; in TopTransactionContext. */
-static List *looks = NIL;
-static bool callback_registered = false;
-
-static void
-reset_slot(OutboxSlot *slot)
+/* What must be known across the execution of one command. */
+typedef struct Command
 {
-	pg_atomic_write_u32(&slot->segment, 0);
-	pg_atomic_write_u64(&slot->backlog, 0);
-	pg_atomic_write_u64(&slot->waiting_since, 0);
-	SpinLockAcquire(&slot->mutex);
-	slot->status.delivered_batch = -1;
-	SpinLockRelease(&slot->mutex);
-}
+	Node	   *stmt;
+	const char *tag;			/* "DROP EXTENSION", ... */
+	OutboxSuspension *suspension;	/* NULL = none */
+	Oid			extension;		/* may be dropped by it; InvalidOid = none */
+	OutboxUnsent unsent;		/* what goes with it */
+	char	   *lost;			/* the same of a dropped database; NULL = nothing */
+} Command;
 
-static void
-request_looks(bool committed)
-{
-	ListCell   *cell;
-
-	foreach(cell, looks)
-	{
-		Oid			database = lfirst_oid(cell);
-		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
-
-		if (slot == NULL)
-			continue;			/* look_at_commit has warned */
-		if (!committed)
-		{
-			outbox_shmem_release(slot, database);
-			continue;
-		}
-		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-		if (slot->database == database)
-		{
-			slot->probe = true;
-			slot->failures = 0;
-		}
-		LWLockRelease(outbox_shared->lock);
-	}
-	looks = NIL;
-	outbox_shmem_wake(&outbox_shared->launcher_proc);
-}
-
-static void
-lift_suspension(XactEvent event)
-{
-	Oid			database = suspended_database;
-	OutboxSlot *slot = suspended_slot;
-
-	suspended_slot = NULL;
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	if (slot->database == database)
-	{
-		slot->suspended--;
-		if (event == XACT_EVENT_COMMIT && reset_at_commit)
-			reset_slot(slot);
-		if (look_again)
-			slot->probe = true;
-	}
-	LWLockRelease(outbox_shared->lock);
-
-	if (event == XACT_EVENT_COMMIT && forget_at_commit)
-		outbox_shmem_forget(database);
-	else
-		outbox_shmem_release(slot, database);
-	outbox_shmem_wake(&outbox_shared->launcher_proc);
-}
-
-static void
-end_transaction(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_PRE_PREPARE && looks != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has started or stopped the relay")));
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-	if (looks != NIL)
-		request_looks(event == XACT_EVENT_COMMIT);
-	if (suspended_slot != NULL)
-		lift_suspension(event);
-}
-
-static void
-register_callback(void)
-{
-	if (!callback_registered)
-		RegisterXactCallback(end_transaction, NULL);
-	callback_registered = true;
-}
-
-/* Tells the slot's worker to exit; returns its pid, 0 = none. */
-static int
-suspend_slot(OutboxSlot *slot, Oid database)
-{
-	int			pid = 0;
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	if (slot->database == database)
-	{
-		slot->suspended++;
-		suspended_slot = slot;
-		suspended_database = database;
-		pid = slot->worker_pid;
-		look_again = pid != 0 || slot->probe || slot->wanted || !slot->answered;
-		if (pid != 0)
-			kill(pid, SIGTERM);
-	}
-	LWLockRelease(outbox_shared->lock);
-	return pid;
-}
-
-static void
-wait_for_exit(int pid)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORKER_EXIT_MS);
-
-	while (BackendPidGetProc(pid) != NULL && GetCurrentTimestamp() < deadline)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 WORKER_POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-static void
-suspend_relay(Oid database, bool forget, bool reset)
-{
-	OutboxSlot *slot;
-	int			pid;
-
-	/* A second command of the transaction finds the database suspended. */
-	if (suspended_slot != NULL && database == suspended_database)
-		reset_at_commit |= reset;
-	if (outbox_shared == NULL || suspended_slot != NULL)
-		return;
-	slot = outbox_shmem_slot_of(database, true);
-	if (slot == NULL)
-		return;					/* all slots taken: no worker can be there */
-	register_callback();
-	forget_at_commit = forget;
-	reset_at_commit = reset;
-	pid = suspend_slot(slot, database);
-	if (pid != 0)
-		wait_for_exit(pid);
-}
-
-/* Owner's commands on a database other than the current one. */
-static void
-suspend_owned(const char *name, bool forget)
+/* Owner's commands on a database other than the current one; false: not such a one. */
+static bool
+suspend_owned(Command *command, const char *name)
 {
 	Oid			database = get_database_oid(name, true);
 
-	if (OidIsValid(database) && database != MyDatabaseId &&
-		outbox_compat_owns_database(database, GetUserId()))
-		suspend_relay(database, forget, false);
+	if (!OidIsValid(database) || database == MyDatabaseId ||
+		!outbox_compat_owns_database(database, GetUserId()))
+		return false;
+	command->suspension = outbox_suspend_relay(database, command->tag);
+	return true;
+}
+
+static void
+suspend_dropped_database(Command *command, const char *name)
+{
+	if (!suspend_owned(command, name))
+		return;
+	outbox_suspend_end_slot(command->suspension, true);
+	command->lost = outbox_unsent_of_database(get_database_oid(name, true));
+	/* before: DROP DATABASE cannot be rolled back */
+	if (command->lost != NULL && outbox_guc_drop_unsent == OUTBOX_DROP_REFUSE)
+		outbox_unsent_tell_database(name, command->lost);
 }
 
 static bool
@@ -246,7 +104,7 @@ may_copy_database(Oid database)
 }
 
 static void
-suspend_template(CreatedbStmt *stmt)
+suspend_template(Command *command, CreatedbStmt *stmt)
 {
 	const char *template = "template1";
 	ListCell   *cell;
@@ -262,7 +120,7 @@ suspend_template(CreatedbStmt *stmt)
 	database = get_database_oid(template, true);
 	if (OidIsValid(database) && database != MyDatabaseId &&
 		may_create_database() && may_copy_database(database))
-		suspend_relay(database, false, false);
+		command->suspension = outbox_suspend_relay(database, command->tag);
 }
 
 static bool
@@ -278,58 +136,99 @@ has_option(List *options, const char *name)
 	return false;
 }
 
-static void
-suspend_moved(AlterDatabaseStmt *stmt)
+static bool
+is_outbox(const char *extension)
 {
-	if (has_option(stmt->options, "tablespace"))
-		suspend_owned(stmt->dbname, false);
+	return strcmp(extension, "outbox") == 0;
 }
 
-static void
-suspend_extension(const char *name, bool reset)
+/* The extension of this database if the user may change it. */
+static Oid
+get_own_extension(void)
 {
-	Oid			extension = InvalidOid;
+	Oid			extension = get_extension_oid("outbox", true);
 
-	if (strcmp(name, "outbox") == 0)
-		extension = get_extension_oid(name, true);
-	if (OidIsValid(extension) && outbox_compat_owns_extension(extension, GetUserId()))
-		suspend_relay(MyDatabaseId, false, reset);
+	return OidIsValid(extension) && outbox_compat_owns_extension(extension, GetUserId()) ? extension : InvalidOid;
 }
 
-static void
-suspend_dropped(DropStmt *stmt)
+/* Could the command drop the extension: by name, or with the language of its functions? */
+static bool
+may_drop_extension(DropStmt *stmt)
 {
 	ListCell   *cell;
 
 	if (stmt->removeType != OBJECT_EXTENSION)
-		return;
+		return false;
 	foreach(cell, stmt->objects)
-		suspend_extension(strVal(lfirst(cell)), true);
+	{
+		const char *name = strVal(lfirst(cell));
+
+		if (is_outbox(name) || (stmt->behavior == DROP_CASCADE && strcmp(name, "plpgsql") == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Does DROP OWNED drop the extension, and may the user? */
+static bool
+drops_extension_of(DropOwnedStmt *stmt)
+{
+	Oid			extension = get_extension_oid("outbox", true);
+	ListCell   *cell;
+
+	foreach(cell, stmt->roles)
+	{
+		Oid			role = get_rolespec_oid(lfirst_node(RoleSpec, cell), true);
+
+		if (OidIsValid(extension) && OidIsValid(role) && has_privs_of_role(GetUserId(), role) &&
+			outbox_unsent_extension_owner(extension) == role)
+			return true;
+	}
+	return false;
 }
 
 static void
-suspend_for(Node *stmt)
+suspend_dropped_extension(Command *command)
 {
+	command->extension = get_own_extension();
+	if (!OidIsValid(command->extension))
+		return;
+	command->suspension = outbox_suspend_relay(MyDatabaseId, command->tag);
+	outbox_unsent_count(command->extension, &command->unsent);
+}
+
+static void
+suspend_for(Command *command)
+{
+	Node	   *stmt = command->stmt;
+
 	switch (nodeTag(stmt))
 	{
 		case T_DropdbStmt:
-			suspend_owned(((DropdbStmt *) stmt)->dbname, true);
+			suspend_dropped_database(command, ((DropdbStmt *) stmt)->dbname);
 			break;
 		case T_RenameStmt:
 			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
-				suspend_owned(((RenameStmt *) stmt)->subname, false);
+				(void) suspend_owned(command, ((RenameStmt *) stmt)->subname);
 			break;
 		case T_AlterDatabaseStmt:
-			suspend_moved((AlterDatabaseStmt *) stmt);
+			if (has_option(((AlterDatabaseStmt *) stmt)->options, "tablespace"))
+				(void) suspend_owned(command, ((AlterDatabaseStmt *) stmt)->dbname);
 			break;
 		case T_CreatedbStmt:
-			suspend_template((CreatedbStmt *) stmt);
+			suspend_template(command, (CreatedbStmt *) stmt);
 			break;
 		case T_DropStmt:
-			suspend_dropped((DropStmt *) stmt);
+			if (may_drop_extension((DropStmt *) stmt))
+				suspend_dropped_extension(command);
+			break;
+		case T_DropOwnedStmt:
+			if (drops_extension_of((DropOwnedStmt *) stmt))
+				suspend_dropped_extension(command);
 			break;
 		case T_AlterExtensionStmt:
-			suspend_extension(((AlterExtensionStmt *) stmt)->extname, false);
+			if (is_outbox(((AlterExtensionStmt *) stmt)->extname) && OidIsValid(get_own_extension()))
+				command->suspension = outbox_suspend_relay(MyDatabaseId, command->tag);
 			break;
 		default:
 			break;
@@ -337,27 +236,35 @@ suspend_for(Node *stmt)
 }
 
 static void
-look_at_commit(Oid database)
+settle_dropped_extension(Command *command)
 {
-	MemoryContext old;
+	if (get_extension_oid("outbox", true) == command->extension)
+		outbox_suspend_lift(command->suspension);	/* IF EXISTS, or something else */
+	else
+	{
+		outbox_suspend_end_slot(command->suspension, false);
+		outbox_unsent_tell_extension(&command->unsent);
+	}
+}
 
-	if (outbox_shared == NULL || !OidIsValid(database))
-		return;
-	if (outbox_shmem_slot_of(database, true) == NULL)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES),
-				 errdetail("The relay of this one is not started.")));
-	register_callback();
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	looks = list_append_unique_oid(looks, database);
-	MemoryContextSwitchTo(old);
+/*
+ * An update needs the relay away while its script runs and while it commits; in between the
+ * relay sees the objects of before, and the transaction may be open for long.
+ */
+static void
+settle_updated_extension(Command *command)
+{
+	outbox_suspend_lift(command->suspension);
+	outbox_suspend_over_commit();
+	outbox_suspend_look_at_commit(MyDatabaseId, true);
 }
 
 /* The command has been executed, with every check of its own. */
 static void
-look_after(Node *stmt)
+settle_after(Command *command)
 {
+	Node	   *stmt = command->stmt;
+
 	switch (nodeTag(stmt))
 	{
 		case T_AlterDatabaseSetStmt:
@@ -366,19 +273,54 @@ look_after(Node *stmt)
 
 				if (change->setstmt->kind == VAR_RESET_ALL ||
 					(change->setstmt->name != NULL && pg_strcasecmp(change->setstmt->name, "outbox.relay") == 0))
-					look_at_commit(get_database_oid(change->dbname, true));
+					outbox_suspend_look_at_commit(get_database_oid(change->dbname, true), true);
 				break;
 			}
 		case T_AlterDatabaseStmt:
 			if (has_option(((AlterDatabaseStmt *) stmt)->options, "allow_connections"))
-				look_at_commit(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname, true));
+				outbox_suspend_look_at_commit(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname, true), true);
+			break;
+		case T_CreateExtensionStmt:
+			/* the switch may be on from an earlier one: DROP and CREATE, a restore */
+			if (is_outbox(((CreateExtensionStmt *) stmt)->extname))
+				outbox_suspend_look_at_commit(MyDatabaseId, false);
 			break;
 		case T_AlterExtensionStmt:
-			if (strcmp(((AlterExtensionStmt *) stmt)->extname, "outbox") == 0)
-				look_at_commit(MyDatabaseId);
+			if (is_outbox(((AlterExtensionStmt *) stmt)->extname))
+				settle_updated_extension(command);
+			break;
+		case T_DropdbStmt:
+			if (command->lost != NULL)
+				outbox_unsent_tell_database(((DropdbStmt *) stmt)->dbname, command->lost);
+			break;
+		case T_DropStmt:
+		case T_DropOwnedStmt:
+			if (OidIsValid(command->extension))
+				settle_dropped_extension(command);
 			break;
 		default:
 			break;
+	}
+}
+
+/* Are there things to do before or after it?  Other statements may be freed once executed: ROLLBACK, say. */
+static bool
+is_of_concern(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+		case T_RenameStmt:
+		case T_AlterDatabaseStmt:
+		case T_AlterDatabaseSetStmt:
+		case T_CreatedbStmt:
+		case T_DropStmt:
+		case T_DropOwnedStmt:
+		case T_CreateExtensionStmt:
+		case T_AlterExtensionStmt:
+			return true;
+		default:
+			return false;
 	}
 }
 
@@ -387,20 +329,22 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			ProcessUtilityContext context, ParamListInfo params,
 			QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	Node	   *stmt = pstmt->utilityStmt;
-	bool		changes_switch = IsA(stmt, AlterDatabaseSetStmt) ||
-		IsA(stmt, AlterDatabaseStmt) || IsA(stmt, AlterExtensionStmt);
+	Command		command = {.stmt = pstmt->utilityStmt};
+	bool		concerns = is_of_concern(command.stmt);
 
-	suspend_for(stmt);
+	if (concerns)
+	{
+		command.tag = GetCommandTagName(CreateCommandTag(command.stmt));
+		suspend_for(&command);
+	}
 	if (previous_utility)
 		previous_utility(pstmt, query, read_only_tree, context, params, environment,
 						 dest, completion);
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
 								environment, dest, completion);
-	/* Other statements may be freed by now: ROLLBACK, say. */
-	if (changes_switch)
-		look_after(stmt);
+	if (concerns)
+		settle_after(&command);
 }
 
 void

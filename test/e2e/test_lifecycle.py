@@ -104,7 +104,10 @@ def test_update_extension(own_postgres, make_database, session, kafka, topic_nam
         relay.start_relay()
         with SteadyWriter(relay, topic) as writer:
             writer.await_batches()
-            relay.execute("alter extension outbox update to '1.1'")
+            with relay.connect(autocommit=False) as connection:
+                connection.execute("alter extension outbox update to '1.1'")
+                writer.await_batches()  # while the transaction is open, it keeps nothing back (issue 11, K7)
+                connection.commit()
             wait_until(lambda: relay.status()["pid"] is None and relay.status()["last_error"], 30, "the relay's end")
             assert relay.status()["last_error"] == (
                 "the extension's objects are of version 1.1, its library is of version 1.0"

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * suspend.c
+ *	  Relays that are kept out of a command's way, and databases to look at, until the end of
+ *	  a transaction.
+ *
+ * Runs in the backend that executes the command.  Commit, error and FATAL alike lift a
+ * suspension and let the launcher look again; so does the rollback of the savepoint it was made in.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "suspend.h"
+
+#define WORKER_EXIT_MS	10000	/* a worker exits within 5 s */
+#define WORKER_POLL_MS	10
+
+struct OutboxSuspension
+{
+	OutboxSlot *slot;
+	Oid			database;
+	int			level;			/* nesting level of the transaction it ends with */
+	bool		look_again;		/* a relay was there, or somebody asked for one */
+	bool		forget_at_commit;
+	bool		reset_at_commit;
+};
+
+/* Of the current transaction; in TopTransactionContext. */
+static List *suspensions = NIL; /* OutboxSuspension * */
+static List *looks = NIL;		/* databases to look at when it commits */
+static bool over_commit = false;
+static bool callbacks_registered = false;
+
+static void
+reset_slot(OutboxSlot *slot)
+{
+	pg_atomic_write_u32(&slot->segment, 0);
+	pg_atomic_write_u64(&slot->backlog, 0);
+	pg_atomic_write_u64(&slot->waiting_since, 0);
+	slot->measured = false;
+	SpinLockAcquire(&slot->mutex);
+	memset(&slot->status, 0, sizeof(slot->status));
+	slot->status.delivered_batch = -1;
+	SpinLockRelease(&slot->mutex);
+}
+
+static void
+request_looks(bool committed)
+{
+	ListCell   *cell;
+
+	foreach(cell, looks)
+	{
+		Oid			database = lfirst_oid(cell);
+		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
+
+		if (slot == NULL)
+			continue;			/* outbox_suspend_look_at_commit has warned */
+		if (!committed)
+		{
+			outbox_shmem_release(slot, database);
+			continue;
+		}
+		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+		if (slot->database == database)
+		{
+			slot->probe = true;
+			slot->failures = 0;
+		}
+		LWLockRelease(outbox_shared->lock);
+	}
+	looks = NIL;
+	outbox_shmem_wake(&outbox_shared->launcher_proc);
+}
+
+static void
+end_suspension(OutboxSuspension *suspension, bool committed)
+{
+	OutboxSlot *slot = suspension->slot;
+
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == suspension->database)
+	{
+		slot->suspended--;
+		if (slot->suspender_pid == MyProcPid)
+			slot->suspender_pid = 0;
+		if (committed && suspension->reset_at_commit)
+			reset_slot(slot);
+		if (suspension->look_again)
+			slot->probe = true;
+	}
+	LWLockRelease(outbox_shared->lock);
+
+	if (committed && suspension->forget_at_commit)
+		outbox_shmem_forget(suspension->database);
+	else
+		outbox_shmem_release(slot, suspension->database);
+	outbox_shmem_wake(&outbox_shared->launcher_proc);
+}
+
+/* A suspension does not outlast its session, so a prepared transaction cannot have one. */
+static void
+refuse_prepare(void)
+{
+	ListCell   *cell;
+	bool		refuse = looks != NIL;
+
+	foreach(cell, suspensions)
+		refuse |= ((OutboxSuspension *) lfirst(cell))->look_again;
+	if (refuse)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has started or stopped the relay"),
+				 errdetail("So do commands that need a relay's database alone, and those that create, update or drop the extension.")));
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	ListCell   *cell;
+
+	if (event == XACT_EVENT_PRE_PREPARE)
+		refuse_prepare();
+	if (event == XACT_EVENT_PRE_COMMIT && over_commit)
+		(void) outbox_suspend_relay(MyDatabaseId, "ALTER EXTENSION");
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	over_commit = false;
+	if (looks != NIL)
+		request_looks(event == XACT_EVENT_COMMIT);
+	foreach(cell, suspensions)
+		end_suspension(lfirst(cell), event == XACT_EVENT_COMMIT);
+	suspensions = NIL;
+}
+
+/* A savepoint's suspensions become its parent's, or end with it. */
+static void
+end_savepoint(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	ListCell   *cell;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(cell, suspensions)
+	{
+		OutboxSuspension *suspension = lfirst(cell);
+
+		if (suspension->level < level)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			suspension->level = level - 1;
+		else
+		{
+			end_suspension(suspension, false);
+			suspensions = foreach_delete_current(suspensions, cell);
+		}
+	}
+}
+
+static void
+register_callbacks(void)
+{
+	if (callbacks_registered)
+		return;
+	RegisterXactCallback(end_transaction, NULL);
+	RegisterSubXactCallback(end_savepoint, NULL);
+	callbacks_registered = true;
+}
+
+/* Tells the slot's worker to exit; returns its pid, 0 = none.  False: the slot has changed hands. */
+static bool
+suspend_slot(OutboxSuspension *suspension, const char *command, int *pid)
+{
+	OutboxSlot *slot = suspension->slot;
+	bool		ours;
+
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	ours = slot->database == suspension->database;
+	if (ours)
+	{
+		slot->suspended++;
+		slot->suspender_pid = MyProcPid;
+		strlcpy(slot->suspender, command, sizeof(slot->suspender));
+		*pid = slot->worker_pid;
+		suspension->look_again = *pid != 0 || slot->probe || slot->wanted || !slot->answered;
+		if (*pid != 0)
+			kill(*pid, SIGTERM);
+	}
+	LWLockRelease(outbox_shared->lock);
+	return ours;
+}
+
+static void
+wait_for_exit(int pid)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORKER_EXIT_MS);
+
+	while (BackendPidGetProc(pid) != NULL && GetCurrentTimestamp() < deadline)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 WORKER_POLL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+OutboxSuspension *
+outbox_suspend_relay(Oid database, const char *command)
+{
+	OutboxSuspension *suspension;
+	OutboxSlot *slot = outbox_shmem_slot_of(database, true);
+	MemoryContext old;
+	int			pid = 0;
+
+	if (slot == NULL)
+		return NULL;			/* not loaded at start, or all slots taken */
+	register_callbacks();
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	suspension = palloc0(sizeof(*suspension));
+	suspension->slot = slot;
+	suspension->database = database;
+	suspension->level = GetCurrentTransactionNestLevel();
+	suspensions = lappend(suspensions, suspension);
+	MemoryContextSwitchTo(old);
+	if (!suspend_slot(suspension, command, &pid))
+	{
+		suspensions = list_delete_ptr(suspensions, suspension);
+		return NULL;
+	}
+	if (pid != 0)
+		wait_for_exit(pid);
+	return suspension;
+}
+
+void
+outbox_suspend_end_slot(OutboxSuspension *suspension, bool forget)
+{
+	if (suspension == NULL)
+		return;
+	if (forget)
+		suspension->forget_at_commit = true;
+	else
+		suspension->reset_at_commit = true;
+}
+
+void
+outbox_suspend_lift(OutboxSuspension *suspension)
+{
+	if (suspension == NULL)
+		return;
+	suspensions = list_delete_ptr(suspensions, suspension);
+	end_suspension(suspension, false);
+}
+
+void
+outbox_suspend_over_commit(void)
+{
+	if (outbox_shared == NULL)
+		return;
+	register_callbacks();
+	over_commit = true;
+}
+
+void
+outbox_suspend_look_at_commit(Oid database, bool warn)
+{
+	MemoryContext old;
+
+	if (outbox_shared == NULL || !OidIsValid(database))
+		return;
+	if (outbox_shmem_slot_of(database, true) == NULL && warn)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES),
+				 errdetail("The relay of this one is not started.")));
+	register_callbacks();
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	looks = list_append_unique_oid(looks, database);
+	MemoryContextSwitchTo(old);
+}
