@@ -125,6 +125,17 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 }
 
 void
+outbox_relay_await_genesis(OutboxRelay *relay)
+{
+	static const char reason[] = "outbox.batch is empty: call outbox.start_relay(), or wait for the end of a restore";
+
+	if (relay->slot->status.hold_reason[0] != '\0')
+		return;					/* said; nobody else writes it while the relay runs */
+	ereport(LOG, (errmsg("outbox relay waits: %s", reason)));
+	publish_text(relay, relay->slot->status.hold_reason, reason);
+}
+
+void
 outbox_relay_load_last(OutboxRelay *relay)
 {
 	MemoryContextReset(relay->last_context);
@@ -265,7 +276,8 @@ choose_wait(const OutboxRelay *relay)
 	if (relay->state == OUTBOX_RELAY_BACKOFF)
 		until = Min(until, relay->next_try);
 	ms = TimestampDifferenceMilliseconds(outbox_clock_now(), until);
-	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD)
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD &&
+		relay->state != OUTBOX_RELAY_STARTING)
 		ms = Min(ms, OUTBOX_TURN_MS);
 	return Max(ms, 1);
 }

@@ -69,6 +69,9 @@ extern void outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *
 /* Drops what is under way; the cursor is asked for again after wait_ms (I6). */
 extern void outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms);
 extern void outbox_relay_hold(OutboxRelay *relay, const char *reason);
+/* There is no batch row to begin with: says so, once, in the log and in hold_reason. */
+extern void outbox_relay_await_genesis(OutboxRelay *relay);
+/* Error when there is none. */
 extern void outbox_relay_load_last(OutboxRelay *relay);
 /* Takes the last batch off the backlog once it is known delivered. */
 extern void outbox_relay_settle_backlog(OutboxRelay *relay);

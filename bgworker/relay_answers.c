@@ -61,8 +61,9 @@ outbox_relay_decide(OutboxRelay *relay)
 
 	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
 		return;
-	/* no setting may have two servers send: a superseded one waits for a person */
-	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind == OUTBOX_SUPERSEDED)
+	/* no setting may have two servers send, nor end a restore that may still be bringing events */
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind == OUTBOX_SUPERSEDED ||
+		comparison->kind == OUTBOX_RESTORED)
 	{
 		outbox_relay_hold(relay, comparison->reason);
 		return;

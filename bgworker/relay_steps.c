@@ -48,9 +48,23 @@ ask(OutboxRelay *relay, OutboxFrameType type)
 	relay->asked = true;
 }
 
+/*
+ * Without a batch row the relay waits for one: a genesis row of its own would stand in the way of
+ * the rows that a restore is about to bring.
+ */
 static bool
 step_starting(OutboxRelay *relay)
 {
+	OutboxBatchRow newest;
+
+	if (!relay->look_due)
+		return false;
+	relay->look_due = false;
+	if (!outbox_cursor_load(-1, relay->scratch, &newest))
+	{
+		outbox_relay_await_genesis(relay);
+		return false;
+	}
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
 	relay->owed = outbox_measure_backlog(relay->slot, &relay->last);
@@ -105,6 +119,7 @@ step_hold(OutboxRelay *relay)
 	SpinLockRelease(&relay->slot->mutex);
 	if (decision == OUTBOX_ADOPT_NONE)
 		return false;
+	outbox_relay_load_last(relay);	/* a restore may have gone on since */
 	outbox_relay_adopt(relay, decision == OUTBOX_ADOPT_RESEND);
 	return true;
 }

@@ -260,20 +260,18 @@ def test_policy_decides_without_a_person(cursor, kafka, topic, postgres):
     assert postgres.log_contains("outbox.on_divergence decides: skip", since)
 
 
-def test_no_genesis_row(database):
-    """The switch is on, but start_relay() never wrote its row: an error that says what to call."""
-    name = psycopg.sql.Identifier(database.name)
-    with database.connect() as connection:
-        connection.execute(psycopg.sql.SQL("alter database {} set outbox.relay = on").format(name))
-    database.execute("select outbox.start_relay()")
-    database.wait_state("idle")
-    stop(database)
-    delete_unguarded(database, "outbox.batch")
-    database.cluster.restart()
-    with database.connect() as connection:
-        connection.execute(psycopg.sql.SQL("alter database {} set outbox.relay = on").format(name))
-    database.cluster.restart()
-    wait_until(lambda: "outbox.batch is empty" in (database.status()["last_error"] or ""), 30, "the error in the status")
+def test_no_genesis_row(relay):
+    """The switch is on, but there is no batch row: the relay waits and says what to call; start_relay() lets it go on,
+    here to a hold, for the history that Kafka knows is gone."""
+    relay.wait_state("idle")
+    stop(relay)
+    delete_unguarded(relay, "outbox.batch")
+    relay.execute(psycopg.sql.SQL("alter database {} set outbox.relay = on").format(psycopg.sql.Identifier(relay.name)))
+    wait_until(lambda: "outbox.batch is empty" in (relay.status()["hold_reason"] or ""), 30, "the reason in the status")
+    status = relay.status()
+    assert status["state"] == "starting" and status["pid"] and status["last_error"] is None
+    relay.start_relay()
+    wait_hold(relay, "carries another nonce")
 
 
 def test_template_copy_holds_and_leaves_the_original_alone(relay, kafka, topic, make_database, postgres, unique):
