@@ -10,10 +10,12 @@ CREATE FUNCTION outbox.server_identity(
 		OUT timeline integer, OUT system_id bigint, OUT database oid)
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
 
-/* The relay's shared status; counters count since the server's start.
+/* The relay's shared status; counters count since the server's start.  state: as in bgworker/README.md,
+ * or not preloaded, standby (the relay runs on the primary), suspended: a command keeps it away, which
+ * hold_reason names.  hold_reason also says when outbox.batch is empty and start_relay() has to be called.
  * backlog_bytes: keys, payloads and headers of committed events not delivered
  * yet, what outbox.max_backlog limits; without a relay and without a limit, those since the
- * server's start. */
+ * server's start; NULL when not preloaded and on a standby. */
 CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,

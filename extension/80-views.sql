@@ -18,15 +18,30 @@ CREATE VIEW outbox.delivered_batch AS
 	SELECT -1, '3:3:', NULL, NULL
 	WHERE NOT EXISTS (SELECT FROM outbox.batch);
 
-/* Events not known to be delivered (I1: two index scans). */
+/*
+ * The last batch that may be delivered: the newest while it is not known, as when no relay has run
+ * since the server's start.  No row on a standby, which knows nothing of it.
+ */
+CREATE VIEW outbox.reached_batch AS
+	SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
+	FROM outbox.relay_slot() s,
+		LATERAL (SELECT * FROM outbox.batch
+				 WHERE batch_no <= coalesce(s.delivered_batch, 9223372036854775807)
+				 ORDER BY batch_no DESC LIMIT 1) b
+	WHERE s.state <> 'standby'
+	UNION ALL
+	SELECT -1, '3:3:', NULL, NULL
+	WHERE NOT EXISTS (SELECT FROM outbox.batch) AND NOT pg_catalog.pg_is_in_recovery();
+
+/* Events known to wait (I1: two index scans); none on a standby. */
 CREATE VIEW outbox.unsent AS
 	SELECT e.*
-	FROM outbox.delivered_batch d
+	FROM outbox.reached_batch d
 		JOIN outbox.event e ON e.txid >= pg_catalog.pg_snapshot_xmax(d.upper)
 	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
 	UNION ALL
 	SELECT e.*
-	FROM outbox.delivered_batch d
+	FROM outbox.reached_batch d
 		CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
 		JOIN outbox.event e ON e.txid = x.txid
 	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE;
@@ -75,7 +90,7 @@ CREATE VIEW outbox.dead_letter_depth AS
 	GROUP BY d.origin, d.consumer, d.topic, d.state;
 
 /* batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first
- * event; NULL = everything visible is delivered.  dead_letters_open: the relay's own that a
+ * event that is known to wait; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that a
  * person must decide; keys_held: keys of which events wait behind one. */
 CREATE VIEW outbox.relay_status AS
 	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
@@ -84,13 +99,13 @@ CREATE VIEW outbox.relay_status AS
 		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.rotations, s.rotations_refused,
 		   pg_catalog.clock_timestamp() - least(
 			(SELECT e.waits_since
-			 FROM outbox.delivered_batch d
+			 FROM outbox.reached_batch d
 				CROSS JOIN LATERAL (SELECT coalesce(copied_at, created_at) AS waits_since FROM outbox.event
 									WHERE txid >= pg_catalog.pg_snapshot_xmax(d.upper) AND
 										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
 									ORDER BY txid LIMIT 1) e),
 			(SELECT pg_catalog.min(e.waits_since)
-			 FROM outbox.delivered_batch d
+			 FROM outbox.reached_batch d
 				CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
 				CROSS JOIN LATERAL (SELECT coalesce(copied_at, created_at) AS waits_since FROM outbox.event
 									WHERE txid = x.txid AND
@@ -117,7 +132,8 @@ CREATE VIEW outbox.databases AS
  * What became of a flow in this database, without what the records hold: WHERE correlation_id = ...
  * reads the ring and the dead letters once, no index serves it.
  *
- *	source	event			emitted here; state waiting, sent, or dead_letter: refused or held, see the letter
+ *	source	event			emitted here; state waiting, sent, or dead_letter: refused or held, see the letter;
+ *							NULL: not known here, as on a standby
  *			dead_letter		origin relay or, with its consumer, origin consumer; state as in the table
  *	at		when emitted, or last failed
  */
@@ -130,9 +146,10 @@ CREATE VIEW outbox.flow AS
 							 WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq) THEN 'dead_letter'
 				WHEN (pg_catalog.pg_visible_in_snapshot(e.txid, b.upper) OR
 					  (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN 'sent'
-				ELSE 'waiting' END AS state,
+				WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper) OR
+					  (e.txid = r.upper_txid AND e.seq <= r.upper_seq) IS TRUE) THEN 'waiting' END AS state,
 		   e.topic, outbox.bytes_text(e.key) AS key, e.type, e.id AS event_id, NULL::text AS consumer
-	FROM outbox.event e CROSS JOIN outbox.delivered_batch b
+	FROM outbox.event e CROSS JOIN outbox.delivered_batch b LEFT JOIN outbox.reached_batch r ON true
 	UNION ALL
 	SELECT coalesce(d.correlation_id,
 				(SELECT outbox.bytes_text(h.value)

@@ -44,7 +44,7 @@ RELATIONS = {
     )},
     **{name: set() for name in (
         "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_attempt", "consumer_offset", "dead_letter", "dead_letter_id_seq",
-        "delivered_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
+        "delivered_batch", "reached_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
         *(f"idempotency_{n}" for n in (*range(32), "timeless")),
         "installation", "replay_job", "topic", "topic_grant", "unsent",
     )},
