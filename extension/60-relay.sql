@@ -47,12 +47,30 @@ CREATE FUNCTION outbox.bytes_text(bytea) RETURNS text
 CREATE FUNCTION outbox.headers_decode(bytea) RETURNS SETOF outbox.header
 	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_decode';
 
+/*
+ * Events restored from a dump taken before the first start, with transaction ids that this server has
+ * yet to give: no snapshot would see them until then.  They become this transaction's.
+ */
+CREATE FUNCTION outbox.restamp_restored() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF EXISTS (SELECT FROM outbox.event e
+			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot()) AND e.txid <> pg_current_xact_id()) THEN
+		ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change;
+		UPDATE outbox.event e SET txid = pg_current_xact_id()
+			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot()) AND e.txid <> pg_current_xact_id();
+		ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change;
+	END IF;
+END
+$$;
+
 CREATE FUNCTION outbox.start_relay() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.check_start();
 	IF NOT EXISTS (SELECT FROM outbox.batch) THEN
 		LOCK TABLE outbox.batch IN SHARE ROW EXCLUSIVE MODE;
+		PERFORM outbox.restamp_restored();
 		INSERT INTO outbox.batch (batch_no, leaf, nonce, lower, upper, events, digest,
 								  txid, timeline, system_id, database, prepared_at)
 			SELECT 0, 0, gen_random_uuid(), '3:3:', '3:3:', 0, 0,

@@ -34,6 +34,9 @@ ROLLBACK;
 SELECT count(*) FROM outbox.batch;
 SELECT wait_for_relay(false);
 
+-- issue 11, K4: what a dump of a server with higher transaction ids brought waits for none of them
+INSERT INTO outbox.event (txid, seq, segment, id, topic, type, created_at)
+	VALUES ('4611686018427387904', -1, 0, gen_random_uuid(), 'start.restored', 'T', now());
 SELECT outbox.start_relay();
 SELECT wait_for_relay(true);
 SELECT batch_no, lower, upper, events, txid = xmin::text::xid8 AS native, b.timeline = i.timeline AND
@@ -43,6 +46,8 @@ SELECT outbox.start_relay();
 SELECT outbox.stop_relay();
 SELECT wait_for_relay(false);
 SELECT state FROM outbox.relay_status;
+SELECT e.txid = b.txid AS restamped, t.tgenabled FROM outbox.event e, outbox.batch b, pg_trigger t
+	WHERE e.topic = 'start.restored' AND b.batch_no = 0 AND t.tgrelid = 'outbox.event'::regclass AND t.tgname = 'refuse_change';
 -- the genesis row stays
 SELECT outbox.start_relay();
 SELECT count(*) FROM outbox.batch WHERE batch_no = 0;

@@ -26,6 +26,16 @@ def announce_applied_rows(database):
     database.execute("alter table checker.truth enable always trigger announce")
 
 
+def forget_claim(source, copy, claim):
+    """Claim, age and forget an event on the publisher; the subscriber follows (issue 11, K7)."""
+    known = "select processed_at from outbox.idempotency where event_id = %s"
+    source.execute("select outbox.claim('c', %s)", (claim,))
+    wait_until(lambda: copy.value(known, (claim,)), 60, "the claim to arrive")
+    source.execute("update outbox.idempotency set processed_at = now() - interval '90 days' where event_id = %s", (claim,))
+    source.execute("select outbox.idempotency_maintain()")
+    wait_until(lambda: copy.value(known, (claim,)) is None, 60, "the claim to be forgotten")
+
+
 def test_all_tables_are_published(own_postgres, make_database, kafka, topic_name):
     """FOR ALL TABLES, first copy and stream: the subscriber keeps no event and relays only its own."""
     publisher = own_postgres(name="publisher", wal_level="logical")
@@ -57,6 +67,11 @@ def test_all_tables_are_published(own_postgres, make_database, kafka, topic_name
             assert copy.value("select count(*) from outbox.batch b, outbox.server_identity() i where b.system_id <> i.system_id") == 0
             installation = "select array_agg(id) from outbox.installation"
             assert len(copy.value(installation)) == 1 and copy.value(installation) != source.value(installation)
+
+            for claim, root in (("00000000-0000-4000-8000-000000000001", False), ("00000000-0000-4000-8000-000000000002", True)):
+                source.execute(f"alter publication everything set (publish_via_partition_root = {root})")
+                copy.execute("alter subscription everything refresh publication with (copy_data = false)")
+                forget_claim(source, copy, claim)
 
             own = copy.emit(topic_name, "own", "OfTheSubscriber")
             seen = [dict(record.headers()) for record in kafka.wait_for_records(topic_name, report.committed + 1)]
