@@ -55,7 +55,8 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 	if (item->handler != NULL)
 	{
 		outbox_span_begin_record(&item->span, &item->record);
-		item->verdict = item->handler->decode(&item->record, &item->call);
+		item->verdict = item->record.refusal != NULL ? outbox_call_reject(&item->call, "%s", item->record.refusal)
+			: item->handler->decode(&item->record, &item->call);
 	}
 	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
 	{

@@ -71,8 +71,8 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[2] = copy_integer(record->partition);
 	values[3] = copy_integer(record->offset);
 	values[4] = outbox_bytea_text(record->key, record->key_len);
-	values[5] = outbox_bytea_text(record->value, record->value_len);
-	values[6] = outbox_bytea_text(record->headers, record->headers_len);
+	values[5] = outbox_bytea_text(record->raw_value, record->raw_value_len);
+	values[6] = outbox_bytea_text(record->raw_headers, record->raw_headers_len);
 	values[7] = record->timestamp_ms >= 0 ? copy_text(seconds) : NULL;
 	values[8] = copy_text(record->event_id);
 	values[9] = copy_text(record->event_type);

@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "cloudevent.h"
 #include "common/hash.h"
 #include "common/kafka_headers.h"
 
@@ -31,6 +33,59 @@ outbox_uuid_valid(const char *text)
 			return false;
 	}
 	return text[OUTBOX_UUID_TEXT - 1] == '\0';
+}
+
+/* The headers that say who a record is. */
+enum
+{
+	CE_ID, CE_SOURCE, CE_TYPE, CE_CORRELATION_ID, CE_TRACEPARENT, CE_TRACESTATE, ID, EVENT_TYPE,
+	CORRELATION_ID, TRACEPARENT, TRACESTATE, REPLAY_ID, REPLAY_MODE, CONTENT_TYPE, KNOWN_HEADERS
+};
+
+#define NAME(text)	{text, sizeof(text) - 1}
+
+static const struct
+{
+	const char *name;
+	size_t		len;
+}			known_names[KNOWN_HEADERS] = {
+	[CE_ID] = NAME("ce_id"), [CE_SOURCE] = NAME("ce_source"), [CE_TYPE] = NAME("ce_type"),
+	[CE_CORRELATION_ID] = NAME("ce_correlationid"), [CE_TRACEPARENT] = NAME("ce_traceparent"),
+	[CE_TRACESTATE] = NAME("ce_tracestate"), [ID] = NAME("id"), [EVENT_TYPE] = NAME("eventType"),
+	[CORRELATION_ID] = NAME("correlationid"), [TRACEPARENT] = NAME("traceparent"),
+	[TRACESTATE] = NAME("tracestate"), [REPLAY_ID] = NAME(OUTBOX_REPLAY_ID_HEADER),
+	[REPLAY_MODE] = NAME(OUTBOX_REPLAY_MODE_HEADER), [CONTENT_TYPE] = NAME("content-type"),
+};
+
+/* Kafka's names of headers have a case; content-type is written in any. */
+static bool
+is_known(const OutboxHeader *header, int which)
+{
+	if (header->name_len != known_names[which].len)
+		return false;
+	return which == CONTENT_TYPE ? strncasecmp(header->name, known_names[which].name, header->name_len) == 0
+		: memcmp(header->name, known_names[which].name, header->name_len) == 0;
+}
+
+/* In one pass the first header of each known name that has a value; value NULL: there is none. */
+static void
+collect_known(const OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
+{
+	OutboxHeaderReader reader;
+	OutboxHeader header;
+
+	memset(known, 0, KNOWN_HEADERS * sizeof(OutboxHeader));
+	if (record->headers == NULL)
+		return;
+	outbox_headers_read(&reader, record->headers, record->headers_len);
+	while (outbox_headers_next(&reader, &header))
+	{
+		for (int i = 0; header.value != NULL && i < KNOWN_HEADERS; i++)
+		{
+			if (known[i].value == NULL && is_known(&header, i))
+				known[i] = header;
+		}
+	}
 }
 
 /* The first header of the name that has a value; false: there is none. */
@@ -52,25 +107,33 @@ find_header(const OutboxRecord *record, const char *name, OutboxHeader *header)
 	return false;
 }
 
-char *
-outbox_record_header(const OutboxRecord *record, const char *name)
+/* Its value as outbox_record_header has it; NULL: it has none. */
+static char *
+copy_text(const OutboxHeader *header)
 {
-	OutboxHeader header;
 	char	   *text;
 
-	if (!find_header(record, name, &header))
+	if (header->value == NULL)
 		return NULL;
-	text = malloc(header.value_len + 1);
+	text = malloc(header->value_len + 1);
 	if (text == NULL)
 		return NULL;
-	memcpy(text, header.value, header.value_len);
-	text[header.value_len] = '\0';
-	for (size_t i = 0; i < header.value_len; i++)
+	memcpy(text, header->value, header->value_len);
+	text[header->value_len] = '\0';
+	for (size_t i = 0; i < header->value_len; i++)
 	{
 		if ((unsigned char) text[i] < ' ' || (unsigned char) text[i] > '~')
 			text[i] = '?';
 	}
 	return text;
+}
+
+char *
+outbox_record_header(const OutboxRecord *record, const char *name)
+{
+	OutboxHeader header;
+
+	return find_header(record, name, &header) ? copy_text(&header) : NULL;
 }
 
 bool
@@ -120,15 +183,15 @@ make_claim_id(OutboxRecord *record)
 }
 
 static void
-identify_replay(OutboxRecord *record)
+identify_replay(OutboxRecord *record, const OutboxHeader *known)
 {
 	char	   *mode;
 
 	memcpy(record->claim_id, record->event_id, OUTBOX_UUID_TEXT);
-	record->replay_id = outbox_record_header(record, OUTBOX_REPLAY_ID_HEADER);
+	record->replay_id = copy_text(&known[REPLAY_ID]);
 	if (record->replay_id == NULL)
 		return;
-	mode = outbox_record_header(record, OUTBOX_REPLAY_MODE_HEADER);
+	mode = copy_text(&known[REPLAY_MODE]);
 	record->reprocess = mode != NULL && strcmp(mode, OUTBOX_REPLAY_REPROCESS) == 0 &&
 		outbox_uuid_valid(record->replay_id);
 	free(mode);
@@ -136,15 +199,19 @@ identify_replay(OutboxRecord *record)
 		make_claim_id(record);
 }
 
-/* A traceparent that is none is no fault of the event: it is as if there were none. */
+/*
+ * A traceparent that is none is no fault of the event: it is as if there were none.  That of the
+ * event's making (ce_traceparent) serves where nobody has written one on the way.
+ */
 static void
-identify_trace(OutboxRecord *record)
+identify_trace(OutboxRecord *record, const OutboxHeader *known)
 {
 	OutboxTraceContext context;
+	bool		own = known[TRACEPARENT].value != NULL;
 
 	record->trace_id[0] = '\0';
 	record->tracestate = NULL;
-	record->traceparent = outbox_record_header(record, "traceparent");
+	record->traceparent = copy_text(&known[own ? TRACEPARENT : CE_TRACEPARENT]);
 	if (record->traceparent == NULL || !outbox_trace_parse(record->traceparent, &context))
 	{
 		free(record->traceparent);
@@ -152,7 +219,7 @@ identify_trace(OutboxRecord *record)
 		return;
 	}
 	memcpy(record->trace_id, context.trace_id, OUTBOX_TRACE_ID_TEXT);
-	record->tracestate = outbox_record_header(record, "tracestate");
+	record->tracestate = copy_text(&known[own ? TRACESTATE : CE_TRACESTATE]);
 	if (record->tracestate != NULL && strlen(record->tracestate) > OUTBOX_TRACESTATE_MAX)
 	{
 		free(record->tracestate);
@@ -160,34 +227,70 @@ identify_trace(OutboxRecord *record)
 	}
 }
 
+/* The id that a header has, of this source (NULL: of the topic).  false: it names no event. */
+static bool
+read_event_id(OutboxRecord *record, const OutboxHeader *id, const OutboxHeader *source)
+{
+	if (id->value == NULL)
+		return false;
+	switch (outbox_event_id_read(id->value, id->value_len, record->event_id))
+	{
+		case OUTBOX_ID_NONE:
+			return false;
+		case OUTBOX_ID_UUID:
+			return true;
+		case OUTBOX_ID_OTHER:
+			break;
+	}
+	if (source != NULL && source->value_len > 0)
+		outbox_event_id_hash(OUTBOX_ID_OF_SOURCE, source->value, source->value_len, id->value, id->value_len,
+							 record->event_id);
+	else
+		outbox_event_id_hash(OUTBOX_ID_OF_TOPIC, record->topic, strlen(record->topic), id->value, id->value_len,
+							 record->event_id);
+	return true;
+}
+
+/* Fills known, after what a structured CloudEvent holds has become value and headers.  A tombstone holds none. */
+static void
+read_headers(OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
+{
+	const OutboxHeader *content_type = &known[CONTENT_TYPE];
+
+	record->raw_value = record->value;
+	record->raw_value_len = record->value_len;
+	record->raw_headers = record->headers;
+	record->raw_headers_len = record->headers_len;
+	collect_known(record, known);
+	if (record->value == NULL || content_type->value == NULL || !outbox_cloudevent_is_structured(content_type))
+		return;
+	outbox_cloudevent_read(record, content_type);
+	collect_known(record, known);
+}
+
+/* The first of the two that is there, as text. */
+static char *
+copy_either(const OutboxHeader *first, const OutboxHeader *second)
+{
+	return copy_text(first->value != NULL ? first : second);
+}
+
 void
 outbox_record_identify(OutboxRecord *record)
 {
-	static const char *const id_headers[] = {"ce_id", "id"};
-	char	   *text;
+	OutboxHeader known[KNOWN_HEADERS];
 
+	read_headers(record, known);
 	if (record->timestamp_ms > TIMESTAMP_MAX_MS)
 		record->timestamp_ms = -1;	/* a producer may write anything; a timestamptz cannot hold it */
-	record->event_id[0] = '\0';
-	for (size_t i = 0; i < 2 && record->event_id[0] == '\0'; i++)
-	{
-		text = outbox_record_header(record, id_headers[i]);
-		if (text != NULL && outbox_uuid_valid(text))
-			memcpy(record->event_id, text, OUTBOX_UUID_TEXT);
-		free(text);
-	}
-	if (record->event_id[0] == '\0')
+	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) && !read_event_id(record, &known[ID], NULL))
 		make_event_id(record);
-	record->event_type = outbox_record_header(record, "ce_type");
-	if (record->event_type == NULL)
-		record->event_type = outbox_record_header(record, "eventType");
-	record->correlation_id = outbox_record_header(record, "correlationid");
-	if (record->correlation_id == NULL)
-		record->correlation_id = outbox_record_header(record, "ce_correlationid");
+	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE]);
+	record->correlation_id = copy_either(&known[CORRELATION_ID], &known[CE_CORRELATION_ID]);
 	if (record->correlation_id != NULL && strlen(record->correlation_id) > OUTBOX_CORRELATION_MAX)
 		record->correlation_id[OUTBOX_CORRELATION_MAX] = '\0';
-	identify_trace(record);
-	identify_replay(record);
+	identify_trace(record, known);
+	identify_replay(record, known);
 }
 
 void
@@ -199,9 +302,13 @@ outbox_record_clear(OutboxRecord *record)
 	free(record->tracestate);
 	free(record->replay_id);
 	free(record->header_memory);
+	free(record->refusal);
+	free(record->event_headers);
+	free(record->event_value);
 	record->event_type = record->correlation_id = record->traceparent = NULL;
 	record->tracestate = record->replay_id = NULL;
-	record->header_memory = NULL;
+	record->refusal = NULL;
+	record->header_memory = record->event_headers = record->event_value = NULL;
 }
 
 const char *

@@ -11,9 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "event_id.h"
 #include "trace_context.h"
-
-#define OUTBOX_UUID_TEXT	37		/* with terminator */
 
 /* What outbox.correlation_id and outbox.tracestate take. */
 #define OUTBOX_CORRELATION_MAX	256
@@ -46,9 +45,23 @@ typedef struct OutboxRecord
 	struct OutboxPartition *source; /* NULL: from outbox.dead_letter */
 	void	   *memory;			/* what topic, key, value point into; owner's business */
 	uint8_t    *header_memory;	/* malloc'ed */
+
+	const uint8_t *raw_value;	/* value and headers as they came: other ones where a CloudEvent was in structured mode */
+	size_t		raw_value_len;
+	const uint8_t *raw_headers;
+	size_t		raw_headers_len;
+	char	   *refusal;		/* why the CloudEvent it should be cannot be read, malloc'ed; NULL: nothing is wrong */
+	uint8_t    *event_headers;	/* malloc'ed headers and value of such an event; NULL: none */
+	uint8_t    *event_value;
 } OutboxRecord;
 
-/* Fills what stands behind headers_len from the headers and the position. */
+/*
+ * Once, for a record as it came: reads a CloudEvent in structured mode (see cloudevent.h), then fills what
+ * stands behind headers_len from the headers and the position.
+ *
+ * ce_id names the event: a UUID by itself, any other bytes together with ce_source (without one, with the
+ * topic); what id names where there is no ce_id is one of the topic.  See event_id.h.
+ */
 extern void outbox_record_identify(OutboxRecord *record);
 
 /* Frees what outbox_record_identify made, and header_memory. */
