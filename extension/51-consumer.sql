@@ -214,6 +214,25 @@ COMMENT ON FUNCTION outbox.trim_batch(text, text[], integer[], bigint[], uuid[])
 	'takes back the end of a consumer''s batch';
 
 /*
+ * The topics, of those given, in which others have come somewhere and this consumer has never been: was it
+ * renamed, it reads what they have processed again.  others: who, and when their watermark moved last (UTC).
+ */
+CREATE FUNCTION outbox.consumer_is_new(consumer text, topics text[])
+RETURNS TABLE (topic text, others text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+	SELECT l.topic, string_agg(format('%s (moved last at %s)', l.consumer,
+			to_char(l.moved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')), ', ' ORDER BY l.moved_at DESC, l.consumer)
+	FROM (SELECT o.topic, o.consumer, max(o.updated_at) AS moved_at FROM outbox.consumer_offset o
+			WHERE o.topic = ANY (topics) GROUP BY o.topic, o.consumer) l
+	GROUP BY l.topic
+	HAVING NOT bool_or(l.consumer = consumer_is_new.consumer)
+	ORDER BY l.topic;
+END $$;
+COMMENT ON FUNCTION outbox.consumer_is_new(text, text[]) IS 'topics that other consumers have read and this one has not';
+
+/*
  * The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here;
  * spring: also as Spring Kafka writes it, numbers big-endian.
  */
@@ -272,7 +291,9 @@ END $$;
 /*
  * Emits the dead letter to <topic>.DLT: key and value as they were.  The suffix is fixed:
  * who may write dead letters must not choose the topic they are emitted to.  The SET
- * clauses give the caller its own trace back.
+ * clauses give the caller its own trace back.  The letter is an event of its own, in CloudEvents' binary
+ * mode: of a record in structured mode the content type, which would say otherwise, is the header
+ * dlt-original-content-type.
  */
 CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint, spring boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -280,6 +301,7 @@ SET outbox.correlation_id = '' SET outbox.traceparent = '' SET outbox.tracestate
 DECLARE
 	letter outbox.dead_letter;
 	own outbox.header[];
+	added outbox.header[];
 	content_type text;
 	trace text;
 BEGIN
@@ -296,9 +318,13 @@ BEGIN
 		END IF;
 		PERFORM set_config('outbox.correlation_id', coalesce(letter.correlation_id, ''), true),
 			set_config('outbox.traceparent', coalesce(trace, ''), true);
+		added := outbox.dead_letter_headers(letter, own, spring);
+		IF content_type ~* '^[ \t]*application/cloudevents' THEN
+			added := added || ROW('dlt-original-content-type', convert_to(content_type, 'UTF8'))::outbox.header;
+			content_type := CASE WHEN content_type ~* '[+]json' THEN 'application/json' ELSE 'application/octet-stream' END;
+		END IF;
 		PERFORM outbox.emit_bytes(letter.topic || '.DLT', letter.key,
-			coalesce(nullif(letter.event_type, ''), 'DeadLetter'), letter.value, content_type,
-			outbox.dead_letter_headers(letter, own, spring));
+			coalesce(nullif(letter.event_type, ''), 'DeadLetter'), letter.value, content_type, added);
 	EXCEPTION WHEN OTHERS THEN
 		/* What may pass is waited for; else the row alone must do. */
 		IF SQLSTATE LIKE '08%' OR SQLSTATE LIKE '53%' OR SQLSTATE LIKE '57P%' OR SQLSTATE LIKE '40%'
@@ -445,7 +471,8 @@ COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint, integer) IS 'ends what d
 
 /*
  * Locks the row for a try and claims its event: n new, d processed before, NULL
- * when somebody else has the row or has tried it since.
+ * when somebody else has the row or has tried it since.  An edited copy is the event that its row says,
+ * whatever id the record has within its value.
  */
 CREATE FUNCTION outbox.dead_letter_begin(dead_letter bigint, attempts integer,
 	claim_id uuid DEFAULT NULL) RETURNS text
@@ -459,6 +486,9 @@ BEGIN
 	FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN NULL;
+	END IF;
+	IF letter.replay_of IS NOT NULL THEN
+		claim_id := letter.event_id;
 	END IF;
 	RETURN CASE WHEN outbox.claim(letter.consumer, coalesce(claim_id, letter.event_id)) THEN 'n' ELSE 'd' END;
 END $$;

@@ -39,7 +39,8 @@ BEGIN
 		outbox.set_context, outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.trim_batch, outbox.dead_letter_add,
 		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
 		outbox.dead_letter_failed, outbox.dead_letter_fingerprint, outbox.dead_letter_put_back, outbox.dead_letter_counts,
-		outbox.take_partition, outbox.note_attempt, outbox.leave_partition, outbox.required') || ' %s', outbox.role_identifier(role));
+		outbox.take_partition, outbox.note_attempt, outbox.leave_partition, outbox.required,
+		outbox.consumer_is_new') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'USAGE ON TYPE outbox.consumed_event, outbox.consumed_bytes')
 		|| ' %s', outbox.role_identifier(role));
 END

@@ -190,6 +190,9 @@ extern const char *outbox_dead_letter_state(const OutboxMember *member, const Ou
 extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record,
 									  const char *state, const OutboxError *error, int64_t failing_ms);
 
+/* group_check.c: once a process, warns of topics that are new to this consumer and not to others.  The database is connected. */
+extern void outbox_group_check(OutboxMember *member);
+
 /* retention.c: once, warns of subscribed topics that keep records longer than claims are kept. */
 extern void outbox_retention_check(OutboxMember *member);
 

@@ -53,6 +53,7 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 
 	if (!outbox_db_connect(&member->db))
 		return false;
+	outbox_group_check(member);
 	result = outbox_db_query(&member->db, watermarks_sql, 1, values);
 	if (result == NULL)
 		return false;
