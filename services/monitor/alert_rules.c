@@ -57,6 +57,12 @@ outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample)
 }
 
 OutboxAlertChange
+outbox_alert_judge_ranges(OutboxAlertState *state, bool beyond, bool lost, bool known)
+{
+	return step(state, (beyond ? OUTBOX_REASON_BEYOND : 0) | (lost ? OUTBOX_REASON_LOST : 0), known);
+}
+
+OutboxAlertChange
 outbox_alert_judge_depth(OutboxAlertState *state, long depth, long threshold)
 {
 	return step(state, depth > threshold ? OUTBOX_REASON_DEPTH : 0, 2 * depth <= threshold);

@@ -21,6 +21,8 @@
 #define OUTBOX_REASON_STALL			0x04	/* status STALL */
 #define OUTBOX_REASON_NO_MEMBERS	0x08	/* lag, and nobody in the group */
 #define OUTBOX_REASON_DEPTH			0x10	/* open dead letters above the threshold */
+#define OUTBOX_REASON_BEYOND		0x20	/* a committed offset above its log's end */
+#define OUTBOX_REASON_LOST			0x40	/* records deleted before they were read */
 
 typedef enum OutboxAlertChange
 {
@@ -52,6 +54,9 @@ typedef struct OutboxLagSample
 
 /* One poll of a group.  Ends below half the threshold, when nothing else holds. */
 extern OutboxAlertChange outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample);
+
+/* One poll of where a group's offsets lie.  known: of every one; what is not known ends nothing. */
+extern OutboxAlertChange outbox_alert_judge_ranges(OutboxAlertState *state, bool beyond, bool lost, bool known);
 
 /* One poll of a number of open dead letters.  Ends at half the threshold or below. */
 extern OutboxAlertChange outbox_alert_judge_depth(OutboxAlertState *state, long depth, long threshold);

@@ -46,7 +46,7 @@ outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT])
 json_t *
 outbox_alert_reasons(unsigned reasons)
 {
-	static const char *const names[] = {"lag_seconds", "stop", "stall", "no_members", "depth"};
+	static const char *const names[] = {"lag_seconds", "stop", "stall", "no_members", "depth", "beyond_end", "records_lost"};
 	json_t	   *list = json_array();
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

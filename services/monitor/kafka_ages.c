@@ -125,7 +125,9 @@ give_answer(Question *questions, size_t count, const char *topic, int32_t number
 		if (!record)
 		{
 			partition->lag = 0;
-			partition->clear_to = partition->stable;
+			/* Where the log begins later, only what it still has was read. */
+			if (partition->start != OUTBOX_LAG_NULL && partition->start <= partition->committed)
+				partition->clear_to = partition->stable;
 		}
 	}
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * kafka_ends.c
- *	  The ends of the logs: last stable offset and high watermark.
+ *	  Where the logs begin and end: first offset, last stable offset, high watermark.
  *
  * Runs in outbox-monitor, poller thread.
  *
  * librdkafka 2.0.2 has no ListOffsets call: rd_kafka_offsets_for_times asks for
- * "latest", all partitions of a broker in one request.  It gives no answer at all
+ * "latest" or "earliest", all partitions of a broker in one request.  It gives no answer at all
  * when one broker gives none, so each leader is asked by itself: a silent one
  * leaves the ends of its own logs unknown and nothing else.
  */
@@ -35,6 +35,7 @@ typedef struct LogEnd
 	int32_t		partition;
 	int32_t		leader;			/* negative: none to ask */
 	bool		wanted;			/* a group has it */
+	int64_t		start;
 	int64_t		high;
 	int64_t		stable;
 } LogEnd;
@@ -88,14 +89,17 @@ list_logs(const rd_kafka_metadata_t *metadata)
 			log->topic = topic->topic;
 			log->partition = topic->partitions[j].id;
 			log->leader = topic->partitions[j].leader;
-			log->high = log->stable = OUTBOX_LAG_NULL;
+			log->start = log->high = log->stable = OUTBOX_LAG_NULL;
 		}
 	}
 	qsort(ends.logs, ends.count, sizeof(LogEnd), compare_logs);
 	return ends;
 }
 
-/* Marks what is asked for; partitions of topics that are gone leave the snapshot. */
+/*
+ * Marks what is asked for; partitions of topics that are gone, or that this client may not see, leave the
+ * snapshot.  A topic that is there without the partition was made anew with fewer of them.
+ */
 static void
 mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 {
@@ -108,10 +112,12 @@ mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 			OutboxLagPartition *partition = &group->partitions[j - 1];
 			LogEnd	   *log = find_log(ends, partition->topic, partition->partition);
 
-			if (log == NULL)
-				outbox_group_drop(group, partition);
-			else
+			if (log != NULL)
 				log->wanted = true;
+			else if (partition->committed != OUTBOX_LAG_NULL && find_log(ends, partition->topic, 0) != NULL)
+				partition->missing = true;
+			else
+				outbox_group_drop(group, partition);
 		}
 	}
 }
@@ -159,9 +165,17 @@ list_leaders(const LogEnds *ends, size_t *count)
 	return leaders;
 }
 
-/* Asks one leader for the ends of its logs. */
+/* What a leader is asked for, by the handle whose answer it is. */
+typedef enum LogPlace
+{
+	LOG_START,					/* read_committed, as either would */
+	LOG_STABLE,					/* read_committed */
+	LOG_HIGH,					/* read_uncommitted */
+} LogPlace;
+
+/* Asks one leader for a place in its logs. */
 static rd_kafka_resp_err_t
-ask_leader(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, int32_t leader, int wait_ms)
+ask_leader(rd_kafka_t *rk, LogPlace place, LogEnds *ends, int32_t leader, int wait_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1024);
 	rd_kafka_resp_err_t err;
@@ -170,9 +184,10 @@ ask_leader(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, int32_t leader,
 	{
 		const LogEnd *log = &ends->logs[i];
 
-		/* In place of a time: "latest". */
+		/* In place of a time: "earliest" or "latest". */
 		if (log->wanted && log->leader == leader)
-			rd_kafka_topic_partition_list_add(list, log->topic, log->partition)->offset = RD_KAFKA_OFFSET_END;
+			rd_kafka_topic_partition_list_add(list, log->topic, log->partition)->offset =
+				place == LOG_START ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END;
 	}
 	err = rd_kafka_offsets_for_times(rk, list, wait_ms);
 	for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
@@ -181,19 +196,32 @@ ask_leader(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, int32_t leader,
 		LogEnd	   *log = find_log(ends, found->topic, found->partition);
 
 		if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
-			*(rk == kafka->committed ? &log->stable : &log->high) = found->offset;
+			*(place == LOG_START ? &log->start : place == LOG_STABLE ? &log->stable : &log->high) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	return err;
 }
 
+/* Has the leader told an end in this poll?  A silent one is not waited for a third time. */
+static bool
+has_answered(const LogEnds *ends, int32_t leader)
+{
+	for (size_t i = 0; i < ends->count; i++)
+	{
+		if (ends->logs[i].wanted && ends->logs[i].leader == leader && ends->logs[i].high != OUTBOX_LAG_NULL)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Asks one handle for the ends of all logs that are wanted.  Each poll begins with another
+ * Asks for a place in all logs that are wanted.  Each poll begins with another
  * leader, so that silent ones, which use up the time, hide the others in some polls only.
  */
 static bool
-ask_ends(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, char *error, size_t size)
+ask_ends(OutboxKafkaLag *kafka, LogPlace place, LogEnds *ends, char *error, size_t size)
 {
+	rd_kafka_t *rk = place == LOG_HIGH ? kafka->uncommitted : kafka->committed;
 	int64_t		deadline = outbox_clock_ms() + kafka->timeout_ms;
 	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	size_t		count;
@@ -203,8 +231,12 @@ ask_ends(OutboxKafkaLag *kafka, rd_kafka_t *rk, LogEnds *ends, char *error, size
 
 	for (size_t i = 0; i < count && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled(); i++)
 	{
-		rd_kafka_resp_err_t err = ask_leader(kafka, rk, ends, leaders[(kafka->turn + i) % count], wait_ms);
+		int32_t		leader = leaders[(kafka->turn + i) % count];
+		rd_kafka_resp_err_t err;
 
+		if (place == LOG_START && !has_answered(ends, leader))
+			continue;
+		err = ask_leader(rk, place, ends, leader, wait_ms);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			answers++;
 		else
@@ -228,13 +260,13 @@ note_ends(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 			OutboxLagPartition *partition = &snapshot->groups[i].partitions[j];
 			const LogEnd *log = find_log(ends, partition->topic, partition->partition);
 
-			partition->end = log->high;
-			partition->stable = log->stable;
-			if (partition->committed == OUTBOX_LAG_NULL || partition->stable == OUTBOX_LAG_NULL)
-				continue;
-			partition->lag = partition->stable - partition->committed;
-			if (partition->lag < 0 || partition->clear_to >= partition->stable)
-				partition->lag = 0;
+			if (log != NULL)
+			{
+				partition->start = log->start;
+				partition->end = log->high;
+				partition->stable = log->stable;
+			}
+			outbox_partition_measure(partition);
 		}
 	}
 }
@@ -263,10 +295,14 @@ outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char 
 	ends = list_logs(metadata);
 	mark_logs(snapshot, &ends);
 	kafka->turn++;
-	good = ask_ends(kafka, kafka->committed, &ends, error, size) &&
-		ask_ends(kafka, kafka->uncommitted, &ends, error, size);
+	good = ask_ends(kafka, LOG_STABLE, &ends, error, size) && ask_ends(kafka, LOG_HIGH, &ends, error, size);
 	if (good)
+	{
+		char		ignored[128];	/* what stays unknown is the logs' begin alone */
+
+		ask_ends(kafka, LOG_START, &ends, ignored, sizeof(ignored));
 		note_ends(snapshot, &ends);
+	}
 	free(ends.logs);
 	rd_kafka_metadata_destroy(metadata);
 	return good;

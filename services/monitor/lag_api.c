@@ -45,13 +45,16 @@ make_partition(const OutboxLagPartition *partition, int64_t now_ms)
 {
 	int64_t		pending = partition->lag > 0 ? partition->pending_ms : OUTBOX_LAG_NULL;
 
-	return json_pack("{s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s?}",
+	return json_pack("{s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:s?}",
 					 "topic", partition->topic, "partition", (int) partition->partition,
 					 "status", outbox_lag_status_name(partition->status),
 					 "committed_offset", make_number(partition->committed),
+					 "start_offset", make_number(partition->start),
 					 "end_offset", make_number(partition->end),
 					 "last_stable_offset", make_number(partition->stable),
 					 "lag", make_number(partition->lag),
+					 "beyond_end", (json_int_t) partition->beyond,
+					 "lost", (json_int_t) partition->lost,
 					 "seconds_behind", make_seconds(outbox_partition_seconds(partition, now_ms)),
 					 "oldest_pending_at", make_time(pending),
 					 "client_id", partition->client_id);
@@ -65,6 +68,17 @@ make_worst(const OutboxLagPartition *worst, int64_t now_ms)
 	return json_pack("{s:s, s:i, s:I, s:o}", "topic", worst->topic, "partition", (int) worst->partition,
 					 "lag", (json_int_t) worst->lag,
 					 "seconds_behind", make_seconds(outbox_partition_seconds(worst, now_ms)));
+}
+
+/* Since when the first of the group's alerts fires, or OUTBOX_LAG_NULL. */
+static int64_t
+alerting_since(const OutboxLagGroup *group)
+{
+	int64_t		since = group->alert.firing ? group->alert_since_ms : OUTBOX_LAG_NULL;
+
+	if (group->range_alert.firing && (since == OUTBOX_LAG_NULL || group->range_alert_since_ms < since))
+		since = group->range_alert_since_ms;
+	return since;
 }
 
 static json_t *
@@ -85,8 +99,8 @@ make_group(const OutboxLagSnapshot *snapshot, const OutboxLagGroup *group)
 					 make_seconds(outbox_group_seconds(group, now_ms)),
 					 "max_lag_partition", make_worst(worst, now_ms),
 					 "threshold_seconds", group->threshold,
-					 "alerting", (int) group->alert.firing,
-					 "alerting_since", make_time(group->alert.firing ? group->alert_since_ms : OUTBOX_LAG_NULL),
+					 "alerting", (int) (group->alert.firing || group->range_alert.firing),
+					 "alerting_since", make_time(alerting_since(group)),
 					 "measured_at", make_time(snapshot->measured_ms),
 					 "error", group->answered ? NULL : "the group's coordinator does not answer",
 					 "partitions", partitions);

@@ -105,6 +105,18 @@ partition_lag(const OutboxLagPartition *partition)
 }
 
 static double
+partition_beyond(const OutboxLagPartition *partition)
+{
+	return partition->committed != OUTBOX_LAG_NULL ? (double) partition->beyond : -1;
+}
+
+static double
+partition_lost(const OutboxLagPartition *partition)
+{
+	return partition->committed != OUTBOX_LAG_NULL ? (double) partition->lost : -1;
+}
+
+static double
 partition_seconds(const OutboxLagPartition *partition)
 {
 	return outbox_partition_seconds(partition, outbox_wall_ms());
@@ -144,7 +156,7 @@ group_members(const OutboxLagGroup *group)
 static double
 group_alerting(const OutboxLagGroup *group)
 {
-	return group->alert.firing ? 1 : 0;
+	return group->alert.firing || group->range_alert.firing ? 1 : 0;
 }
 
 static double
@@ -177,6 +189,10 @@ write_lag(FILE *out, const OutboxLagSnapshot *snapshot)
 					 partition_lag);
 	write_partitions(out, snapshot, "kafka_consumergroup_group_lag_seconds",
 					 "Since the time stamp of the first record not done with.", partition_seconds);
+	write_partitions(out, snapshot, "outbox_consumer_group_beyond_end",
+					 "How far the committed offset is above the log's end: it is another log's.", partition_beyond);
+	write_partitions(out, snapshot, "outbox_consumer_group_lost",
+					 "Offsets from the committed one on that the log no longer has: not read, or markers.", partition_lost);
 	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag", "Largest lag of a partition.", group_max_lag);
 	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag_seconds", "Largest lag of a partition in seconds.",
 				 group_max_seconds);

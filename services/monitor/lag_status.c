@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * lag_status.c
- *	  The rules of the six statuses.
+ *	  The rules of the statuses.
  *
  * Runs in outbox-monitor, poller thread; and in the unit tests.
  */
@@ -77,10 +77,32 @@ outbox_lag_judge(const OutboxLagWindow *window, bool owned)
 	return lag_never_fell(window) ? OUTBOX_LAG_WARN : OUTBOX_LAG_OK;
 }
 
+int64_t
+outbox_lag_beyond(const OutboxLogRange *range)
+{
+	if (range->committed == OUTBOX_LAG_NULL)
+		return 0;
+	if (range->missing)
+		return range->committed;
+	return range->end != OUTBOX_LAG_NULL && range->committed > range->end ? range->committed - range->end : 0;
+}
+
+int64_t
+outbox_lag_lost(const OutboxLogRange *range)
+{
+	int64_t		start = range->start_before < range->start ? range->start_before : range->start;
+
+	if (range->committed == OUTBOX_LAG_NULL || range->missing || start <= range->committed || start <= range->clear_to)
+		return 0;
+	if (start - range->committed == 1 && range->start == range->end && !range->record_seen)
+		return 0;
+	return start - range->committed;
+}
+
 const char *
 outbox_lag_status_name(OutboxLagStatus status)
 {
-	static const char *const names[] = {"UNKNOWN", "OK", "WARN", "REWIND", "STALL", "STOP"};
+	static const char *const names[] = {"UNKNOWN", "OK", "WARN", "REWIND", "STALL", "STOP", "LOST", "BEYOND"};
 
 	return names[status];
 }

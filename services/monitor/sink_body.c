@@ -69,9 +69,10 @@ make_pagerduty(const char *action, json_t *alert, const char *routing_key)
 static json_t *
 make_alertmanager(const char *action, json_t *alert)
 {
-	bool		lag = strcmp(json_string_value(json_object_get(alert, "kind")), "lag") == 0;
-	json_t	   *labels = json_pack("{s:s, s:O, s:s}",
-								   "alertname", lag ? "OutboxConsumerLag" : "OutboxDeadLetters",
+	const char *kind = json_string_value(json_object_get(alert, "kind"));
+	const char *name = strcmp(kind, "lag") == 0 ? "OutboxConsumerLag"
+		: strcmp(kind, "offsets") == 0 ? "OutboxConsumerOffsets" : "OutboxDeadLetters";
+	json_t	   *labels = json_pack("{s:s, s:O, s:s}", "alertname", name,
 								   "cluster", json_object_get(alert, "cluster"),
 								   "severity", "critical");
 	json_t	   *entry;

@@ -4,7 +4,7 @@
  *	  Where alerts go: a plain webhook, PagerDuty (Events v2), Alertmanager.
  *	  Each sink that is configured has a thread and a bounded queue.
  *
- * An alert is a JSON object: key, kind ("lag" or "dead_letters"), cluster,
+ * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster,
  * labels {name: text}, reasons [text], summary, since and at (ISO 8601, UTC),
  * and the numbers that led to it.
  */

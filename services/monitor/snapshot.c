@@ -83,6 +83,7 @@ outbox_group_partition(OutboxLagGroup *group, const char *topic, int32_t number)
 	partition->topic = copy_text(topic);
 	partition->partition = number;
 	partition->committed = partition->end = partition->stable = OUTBOX_LAG_NULL;
+	partition->start = partition->start_before = OUTBOX_LAG_NULL;
 	partition->lag = partition->pending_ms = OUTBOX_LAG_NULL;
 	return partition;
 }
@@ -169,6 +170,8 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 			continue;
 		group->alert = old->alert;
 		group->alert_since_ms = old->alert_since_ms;
+		group->range_alert = old->range_alert;
+		group->range_alert_since_ms = old->range_alert_since_ms;
 		for (size_t j = 0; j < old->partition_count; j++)
 		{
 			OutboxLagPartition *source = &old->partitions[j];
@@ -184,6 +187,7 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 			if (target == NULL)
 				continue;
 			target->window = source->window;
+			target->start_before = source->start != OUTBOX_LAG_NULL ? source->start : source->start_before;
 			if (target->committed != OUTBOX_LAG_NULL && target->committed == source->committed)
 			{
 				target->pending_ms = source->pending_ms;
@@ -195,12 +199,46 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 	outbox_snapshot_sort(snapshot);
 }
 
+void
+outbox_partition_measure(OutboxLagPartition *partition)
+{
+	const OutboxLogRange range = {.committed = partition->committed, .start_before = partition->start_before,
+		.start = partition->start, .end = partition->end, .clear_to = partition->clear_to,
+		.record_seen = partition->pending_ms != OUTBOX_LAG_NULL, .missing = partition->missing};
+	int64_t		first = partition->start > partition->committed ? partition->start : partition->committed;
+
+	partition->lag = OUTBOX_LAG_NULL;
+	partition->beyond = outbox_lag_beyond(&range);
+	partition->lost = outbox_lag_lost(&range);
+	/* Of an offset that is another log's nobody knows what it leaves to be done. */
+	if (partition->committed == OUTBOX_LAG_NULL || partition->stable == OUTBOX_LAG_NULL || partition->beyond > 0)
+		return;
+	partition->lag = partition->stable - first;
+	/* A read_uncommitted consumer is ahead of the stable offset. */
+	if (partition->lag < 0 || partition->clear_to >= partition->stable)
+		partition->lag = 0;
+}
+
 /* Has the group work here of which it is not known how old it is? */
 static bool
 is_age_unknown(const OutboxLagPartition *partition)
 {
 	return partition->committed != OUTBOX_LAG_NULL && partition->lag != 0 &&
 		(partition->lag == OUTBOX_LAG_NULL || partition->pending_ms == OUTBOX_LAG_NULL);
+}
+
+/* What lies outside its log is that before all else. */
+static void
+judge_range(OutboxLagGroup *group, OutboxLagPartition *partition)
+{
+	if (partition->beyond > 0)
+		partition->status = OUTBOX_LAG_BEYOND;
+	else if (partition->lost > 0)
+		partition->status = OUTBOX_LAG_LOST;
+	group->beyond = group->beyond || partition->beyond > 0;
+	group->lost = group->lost || partition->lost > 0;
+	if (!partition->missing && (partition->start == OUTBOX_LAG_NULL || partition->end == OUTBOX_LAG_NULL))
+		group->ranges_known = false;
 }
 
 static void
@@ -211,18 +249,24 @@ judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
 
 	if (partition->committed == OUTBOX_LAG_NULL)
 		return;
-	if (!group->answered || partition->lag == OUTBOX_LAG_NULL)
+	if (!group->answered)
 	{
-		group->complete = false;
+		group->complete = group->ranges_known = false;
 		return;
 	}
-	outbox_lag_window_add(&partition->window, partition->committed, partition->lag);
-	partition->status = outbox_lag_judge(&partition->window, owned);
-	if (partition->status == OUTBOX_LAG_UNKNOWN || is_age_unknown(partition))
+	if (partition->lag == OUTBOX_LAG_NULL)
 		group->complete = false;
+	else
+	{
+		outbox_lag_window_add(&partition->window, partition->committed, partition->lag);
+		partition->status = outbox_lag_judge(&partition->window, owned);
+		if (partition->status == OUTBOX_LAG_UNKNOWN || is_age_unknown(partition))
+			group->complete = false;
+		group->total_lag = partition->lag + (group->total_lag > 0 ? group->total_lag : 0);
+	}
+	judge_range(group, partition);
 	if (partition->status > group->status)
 		group->status = partition->status;
-	group->total_lag = partition->lag + (group->total_lag > 0 ? group->total_lag : 0);
 }
 
 void
@@ -232,7 +276,7 @@ outbox_snapshot_judge(OutboxLagSnapshot *snapshot)
 	{
 		OutboxLagGroup *group = &snapshot->groups[i];
 
-		group->complete = true;
+		group->complete = group->ranges_known = true;
 		for (size_t j = 0; j < group->partition_count; j++)
 			judge_partition(group, &group->partitions[j]);
 	}

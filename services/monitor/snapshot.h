@@ -19,9 +19,14 @@ typedef struct OutboxLagPartition
 	char	   *topic;
 	int32_t		partition;
 	int64_t		committed;		/* OUTBOX_LAG_NULL: nothing is */
+	int64_t		start;			/* the log's first offset; OUTBOX_LAG_NULL: not known */
+	int64_t		start_before;	/* the same at the last poll before that knew it */
 	int64_t		end;			/* high watermark; OUTBOX_LAG_NULL: not known */
 	int64_t		stable;			/* last stable offset; OUTBOX_LAG_NULL: not known */
-	int64_t		lag;			/* up to stable; 0 with markers alone; OUTBOX_LAG_NULL: not known */
+	int64_t		lag;			/* readable ones up to stable; 0 with markers alone; OUTBOX_LAG_NULL: not known */
+	int64_t		beyond;			/* how far committed is above the log's end; 0: it is not */
+	int64_t		lost;			/* offsets from committed on that the log no longer has; 0: none */
+	bool		missing;		/* the topic has no such partition */
 	int64_t		pending_ms;		/* time stamp of the first readable record; OUTBOX_LAG_NULL: none or not known */
 	int64_t		pending_read_at;	/* outbox_clock_ms of reading pending_ms */
 	int64_t		clear_to;		/* from committed to here there is no record that can be read */
@@ -45,10 +50,15 @@ typedef struct OutboxLagGroup
 	size_t		partition_room;
 	OutboxLagStatus status;		/* worst of the partitions */
 	bool		complete;		/* see OutboxLagSample */
+	bool		beyond;			/* some partition's committed offset is */
+	bool		lost;			/* some partition has lost records */
+	bool		ranges_known;	/* start and end of every log with a committed offset are */
 	int64_t		total_lag;		/* OUTBOX_LAG_NULL: not known of any partition */
 	double		threshold;		/* seconds */
 	OutboxAlertState alert;
 	int64_t		alert_since_ms; /* wall clock; firing only */
+	OutboxAlertState range_alert;	/* of offsets outside their logs */
+	int64_t		range_alert_since_ms;
 } OutboxLagGroup;
 
 typedef struct OutboxLagSnapshot
@@ -78,6 +88,9 @@ extern void outbox_snapshot_sort(OutboxLagSnapshot *snapshot);
 
 /* Takes groups that did not answer, and windows, ages and alerts, over from the poll before. */
 extern void outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before);
+
+/* Fills lag, beyond and lost of a partition from what was measured of its log. */
+extern void outbox_partition_measure(OutboxLagPartition *partition);
 
 /* Drops groups that answered, and have neither committed anything nor been given a partition. */
 extern void outbox_snapshot_prune(OutboxLagSnapshot *snapshot);

@@ -207,6 +207,59 @@ def test_statuses(monitor, kafka, receiver, unique):
     assert rare not in [body["labels"]["group"] for body in receiver.bodies("/hook")]
 
 
+def test_outside_the_log(monitor, kafka, receiver, unique):
+    """Issue 11, K1: an offset above the end of a log that was made anew is BEYOND, and records deleted before they were
+    read are LOST, each with an alert of its own, never OK with lag 0; both end when the group commits in the log."""
+    made, cut, beyond, lost = (unique(name) for name in ("made", "cut", "beyond", "lost"))
+    kafka.create_topics([made, cut], 1)
+    produce(kafka, made, 20)
+    produce(kafka, cut, 10)
+    commit(kafka, beyond, made, 20)
+    commit(kafka, lost, cut, 4)
+    watch = monitor(webhook_url=receiver.url + "/hook", alertmanager_url=receiver.url + "/", lag_threshold_seconds=3600)
+    wait_lag(watch, beyond, lambda a: a["status"] == "OK")
+    wait_lag(watch, lost, lambda a: a["total_lag"] == 6)
+    kafka.delete_topic(made)
+    kafka.create_topic(made, 1)
+    produce(kafka, made, 5)
+    commit(kafka, beyond, made, 20)  # as a consumer does that goes on as if nothing were
+    [deleted] = kafka.admin.delete_records([TopicPartition(cut, 0, 7)]).values()
+    assert deleted.result(30).low_watermark == 7
+
+    def told(group):
+        return [body for body in receiver.bodies("/hook") if body["labels"] == {"group": group}]
+    for group in (beyond, lost):
+        wait_until(lambda: told(group), 40, f"the alert of {group}")
+    answer = wait_lag(watch, beyond, lambda a: a["status"] == "BEYOND")
+    [part] = answer["partitions"]
+    assert (part["status"], part["committed_offset"], part["end_offset"], part["beyond_end"]) == ("BEYOND", 20, 5, 15)
+    assert (part["lag"], answer["total_lag"], answer["estimated_seconds_behind"]) == (None, None, None)
+    assert answer["alerting"] is True and answer["alerting_since"] is not None
+    answer = wait_lag(watch, lost, lambda a: a["status"] == "LOST")
+    [part] = answer["partitions"]
+    assert (part["committed_offset"], part["start_offset"], part["lost"], part["lag"]) == (4, 7, 3, 3)
+    assert {key: told(beyond)[0][key] for key in ("action", "key", "kind", "reasons", "status", "topic", "partition")} == {
+        "action": "trigger", "key": f"offsets/kafka/{beyond}", "kind": "offsets", "reasons": ["beyond_end"],
+        "status": "BEYOND", "topic": made, "partition": 0}
+    assert told(beyond)[0]["summary"] == (f"consumer group {beyond} has committed offset 20 of {made} [0], whose log ends"
+                                          " at 5: was the topic made anew?")
+    assert (told(lost)[0]["reasons"], told(lost)[0]["start_offset"]) == (["records_lost"], 7)
+    metrics = watch.metrics()
+    labels = 'cluster_name="kafka",group="{}",topic="{}",partition="0",member_host="",consumer_id="",client_id=""'
+    assert metrics["outbox_consumer_group_beyond_end{%s}" % labels.format(beyond, made)] == 15
+    assert metrics["outbox_consumer_group_lost{%s}" % labels.format(lost, cut)] == 3
+    assert metrics[f'outbox_consumer_group_status{{cluster_name="kafka",group="{beyond}",status="BEYOND"}}'] == 1
+    assert "kafka_consumergroup_group_lag{%s}" % labels.format(beyond, made) not in metrics
+    commit(kafka, beyond, made, 5)
+    commit(kafka, lost, cut, 10)
+    for group in (beyond, lost):
+        wait_until(lambda: len(told(group)) == 2, 40, f"the end of {group}'s alert")
+        assert told(group)[1]["action"] == "resolve" and lag_of(watch, group)["status"] == "OK"
+    names = {alert["labels"]["alertname"] for body in receiver.bodies("/api/v2/alerts") for alert in body
+             if alert["labels"]["group"] in (beyond, lost)}
+    assert names == {"OutboxConsumerOffsets"}
+
+
 JOINED = """
 import sys
 from confluent_kafka import Consumer

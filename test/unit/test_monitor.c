@@ -3,6 +3,7 @@
  * test_monitor.c
  *	  The pure parts of outbox-monitor: statuses, when alerts begin and end, and their keys.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../services/monitor/alert_key.h"
@@ -154,6 +155,114 @@ test_unknown_ages(void)
 	CHECK(outbox_group_seconds(group, 500000) == 120.001, "a known one above the threshold counts");
 }
 
+/* Issue 11, K1: a committed offset that is not in its log. */
+static void
+test_ranges(void)
+{
+	static const struct
+	{
+		const char *what;
+		int64_t		beyond;
+		int64_t		lost;
+		OutboxLogRange range;
+	}			cases[] = {
+		{"in the log", 0, 0, {.committed = 5, .start_before = 0, .start = 0, .end = 9}},
+		{"at its end", 0, 0, {.committed = 9, .start_before = 0, .start = 0, .end = 9}},
+		{"at its begin", 0, 0, {.committed = 5, .start_before = 5, .start = 5, .end = 9}},
+		{"above its end", 38, 0, {.committed = 54, .start_before = 0, .start = 0, .end = 16}},
+		{"one above its end", 1, 0, {.committed = 10, .start_before = 0, .start = 0, .end = 9}},
+		{"an empty log", 54, 0, {.committed = 54, .start_before = 40, .start = 0, .end = 0}},
+		{"nothing committed", 0, 0, {.committed = -1, .start_before = 3, .start = 3, .end = 9}},
+		{"an end that is not known", 0, 0, {.committed = 54, .start_before = 0, .start = 0, .end = -1}},
+		{"no such partition", 54, 0, {.committed = 54, .start_before = -1, .start = -1, .end = -1, .missing = true}},
+		{"records lost", 0, 4, {.committed = 5, .start_before = 9, .start = 9, .end = 12}},
+		{"more since then", 0, 4, {.committed = 5, .start_before = 9, .start = 11, .end = 12}},
+		{"all of them lost", 0, 7, {.committed = 5, .start_before = 12, .start = 12, .end = 12}},
+		{"begin and commit read in the wrong order", 0, 0, {.committed = 5, .start_before = 5, .start = 9, .end = 12}},
+		{"the first look", 0, 0, {.committed = 5, .start_before = -1, .start = 9, .end = 12}},
+		{"the begin not known now", 0, 0, {.committed = 5, .start_before = 9, .start = -1, .end = 12}},
+		{"a log made anew, longer", 0, 0, {.committed = 5, .start_before = 9, .start = 0, .end = 12}},
+		{"nothing that could be read was lost", 0, 0, {.committed = 5, .start_before = 9, .start = 9, .end = 12, .clear_to = 9}},
+		{"some of it could be read", 0, 4, {.committed = 5, .start_before = 9, .start = 9, .end = 12, .clear_to = 8}},
+		{"a marker before an empty log", 0, 0, {.committed = 5, .start_before = 6, .start = 6, .end = 6}},
+		{"a record that was seen there", 0, 1, {.committed = 5, .start_before = 6, .start = 6, .end = 6, .record_seen = true}},
+		{"one record before others", 0, 1, {.committed = 5, .start_before = 6, .start = 6, .end = 7}},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(outbox_lag_beyond(&cases[i].range) == cases[i].beyond && outbox_lag_lost(&cases[i].range) == cases[i].lost,
+			  cases[i].what);
+}
+
+/* The snapshot of one poll: a group's partition 0 of "t" with these offsets, measured and judged. */
+static OutboxLagGroup *
+poll_group(OutboxLagSnapshot **before, int64_t committed, int64_t start, int64_t end)
+{
+	OutboxLagSnapshot *snapshot = calloc(1, sizeof(*snapshot));
+	OutboxLagGroup *group = outbox_snapshot_add_group(snapshot, "g");
+	OutboxLagPartition *partition = outbox_group_partition(group, "t", 0);
+
+	group->answered = true;
+	partition->committed = committed;
+	outbox_snapshot_sort(snapshot);
+	outbox_snapshot_carry(snapshot, *before);
+	partition->start = start;
+	partition->end = partition->stable = end;
+	outbox_partition_measure(partition);
+	outbox_snapshot_judge(snapshot);
+	outbox_snapshot_free(*before);
+	*before = snapshot;
+	return group;
+}
+
+static void
+test_outside(void)
+{
+	OutboxLagSnapshot *snapshot = NULL;
+	OutboxLagGroup *group = poll_group(&snapshot, 54, 0, 54);
+
+	CHECK(group->status == OUTBOX_LAG_OK && !group->beyond && group->ranges_known && group->complete, "caught up");
+	group = poll_group(&snapshot, 54, 0, 16);
+	CHECK(group->status == OUTBOX_LAG_BEYOND && group->beyond && group->partitions[0].beyond == 38,
+		  "above the end: a status of its own");
+	CHECK(group->partitions[0].lag == OUTBOX_LAG_NULL && group->total_lag == OUTBOX_LAG_NULL && !group->complete &&
+		  outbox_group_seconds(group, 500000) < 0, "with a lag that nobody knows, never 0");
+	group = poll_group(&snapshot, 16, 0, 16);
+	CHECK(group->status == OUTBOX_LAG_OK && !group->beyond && group->total_lag == 0, "in the log again");
+	group = poll_group(&snapshot, 16, 30, 40);
+	CHECK(group->status != OUTBOX_LAG_LOST, "what one look says may be a commit not yet seen");
+	group = poll_group(&snapshot, 16, 30, 40);
+	CHECK(group->status == OUTBOX_LAG_LOST && group->lost && group->partitions[0].lost == 14 && group->total_lag == 10,
+		  "records lost: what is left is the lag");
+	group = poll_group(&snapshot, 40, 30, 40);
+	CHECK(group->status == OUTBOX_LAG_OK && !group->lost && group->ranges_known, "read on");
+	group = poll_group(&snapshot, 40, OUTBOX_LAG_NULL, 40);
+	CHECK(!group->ranges_known && group->complete && group->total_lag == 0, "a begin that is not known is no lag");
+	group = poll_group(&snapshot, 40, 45, 50);
+	CHECK(group->partitions[0].start_before == 30, "the last begin that was known");
+	group->partitions[0].start = 0;
+	group->partitions[0].stable = 38;
+	outbox_partition_measure(&group->partitions[0]);
+	CHECK(group->partitions[0].beyond == 0 && group->partitions[0].lag == 0,
+		  "who reads uncommitted records is ahead of the stable offset, not beyond the end");
+	outbox_snapshot_free(snapshot);
+}
+
+static void
+test_range_alerts(void)
+{
+	OutboxAlertState state = {0};
+
+	CHECK(outbox_alert_judge_ranges(&state, true, false, true) == OUTBOX_ALERT_NONE &&
+		  outbox_alert_judge_ranges(&state, false, false, true) == OUTBOX_ALERT_NONE, "one poll is not enough");
+	outbox_alert_judge_ranges(&state, true, false, false);
+	CHECK(outbox_alert_judge_ranges(&state, true, true, false) == OUTBOX_ALERT_TRIGGER &&
+		  state.reasons == (OUTBOX_REASON_BEYOND | OUTBOX_REASON_LOST), "two in a row are");
+	CHECK(outbox_alert_judge_ranges(&state, false, false, false) == OUTBOX_ALERT_NONE && state.firing,
+		  "what is not known ends nothing");
+	CHECK(outbox_alert_judge_ranges(&state, false, false, true) == OUTBOX_ALERT_RESOLVE, "offsets in their logs do");
+}
+
 static void
 test_keys(void)
 {
@@ -220,6 +329,9 @@ main(void)
 	test_lag_alerts();
 	test_unknown_ends_nothing();
 	test_unknown_ages();
+	test_ranges();
+	test_outside();
+	test_range_alerts();
 	test_keys();
 	test_deserted();
 	test_depth_alerts();

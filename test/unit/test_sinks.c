@@ -96,6 +96,27 @@ test_dedup_keys(void)
 	json_decref(alert);
 }
 
+static void
+test_names(void)
+{
+	static const char *const names[][2] = {{"lag", "OutboxConsumerLag"}, {"offsets", "OutboxConsumerOffsets"},
+	{"dead_letters", "OutboxDeadLetters"}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		json_t	   *alert = make_alert("key");
+		json_t	   *body;
+		json_t	   *labels;
+
+		json_object_set_new(alert, "kind", json_string(names[i][0]));
+		body = outbox_sink_body(OUTBOX_SINK_ALERTMANAGER, "trigger", alert, "");
+		labels = json_object_get(json_array_get(body, 0), "labels");
+		CHECK(strcmp(json_string_value(json_object_get(labels, "alertname")), names[i][1]) == 0, names[i][1]);
+		json_decref(body);
+		json_decref(alert);
+	}
+}
+
 int
 main(void)
 {
@@ -107,5 +128,6 @@ main(void)
 		return 1;
 	test_many_alerts();
 	test_dedup_keys();
+	test_names();
 	return finish_tests();
 }
