@@ -135,7 +135,7 @@ outbox_span_end_process(const OutboxSpan *span, const char *consumer, const Outb
 	ended.consumer = consumer;
 	ended.partition = record->partition;
 	ended.offset = record->offset;
-	ended.tombstone = record->value == NULL;
+	ended.tombstone = record->raw_value == NULL;
 	memcpy(ended.event_id, record->event_id, OUTBOX_UUID_TEXT);
 	snprintf(ended.correlation_id, sizeof(ended.correlation_id), "%s",
 			 record->correlation_id != NULL ? record->correlation_id : "");

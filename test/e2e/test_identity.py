@@ -174,6 +174,16 @@ def test_structured_mode(events):
         wait_until(lambda: events.effects(kind) == {**expected, "mend": 1}, 30, "the retry")
     ids = events.database.execute("select count(*), count(distinct id) from app.effect where key = 'mend'")
     assert ids == [(2, 1)], "the same event for both consumers"
+    events.envelope("last", id="22", data={})
+    for kind, service in services.items():
+        wait_until(lambda: events.effects(kind).get("last") == 1, 60, "the last event before the restart")
+        assert service.stop() == 0
+    again = events.start()
+    events.envelope("later", id="23")
+    wait_until(lambda: events.effects().get("later") == 1, 60, "the event after the restart")
+    name = f'outbox_consumer_records_total{{consumer="{events.group}-event",topic="{events.topic}",result="duplicate"}}'
+    assert again.metrics().get(name, 0) == 0, "the log is known by the records as they came, nothing is read again"
+    assert not [line for line in again.log_lines() if line["level"] == "warning"]
 
 
 def test_structured_mode_in_c(payment):
