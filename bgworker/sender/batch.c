@@ -45,7 +45,7 @@ typedef struct Batch
 	bool		passed_over;	/* one ahead of it in that topic was dropped without a report */
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
 	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
-	const OutboxTopic *gone;	/* deleted while its events were under way */
+	const OutboxTopic *gone;	/* deleted, or made anew, while its events were under way */
 } Batch;
 
 static Batch batch;
@@ -66,6 +66,12 @@ outbox_batch_forget(void)
 	batch.begun = false;
 }
 
+static bool
+is_in_batch(const OutboxTopic *topic)
+{
+	return topic->used_in_batch == batch.serial;
+}
+
 void
 outbox_batch_begin(const OutboxCursor *cursor)
 {
@@ -73,6 +79,7 @@ outbox_batch_begin(const OutboxCursor *cursor)
 
 	batch = (Batch) {.serial = serial};
 	batch.cursor = *cursor;
+	(void) outbox_take_shrunk_topic(is_in_batch);	/* nothing was under way */
 }
 
 static void
@@ -335,7 +342,9 @@ look_for_gone(rd_kafka_t *producer)
 /*
  * Waits for the report of every event; short flushes, because each one wakes
  * the broker threads.  It ends, since every message times out; events of a topic
- * that was deleted are not waited for so long, others share their transaction.  A refused batch
+ * that was deleted are not waited for so long, others share their transaction.
+ * librdkafka (2.0.2 at least) never reports a message that comes back for a
+ * partition it has given up, also if the topic was made anew meanwhile.  A refused batch
  * waits too: an abort sent while partitions are still being added is answered
  * CONCURRENT_TRANSACTIONS and repeated.  What is dropped after an event that librdkafka refused
  * early may hold one that Kafka refuses and that precedes it in its key, so that is waited for longer.
@@ -350,6 +359,9 @@ await_reports(void)
 
 	while (batch.gone == NULL && rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 	{
+		batch.gone = outbox_take_shrunk_topic(is_in_batch);
+		if (batch.gone != NULL)
+			break;
 		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
 		{
 			look_for_gone(producer);
@@ -370,12 +382,12 @@ await_reports(void)
 	}
 }
 
-/* A producer that starts anew sees that the topic is made again, or refuses its events. */
+/* A producer that starts anew sees that the topic is made again, or knows the new one, or refuses its events. */
 static bool
 fail_gone(OutboxFailure *failure)
 {
 	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-					   "sending events", "topic \"%s\" was deleted", batch.gone->name);
+					   "sending events", "topic \"%s\" was deleted or lost partitions", batch.gone->name);
 	return false;
 }
 
@@ -394,7 +406,7 @@ abort_transaction(OutboxFailure *failure)
 	if (error == NULL)
 	{
 		await_reports();
-		return true;
+		return batch.gone == NULL || fail_gone(failure);
 	}
 	if (batch.refused_error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
 		rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_INVALID_TXN_STATE)

@@ -5,8 +5,8 @@
  *	  librdkafka's threads told us last.
  *
  * Runs in the sender.  The "last client error" is written by the main thread
- * (error callback); the "denied topic" and the certificate that was not accepted by
- * any librdkafka thread (log and verify callbacks) under noted_lock.
+ * (error callback); the "denied topic", the topics that lost partitions and the certificate
+ * that was not accepted by any librdkafka thread (log and verify callbacks) under noted_lock.
  */
 #include "sender.h"
 
@@ -19,6 +19,7 @@
 #include <openssl/x509.h>
 
 #define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4	0x02060100
+#define SHRUNK_TOPICS_MAX	16
 
 static rd_kafka_resp_err_t last_client_error;
 static bool all_brokers_down;	/* main thread, like last_client_error */
@@ -27,6 +28,10 @@ static char last_client_text[512];
 static pthread_mutex_t noted_lock = PTHREAD_MUTEX_INITIALIZER;
 static char denied_topic[OUTBOX_TOPIC_NAME_SIZE];	/* under noted_lock */
 static char certificate_text[256];	/* under noted_lock */
+
+/* Topics that lost partitions, since they were taken last; under noted_lock. */
+static char shrunk_topics[SHRUNK_TOPICS_MAX][OUTBOX_TOPIC_NAME_SIZE];
+static int	shrunk_count;		/* may exceed SHRUNK_TOPICS_MAX */
 
 /* One line on stderr, which the relay's server log receives. */
 void
@@ -336,4 +341,53 @@ outbox_take_denied_topic(char *name, size_t size)
 	denied_topic[0] = '\0';
 	pthread_mutex_unlock(&noted_lock);
 	return name[0] != '\0';
+}
+
+/*
+ * That a topic lost partitions, all when it was deleted, librdkafka tells in its log only:
+ * Topic NAME partition count changed from N to M, later versions: Topic NAME (id ID) ...
+ */
+void
+outbox_note_shrunk_topic(const char *log_text)
+{
+	char		name[OUTBOX_TOPIC_NAME_SIZE];
+	const char *topic = strstr(log_text, "Topic ");
+	const char *counts = strstr(log_text, " partition count changed from ");
+	int			before;
+	int			after;
+
+	if (topic == NULL || counts == NULL || sscanf(topic, "Topic %255s ", name) != 1 ||
+		sscanf(counts, " partition count changed from %d to %d", &before, &after) != 2 ||
+		after >= before)
+		return;
+	pthread_mutex_lock(&noted_lock);
+	if (shrunk_count < SHRUNK_TOPICS_MAX)
+		memcpy(shrunk_topics[shrunk_count], name, sizeof(name));
+	shrunk_count++;
+	pthread_mutex_unlock(&noted_lock);
+}
+
+/*
+ * A topic for which wanted is true, of those that lost partitions since the last call; NULL if
+ * there is none.  Of too many at once the first stands for those whose names are not kept.
+ */
+const OutboxTopic *
+outbox_take_shrunk_topic(bool (*wanted) (const OutboxTopic *topic))
+{
+	const OutboxTopic *found = NULL;
+	int			kept;
+	int			i;
+
+	pthread_mutex_lock(&noted_lock);
+	kept = shrunk_count < SHRUNK_TOPICS_MAX ? shrunk_count : SHRUNK_TOPICS_MAX;
+	for (i = 0; i < kept; i++)
+	{
+		const OutboxTopic *topic = outbox_topic_find(shrunk_topics[i], strlen(shrunk_topics[i]));
+
+		if (wanted(topic) || (found == NULL && shrunk_count > SHRUNK_TOPICS_MAX))
+			found = topic;
+	}
+	shrunk_count = 0;
+	pthread_mutex_unlock(&noted_lock);
+	return found;
 }

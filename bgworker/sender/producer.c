@@ -58,6 +58,7 @@ outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 						   "configuring Kafka", "%s", error);
 		return false;
 	}
+	outbox_settings_hear_notices(producer, settings);
 	if (outbox_topics_ensure(producer, settings->cursor_topic, failure) &&
 		(!settings->exactly_once || fence_others(settings, failure)))
 		return true;

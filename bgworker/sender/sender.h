@@ -121,6 +121,8 @@ extern int	outbox_certificate_verify(rd_kafka_t *client, const char *broker, int
 									  size_t size, char *error, size_t error_size, void *opaque);
 extern void outbox_note_denied_topic(const char *log_text);
 extern bool outbox_take_denied_topic(char *name, size_t size);
+extern void outbox_note_shrunk_topic(const char *log_text);
+extern const OutboxTopic *outbox_take_shrunk_topic(bool (*wanted) (const OutboxTopic *topic));
 extern void outbox_log(const char *format,...) __attribute__((format(printf, 1, 2)));
 extern int64_t outbox_clock_us(void);
 
@@ -132,6 +134,7 @@ extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, boo
 											 OutboxFailure *failure);
 extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
 										   OutboxFailure *failure);
+extern void outbox_settings_hear_notices(rd_kafka_t *producer, const OutboxSettings *settings);
 extern bool outbox_effective_properties(const OutboxSettings *settings, char **text,
 										OutboxFailure *failure);
 

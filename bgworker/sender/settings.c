@@ -9,11 +9,14 @@
  */
 #include "sender.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../src/common/kafka_properties.h"
+
+#define LOG_LEVEL_NOTICE	5	/* librdkafka's log_level, as of syslog */
 
 /*
  * Ours first, the user's after.  retry.backoff.ms: a small transaction with
@@ -230,12 +233,19 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value, OutboxF
 	return false;
 }
 
+/* Written by the main thread, read by librdkafka's: notices are heard, not printed. */
+static atomic_bool notices_unasked;
+
 static void
 print_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
 	(void) client;
 	if (strcmp(facility, "ADDPARTS") == 0)
 		outbox_note_denied_topic(text);
+	else if (strcmp(facility, "PARTCNT") == 0)
+		outbox_note_shrunk_topic(text);
+	if (level == LOG_LEVEL_NOTICE && notices_unasked)
+		return;
 	outbox_log("kafka: %s: %s%s", facility, text, level <= 2 ? " (critical)" : "");
 }
 
@@ -256,6 +266,22 @@ find_value(const OutboxSettings *settings, const char *name)
 		if (strcmp(settings->properties[i].name, name) == 0)
 			return settings->properties[i].value;
 	return NULL;
+}
+
+/*
+ * Has the producer log notices, for it tells only there what becomes of its topics; they are
+ * printed when the user's log level asks for them.
+ */
+void
+outbox_settings_hear_notices(rd_kafka_t *producer, const OutboxSettings *settings)
+{
+	const char *level = find_value(settings, "log_level");
+	const char *debug = find_value(settings, "debug");
+
+	notices_unasked = (debug == NULL || debug[0] == '\0') &&
+		(level == NULL || atoi(level) < LOG_LEVEL_NOTICE);
+	if (notices_unasked)
+		rd_kafka_set_log_level(producer, LOG_LEVEL_NOTICE);
 }
 
 /* Those of every client. */
