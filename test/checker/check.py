@@ -15,7 +15,7 @@ class Truth(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One record as consumed, and where it lay."""
+    """One record as consumed, and where it lay; a topic that was deleted and made anew begins its next log."""
 
     id: str
     topic: str
@@ -23,6 +23,7 @@ class Seen(NamedTuple):
     key_seq: int
     partition: int
     offset: int
+    log: int = 0
 
 
 _FAULTS = {
@@ -47,6 +48,7 @@ class Report:
     reordered: list = field(default_factory=list)
     moved: list = field(default_factory=list)
     altered: list = field(default_factory=list)
+    destroyed: set = field(default_factory=set)  # ids of events delivered to logs that are no more; no fault
 
     @property
     def ok(self):
@@ -55,7 +57,8 @@ class Report:
     def summary(self):
         """One line: name=count for everything."""
         counts = [f"{fault}={len(getattr(self, fault))}" for fault in _FAULTS]
-        return f"committed={self.committed} delivered={self.delivered} " + " ".join(counts)
+        return f"committed={self.committed} delivered={self.delivered} " + " ".join(counts) + (
+            f" destroyed={len(self.destroyed)}" if self.destroyed else "")
 
     def text(self, examples=5):
         """The summary, then some examples of each fault."""
@@ -76,16 +79,18 @@ class Report:
         return self
 
 
-def check(truth, seen):
+def check(truth, seen, destroyed=()):
     """Compare truth (iterable of Truth) with seen (iterable of Seen, all of the topics). Returns a Report.
 
+    destroyed: records (Seen) proven to have been delivered to logs that were deleted since. They are deliveries like
+    any other, so that what is seen besides is doubled, and what precedes them in its key must not follow.
     Repeats of an event count as doubled only; order is judged on each event's
-    first delivery, along the offsets of its partition.
+    first delivery, along the offsets of its partition, and from one log of its topic to the next.
     """
     expected = {row.id: row for row in truth}
-    report = Report(committed=len(expected))
+    report = Report(committed=len(expected), destroyed={record.id for record in destroyed})
     first = {}
-    for record in sorted(seen, key=lambda r: (r.topic, r.partition, r.offset)):
+    for record in sorted([*destroyed, *seen], key=lambda r: (r.topic, r.log, r.partition, r.offset)):
         report.delivered += 1
         row = expected.get(record.id)
         if row is None:
@@ -102,14 +107,15 @@ def check(truth, seen):
 
 
 def judge_order(records, report):
-    """Fill reordered and moved; records are first deliveries, by topic, partition and offset."""
+    """Fill reordered and moved; records are first deliveries, by topic, log, partition and offset."""
     last, partitions = {}, {}
     for record in records:
         entity = (record.topic, record.key)
-        partitions.setdefault(entity, set()).add(record.partition)
+        partitions.setdefault((entity, record.log), set()).add(record.partition)
         before = last.get(entity)
-        if before is not None and before.partition == record.partition and before.key_seq >= record.key_seq:
+        follows = before is not None and (before.partition == record.partition or before.log != record.log)
+        if follows and before.key_seq >= record.key_seq:
             report.reordered.append(record)
         else:
             last[entity] = record
-    report.moved = [(entity, sorted(found)) for entity, found in partitions.items() if len(found) > 1]
+    report.moved = [(entity, sorted(found)) for (entity, _), found in partitions.items() if len(found) > 1]

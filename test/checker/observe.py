@@ -23,17 +23,21 @@ class ForeignRecord(AssertionError):
     """A record that load cannot have written; an assertion, so that wait_until lets it through."""
 
 
+def decode(topic, partition, offset, key, value, headers):
+    """A record as Seen; headers are pairs. Raises ForeignRecord when load cannot have written it."""
+    names = dict(headers)
+    try:
+        event_id = (names.get("ce_id") or names["id"]).decode()
+        return Seen(event_id, topic, key.decode(), json.loads(value)["keySeq"], partition, offset)
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
+        where = f"{topic}[{partition}]@{offset}"
+        raise ForeignRecord(f"the record at {where} is not one of the load's: {error!r}") from error
+
+
 def decode_record(message):
     """A consumed message as Seen. Raises ForeignRecord when load cannot have written it."""
-    headers = dict(message.headers() or [])
-    try:
-        event_id = (headers.get("ce_id") or headers["id"]).decode()
-        payload = json.loads(message.value())
-        return Seen(event_id, message.topic(), message.key().decode(), payload["keySeq"],
-                    message.partition(), message.offset())
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
-        where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
-        raise ForeignRecord(f"the record at {where} is not one of the load's: {error!r}") from error
+    return decode(message.topic(), message.partition(), message.offset(), message.key(), message.value(),
+                  message.headers() or [])
 
 
 class TopicReader:

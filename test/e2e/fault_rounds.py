@@ -15,6 +15,10 @@ from harness.process import descendants
 ENDLESS = 10**7
 
 
+class Missed(Exception):
+    """A fault found nothing to strike."""
+
+
 def lengths(short, full=50):
     """Rounds in make check, and in make check-long."""
     marks = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -79,11 +83,15 @@ class Rounds:
             longest = max(longest, time.monotonic() - since)
         print(f"blows={rounds} longest_interruption={longest:.1f}s")
 
-    def check(self, timeout=90.0):
-        """The checker's report on the topics."""
+    def check(self, timeout=90.0, destroyed=(), logs=None):
+        """The checker's report on the topics, whose records are kept as `seen`.
+
+        destroyed  records proven to have been delivered to deleted logs     logs  {topic: number of its log} if not 0"""
         truth = [row for row in read_truth(self.database.dsn()) if row.topic in self.topics]
-        seen = read_topics(self.kafka.bootstrap, self.topics, {row.id for row in truth}, timeout)
-        report = check(truth, seen)
+        expected = {row.id for row in truth} - {record.id for record in destroyed}
+        seen = read_topics(self.kafka.bootstrap, self.topics, expected, timeout)
+        self.seen = [record._replace(log=logs[record.topic]) for record in seen] if logs else seen
+        report = check(truth, self.seen, destroyed)
         print(f"transactions={self.result.transactions} reconnects={self.result.reconnects} "
               f"seconds={self.result.seconds:.1f} {report.summary()}")
         return report

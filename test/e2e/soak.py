@@ -2,7 +2,9 @@
 """soak: random faults under load for a time, with a ledger that counts what was lost, doubled and reordered.
 
 The writers are checker's Load (commits, rollbacks, savepoints, prepared transactions, half of them with
-synchronous_commit = off), the ledger is its truth table against every record of the topics. The seed
+synchronous_commit = off), the ledger is its truth table against every record of the topics, those of topics that
+were deleted included: they are read from the broker's files (checker.remains). A consumer notes each event
+it is given, and must have noted each record once that is still there. The seed
 decides which fault comes when, and what the writers write. Every second fault or so is one of the 36 cases of
 the protocol proxy, all of them in turn. For each kind of fault the longest interruption is told: from its begin
 to the next delivered batch.
@@ -19,19 +21,19 @@ import time
 from collections import defaultdict
 
 import psycopg
-from fault_rounds import Blows, Rounds
+from checker.remains import count_destroyed
+from fault_rounds import Blows, Missed, Rounds
 from harness import Database, KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
 from harness.proxy import APIS
 from harness.process import command_line, descendants
+from soak_consumer import EffectsConsumer
+from soak_topics import KEEP_DELETED, DeletedTopics
 
 CASES = list(itertools.product(APIS, ("request", "answer"), ("hold", "drop", "cut")))
 # A lost answer is noticed after two seconds instead of ten.
 QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=20000"
 TOPICS = ("soak.orders", "soak.payments", "soak.stock")
-
-
-class Missed(Exception):
-    """A fault found nothing to strike."""
+PARTITIONS = 6
 
 
 class Faults:
@@ -39,11 +41,14 @@ class Faults:
 
     Raises Missed when it found no victim."""
 
-    def __init__(self, database, postgres, kafka, proxy, choose):
+    def __init__(self, database, postgres, kafka, proxy, choose, consumer=None):
         self.database = database
         self.postgres = postgres
         self.kafka = kafka
         self.choose = choose
+        self.consumer = consumer  # an EffectsConsumer, or None
+        self.deleted = DeletedTopics(kafka, database)
+        self.after = []  # to be done when the fault is over and its interruption measured
         self.blows = Blows(database, postgres)
         self.proxy = proxy
         self.cases = []  # of CASES, still to come in this turn
@@ -113,6 +118,62 @@ class Faults:
         self.proxy.release(strike)
         self.turns += not self.cases
 
+    # Topics ---------------------------------------------------------------
+
+    def topic_made_anew(self):
+        """Deleted, and made anew at once by somebody else, with fewer, as many or more partitions."""
+        topic = self.topic_to_delete()
+        self.deleted.delete(topic)
+        self.deleted.make(topic, self.choose.choice((3, PARTITIONS, 9)))
+
+    def topic_deleted(self):
+        """Deleted; whoever needs it makes it anew: the relay, or a broker that makes what is asked for."""
+        self.deleted.delete(self.topic_to_delete())
+
+    def topic_deleted_under_frozen_sender(self):
+        sender = self.blows.process("sender_pid")
+        self.signal(sender, signal.SIGSTOP)
+        try:
+            self.delete_unseen()
+        finally:
+            self.signal(sender, signal.SIGCONT)
+
+    def topic_deleted_under_stopped_relay(self):
+        self.database.stop_relay()
+        self.database.wait_state("stopped", 60)
+        try:
+            self.delete_unseen()
+        finally:
+            self.database.start_relay()
+
+    def topic_deleted_under_stopped_server(self):
+        self.postgres.stop(self.choose.choice(("fast", "immediate")))
+        try:
+            self.delete_unseen()
+        finally:
+            self.postgres.start()
+
+    def consumer_away(self):
+        """Killed or stopped, and started again later."""
+        if not self.consumer or self.consumer.away:
+            raise Missed("there is no consumer, or it is away")
+        self.consumer.stop(self.choose.random() < 0.5)
+        batches = self.choose.randint(1, 200)
+        self.after.append(lambda: self.database.await_batches(batches, 180))
+        self.after.append(self.consumer.start)
+
+    def topic_to_delete(self):
+        """One of TOPICS; every other time the consumer is away from before the deletion until later."""
+        if self.consumer and self.choose.random() < 0.5:
+            self.consumer_away()
+        return self.choose.choice(TOPICS)
+
+    def delete_unseen(self):
+        topic, made = self.topic_to_delete(), self.choose.choice((None, 3, PARTITIONS, 9))
+        self.deleted.delete(topic)
+        if made:
+            self.deleted.make(topic, made)
+
     # What a DBA does ------------------------------------------------------
 
     def settings_changed(self):
@@ -159,7 +220,7 @@ class Faults:
     @staticmethod
     def kinds():
         """Names of the kinds but request_hurt, which comes as often as all of them."""
-        own = ("kinds", "freeze", "signal", "close", "request_hurt")
+        own = ("kinds", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish")
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
 
     @staticmethod
@@ -180,6 +241,13 @@ class Faults:
         finally:
             self.signal(pid, signal.SIGCONT)
 
+    def finish(self):
+        """What follows a fault; meanwhile the system is at work again."""
+        if self.deleted.unread:
+            print(f"{self.deleted.read_unread()} records were in the deleted topic", flush=True)
+        while self.after:
+            self.after.pop(0)()
+
     def close(self):
         for connection in self.open:
             with contextlib.suppress(psycopg.OperationalError):
@@ -190,9 +258,12 @@ class Soak:
     """The system under load, and the ledger."""
 
     def __init__(self, session, options):
+        self.session = session
         self.options = options
         self.choose = random.Random(options.seed)
-        self.kafka = KafkaBroker(session, proxied=True).start()
+        # The broker makes topics that are asked for, or leaves that to the relay.
+        self.kafka = KafkaBroker(session, proxied=True, conf={
+            **KEEP_DELETED, "auto.create.topics.enable": "true" if options.seed % 2 else "false"}).start()
         self.proxy = self.kafka.proxy()
         session.on_close(self.proxy.close)
         self.postgres = PostgresCluster(session, conf={
@@ -202,36 +273,50 @@ class Soak:
         }).start()
         self.database = Database(self.postgres, self.postgres.create_database("soak"))
         for topic in TOPICS:
-            self.database.declare(topic, 6)
+            self.database.declare(topic, PARTITIONS)
         self.database.start_relay()
-        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose)
+        self.consumer = EffectsConsumer(session, self.kafka, self.database, TOPICS) if options.consumer else None
+        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose, self.consumer)
         self.rounds = defaultdict(int)
         self.longest = defaultdict(float)
 
     def strike(self, running, kind):
         """One fault, and how long it interrupts; one that finds no victim does not count."""
         began = time.monotonic()
+        print(f"{time.strftime('%H:%M:%S')} {kind}", flush=True)
         try:
             getattr(self.faults, kind)()
         except (Missed, psycopg.OperationalError, psycopg.InterfaceError) as missed:
             print(f"{time.strftime('%H:%M:%S')} {kind} missed: {missed}", flush=True)
             self.postgres.wait_ready()
+            self.faults.finish()
             return
         running.await_batches(1, timeout=180)
         self.rounds[kind] += 1
         self.longest[kind] = max(self.longest[kind], time.monotonic() - began)
         print(f"{time.strftime('%H:%M:%S')} {kind}: next batch after {time.monotonic() - began:.1f} s", flush=True)
+        self.faults.finish()
 
     def run(self):
         until = time.monotonic() + self.options.minutes * 60
+        kinds = [kind for kind in Faults.kinds() if self.options.faults in kind]
+        if self.consumer:
+            self.consumer.start()
         with Rounds(self.database, self.kafka, TOPICS, self.options.seed, rate=self.options.rate,
                     patience=180.0) as running:
             while time.monotonic() < until:
                 running.await_batches(self.choose.randint(1, 40), timeout=180)
-                self.strike(running, self.choose.choice((self.choose.choice(Faults.kinds()), "request_hurt")))
+                self.strike(running, self.choose.choice((self.choose.choice(kinds), "request_hurt")))
+                if self.consumer:
+                    self.consumer.look()
             self.faults.close()
             running.await_batches(1, timeout=180)
-        report = running.check(timeout=600)
+        deleted = self.faults.deleted
+        self.database.wait_delivered(600)
+        deleted.require_known(TOPICS)
+        self.destroyed = deleted.destroyed()
+        report = running.check(600, self.destroyed, deleted.logs)
+        self.done = self.consumer and self.consumer.check(running.seen, deleted.readable(), 120)
         self.database.wait_state("idle", 60)
         return report
 
@@ -245,9 +330,24 @@ class Soak:
         if not report.ok:
             print(report.text())
         complete = self.faults.turns >= self.options.turns
+        self.tell_destroyed()
         print(f"soak lost={len(report.lost)} doubled={len(report.doubled)} phantom={len(report.phantom)} "
-              f"reordered={len(report.reordered)} faults={sum(self.rounds.values())} events={report.committed}")
-        return 0 if report.ok and complete else 1
+              f"reordered={len(report.reordered)} destroyed={len(report.destroyed)} "
+              f"faults={sum(self.rounds.values())} events={report.committed}")
+        return 0 if report.ok and complete and (not self.done or self.done.ok) else 1
+
+    def tell_destroyed(self):
+        """What deleted topics held, by name in a file; then what the consumer made of it all."""
+        path = self.session.logs / "destroyed.txt"
+        unread = {record.id for record in self.done.unread} if self.done else set()
+        path.write_text("".join(
+            f"{r.id} {r.topic} log={r.log} partition={r.partition} offset={r.offset} key={r.key} rank={r.key_seq}"
+            f"{' unread' if r.id in unread else ''}\n" for r in self.destroyed))
+        for (topic, log), count in count_destroyed(self.destroyed).items():
+            print(f"deleted: {topic}, log {log}, with {count} events")
+        print(f"destroyed events by name: {path}")
+        if self.done:
+            print(f"consumer ends={self.consumer.ends} {self.done.text()}")
 
 
 def main():
@@ -256,6 +356,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=300.0, help="transactions a second over all writers")
     parser.add_argument("--turns", type=int, default=0, help="how often all cases of the proxy must have come")
+    parser.add_argument("--faults", default="", help="only kinds with this in their names, and those of the proxy")
+    parser.add_argument("--no-consumer", dest="consumer", action="store_false", help="without outbox-consume")
     options = parser.parse_args()
     exit_on_sigterm()
     session = Session("soak")
