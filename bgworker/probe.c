@@ -25,6 +25,7 @@
 #include "cursor.h"
 #include "launcher.h"
 #include "measure.h"
+#include "owner.h"
 #include "session.h"
 
 #define LOCK_WAIT	"60s"
@@ -96,7 +97,7 @@ check_version(OutboxSlot *slot)
 	bool		same = false;
 	char	   *text = NULL;
 
-	outbox_session_begin();
+	outbox_session_begin_catalog();
 	if (SPI_execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'outbox'",
 					true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{
@@ -117,6 +118,21 @@ check_version(OutboxSlot *slot)
 	}
 	outbox_session_end();
 	return same;
+}
+
+/* No relay runs here; one that did would hold. */
+static bool
+owns_objects(OutboxSlot *slot)
+{
+	char	   *foreign = outbox_owner_look(true);
+
+	if (foreign == NULL)
+		return true;
+	ereport(LOG,
+			(errmsg("outbox does not look for events in database %u: %s", MyDatabaseId, foreign)));
+	outbox_shmem_report_error(slot, foreign);
+	keep_slot(slot);
+	return false;
 }
 
 /* No relay runs here: are there events after the last batch all the same? */
@@ -170,7 +186,7 @@ outbox_relay_probe(OutboxSlot *slot)
 	slot->wanted = wanted;
 	LWLockRelease(outbox_shared->lock);
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
-	if (exists && !outbox_guc_relay)
+	if (exists && !outbox_guc_relay && owns_objects(slot))
 	{
 		/* whoever locks the tables for longer goes without the answers */
 		SetConfigOption("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE);

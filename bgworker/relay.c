@@ -73,6 +73,7 @@ outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 	status->delivered_batch = relay->delivered;
 	status->delivery = outbox_guc_delivery;
 	status->commit_order = relay->window.commit_order;
+	status->held_by_owner = false;
 	if (state != OUTBOX_RELAY_HOLD)
 		status->hold_reason[0] = '\0';
 	SpinLockRelease(&relay->slot->mutex);
@@ -296,6 +297,7 @@ run_loop(OutboxRelay *relay)
 			relay->look_due = true;
 		}
 		CHECK_FOR_INTERRUPTS();
+		outbox_relay_watch_owner(relay);
 		reload_settings(relay);
 		outbox_relay_read_answers(relay);
 		watch_time(relay);

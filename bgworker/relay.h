@@ -58,6 +58,8 @@ typedef struct OutboxRelay
 	TimestampTz next_waypoint;
 	TimestampTz next_try;		/* BACKOFF */
 	TimestampTz next_refresh;	/* of an idle cursor, which Kafka forgets */
+	TimestampTz next_owner_look;	/* while held_by_owner */
+	bool		held_by_owner;	/* HOLD, for an object is not the extension owner's */
 	int			failures;		/* in a row */
 	char	   *settings;		/* what OPEN said, to see a change */
 } OutboxRelay;
@@ -75,6 +77,12 @@ extern void outbox_relay_await_genesis(OutboxRelay *relay);
 extern void outbox_relay_load_last(OutboxRelay *relay);
 /* Takes the last batch off the backlog once it is known delivered. */
 extern void outbox_relay_settle_backlog(OutboxRelay *relay);
+
+/*
+ * relay_owner.c: own transactions, before anything else of a turn.  Holds while an object of
+ * the extension is not its owner's, and goes on by itself.
+ */
+extern void outbox_relay_watch_owner(OutboxRelay *relay);
 
 /* relay_steps.c: what a state does when it has its turn; true: turn again at once. */
 extern bool outbox_relay_step(OutboxRelay *relay);

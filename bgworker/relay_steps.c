@@ -113,6 +113,8 @@ step_hold(OutboxRelay *relay)
 {
 	int			decision;
 
+	if (relay->held_by_owner)
+		return false;
 	SpinLockAcquire(&relay->slot->mutex);
 	decision = relay->slot->adopt;
 	relay->slot->adopt = OUTBOX_ADOPT_NONE;

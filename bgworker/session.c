@@ -3,7 +3,8 @@
  * session.c
  *	  Short transactions of the relay (I5).
  *
- * Runs in the relay.
+ * Runs in the relay.  Every statement runs in a transaction that begins here, as the
+ * extension's owner (owner.h).
  */
 #include "postgres.h"
 
@@ -15,6 +16,7 @@
 #include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
+#include "owner.h"
 #include "session.h"
 
 static const char *const settings[][2] = {
@@ -44,15 +46,37 @@ outbox_session_settle(void)
 
 static MemoryContext outside;
 
-void
-outbox_session_begin(void)
+static void
+begin(bool check)
 {
+	Oid			owner;
+	char	   *foreign;
+
 	outside = CurrentMemoryContext;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	owner = outbox_owner_lock();
+	foreign = check && outbox_owner_is_stale() ? outbox_owner_find_foreign(owner) : NULL;
+	if (foreign != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg_internal("%s", foreign)));
+	outbox_owner_enter(owner);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+outbox_session_begin(void)
+{
+	begin(true);
+}
+
+void
+outbox_session_begin_catalog(void)
+{
+	begin(false);
 }
 
 void
@@ -60,7 +84,9 @@ outbox_session_end(void)
 {
 	PopActiveSnapshot();
 	SPI_finish();
+	outbox_owner_settle();
 	CommitTransactionCommand();
+	outbox_owner_leave();
 	MemoryContextSwitchTo(outside);
 }
 

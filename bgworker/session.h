@@ -13,10 +13,14 @@
 extern void outbox_session_settle(void);
 
 /*
- * Transaction, SPI and an active snapshot; and their end by COMMIT, back in the
- * memory context that was current before.  Not nested.
+ * Transaction, SPI and an active snapshot, with the rights of the extension's owner (owner.h); and their
+ * end by COMMIT, back in the memory context that was current before.  Not nested.  An error when an
+ * object of the extension is somebody else's.
  */
 extern void outbox_session_begin(void);
+
+/* The same whoever owns the objects, for statements on catalogs alone. */
+extern void outbox_session_begin_catalog(void);
 extern void outbox_session_end(void);
 
 /* A column of type xid8 of a row that SPI returned; 0 = NULL. */

@@ -69,6 +69,7 @@ typedef struct OutboxRelayStatus
 	TimestampTz delivered_at;	/* 0 = never */
 	TimestampTz last_error_at;	/* 0 = never */
 	int			delivery;		/* OutboxDelivery in use */
+	bool		held_by_owner;	/* HOLD until objects belong to the extension's owner: not adopt()'s */
 	bool		commit_order;	/* true: commit time; false: seq (setting off) */
 	char		last_error[OUTBOX_TEXT_SIZE];
 	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD, or STARTING without a batch row */

@@ -11,11 +11,13 @@
 #include "access/commit_ts.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -27,6 +29,8 @@
 #include "kafka_settings.h"
 #include "shmem.h"
 #include "wake.h"
+
+#define HIDDEN	"<insufficient privilege>"	/* as pg_stat_activity says it */
 
 PG_FUNCTION_INFO_V1(outbox_check_start);
 PG_FUNCTION_INFO_V1(outbox_ask_relay);
@@ -115,11 +119,18 @@ outbox_server_identity(PG_FUNCTION_ARGS)
 Datum
 outbox_adopt(PG_FUNCTION_ARGS)
 {
-	char	   *decision = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *decision;
 	OutboxAdoption adoption;
 	OutboxSlot *slot;
 	bool		held = false;
+	bool		by_owner = false;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("decision of outbox.adopt must not be null"),
+				 errhint("Decisions are \"resend\" and \"skip\".")));
+	decision = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (strcmp(decision, "resend") == 0)
 		adoption = OUTBOX_ADOPT_RESEND;
 	else if (strcmp(decision, "skip") == 0)
@@ -134,11 +145,17 @@ outbox_adopt(PG_FUNCTION_ARGS)
 	if (slot != NULL)
 	{
 		SpinLockAcquire(&slot->mutex);
-		held = slot->status.state == OUTBOX_RELAY_HOLD;
+		by_owner = slot->status.held_by_owner;
+		held = slot->status.state == OUTBOX_RELAY_HOLD && !by_owner;
 		if (held)
 			slot->adopt = adoption;
 		SpinLockRelease(&slot->mutex);
 	}
+	if (by_owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("objects of the extension do not belong to its owner"),
+				 errhint("See hold_reason in outbox.relay_status; the relay goes on when they do.")));
 	if (!held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -262,6 +279,21 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 
 #define DATABASE_SLOTS_COLUMNS	10
 
+/*
+ * What another database's relay said may hold its keys: it is for who may see all of the
+ * server.  That there is something is for everybody.
+ */
+static void
+hide_texts(Oid database, OutboxRelayStatus *status)
+{
+	if (database == MyDatabaseId || has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		return;
+	if (status->last_error[0] != '\0')
+		strlcpy(status->last_error, HIDDEN, OUTBOX_TEXT_SIZE);
+	if (status->hold_reason[0] != '\0')
+		strlcpy(status->hold_reason, HIDDEN, OUTBOX_TEXT_SIZE);
+}
+
 /* The row of one slot; false when no database has it. */
 static bool
 fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, bool *nulls)
@@ -273,6 +305,7 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 	if (!OidIsValid(database))
 		return false;
 
+	hide_texts(database, status);
 	values[0] = ObjectIdGetDatum(database);
 	values[1] = BoolGetDatum(wanted);
 	values[2] = CStringGetTextDatum(state);
