@@ -19,3 +19,19 @@ CREATE SCHEMA outbox;
 
 /* One record header: name not NULL, value NULL allowed. */
 CREATE TYPE outbox.header AS (name text, value bytea);
+
+/*
+ * SQLSTATE 22004 when one of the arguments is NULL, naming it.  called: the function without its
+ * schema; arguments: names and values in turns.
+ */
+CREATE FUNCTION outbox.need(called text, arguments text[]) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	FOR i IN 1 .. cardinality(arguments) BY 2 LOOP
+		IF arguments[i + 1] IS NULL THEN
+			RAISE null_value_not_allowed USING
+				MESSAGE = format('%s of outbox.%s must not be null', arguments[i], called);
+		END IF;
+	END LOOP;
+END
+$$;

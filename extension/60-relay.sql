@@ -98,7 +98,7 @@ $$;
 /* Ends a hold.  'resend': what is not known to be delivered is sent; 'skip': it
  * is taken as delivered. */
 CREATE FUNCTION outbox.adopt(decision text) RETURNS void
-	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_adopt';
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_adopt';
 
 /* outbox.event, outbox.batch and outbox.audit are insert-only, and rows that logical
  * replication applies are dropped. */

@@ -18,7 +18,10 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.batch_0', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.batch_1', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.topic', '');
-SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', '');
+/* Rows that count: what dropped roles have left would be somebody else's elsewhere. */
+SELECT pg_catalog.pg_extension_config_dump('outbox.topic_grant', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_namespace n
+	CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+	WHERE n.nspname = ''outbox'' AND r.oid = topic_grant.grantee)');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.dead_letter_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.audit', '');

@@ -53,15 +53,17 @@ $$;
  * so it can give that right to itself too.
  */
 CREATE FUNCTION outbox.grant_operate(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.need('grant_operate', ARRAY['role', role::text]);
+	PERFORM outbox.admit(role);
 	PERFORM outbox.change_operate('GRANT ... TO', role);
 END
 $$;
 CREATE FUNCTION outbox.revoke_operate(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('revoke_operate', ARRAY['role', role::text]);
 	PERFORM outbox.change_operate('REVOKE ... FROM', role);
 END
 $$;
@@ -72,15 +74,17 @@ $$;
  * grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
  */
 CREATE FUNCTION outbox.grant_watch(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.need('grant_watch', ARRAY['role', role::text]);
+	PERFORM outbox.admit(role);
 	PERFORM outbox.change_watch('GRANT ... TO', role);
 END
 $$;
 CREATE FUNCTION outbox.revoke_watch(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('revoke_watch', ARRAY['role', role::text]);
 	PERFORM outbox.change_watch('REVOKE ... FROM', role);
 END
 $$;
@@ -92,15 +96,17 @@ $$;
  * and with them emit to any <topic>.DLT.  Grant it to services that trust each other.
  */
 CREATE FUNCTION outbox.grant_consume(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(role));
+	PERFORM outbox.need('grant_consume', ARRAY['role', role::text]);
+	PERFORM outbox.admit(role);
 	PERFORM outbox.change_consume('GRANT ... TO', role);
 END
 $$;
 CREATE FUNCTION outbox.revoke_consume(role regrole) RETURNS void
-	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('revoke_consume', ARRAY['role', role::text]);
 	PERFORM outbox.change_consume('REVOKE ... FROM', role);
 END
 $$;
@@ -109,4 +115,21 @@ REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC;
-REVOKE ALL ON TYPE outbox.header, outbox.consumed_event, outbox.consumed_bytes FROM PUBLIC;
+
+/* Also the types of rows: whoever makes a column of one stands in the way of DROP EXTENSION. */
+DO $$
+DECLARE
+	type text;
+BEGIN
+	FOR type IN
+		SELECT t.oid::regtype::text FROM pg_catalog.pg_type t
+		WHERE t.typnamespace = 'outbox'::regnamespace AND t.typcategory <> 'A'
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON TYPE %s FROM PUBLIC', type);
+	END LOOP;
+END
+$$;
+/* pg_dump knows no privileges of row types, and would warn of each that is noted as the extension's. */
+DELETE FROM pg_catalog.pg_init_privs i USING pg_catalog.pg_type t JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+WHERE i.classoid = 'pg_catalog.pg_type'::regclass AND i.objoid = t.oid
+	AND t.typnamespace = 'outbox'::regnamespace AND c.relkind <> 'c';

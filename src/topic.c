@@ -53,6 +53,7 @@ static MemoryContext cache_context = NULL;
 static HTAB *known_topics = NULL;
 static TopicGrant *grants = NULL;
 static int	grant_count = 0;
+static Acl *schema_acl = NULL;	/* while the cache is loaded */
 static Oid	topic_relation = InvalidOid;
 static Oid	grant_relation = InvalidOid;
 static bool cache_valid = false;
@@ -137,13 +138,53 @@ load_topic(TupleTableSlot *slot)
 	pfree(name);
 }
 
+/* The privileges on the schema, a copy; NULL: nobody but the owner has any. */
+static Acl *
+read_schema_acl(void)
+{
+	HeapTuple	schema = SearchSysCache1(NAMESPACEOID,
+										 ObjectIdGetDatum(get_namespace_oid("outbox", false)));
+	bool		isnull = true;
+	Datum		acl = 0;
+	Acl		   *copy;
+
+	if (!HeapTupleIsValid(schema))
+		return NULL;
+	acl = SysCacheGetAttr(NAMESPACEOID, schema, Anum_pg_namespace_nspacl, &isnull);
+	copy = isnull ? NULL : DatumGetAclPCopy(acl);
+	ReleaseSysCache(schema);
+	return copy;
+}
+
+/*
+ * Has the role itself a privilege on the schema?  A role that was dropped has not, nor has the
+ * next one with its number until it is admitted (outbox.admit).
+ */
+static bool
+is_admitted(Oid role)
+{
+	AclItem    *items = schema_acl == NULL ? NULL : ACL_DAT(schema_acl);
+	int			count = schema_acl == NULL ? 0 : ACL_NUM(schema_acl);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i].ai_grantee == role)
+			return true;
+	}
+	return false;
+}
+
 static void
 load_grant(TupleTableSlot *slot)
 {
 	bool		isnull;
-	char	   *name = TextDatumGetCString(slot_getattr(slot, 1, &isnull));
+	Oid			grantee = DatumGetObjectId(slot_getattr(slot, 2, &isnull));
+	char	   *name;
 	TopicGrant *grant;
 
+	if (!is_admitted(grantee))
+		return;
+	name = TextDatumGetCString(slot_getattr(slot, 1, &isnull));
 	/* Doubled whenever the count reaches a power of two. */
 	if (grants == NULL)
 		grants = MemoryContextAlloc(cache_context, sizeof(TopicGrant));
@@ -151,7 +192,7 @@ load_grant(TupleTableSlot *slot)
 		grants = repalloc_huge(grants, sizeof(TopicGrant) * 2 * grant_count);
 	grant = &grants[grant_count++];
 	strlcpy(grant->topic, name, sizeof(grant->topic));
-	grant->grantee = DatumGetObjectId(slot_getattr(slot, 2, &isnull));
+	grant->grantee = grantee;
 	pfree(name);
 }
 
@@ -183,7 +224,9 @@ load_cache(void)
 	cache_changed = false;
 	start_cache();
 	load_relation(topic_relation, load_topic);
+	schema_acl = read_schema_acl();
 	load_relation(grant_relation, load_grant);
+	schema_acl = NULL;
 	cache_valid = !cache_changed;
 }
 
