@@ -154,6 +154,7 @@ DECLARE
 	used integer[] := outbox.idempotency_leaves_since(cutoff);
 	leaf regclass;
 BEGIN
+	PERFORM outbox.need('idempotency_maintain', ARRAY['at_most', at_most::text]);
 	emptied := 0;
 	FOR leaf IN
 		SELECT c.oid FROM generate_series(0, 31) n JOIN pg_class c

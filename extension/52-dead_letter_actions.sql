@@ -7,7 +7,7 @@
 
 /*
  * Locks the letter for an action.  SQLSTATE P0002: unknown; OBX02: its version is another one (NULL:
- * any will do); 55000: not in one of the states.
+ * any will do); 55000: not in one of the states; 22004: no id.
  */
 CREATE FUNCTION outbox.dead_letter_take(id bigint, done text, states text[], version integer DEFAULT NULL)
 RETURNS outbox.dead_letter
@@ -15,9 +15,13 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	letter outbox.dead_letter;
 BEGIN
+	IF dead_letter_take.id IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'id of a dead letter must not be null',
+			HINT = 'outbox.dead_letters lists them.';
+	END IF;
 	SELECT * INTO letter FROM outbox.dead_letter d WHERE d.id = dead_letter_take.id FOR UPDATE;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'dead letter % does not exist', coalesce(dead_letter_take.id::text, 'NULL')
+		RAISE EXCEPTION 'dead letter % does not exist', dead_letter_take.id
 			USING ERRCODE = 'P0002', HINT = 'outbox.dead_letters lists them.';
 	END IF;
 	IF letter.version <> dead_letter_take.version THEN

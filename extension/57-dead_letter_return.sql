@@ -44,6 +44,7 @@ CREATE FUNCTION outbox.dead_letter_keys(holding boolean, at_most integer)
 RETURNS TABLE (topic text, hash bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
+	PERFORM outbox.need('dead_letter_keys', ARRAY['holding', holding::text, 'at_most', at_most::text]);
 	RETURN QUERY
 	WITH RECURSIVE found AS (
 		SELECT s.state, f.topic, f.hash

@@ -103,6 +103,7 @@ DECLARE
 	seen pg_snapshot;
 	oldest timestamptz;
 BEGIN
+	PERFORM outbox.need('replay', ARRAY['dry_run', dry_run::text]);
 	PERFORM outbox.check_replay("from", "to", consumer, reprocess, rate);
 	IF target_topic IS DISTINCT FROM replay.topic THEN
 		PERFORM outbox.check_target(target_topic);
@@ -147,10 +148,13 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	job outbox.replay_job;
 BEGIN
+	IF replay_id IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'replay_id of a replay must not be null', HINT = 'See outbox.replays.';
+	END IF;
 	SELECT * INTO job FROM outbox.replay_job j WHERE j.id = change_replay.replay_id FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE undefined_object USING
-			MESSAGE = format('there is no replay %s', coalesce(replay_id::text, 'NULL')),
+			MESSAGE = format('there is no replay %s', replay_id),
 			HINT = 'See outbox.replays.';
 	ELSIF job.state <> ALL (allowed) THEN
 		RAISE object_not_in_prerequisite_state USING
