@@ -16,6 +16,7 @@ CREATE FUNCTION outbox.consumer_offsets(consumer text)
 RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('consumer_offsets', ARRAY['consumer', consumer]);
 	RETURN QUERY SELECT o.topic, o.partition, o.next_offset,
 		extract(epoch FROM clock_timestamp() - o.updated_at)::double precision
 	FROM outbox.consumer_offset o
@@ -29,6 +30,9 @@ CREATE FUNCTION outbox.advance_offset(consumer text, topic text, partition integ
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF consumer IS NULL OR topic IS NULL OR partition IS NULL OR next IS NULL THEN
+		PERFORM outbox.need('advance_offset', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'next', next::text]);
+	END IF;
 	IF expected IS NULL THEN
 		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset)
 		VALUES (advance_offset.consumer, advance_offset.topic, advance_offset.partition,
@@ -134,6 +138,9 @@ DECLARE
 	claimed boolean[];
 	place integer;
 BEGIN
+	IF consumer IS NULL OR wanted IS NULL OR hold IS NULL THEN
+		PERFORM outbox.need('begin_batch', ARRAY['consumer', consumer, 'wanted', wanted::text, 'hold', hold::text]);
+	END IF;
 	FOR i IN 1 .. cardinality(part_topics) LOOP
 		IF NOT outbox.advance_offset(consumer, part_topics[i], part_numbers[i],
 				part_expected[i], part_next[i]) THEN
@@ -196,6 +203,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	own xid := pg_current_xact_id()::xid;
 BEGIN
+	PERFORM outbox.need('trim_batch', ARRAY['consumer', consumer, 'part_topics', part_topics::text, 'part_numbers', part_numbers::text,
+		'part_next', part_next::text, 'claim_ids', claim_ids::text]);
 	/* Planned with its values, so that the leaves of other days are neither locked nor looked into. */
 	EXECUTE 'DELETE FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
 		AND i.xmin = $3 AND outbox.idempotency_leaf(i.event_id) = ANY ($4)'
@@ -374,6 +383,9 @@ DECLARE
 	held boolean := dead_letter_add.state = 'held';
 	added bigint;
 BEGIN
+	PERFORM outbox.need('dead_letter_add', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text,
+		'offset', "offset"::text, 'event_id', event_id::text, 'state', state, 'error_class', error_class,
+		'error_message', error_message, 'tries', tries::text]);
 	INSERT INTO outbox.dead_letter (origin, consumer, topic, partition, "offset", key, value, headers,
 		record_time, event_id, event_type, correlation_id, error_class, sqlstate, error_message,
 		attempts, next_attempt_at, state, blocked_by)
@@ -420,6 +432,7 @@ DECLARE
 	letter outbox.dead_letter;
 	known integer := 0;
 BEGIN
+	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer]);
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying' AND (topics IS NULL OR d.topic = ANY (topics))
@@ -459,6 +472,7 @@ COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to
 CREATE FUNCTION outbox.dead_letter_put_back(dead_letter bigint, later_ms integer DEFAULT 0) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('dead_letter_put_back', ARRAY['dead_letter', dead_letter::text, 'later_ms', later_ms::text]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	UPDATE outbox.dead_letter d SET unended = d.unended - 1,
 		next_attempt_at = CASE WHEN d.state = 'retrying' AND later_ms > 0
@@ -480,6 +494,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	letter outbox.dead_letter;
 BEGIN
+	PERFORM outbox.need('dead_letter_begin', ARRAY['dead_letter', dead_letter::text, 'attempts', attempts::text]);
 	SELECT * INTO letter FROM outbox.dead_letter d
 	WHERE d.id = dead_letter_begin.dead_letter AND d.state = 'retrying'
 		AND d.attempts = dead_letter_begin.attempts
@@ -500,6 +515,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	letter outbox.dead_letter;
 BEGIN
+	PERFORM outbox.need('dead_letter_resolve', ARRAY['dead_letter', dead_letter::text]);
 	UPDATE outbox.dead_letter d
 	SET state = 'resolved', attempts = d.attempts + greatest(d.unended, 1), unended = 0, next_attempt_at = NULL,
 		resolved_at = clock_timestamp(), resolved_by = session_user, reason = 'retry succeeded'
@@ -526,6 +542,9 @@ DECLARE
 	final boolean := permanent OR dead_letter_failed.attempts >= retry_max;
 	letter outbox.dead_letter;
 BEGIN
+	PERFORM outbox.need('dead_letter_failed', ARRAY['dead_letter', dead_letter::text, 'attempts', attempts::text,
+		'permanent', permanent::text, 'retry_max', retry_max::text, 'backoff_ms', backoff_ms::text,
+		'error_class', error_class, 'error_message', error_message]);
 	UPDATE outbox.dead_letter d
 	SET attempts = d.attempts + greatest(d.unended - (dead_letter_failed.error_class = 'crash')::integer, 1),
 		unended = 0, last_failed_at = clock_timestamp(),
@@ -553,6 +572,7 @@ CREATE FUNCTION outbox.dead_letter_counts(consumer text)
 RETURNS TABLE (topic text, state text, number bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('dead_letter_counts', ARRAY['consumer', consumer]);
 	RETURN QUERY SELECT d.topic, d.state, count(*)
 	FROM outbox.dead_letter d
 	WHERE d.consumer = dead_letter_counts.consumer AND d.state IN ('retrying', 'held', 'open')

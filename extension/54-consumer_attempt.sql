@@ -33,6 +33,7 @@ DECLARE
 	left_over boolean;
 	lost boolean;
 BEGIN
+	PERFORM outbox.need('take_partition', ARRAY['consumer', take_partition.consumer, 'topic', take_partition.topic, 'partition', take_partition.partition::text, 'owner', take_partition.owner]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	SELECT * INTO earlier FROM outbox.consumer_attempt a
 	WHERE a.consumer = take_partition.consumer AND a.topic = take_partition.topic
@@ -61,6 +62,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	known integer;
 BEGIN
+	PERFORM outbox.need('note_attempt', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'owner', owner,
+		'offset', "offset"::text]);
 	IF EXISTS (SELECT FROM outbox.consumer_offset o
 			WHERE o.consumer = note_attempt.consumer AND o.topic = note_attempt.topic
 				AND o.partition = note_attempt.partition AND o.next_offset > note_attempt."offset") THEN
@@ -87,6 +90,7 @@ CREATE FUNCTION outbox.leave_partition(consumer text, topic text, partition inte
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('leave_partition', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'owner', owner, 'finished', finished::text]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	IF finished THEN
 		DELETE FROM outbox.consumer_attempt a
