@@ -181,8 +181,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 		restamp_events(&relay->last, resend);
 		restamp_letters();
 	}
-	if (relay->comparison.kind != OUTBOX_LOST_HISTORY)
-		run("UPDATE outbox.installation SET id = gen_random_uuid()");
+	outbox_cursor_settle_copy(&relay->identity, relay->comparison.kind != OUTBOX_LOST_HISTORY);
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
 	outbox_cursor_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
 	announce(&base, resend);

@@ -13,8 +13,11 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "alive.h"
+#include "marker.h"
 #include "snapshot.h"
 
+#define OUTBOX_REASON_SIZE		512
 #define OUTBOX_NOTE_SIZE		2048	/* cursor metadata, below Kafka's 4,096 */
 
 /* Who writes: identity of this server and database. */
@@ -26,6 +29,12 @@ typedef struct OutboxIdentity
 	int			timeline;
 	char		host[256];
 	char		data_directory[MAXPGPATH];
+	OutboxDirectory directory;
+	OutboxMarkerVerdict marker_verdict; /* does the database belong to this data directory? */
+	bool		has_marker;		/* the directory has a marker, marker_id */
+	pg_uuid_t	marker_id;
+	char		held[OUTBOX_REASON_SIZE];	/* why it holds as a copy, "" = it does not */
+	bool		held_delivered; /* the same: Kafka has the last batch for certain */
 } OutboxIdentity;
 
 /* A row of outbox.batch; snapshots live in the context given when it was read. */
@@ -58,6 +67,7 @@ typedef struct OutboxKafkaCursor
 	int			timeline;
 	char		host[256];
 	char		data_directory[MAXPGPATH];
+	char		directory[OUTBOX_DIRECTORY_SIZE];	/* "" = not said */
 } OutboxKafkaCursor;
 
 /* What to do after a cursor was read. */
@@ -73,7 +83,7 @@ typedef enum OutboxVerdict
 typedef enum OutboxDivergenceKind
 {
 	OUTBOX_LOST_HISTORY,		/* same installation, other past */
-	OUTBOX_COPY,				/* another database or server is the real one */
+	OUTBOX_COPY,				/* another database or server is, or may be, the real one */
 	OUTBOX_SUPERSEDED,			/* a server promoted since is the real one */
 	OUTBOX_RESTORED,			/* a dump: transaction ids are of another server */
 } OutboxDivergenceKind;
@@ -85,13 +95,23 @@ typedef struct OutboxComparison
 	int64		delivered;		/* last batch known delivered */
 	int64		kafka_batch;	/* what Kafka has, -1 = unknown or nothing */
 	bool		takes_over;		/* Kafka's cursor is of an earlier timeline */
+	bool		written_here;	/* by this data directory under this boot of the kernel */
 	bool		letters_lost;	/* DIVERGED: the last batch is delivered but for events without a dead letter */
 	bool		last_delivered; /* DIVERGED: Kafka has the last batch of this history for certain */
-	char		reason[512];	/* DIVERGED: what and what to do */
+	char		reason[OUTBOX_REASON_SIZE];	/* DIVERGED: what and what to do */
 } OutboxComparison;
 
 /* Own transaction.  Identity of this installation; ERROR if its row is gone. */
 extern void outbox_cursor_identify(OutboxIdentity *identity);
+
+/* Own transaction.  From now on the database belongs to this data directory on this timeline. */
+extern void outbox_cursor_accept_marker(OutboxIdentity *identity);
+
+/* Inside the caller's transaction: the same after adopt(), which also ends a kept hold. */
+extern void outbox_cursor_settle_copy(const OutboxIdentity *identity, bool rename);
+
+/* Own transaction.  Keeps a hold as a copy, which neither a restart nor another look ends. */
+extern void outbox_cursor_keep_hold(const OutboxComparison *comparison);
 
 /* Own transaction.  The last row (batch_no < 0) or row batch_no; false if absent. */
 extern bool outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row);
@@ -144,6 +164,9 @@ extern void outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCur
 extern void outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 								  const OutboxIdentity *identity, bool may_lag,
 								  OutboxComparison *result);
+
+/* Whatever the comparison said, this server is a copy, for this reason. */
+extern void outbox_cursor_call_copy(OutboxComparison *result, const char *reason);
 
 /* Divergence of the tables alone, before Kafka is asked: verdict GO_ON or DIVERGED. */
 extern void outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,

@@ -29,6 +29,7 @@
 #include "src/topic.h"
 
 #define NAME_PREFIX		"outbox-relay."
+#define ALIVE_PREFIX	"outbox-alive."
 
 typedef struct PairWriter
 {
@@ -105,8 +106,13 @@ put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writ
 {
 	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
 	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
+	char		token[OUTBOX_TOKEN_SIZE];
 	char		error[256];
 
+	outbox_alive_write_token(token, sizeof(token), relay->identity.timeline, relay->identity.system_id,
+							 &relay->identity.directory, relay->identity.database);
+	put_pair(OUTBOX_OPEN_ALIVE_GROUP, psprintf(ALIVE_PREFIX "%s", uuid), writer);
+	put_pair(OUTBOX_OPEN_ALIVE_CLIENT, token, writer);
 	put_pair(OUTBOX_OPEN_DELIVERY, outbox_guc_delivery_name(outbox_guc_delivery), writer);
 	put_pair(OUTBOX_OPEN_GROUP, name, writer);
 	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, OUTBOX_CURSOR_TOPIC, writer);

@@ -39,6 +39,7 @@
 
 #include "clock.h"
 #include "launcher.h"
+#include "marker.h"
 #include "src/compat.h"
 
 #define RESTART_S		5		/* of the launcher itself */
@@ -468,6 +469,7 @@ outbox_launcher_main(Datum arg)
 	before_shmem_exit(retire_launcher, (Datum) 0);
 	pg_atomic_write_u32(&outbox_shared->launcher_proc, outbox_compat_proc_number());
 	MemoryContextSwitchTo(TopMemoryContext);
+	outbox_marker_settle();
 	pending = list_databases(InvalidOid, true);
 
 	for (;;)

@@ -5,7 +5,7 @@
  *
  * Runs in the relay.  The child gets a socketpair as its standard input and
  * output and nothing else: default signal handlers, its own process group, no
- * other descriptors, and it dies with the worker.  The worker kills
+ * other descriptors, and it dies with the worker.  The worker ends
  * and reaps it before it leaves shared memory: where the postmaster is process 1
  * an orphan would be taken for a crashed backend.
  */
@@ -33,6 +33,7 @@
 #define RECEIVE_SIZE	(64 * 1024)
 #define SMALL_SIZE		(4 * 1024)
 #define PIPE_SIZE		(1024 * 1024)
+#define LEAVE_MS		200		/* for the sender to store its cursor and say good-bye to Kafka */
 
 typedef struct OutboxLink
 {
@@ -154,6 +155,23 @@ outbox_link_start(void)
 	watch_socket();
 }
 
+/* The end of its input has told the sender to go; one that does not is killed. */
+static void
+reap_sender(void)
+{
+	for (int waited = 0; waited < LEAVE_MS; waited++)
+	{
+		pid_t		ended = waitpid(sender.pid, NULL, WNOHANG);
+
+		if (ended == sender.pid || (ended < 0 && errno != EINTR))
+			return;
+		pg_usleep(1000L);
+	}
+	kill(sender.pid, SIGKILL);
+	while (waitpid(sender.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 void
 outbox_link_stop(void)
 {
@@ -164,11 +182,7 @@ outbox_link_stop(void)
 		close(sender.fd);
 	sender.fd = -1;
 	if (sender.pid > 0)
-	{
-		kill(sender.pid, SIGKILL);
-		while (waitpid(sender.pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+		reap_sender();
 	sender.pid = 0;
 	sender.small_len = sender.small_sent = 0;
 	sender.bulk = NULL;

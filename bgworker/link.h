@@ -10,10 +10,13 @@
 
 #include "src/common/wire.h"
 
-/* Starts the sender; ERROR if it cannot be started.  Kills and reaps it when the worker exits. */
+/* Starts the sender; ERROR if it cannot be started.  Ends and reaps it when the worker exits. */
 extern void outbox_link_start(void);
 
-/* Kills and reaps the sender, drops what is in the pipe.  Harmless if there is none. */
+/*
+ * Ends and reaps the sender, drops what is in the pipe.  Takes as long as it needs to leave Kafka, 200 ms at
+ * most; then it is killed.  Harmless if there is none.
+ */
 extern void outbox_link_stop(void);
 
 /* Process id of the sender, 0 = none. */

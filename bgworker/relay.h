@@ -13,6 +13,7 @@
 #include "batch.h"
 #include "cursor.h"
 #include "relay_state.h"
+#include "src/common/wire.h"
 
 #define OUTBOX_LOOK_MS		1000	/* idle look: COMMIT PREPARED elsewhere wakes nobody */
 #define OUTBOX_TURN_MS		200		/* longest wait while work is under way (I5) */
@@ -37,6 +38,15 @@ typedef struct OutboxRelay
 	bool		asked;			/* LOOK or FENCE is out, no answer yet */
 	bool		overruled;		/* a person or on_divergence has decided: no comparison */
 	OutboxComparison comparison;	/* newest */
+
+	bool		looked;			/* CONNECTING: the cursor is read, the group of living relays is not */
+	bool		alone;			/* nobody else was in it at alone_at */
+	TimestampTz alone_at;
+	TimestampTz other_since;	/* another is seen at each look since then, 0 = none */
+	TimestampTz joining_since;	/* our own member is not seen since then, 0 = it is */
+	TimestampTz next_ask;		/* for the group */
+	bool		no_right_told;	/* that the group may not be used; until the relay ends */
+	bool		other_told;		/* of this other one */
 
 	OutboxWindow window;
 	OutboxChunk chunks[2];		/* one is sent, the other read ahead */
@@ -70,6 +80,7 @@ extern void outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state);
 extern void outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text);
 /* Drops what is under way; the cursor is asked for again after wait_ms (I6). */
 extern void outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms);
+/* The sender goes, and with it our place among the living. */
 extern void outbox_relay_hold(OutboxRelay *relay, const char *reason);
 /* There is no batch row to begin with: says so, once, in the log and in hold_reason. */
 extern void outbox_relay_await_genesis(OutboxRelay *relay);
@@ -84,7 +95,9 @@ extern void outbox_relay_settle_backlog(OutboxRelay *relay);
  */
 extern void outbox_relay_watch_owner(OutboxRelay *relay);
 
-/* relay_steps.c: what a state does when it has its turn; true: turn again at once. */
+/* relay_steps.c: a frame without a body; its answer is awaited. */
+extern void outbox_relay_ask(OutboxRelay *relay, OutboxFrameType type);
+/* What a state does when it has its turn; true: turn again at once. */
 extern bool outbox_relay_step(OutboxRelay *relay);
 extern void outbox_relay_note_waypoint(OutboxRelay *relay);
 extern void outbox_relay_after_commit(OutboxRelay *relay);
@@ -106,6 +119,12 @@ extern void outbox_relay_declare_topics(OutboxRelay *relay);
 extern void outbox_relay_watch_topics(void);
 /* Has the sender yet to be told of topics? */
 extern bool outbox_relay_topics_changed(void);
+
+/* presence.c: who else sends for this installation. */
+/* Asks for the members when it is time; true: nobody else was there just now. */
+extern bool outbox_relay_is_alone(OutboxRelay *relay);
+/* MEMBERS; true: nobody else is there. */
+extern bool outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body);
 
 /* adopt.c: own transactions.  Ends a divergence the decided way. */
 extern void outbox_relay_adopt(OutboxRelay *relay, bool resend);

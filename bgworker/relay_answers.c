@@ -22,6 +22,11 @@
 
 #define FENCED_WAIT_MS	1000
 
+#define COPIED_REASON \
+	"the data directory was copied or moved: file \"" OUTBOX_MARKER_FILE "\" in it was made elsewhere. " \
+	"A copy must not send what the original sends; where it was moved, or restored and the original is gone, " \
+	"adopt('resend') goes on with what Kafka does not have"
+
 static char *
 read_text(OutboxWireReader *body)
 {
@@ -62,8 +67,9 @@ outbox_relay_decide(OutboxRelay *relay)
 	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
 		return;
 	/* no setting may have two servers send, nor end a restore that may still be bringing events */
-	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind == OUTBOX_SUPERSEDED ||
-		comparison->kind == OUTBOX_RESTORED)
+	if (comparison->kind == OUTBOX_COPY)
+		outbox_cursor_keep_hold(comparison);
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind != OUTBOX_LOST_HISTORY)
 	{
 		outbox_relay_hold(relay, comparison->reason);
 		return;
@@ -109,6 +115,38 @@ take_stable_cursor(OutboxRelay *relay)
 		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
 }
 
+/* The unfenced cursor has nothing against us; have the marker and the living? */
+static void
+take_looked_cursor(OutboxRelay *relay)
+{
+	relay->delivered = relay->comparison.delivered;
+	relay->looked_at = outbox_clock_now();
+	if (!relay->overruled && relay->identity.marker_verdict == OUTBOX_MARKER_UNKNOWN)
+		outbox_cursor_accept_marker(&relay->identity);
+	relay->looked = true;
+}
+
+/* Nobody else is alive: the cursor stands, unless one that has gone since has moved it. */
+static void
+end_look(OutboxRelay *relay, bool was_waited)
+{
+	relay->looked = false;
+	if (was_waited)
+		return;
+	relay->looked_at = outbox_clock_now();
+	relay->look_due = true;
+	outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
+}
+
+static void
+take_members(OutboxRelay *relay, OutboxWireReader *body)
+{
+	bool		was_waited = relay->other_since != 0;
+
+	if (outbox_relay_take_members(relay, body) && relay->state == OUTBOX_RELAY_CONNECTING)
+		end_look(relay, was_waited);
+}
+
 static void
 take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 {
@@ -135,18 +173,16 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 		bool		may_lag = relay->state == OUTBOX_RELAY_CONNECTING || cursor.lags;
 
 		outbox_cursor_compare(&cursor, &relay->last, &relay->identity, may_lag, &relay->comparison);
+		if (relay->identity.marker_verdict == OUTBOX_MARKER_COPIED &&
+			!(relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED && relay->comparison.kind == OUTBOX_SUPERSEDED))
+			outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
 	}
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		outbox_relay_decide(relay);
 	else if (relay->state == OUTBOX_RELAY_FENCING)
 		take_stable_cursor(relay);
 	else
-	{
-		relay->delivered = relay->comparison.delivered;
-		relay->looked_at = outbox_clock_now();
-		relay->look_due = true;
-		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
-	}
+		take_looked_cursor(relay);
 }
 
 static void
@@ -260,6 +296,16 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
+	/* the cursor would only have told how adopt() goes on */
+	if (relay->state == OUTBOX_RELAY_CONNECTING && !relay->overruled &&
+		relay->identity.marker_verdict == OUTBOX_MARKER_COPIED)
+	{
+		memset(&relay->comparison, 0, sizeof(relay->comparison));
+		relay->comparison.verdict = OUTBOX_VERDICT_CURSOR_LOST;
+		outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
+		outbox_relay_decide(relay);
+		return;
+	}
 	outbox_relay_fail(relay, !relay->opened,
 					  psprintf("%s failed (%s, Kafka error %d): %s", tried,
 							   outbox_error_class_name(class), error, text));
@@ -291,6 +337,9 @@ outbox_relay_read_answers(OutboxRelay *relay)
 				break;
 			case OUTBOX_FRAME_CURSOR:
 				take_cursor(relay, &body);
+				break;
+			case OUTBOX_FRAME_MEMBERS:
+				take_members(relay, &body);
 				break;
 			case OUTBOX_FRAME_COMMITTED:
 				take_committed(relay, &body);

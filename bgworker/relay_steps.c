@@ -34,8 +34,8 @@
 
 /* ------------------------------------------------------ start and cursor */
 
-static void
-ask(OutboxRelay *relay, OutboxFrameType type)
+void
+outbox_relay_ask(OutboxRelay *relay, OutboxFrameType type)
 {
 	uint8_t		bytes[OUTBOX_WIRE_HEADER_SIZE];
 	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
@@ -76,6 +76,13 @@ step_starting(OutboxRelay *relay)
 	OUTBOX_FAULT("relay-start-fence");
 	relay->next_refresh = TimestampTzPlusMilliseconds(outbox_clock_now(), REFRESH_MS);
 	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
+	if (relay->comparison.verdict != OUTBOX_VERDICT_DIVERGED && relay->identity.held[0] != '\0')
+	{
+		outbox_cursor_call_copy(&relay->comparison, relay->identity.held);
+		relay->comparison.last_delivered = relay->identity.held_delivered;
+	}
+	if (relay->identity.marker_verdict == OUTBOX_MARKER_LATER && relay->identity.held[0] == '\0')
+		outbox_cursor_accept_marker(&relay->identity);
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		outbox_relay_decide(relay);
 	else
@@ -95,16 +102,21 @@ step_connecting(OutboxRelay *relay)
 	}
 	if (!relay->opened || relay->asked || !outbox_link_idle())
 		return false;
-	ask(relay, OUTBOX_FRAME_LOOK);
+	if (relay->looked)
+	{
+		(void) outbox_relay_is_alone(relay);
+		return false;
+	}
+	outbox_relay_ask(relay, OUTBOX_FRAME_LOOK);
 	return true;
 }
 
 static bool
 step_fencing(OutboxRelay *relay)
 {
-	if (relay->asked)
+	if (relay->asked || !outbox_relay_is_alone(relay))
 		return false;
-	ask(relay, OUTBOX_FRAME_FENCE);
+	outbox_relay_ask(relay, OUTBOX_FRAME_FENCE);
 	return true;
 }
 
@@ -231,7 +243,7 @@ rest_sender(OutboxRelay *relay)
 									outbox_guc_sender_idle_timeout * 1000))
 		return;
 	outbox_link_stop();
-	relay->opened = relay->fenced = relay->asked = false;
+	relay->opened = relay->fenced = relay->asked = relay->alone = false;
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.sender_pid = 0;
 	SpinLockRelease(&relay->slot->mutex);

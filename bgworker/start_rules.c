@@ -42,9 +42,10 @@ outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
 	char		nonce[2 * UUID_LEN + 1];
 
 	format_uuid(&row->nonce, nonce);
-	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT "\ndatabase=%u\ntimeline=%d\nhost=%s\ndata=%s",
+	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT
+			 "\ndatabase=%u\ntimeline=%d\ndirectory=%s\nhost=%s\ndata=%s",
 			 nonce, lags, row->left_out, identity->system_id, identity->database, identity->timeline,
-			 identity->host, identity->data_directory);
+			 identity->directory.text, identity->host, identity->data_directory);
 }
 
 void
@@ -72,6 +73,8 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 			cursor->database = (Oid) strtoul(line + 9, NULL, 10);
 		else if (strncmp(line, "timeline=", 9) == 0)
 			cursor->timeline = atoi(line + 9);
+		else if (strncmp(line, "directory=", 10) == 0)
+			strlcpy(cursor->directory, line + 10, sizeof(cursor->directory));
 		else if (strncmp(line, "host=", 5) == 0)
 			strlcpy(cursor->host, line + 5, sizeof(cursor->host));
 		else if (strncmp(line, "data=", 5) == 0)
@@ -109,14 +112,27 @@ outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *id
 				last->database, identity->database);
 }
 
-/* pg_upgrade changes the system identifier and keeps the lineage of the rows. */
+/* On a later timeline than the cursor's; pg_upgrade changes the system identifier and begins at timeline 1. */
 static bool
-is_other_writer(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
+is_later(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
 {
-	if (kafka->system_id != identity->system_id || identity->timeline > kafka->timeline)
-		return false;
-	return strcmp(kafka->host, identity->host) != 0 ||
-		strcmp(kafka->data_directory, identity->data_directory) != 0;
+	return kafka->system_id == identity->system_id && kafka->timeline < identity->timeline;
+}
+
+static bool
+is_same_place(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
+{
+	return strcmp(kafka->host, identity->host) == 0 &&
+		strcmp(kafka->data_directory, identity->data_directory) == 0;
+}
+
+/* Written from this data directory under this boot of the kernel: no copy of it can have done that. */
+static bool
+is_written_here(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
+{
+	if (kafka->directory[0] != '\0')
+		return strcmp(kafka->directory, identity->directory.text) == 0;
+	return is_same_place(kafka, identity);
 }
 
 /*
@@ -132,19 +148,49 @@ is_delivered_before(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 		kafka->system_id == identity->system_id && kafka->timeline < identity->timeline;
 }
 
-/* Is the row Kafka names ours, with the nonce Kafka has? */
+/*
+ * Kafka's batch is not in this history, for the reason in result->reason.  A server of a later timeline has lost
+ * it, and so has the data directory that wrote it; else it cannot be told from a copy that has gone on.
+ */
 static void
-check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
+judge_foreign(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity, OutboxComparison *result)
+{
+	size_t		len = strlen(result->reason);
+
+	if (is_later(kafka, identity) || is_written_here(kafka, identity))
+		return;
+	result->kind = OUTBOX_COPY;
+	snprintf(result->reason + len, sizeof(result->reason) - len,
+			 "; %.100s:%.100s wrote it on the same timeline: a copy of this server went on, or this is the copy, or an older state was restored",
+			 kafka->host, kafka->data_directory);
+}
+
+/* Is the row Kafka names ours, with the nonce Kafka has?  may_lag: it may be any of ours. */
+static void
+check_named_row(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+				const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
 {
 	OutboxBatchRow named;
+	bool		behind = !may_lag && kafka->batch_no < last->batch_no - 1;
+	bool		found = outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named);
 
-	if (!outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named))
-		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's batch " INT64_FORMAT " is not in this database",
-				kafka->batch_no);
-	else if (memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
+	if (found && memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
+	{
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka's batch " INT64_FORMAT " carries another nonce than this database's: two histories",
 				kafka->batch_no);
+		judge_foreign(kafka, identity, result);
+	}
+	else if (behind)
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT ": Kafka has lost commits",
+				kafka->batch_no, last->batch_no);
+	else if (!found)
+	{
+		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's batch " INT64_FORMAT " is not in this database",
+				kafka->batch_no);
+		judge_foreign(kafka, identity, result);
+	}
 	else if (kafka->left_out > named.left_out)
 	{
 		result->letters_lost = true;
@@ -154,6 +200,10 @@ check_named_row(const OutboxKafkaCursor *kafka, OutboxComparison *result)
 	}
 }
 
+/*
+ * Whose is the cursor?  On one timeline the row it names decides, wherever it was written; host and path
+ * do only where the data directory has no marker that could tell.
+ */
 static void
 check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 			 const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
@@ -166,23 +216,33 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 				kafka->database, identity->database);
 	else if (kafka->system_id == identity->system_id && kafka->timeline > identity->timeline)
 		diverge(result, OUTBOX_SUPERSEDED,
-				"Kafka's cursor was written by %s:%s on timeline %d, this server is on timeline %d: another server was promoted",
+				"Kafka's cursor was written by %.100s:%.100s on timeline %d, this server is on timeline %d: another server was promoted",
 				kafka->host, kafka->data_directory, kafka->timeline, identity->timeline);
-	else if (is_other_writer(kafka, identity))
+	else if (identity->marker_verdict == OUTBOX_MARKER_UNKNOWN &&
+			 kafka->system_id == identity->system_id && !is_later(kafka, identity) &&
+			 !is_same_place(kafka, identity))
 		diverge(result, OUTBOX_COPY,
-				"Kafka's cursor was written by %s:%s on the same timeline: this server is a copy of it, or was moved",
+				"Kafka's cursor was written by %.100s:%.100s on the same timeline, and this data directory had no marker: this server is a copy of it, or was moved",
 				kafka->host, kafka->data_directory);
 	else if (kafka->batch_no > last->batch_no)
+	{
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka has batch " INT64_FORMAT ", this database only " INT64_FORMAT
 				": it has lost history (a lagging standby was promoted, or it was recovered to an earlier time)",
 				kafka->batch_no, last->batch_no);
-	else if (!may_lag && kafka->batch_no < last->batch_no - 1)
-		diverge(result, OUTBOX_LOST_HISTORY,
-				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT ": Kafka has lost commits",
-				kafka->batch_no, last->batch_no);
+		judge_foreign(kafka, identity, result);
+	}
 	else
-		check_named_row(kafka, result);
+		check_named_row(kafka, last, identity, may_lag, result);
+}
+
+void
+outbox_cursor_call_copy(OutboxComparison *result, const char *reason)
+{
+	bool		delivered = result->verdict == OUTBOX_VERDICT_GO_ON;
+
+	diverge(result, OUTBOX_COPY, "%s", reason);
+	result->last_delivered = delivered;
 }
 
 void
@@ -197,12 +257,12 @@ outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last
 				  return);
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
+	result->written_here = kafka->present && kafka->directory[0] != '\0' && is_written_here(kafka, identity);
 	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
 		!result->letters_lost && is_delivered_before(kafka, last, identity);
 	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
 		return;
-	result->takes_over = kafka->present && kafka->system_id == identity->system_id &&
-		kafka->timeline < identity->timeline;
+	result->takes_over = kafka->present && is_later(kafka, identity);
 
 	if (!kafka->present)
 	{

@@ -202,8 +202,8 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 		outbox_failure_from_code(failure, code, "reading the cursor", NULL);
 		ok = false;
 	}
-	/* there is no producer yet, and people look for what they have declared */
-	if (ok && !stable && !outbox_topics_ensure(consumer, NULL, &ignored))
+	/* there is no producer yet, people look for what they have declared, and alive.c needs the cursor topic */
+	if (ok && !stable && !outbox_topics_ensure(consumer, settings->cursor_topic, &ignored))
 		outbox_log("%s failed: %s", ignored.tried, ignored.text);
 	close_consumer(consumer);
 	return ok;

@@ -19,6 +19,7 @@
 
 #define INPUT_SIZE			(2 * 1024 * 1024)
 #define IDLE_TICK_MS		1000
+#define ALIVE_TICK_MS		3600000 /* a member that does not poll for max.poll.interval.ms is put out */
 #define LAST_CURSOR_WAIT_MS	1000
 
 /* What the sender is ready for; README.md has the transition table. */
@@ -47,6 +48,8 @@ stop(int code)
 {
 	if (code == 0 && state != SENDER_CLOSED && !settings.exactly_once)
 		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
+	if (code == 0)
+		outbox_alive_leave();
 	fflush(stderr);
 	_exit(code);
 }
@@ -56,6 +59,13 @@ stop_for_protocol(const char *what)
 {
 	outbox_log("%s: the relay and the sender do not understand each other", what);
 	stop(2);
+}
+
+static void
+stop_for_memory(void)
+{
+	outbox_log("out of memory");
+	stop(1);
 }
 
 /* Writes the whole answer; the relay being gone is the end. */
@@ -84,10 +94,7 @@ begin_answer(OutboxFrameType type)
 
 	answer.len = 0;
 	if (!outbox_wire_begin(&answer, type, &mark))
-	{
-		outbox_log("out of memory");
-		stop(1);
-	}
+		stop_for_memory();
 	return mark;
 }
 
@@ -122,6 +129,7 @@ do_open(OutboxWireReader *body)
 		outbox_producer_drop();
 		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
 		outbox_cursor_close();
+		outbox_alive_leave();
 		outbox_settings_free(&settings);
 		state = SENDER_CLOSED;
 	}
@@ -134,6 +142,7 @@ do_open(OutboxWireReader *body)
 	}
 	state = SENDER_OPENED;
 	looked = false;
+	outbox_alive_join(&settings);
 	mark = begin_answer(OUTBOX_FRAME_OPENED);
 	outbox_wire_put_u16(&answer, OUTBOX_WIRE_VERSION);
 	outbox_wire_put_cstring(&answer, rd_kafka_version_str());
@@ -169,6 +178,28 @@ do_read_cursor(bool fence)
 }
 
 /* What the declaration cannot say stops its topic alone. */
+static void
+do_alive(void)
+{
+	static OutboxMembers members = {.list = {.grow = realloc}};
+	OutboxFailure failure;
+	size_t		mark;
+
+	if (!outbox_alive_look(&settings, &members, &failure))
+	{
+		fail(&failure);
+		return;
+	}
+	mark = begin_answer(OUTBOX_FRAME_MEMBERS);
+	outbox_wire_put_u8(&answer, members.allowed ? 1 : 0);
+	outbox_wire_put_u8(&answer, members.joined ? 1 : 0);
+	outbox_wire_put_cstring(&answer, members.text);
+	outbox_wire_put_u16(&answer, members.count);
+	if (!outbox_wire_put_bytes(&answer, members.list.data, members.list.len))
+		stop_for_memory();
+	send_answer(mark);
+}
+
 static void
 do_declare(OutboxWireReader *body)
 {
@@ -307,6 +338,9 @@ do_frame(OutboxFrameType type, OutboxWireReader *body)
 		case OUTBOX_FRAME_LOOK:
 			do_read_cursor(false);
 			break;
+		case OUTBOX_FRAME_ALIVE:
+			do_alive();
+			break;
 		case OUTBOX_FRAME_FENCE:
 			do_read_cursor(true);
 			break;
@@ -380,19 +414,22 @@ make_room(size_t frame_size)
 static void
 await_input(void)
 {
-	struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.events = POLLIN}};
+	struct pollfd fds[3] = {{.fd = 0, .events = POLLIN}, {.events = POLLIN}, {.events = POLLIN}};
 
 	for (;;)
 	{
 		bool		idle = settings.exactly_once || outbox_cursor_serve(&settings);
 		bool		forever = idle && outbox_producer_client() == NULL;
+		int			tick = forever ? ALIVE_TICK_MS : IDLE_TICK_MS;
 
 		fds[1].fd = outbox_cursor_wakeup_fd();
-		if (poll(fds, 2, forever ? -1 : IDLE_TICK_MS) < 0 && errno != EINTR)
+		fds[2].fd = outbox_alive_wakeup_fd();
+		if (poll(fds, 3, tick) < 0 && errno != EINTR)
 			stop(1);
 		if (fds[0].revents != 0)
 			return;
 		outbox_producer_idle();
+		outbox_alive_serve();
 	}
 }
 

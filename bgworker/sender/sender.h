@@ -50,6 +50,8 @@ typedef struct OutboxSettings
 	bool		exactly_once;	/* else at_least_once */
 	bool		cloudevents;	/* else the event's own headers only */
 	char	   *group;
+	char	   *alive_group;	/* of the living senders; NULL = none is joined */
+	char	   *alive_client;	/* our client id there */
 	char	   *cursor_topic;
 	char	   *source;
 	char	   *transactional_id;
@@ -83,6 +85,16 @@ typedef struct OutboxCursor
 	size_t		metadata_len;
 	char		metadata[OUTBOX_CURSOR_METADATA_SIZE];
 } OutboxCursor;
+
+/* Who is in the group of the living. */
+typedef struct OutboxMembers
+{
+	bool		allowed;		/* to join and to look; else text says why not */
+	bool		joined;			/* our own member is among them */
+	char		text[640];
+	OutboxWireBuffer list;		/* client id and host of each, as in MEMBERS */
+	uint16_t	count;
+} OutboxMembers;
 
 /* The outcome of END that is not a failure. */
 typedef struct OutboxBatchResult
@@ -135,6 +147,7 @@ extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, boo
 extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
 										   OutboxFailure *failure);
 extern void outbox_settings_hear_notices(rd_kafka_t *producer, const OutboxSettings *settings);
+extern rd_kafka_conf_t *outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure);
 extern bool outbox_effective_properties(const OutboxSettings *settings, char **text,
 										OutboxFailure *failure);
 
@@ -170,6 +183,13 @@ extern bool outbox_cursor_serve(const OutboxSettings *settings);
 extern int	outbox_cursor_wakeup_fd(void);
 extern bool outbox_cursor_drain(const OutboxSettings *settings, int timeout_ms);
 extern void outbox_cursor_close(void);
+
+/* alive.c */
+extern void outbox_alive_join(const OutboxSettings *settings);
+extern bool outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, OutboxFailure *failure);
+extern int	outbox_alive_wakeup_fd(void);
+extern void outbox_alive_serve(void);
+extern void outbox_alive_leave(void);
 
 /* producer.c */
 extern bool outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure);

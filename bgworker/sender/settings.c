@@ -78,6 +78,8 @@ outbox_settings_free(OutboxSettings *settings)
 	}
 	free(settings->properties);
 	free(settings->group);
+	free(settings->alive_group);
+	free(settings->alive_client);
 	free(settings->cursor_topic);
 	free(settings->source);
 	free(settings->transactional_id);
@@ -93,6 +95,10 @@ set_relay_key(OutboxSettings *settings, const char *name, char *value)
 
 	if (strcmp(name, OUTBOX_OPEN_GROUP) == 0)
 		slot = &settings->group;
+	else if (strcmp(name, OUTBOX_OPEN_ALIVE_GROUP) == 0)
+		slot = &settings->alive_group;
+	else if (strcmp(name, OUTBOX_OPEN_ALIVE_CLIENT) == 0)
+		slot = &settings->alive_client;
 	else if (strcmp(name, OUTBOX_OPEN_CURSOR_TOPIC) == 0)
 		slot = &settings->cursor_topic;
 	else if (strcmp(name, OUTBOX_OPEN_SOURCE) == 0)
@@ -353,6 +359,33 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 	return conf;
 }
 
+/* A consumer handle's: defaults, the user's properties and the group. */
+static rd_kafka_conf_t *
+make_consumer_conf(const OutboxSettings *settings, const char *client, const char *log_level,
+				   const char *group, OutboxFailure *failure)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		ok;
+	int			i;
+
+	ok = set_property(conf, "socket.nagle.disable", "true", failure) &&
+		set_property(conf, "socket.timeout.ms", "10000", failure) &&
+		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure);
+	for (i = 0; ok && i < settings->property_count; i++)
+		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
+			ok = set_property(conf, settings->properties[i].name,
+							  settings->properties[i].value, failure);
+	ok = ok && set_property(conf, "client.id", client, failure) &&
+		set_property(conf, "log_level", log_level, failure) &&
+		set_property(conf, "group.id", group, failure) &&
+		set_property(conf, "enable.auto.commit", "false", failure) &&
+		set_property(conf, "allow.auto.create.topics", "false", failure);
+	if (ok)
+		return conf;
+	rd_kafka_conf_destroy(conf);
+	return NULL;
+}
+
 /*
  * A new configuration for the consumer handle that reads (and in at_least_once
  * commits) the cursor; it never joins the group.
@@ -360,30 +393,50 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 rd_kafka_conf_t *
 outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool		ok;
-	int			i;
+	rd_kafka_conf_t *conf = make_consumer_conf(settings, "outbox-relay-cursor", "4", settings->group, failure);
 
-	ok = set_property(conf, "client.id", "outbox-relay-cursor", failure) &&
-		set_property(conf, "log_level", "4", failure) &&
-		set_property(conf, "socket.nagle.disable", "true", failure) &&
-		set_property(conf, "socket.timeout.ms", "10000", failure) &&
-		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure);
-	for (i = 0; ok && i < settings->property_count; i++)
-		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
-			ok = set_property(conf, settings->properties[i].name,
-							  settings->properties[i].value, failure);
-	ok = ok && set_property(conf, "group.id", settings->group, failure) &&
-		set_property(conf, "enable.auto.commit", "false", failure) &&
-		set_property(conf, "allow.auto.create.topics", "false", failure) &&
-		set_property(conf, "isolation.level", stable ? "read_committed" : "read_uncommitted",
-					 failure);
-	if (!ok)
+	if (conf == NULL)
+		return NULL;
+	if (!set_property(conf, "isolation.level", stable ? "read_committed" : "read_uncommitted",
+					  failure))
 	{
 		rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
 	set_callbacks(conf, settings);
+	return conf;
+}
+
+static void
+ignore_error(rd_kafka_t *client, int code, const char *text, void *opaque)
+{
+	(void) client;
+	(void) code;
+	(void) text;
+	(void) opaque;
+}
+
+/*
+ * A new configuration for the member of the group of the living.  Its errors are those of every other client
+ * once more: they are neither logged nor taken for an answer to what is asked of Kafka.
+ */
+rd_kafka_conf_t *
+outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	rd_kafka_conf_t *conf = make_consumer_conf(settings, settings->alive_client, "2", settings->alive_group,
+											   failure);
+
+	if (conf == NULL)
+		return NULL;
+	if (!set_property(conf, "session.timeout.ms", "10000", failure) ||
+		!set_property(conf, "heartbeat.interval.ms", "3000", failure) ||
+		!set_property(conf, "max.poll.interval.ms", "86400000", failure))
+	{
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	set_callbacks(conf, settings);
+	rd_kafka_conf_set_error_cb(conf, ignore_error);
 	return conf;
 }
 

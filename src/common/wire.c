@@ -141,6 +141,17 @@ outbox_wire_put_string(OutboxWireBuffer *buf, const char *data, size_t len)
 	return true;
 }
 
+/* Bytes that another buffer holds, as they are. */
+bool
+outbox_wire_put_bytes(OutboxWireBuffer *buf, const uint8_t *data, size_t len)
+{
+	if (len >= OUTBOX_WIRE_MAX_FRAME || !reserve_space(buf, len))
+		return false;
+	put_bytes(buf->data + buf->len, data, len);
+	buf->len += len;
+	return true;
+}
+
 bool
 outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text)
 {

@@ -15,11 +15,12 @@
  * Conversation:
  *	  OPEN                  -> OPENED | FAILED
  *	  LOOK                  -> CURSOR | FAILED    (no fence; may be stale)
+ *	  ALIVE                 -> MEMBERS | FAILED   (who is in the group of living senders)
  *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
  *	  DECLARE               -> nothing            (FAILED if Kafka cannot be asked)
  *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
  * After REFUSED the transaction is aborted and the next BATCH may follow.
- * After FAILED the sender has dropped its producer: only OPEN, LOOK or FENCE
+ * After FAILED the sender has dropped its producer: only OPEN, LOOK, ALIVE or FENCE
  * may follow, and frames of a batch still in the pipe are skipped.
  */
 #ifndef OUTBOX_WIRE_H
@@ -50,6 +51,9 @@ typedef enum OutboxFrameType
 
 	/* empty */
 	OUTBOX_FRAME_LOOK = 'L',
+
+	/* empty */
+	OUTBOX_FRAME_ALIVE = 'A',
 
 	/* empty */
 	OUTBOX_FRAME_FENCE = 'F',
@@ -84,6 +88,12 @@ typedef enum OutboxFrameType
 	OUTBOX_FRAME_CURSOR = 'c',
 
 	/*
+	 * u8 allowed (0: the group may not be joined or read; text says why), u8 joined (1: this
+	 * sender is a member), string text, u16 members, then (string client id, string host) each
+	 */
+	OUTBOX_FRAME_MEMBERS = 'a',
+
+	/*
 	 * u64 batch number, u32 events, u64 payload and key bytes, u64 duration in
 	 * us, u8 suspect (1: a transactional request may still be under way twice,
 	 * the relay must FENCE before the next BATCH)
@@ -104,6 +114,8 @@ typedef enum OutboxFrameType
 #define OUTBOX_OPEN_DELIVERY		"relay.delivery"		/* exactly_once | at_least_once */
 #define OUTBOX_OPEN_GROUP			"relay.group"			/* consumer group of the cursor */
 #define OUTBOX_OPEN_CURSOR_TOPIC	"relay.cursor_topic"	/* topic of the cursor */
+#define OUTBOX_OPEN_ALIVE_GROUP		"relay.alive_group"		/* group of the living senders of the installation */
+#define OUTBOX_OPEN_ALIVE_CLIENT	"relay.alive_client"	/* this one's client id there */
 #define OUTBOX_OPEN_SOURCE			"relay.source"			/* value of ce_source */
 #define OUTBOX_OPEN_ENVELOPE		"relay.envelope"		/* cloudevents | none */
 
@@ -170,6 +182,7 @@ extern bool outbox_wire_put_u16(OutboxWireBuffer *buf, uint16_t value);
 extern bool outbox_wire_put_u32(OutboxWireBuffer *buf, uint32_t value);
 extern bool outbox_wire_put_u64(OutboxWireBuffer *buf, uint64_t value);
 extern bool outbox_wire_put_string(OutboxWireBuffer *buf, const char *data, size_t len);
+extern bool outbox_wire_put_bytes(OutboxWireBuffer *buf, const uint8_t *data, size_t len);
 extern bool outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text);	/* NULL allowed */
 extern bool outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event);
 /* Does an event with so many bytes of topic, type, content type, key, payload and headers fit into a frame? */

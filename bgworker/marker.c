@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * marker.c
+ *	  The file outbox.marker in the data directory, which a copy of the directory's files gives away.
+ *
+ * The launcher writes it before any relay runs, relays read it.  All databases of the server share it, so what one
+ * of them accepts is in outbox.installation: a marker written in a copy has an id that none of them knows.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+
+#include "marker.h"
+
+#define TEMPORARY_FILE	OUTBOX_MARKER_FILE ".tmp"
+#define TEXT_SIZE		512
+
+/* ----------------------------------------------------------------- pure */
+
+void
+outbox_marker_format(char *text, size_t size, const OutboxMarker *marker)
+{
+	char		id[2 * UUID_LEN + 1];
+
+	for (int i = 0; i < UUID_LEN; i++)
+		snprintf(id + 2 * i, 3, "%02x", marker->id.data[i]);
+	snprintf(text, size, "outbox marker 1: holds its own inode and birth time, written by outbox; do not edit or copy it\n"
+			 "id=%s\ninode=" UINT64_FORMAT "\nborn=" INT64_FORMAT "." INT64_FORMAT "\ncopied=%d\nmade=" INT64_FORMAT "\n",
+			 id, marker->inode, marker->born_s, marker->born_ns, marker->copied, (int64) marker->made_at);
+}
+
+bool
+outbox_marker_parse(const char *text, OutboxMarker *marker)
+{
+	char		id[2 * UUID_LEN + 1];
+	int			copied;
+	long long unsigned inode;
+	long long	born_s;
+	long long	born_ns;
+	long long	made;
+
+	if (sscanf(text, "outbox marker 1:%*[^\n]\nid=%32[0-9a-f]\ninode=%llu\nborn=%lld.%lld\ncopied=%d\nmade=%lld",
+			   id, &inode, &born_s, &born_ns, &copied, &made) != 6 || strlen(id) != 2 * UUID_LEN)
+		return false;
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		unsigned int byte;
+
+		if (sscanf(id + 2 * i, "%2x", &byte) != 1)
+			return false;
+		marker->id.data[i] = (unsigned char) byte;
+	}
+	marker->inode = inode;
+	marker->born_s = born_s;
+	marker->born_ns = born_ns;
+	marker->copied = copied != 0;
+	marker->made_at = made;
+	return true;
+}
+
+bool
+outbox_marker_fits(const OutboxMarker *marker, uint64 inode, int64 born_s, int64 born_ns)
+{
+	if (marker->inode != inode)
+		return false;
+	return marker->born_s < 0 || born_s < 0 ||
+		(marker->born_s == born_s && marker->born_ns == born_ns);
+}
+
+/* A database without a memory that is older than the copy was copied along; a younger one was made here. */
+OutboxMarkerVerdict
+outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted *accepted, int timeline)
+{
+	if (accepted->present && timeline > accepted->timeline)
+		return OUTBOX_MARKER_LATER;
+	if (marker == NULL)
+		return OUTBOX_MARKER_UNKNOWN;
+	if (!fits)
+		return OUTBOX_MARKER_COPIED;
+	if (accepted->present && memcmp(&accepted->id, &marker->id, sizeof(pg_uuid_t)) == 0)
+		return OUTBOX_MARKER_FITS;
+	if (marker->copied && (accepted->present || accepted->created_at < marker->made_at))
+		return OUTBOX_MARKER_COPIED;
+	return OUTBOX_MARKER_UNKNOWN;
+}
+
+/* ----------------------------------------------------------------- file */
+
+/* The inode and the birth time of an open file; a birth time of -1 where there is none. */
+static bool
+stat_file(int fd, uint64 *inode, int64 *born_s, int64 *born_ns)
+{
+	struct statx status;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0)
+		return false;
+	*inode = status.stx_ino;
+	*born_s = (status.stx_mask & STATX_BTIME) != 0 ? (int64) status.stx_btime.tv_sec : -1;
+	*born_ns = (status.stx_mask & STATX_BTIME) != 0 ? (int64) status.stx_btime.tv_nsec : 0;
+	return true;
+}
+
+bool
+outbox_marker_read(OutboxMarker *marker, bool *fits)
+{
+	char		text[TEXT_SIZE];
+	uint64		inode;
+	int64		born_s;
+	int64		born_ns;
+	ssize_t		got;
+	int			fd = OpenTransientFile(OUTBOX_MARKER_FILE, O_RDONLY | PG_BINARY);
+
+	*fits = false;
+	if (fd < 0)
+	{
+		if (errno != ENOENT)
+			ereport(LOG, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", OUTBOX_MARKER_FILE)));
+		return false;
+	}
+	got = read(fd, text, sizeof(text) - 1);
+	if (got < 0 || !stat_file(fd, &inode, &born_s, &born_ns))
+	{
+		ereport(LOG, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", OUTBOX_MARKER_FILE)));
+		CloseTransientFile(fd);
+		return false;
+	}
+	CloseTransientFile(fd);
+	text[got] = '\0';
+	memset(marker, 0, sizeof(*marker));
+	*fits = outbox_marker_parse(text, marker) && outbox_marker_fits(marker, inode, born_s, born_ns);
+	return true;
+}
+
+static bool
+write_marker(int fd, bool copied)
+{
+	OutboxMarker marker = {.copied = copied, .made_at = GetCurrentTimestamp()};
+	char		text[TEXT_SIZE];
+
+	if (!pg_strong_random(marker.id.data, UUID_LEN))
+		return false;
+	if (!stat_file(fd, &marker.inode, &marker.born_s, &marker.born_ns))
+		return false;
+	outbox_marker_format(text, sizeof(text), &marker);
+	errno = ENOSPC;				/* what a short write means */
+	return write(fd, text, strlen(text)) == (ssize_t) strlen(text) && pg_fsync(fd) == 0;
+}
+
+static void
+make_marker(bool copied)
+{
+	int			fd;
+	bool		written;
+
+	/* a file of its own, so that its birth is now */
+	(void) unlink(TEMPORARY_FILE);
+	fd = OpenTransientFile(TEMPORARY_FILE, O_RDWR | O_CREAT | O_EXCL | PG_BINARY);
+	written = fd >= 0 && write_marker(fd, copied);
+	if (!written)
+		ereport(LOG,
+				(errcode_for_file_access(), errmsg("could not write file \"%s\": %m", TEMPORARY_FILE),
+				 errdetail("Until it can, host name and path tell whether this data directory was copied.")));
+	if (fd >= 0)
+		CloseTransientFile(fd);
+	if (written)
+		(void) durable_rename(TEMPORARY_FILE, OUTBOX_MARKER_FILE, LOG);
+}
+
+void
+outbox_marker_settle(void)
+{
+	OutboxMarker marker;
+	bool		fits;
+	bool		present = outbox_marker_read(&marker, &fits);
+
+	if (present && fits)
+		return;
+	if (present)
+		ereport(LOG,
+				(errmsg("the data directory was copied or moved: file \"%s\" does not fit", OUTBOX_MARKER_FILE),
+				 errdetail("Relays of its databases hold until outbox.adopt(), unless the server was promoted or recovered since.")));
+	make_marker(present);
+}
