@@ -4,6 +4,7 @@
 import os
 import pathlib
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import confluent_kafka
@@ -28,6 +29,7 @@ RIGHTS = {
                   ("transactional_id", "*", ["write", "describe"])],
     "unwriting": [("topic", "outbox.cursor", ALL), ("topic", "*", ["describe"]), ("group", "*", ["read"]),
                   ("transactional_id", "*", ["write", "describe"])],
+    "unseeing": [("topic", "*", ALL), ("transactional_id", "*", ["write", "describe"])],
     "limited": [("topic", "outbox.cursor", ALL), ("topic", "allowed", ALL), ("group", "*", ["read"])],
 }
 
@@ -243,6 +245,26 @@ def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_fil
     finally:
         cluster.configure(outbox__dead_letter_policy="dead_letter")
         cluster.reload()
+
+
+def test_no_right_to_see_who_is_alive(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 11, K7: without the right to the group of the living the relay goes on as ever, and says so once."""
+    use(session, cluster, folder, sasl(broker, authority_file, user="unseeing"))
+    database, topic = make_database(cluster), unique("unseen")
+    broker.allow("unseeing", "group", database.transactional_id(), "read")
+    database.declare(topic)
+    since = cluster.log_size()
+    database.start_relay()
+    database.emit(topic, "one")
+    assert keys(broker.wait_for_records(topic, 1)) == ["one"]
+    sender = database.status()["sender_pid"]
+    os.kill(sender, signal.SIGKILL)
+    database.wait_for("select sender_pid <> %s and state = 'idle' from outbox.relay_status", 30, (sender,))
+    database.emit(topic, "two")
+    assert keys(broker.wait_for_records(topic, 2)) == ["one", "two"]
+    log = cluster.child.log_path.read_bytes()[since:].decode()
+    assert log.count("a copy of this server that sends at the same time would not be seen") == 1
+    assert "outbox-alive." in log
 
 
 def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):

@@ -279,3 +279,39 @@ def test_thousand_transactions_without_suspicion(start, kafka, name):
     took.sort()
     print(f"transaction p50 {took[500] / 1000:.1f} ms, p99 {took[990] / 1000:.1f} ms")
     assert suspects == 0
+
+
+def alive_pairs(name, client):
+    return [("relay.alive_group", f"outbox-alive.{name}"), ("relay.alive_client", client)]
+
+
+def test_living_senders_see_each_other(start, name):
+    """Issue 11, K7: a sender is a member from OPEN until its input ends, and reads nothing; the next look shows who is left."""
+    first = start(extra=alive_pairs(name, "outbox-alive.first"))
+    first.look()
+    alone = first.alive()
+    assert (alone.allowed, alone.joined) == (True, True) and [m[0] for m in alone.members] == ["outbox-alive.first"]
+    second = start(extra=alive_pairs(name, "outbox-alive.second"))
+    second.look()
+    assert sorted(m[0] for m in second.alive().members) == ["outbox-alive.first", "outbox-alive.second"]
+    first.stop()
+    wait_until(lambda: [m[0] for m in second.alive().members] == ["outbox-alive.second"], 5, "the first has left")
+
+
+def test_killed_sender_is_seen_for_its_session(start, name):
+    """Issue 11, K7: a sender that is killed cannot leave; Kafka forgets it with its session, after 10 s."""
+    first = start(extra=alive_pairs(name, "outbox-alive.first"))
+    first.look()
+    assert first.alive().joined
+    second = start(extra=alive_pairs(name, "outbox-alive.second"))
+    second.look()
+    first.kill()
+    assert "outbox-alive.first" in [m[0] for m in second.alive().members]
+    wait_until(lambda: len(second.alive().members) == 1, 30, "the session is over")
+
+
+def test_sender_without_a_group_says_so(start, name):
+    """A sender that was told no group of the living is no member, and answers that none can be seen."""
+    sender = start()
+    answer = sender.alive()
+    assert (answer.allowed, answer.joined, answer.members) == (False, False, [])

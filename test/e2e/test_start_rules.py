@@ -121,11 +121,18 @@ def test_holds_when_batch_reads_differently(cursor, kafka, topic):
     assert len(kafka.read_all(topic)) == 3
 
 
+def delete_group(admin, group):
+    """As Kafka does with a group nobody has used for days."""
+    admin.delete_consumer_groups([group])[group].result(10)
+    return True
+
+
 def test_cursor_lost(cursor, kafka, topic, postgres):
     """No offset although batch rows exist: B is sent again, the log says it may be doubled."""
     from confluent_kafka.admin import AdminClient
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.delete_consumer_groups([cursor.group])[cursor.group].result(10)
+    for group in (cursor.group, cursor.group.replace("outbox-relay.", "outbox-alive.")):
+        wait_until(lambda group=group: delete_group(admin, group), 30, f"{group} deleted")
     assert cursor.offset() < 0
     since = postgres.log_size()
     cursor.database.start_relay()
@@ -181,16 +188,37 @@ def test_other_nonce(cursor, kafka, topic):
     wait_hold(cursor.database, "carries another nonce")
 
 
-@pytest.mark.parametrize("changes, reason", [
-    ({"host": "elsewhere"}, "was written by elsewhere:"),
-    ({"data": "/elsewhere"}, "on the same timeline"),
-    ({"database": 5}, "database oid 5"),
-])
-def test_other_writer(cursor, changes, reason):
-    """Written by another server or database without a timeline step: hold."""
-    cursor.write(3, cursor.note(3, **changes))
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"data": "/elsewhere"}])
+def test_another_place_is_not_another_writer(cursor, kafka, topic, changes):
+    """Issue 11, K7: a container with a new name goes on by itself, with its installation id: the row is ours."""
+    cursor.write(3, cursor.note(3, directory="another-boot.1.2", **changes))
+    cursor.database.emit(topic, "after", "After")
     cursor.database.start_relay()
-    wait_hold(cursor.database, reason)
+    cursor.database.wait_delivered()
+    assert cursor.database.transactional_id() == cursor.group
+    assert len(kafka.read_all(topic)) == 4
+
+
+def test_another_database(cursor):
+    """Written by another database of the server: hold."""
+    cursor.write(3, cursor.note(3, database=5))
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "database oid 5")
+
+
+def test_no_policy_decides_for_a_copy(cursor, kafka, topic, postgres):
+    """Issue 11, K7: a batch that another place wrote on this timeline: a copy went on; `resend` is not for that."""
+    cursor.write(13, cursor.note(3, host="elsewhere", directory="another-boot.1.2"))
+    postgres.configure(**{"outbox.on_divergence": "resend"})
+    postgres.reload()
+    cursor.database.emit(topic, "waiting", "Waiting")
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "a copy of this server went on")
+    cursor.write(3, cursor.note(3))
+    stop(cursor.database)
+    cursor.database.start_relay()
+    wait_hold(cursor.database, "a copy of this server went on")  # kept, whatever Kafka says later
+    assert len(kafka.read_all(topic)) == 3
 
 
 @pytest.mark.parametrize("policy", ["hold", "resend"])

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """Clusters made of another one's data: clones, standbys, recoveries to a point in time."""
 
+import re
 import shutil
+import subprocess
 
 from .postgres import PostgresCluster
 from .wait import wait_until
@@ -10,7 +12,8 @@ from .wait import wait_until
 class CopiedCluster(PostgresCluster):
     """A cluster that begins with another one's data; not started.
 
-    way      "backup": pg_basebackup of the running source; "files": copied from the stopped one
+    way      "backup": pg_basebackup of the running source; "files": copied from the stopped one;
+             "blocks": the same, as if the volume's blocks had been copied: its marker fits
     signal   None, "standby" or "recovery": the signal file it starts with
     """
 
@@ -31,6 +34,8 @@ class CopiedCluster(PostgresCluster):
             for path in (self.data, *self.data.rglob("*")):
                 self.environment.give(path)
             (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if self.way == "blocks":
+            fit_marker(self.data)
 
     def promote(self):
         """Make a standby a primary of its own; returns when it takes writes."""
@@ -39,6 +44,27 @@ class CopiedCluster(PostgresCluster):
     def remove(self):
         super().remove()
         shutil.rmtree(self.data, ignore_errors=True)
+
+
+def fit_marker(data):
+    """Write inode and birth time of the data directory's marker into it: a copy of the volume would have kept them."""
+    marker = data / "outbox.marker"
+    inode, born = subprocess.run(["stat", "--printf", "%i %.9W", marker], check=True, capture_output=True,
+                                 text=True).stdout.split()
+    seconds, fraction = born.split(".")
+    text = re.sub(r"^inode=.*$", f"inode={inode}", marker.read_text(), flags=re.M)
+    born = "-1.0" if int(seconds) == 0 else f"{seconds}.{int(fraction)}"
+    marker.write_text(re.sub(r"^born=.*$", f"born={born}", text, flags=re.M))
+
+
+def change_directory(cluster):
+    """Put the stopped cluster's files into a new directory of the same path, as if its volume were on another node."""
+    old = cluster.data.with_name(cluster.data.name + ".moved")
+    cluster.data.rename(old)
+    cluster.environment.make_directory(cluster.data, 0o700)
+    for entry in old.iterdir():
+        entry.rename(cluster.data / entry.name)
+    old.rmdir()
 
 
 def make_standby(primary, name, **conf):

@@ -122,6 +122,10 @@ def parse(kind, data):
     if kind == b"c":
         values = {"present": bool(body.take("B")), "batch": body.take("q")}
         return Answer("CURSOR", dict(values, metadata=body.string()))
+    if kind == b"a":
+        values = {"allowed": bool(body.take("B")), "joined": bool(body.take("B")), "text": body.string().decode()}
+        members = [(body.string().decode(), body.string().decode()) for _ in range(body.take("H"))]
+        return Answer("MEMBERS", dict(values, members=members))
     if kind == b"k":
         values = {"batch": body.take("Q"), "events": body.take("I"), "bytes": body.take("Q")}
         values["duration_us"] = body.take("Q")
@@ -190,6 +194,11 @@ class Sender:
 
     def look(self):
         self.write(frame(b"L"))
+        return self.answer()
+
+    def alive(self):
+        """Who is in the group of the living, as the sender sees it."""
+        self.write(frame(b"A"))
         return self.answer()
 
     def fence(self):
