@@ -88,6 +88,8 @@ outbox_alive_judge(const OutboxAliveView *view)
 	if (view->other)
 		return view->other_for_ms < (view->last_writer ? OUTBOX_ALIVE_WRITER_MS : OUTBOX_ALIVE_LOOK_MS) ?
 			OUTBOX_ALIVE_LOOK : OUTBOX_ALIVE_HOLD;
+	if (view->other_for_ms >= 0 && view->gone_for_ms < OUTBOX_ALIVE_GONE_MS)
+		return OUTBOX_ALIVE_LOOK;
 	if (view->joined || !view->allowed || view->joining_for_ms >= OUTBOX_ALIVE_JOIN_MS)
 		return OUTBOX_ALIVE_ALONE;
 	return OUTBOX_ALIVE_LOOK;

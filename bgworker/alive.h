@@ -19,6 +19,8 @@
 #define OUTBOX_ALIVE_LOOK_MS		15000
 /* The same for the last writer of the cursor: of two that look at each other it stays. */
 #define OUTBOX_ALIVE_WRITER_MS		20000
+/* How long another that was seen must not be there: between two senders of one relay nobody is. */
+#define OUTBOX_ALIVE_GONE_MS		1000
 /* How long our own member is waited for. */
 #define OUTBOX_ALIVE_JOIN_MS		10000
 
@@ -41,7 +43,8 @@ typedef struct OutboxAliveView
 	bool		other;			/* a member that is neither of this directory nor of an earlier timeline */
 	bool		joined;			/* our own is among them */
 	bool		allowed;		/* we may be a member, and see them */
-	int64_t		other_for_ms;	/* since when another was seen at each look */
+	int64_t		other_for_ms;	/* since when another was seen first */
+	int64_t		gone_for_ms;	/* since when it is not seen any more */
 	int64_t		joining_for_ms; /* since when our own is not seen */
 	bool		last_writer;	/* the cursor was written from this directory */
 } OutboxAliveView;

@@ -62,7 +62,7 @@ static OutboxLink sender = {.fd = -1};
 static void
 stop_at_exit(int code, Datum arg)
 {
-	outbox_link_stop();
+	outbox_link_stop(true);
 }
 
 /* In the child, between fork and exec: async-signal-safe calls only. */
@@ -121,7 +121,7 @@ outbox_link_start(void)
 	pid_t		parent = getpid();
 	pid_t		pid;
 
-	outbox_link_stop();
+	outbox_link_stop(false);
 	snprintf(path, sizeof(path), "%s/" SENDER_NAME, pkglib_path);
 	if (access(path, X_OK) != 0)
 		ereport(ERROR,
@@ -157,9 +157,9 @@ outbox_link_start(void)
 
 /* The end of its input has told the sender to go; one that does not is killed. */
 static void
-reap_sender(void)
+reap_sender(bool leave)
 {
-	for (int waited = 0; waited < LEAVE_MS; waited++)
+	for (int waited = 0; leave && waited < LEAVE_MS; waited++)
 	{
 		pid_t		ended = waitpid(sender.pid, NULL, WNOHANG);
 
@@ -173,7 +173,7 @@ reap_sender(void)
 }
 
 void
-outbox_link_stop(void)
+outbox_link_stop(bool leave)
 {
 	if (sender.events != NULL)
 		FreeWaitEventSet(sender.events);
@@ -182,7 +182,7 @@ outbox_link_stop(void)
 		close(sender.fd);
 	sender.fd = -1;
 	if (sender.pid > 0)
-		reap_sender();
+		reap_sender(leave);
 	sender.pid = 0;
 	sender.small_len = sender.small_sent = 0;
 	sender.bulk = NULL;

@@ -14,10 +14,10 @@
 extern void outbox_link_start(void);
 
 /*
- * Ends and reaps the sender, drops what is in the pipe.  Takes as long as it needs to leave Kafka, 200 ms at
- * most; then it is killed.  Harmless if there is none.
+ * Ends and reaps the sender, drops what is in the pipe.  Harmless if there is none.  leave: it has 200 ms to
+ * say good-bye to Kafka; else it is killed at once, and for 10 s still counts as alive.
  */
-extern void outbox_link_stop(void);
+extern void outbox_link_stop(bool leave);
 
 /* Process id of the sender, 0 = none. */
 extern int	outbox_link_pid(void);

@@ -63,6 +63,7 @@ find_other(const OutboxRelay *relay, OutboxWireReader *body)
 	return other;
 }
 
+/* For how long it holds, -1 = it does not; *since remembers when it began. */
 static int64
 ms_since(TimestampTz *since, bool holds, TimestampTz now)
 {
@@ -92,7 +93,7 @@ tell_of_right(OutboxRelay *relay, const char *problem)
 	if (relay->no_right_told)
 		return;
 	relay->no_right_told = true;
-	ereport(LOG,
+	ereport(WARNING,
 			(errmsg("outbox relay: a copy of this server that sends at the same time would not be seen: %s", problem),
 			 errhint("Grant it the right to read group outbox-alive.<installation> (docs/settings.md).")));
 }
@@ -109,7 +110,7 @@ hold_for_other(OutboxRelay *relay, const char *other)
 	outbox_relay_decide(relay);
 }
 
-bool
+void
 outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 {
 	OutboxAliveView view = {.last_writer = relay->comparison.written_here};
@@ -123,11 +124,12 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 	problem = read_text(body);
 	other = find_other(relay, body);
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING)
-		return false;			/* asked before a failure */
+		return;					/* asked before a failure */
 	relay->asked = false;
 	relay->entered_at = now;	/* the sender does answer */
 	view.other = other != NULL;
-	view.other_for_ms = ms_since(&relay->other_since, view.other, now);
+	view.other_for_ms = ms_since(&relay->other_since, view.other || relay->other_since != 0, now);
+	view.gone_for_ms = ms_since(&relay->gone_since, !view.other && relay->other_since != 0, now);
 	view.joining_for_ms = ms_since(&relay->joining_since, !view.joined, now);
 	if (!view.allowed)
 		tell_of_right(relay, problem);
@@ -145,6 +147,7 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 	{
 		relay->alone = true;
 		relay->alone_at = now;
+		relay->looked = relay->looked && relay->other_since == 0;	/* who has gone may have moved the cursor */
+		relay->other_since = relay->gone_since = 0;
 	}
-	return verdict == OUTBOX_ALIVE_ALONE;
 }

@@ -88,12 +88,12 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 {
 	if (drop_sender)
 	{
-		outbox_link_stop();
+		outbox_link_stop(false);
 		relay->opened = false;
 	}
 	relay->fenced = relay->asked = relay->started = relay->ahead = false;
 	relay->looked = relay->alone = false;
-	relay->other_since = relay->joining_since = 0;
+	relay->other_since = relay->gone_since = relay->joining_since = 0;
 	relay->resending = relay->refreshing = relay->end_due = false;
 	outbox_window_close(&relay->window);
 	relay->window.letters.loaded = false;
@@ -122,7 +122,7 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 	ereport(LOG,
 			(errmsg("outbox relay holds: %s", reason),
 			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
-	outbox_link_stop();
+	outbox_link_stop(true);
 	relay->opened = relay->fenced = relay->asked = relay->looked = relay->alone = false;
 	outbox_shmem_report_error(relay->slot, reason);
 	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);

@@ -42,7 +42,8 @@ typedef struct OutboxRelay
 	bool		looked;			/* CONNECTING: the cursor is read, the group of living relays is not */
 	bool		alone;			/* nobody else was in it at alone_at */
 	TimestampTz alone_at;
-	TimestampTz other_since;	/* another is seen at each look since then, 0 = none */
+	TimestampTz other_since;	/* another was seen first, 0 = none */
+	TimestampTz gone_since;		/* and not since then, 0 = it is there */
 	TimestampTz joining_since;	/* our own member is not seen since then, 0 = it is */
 	TimestampTz next_ask;		/* for the group */
 	bool		no_right_told;	/* that the group may not be used; until the relay ends */
@@ -121,10 +122,9 @@ extern void outbox_relay_watch_topics(void);
 extern bool outbox_relay_topics_changed(void);
 
 /* presence.c: who else sends for this installation. */
-/* Asks for the members when it is time; true: nobody else was there just now. */
+/* true: nobody else was there just now; else asks for the members when it is time. */
 extern bool outbox_relay_is_alone(OutboxRelay *relay);
-/* MEMBERS; true: nobody else is there. */
-extern bool outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body);
+extern void outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body);
 
 /* adopt.c: own transactions.  Ends a divergence the decided way. */
 extern void outbox_relay_adopt(OutboxRelay *relay, bool resend);

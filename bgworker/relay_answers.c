@@ -120,31 +120,9 @@ static void
 take_looked_cursor(OutboxRelay *relay)
 {
 	relay->delivered = relay->comparison.delivered;
-	relay->looked_at = outbox_clock_now();
 	if (!relay->overruled && relay->identity.marker_verdict == OUTBOX_MARKER_UNKNOWN)
 		outbox_cursor_accept_marker(&relay->identity);
 	relay->looked = true;
-}
-
-/* Nobody else is alive: the cursor stands, unless one that has gone since has moved it. */
-static void
-end_look(OutboxRelay *relay, bool was_waited)
-{
-	relay->looked = false;
-	if (was_waited)
-		return;
-	relay->looked_at = outbox_clock_now();
-	relay->look_due = true;
-	outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
-}
-
-static void
-take_members(OutboxRelay *relay, OutboxWireReader *body)
-{
-	bool		was_waited = relay->other_since != 0;
-
-	if (outbox_relay_take_members(relay, body) && relay->state == OUTBOX_RELAY_CONNECTING)
-		end_look(relay, was_waited);
 }
 
 static void
@@ -339,7 +317,7 @@ outbox_relay_read_answers(OutboxRelay *relay)
 				take_cursor(relay, &body);
 				break;
 			case OUTBOX_FRAME_MEMBERS:
-				take_members(relay, &body);
+				outbox_relay_take_members(relay, &body);
 				break;
 			case OUTBOX_FRAME_COMMITTED:
 				take_committed(relay, &body);

@@ -104,8 +104,13 @@ step_connecting(OutboxRelay *relay)
 		return false;
 	if (relay->looked)
 	{
-		(void) outbox_relay_is_alone(relay);
-		return false;
+		if (!outbox_relay_is_alone(relay))
+			return false;
+		relay->looked_at = outbox_clock_now();	/* nobody was there to move the cursor */
+		relay->looked = false;
+		relay->look_due = true;
+		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
+		return true;
 	}
 	outbox_relay_ask(relay, OUTBOX_FRAME_LOOK);
 	return true;
@@ -242,7 +247,7 @@ rest_sender(OutboxRelay *relay)
 		!TimestampDifferenceExceeds(relay->entered_at, outbox_clock_now(),
 									outbox_guc_sender_idle_timeout * 1000))
 		return;
-	outbox_link_stop();
+	outbox_link_stop(true);
 	relay->opened = relay->fenced = relay->asked = relay->alone = false;
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.sender_pid = 0;

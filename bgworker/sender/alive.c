@@ -17,6 +17,7 @@
 
 #define ASK_TIMEOUT_MS		5000
 #define JOIN_LIMIT_US		2000000 /* for our own member to be seen, in one look */
+#define LOOK_LIMIT_US		10000000	/* for a coordinator that moves or loads */
 #define JOIN_PAUSE_NS		10000000
 #define SUBSCRIPTIONS		3		/* tries while the topic is unknown, in one look */
 
@@ -208,17 +209,10 @@ static bool
 take_refusal(OutboxMembers *members, rd_kafka_resp_err_t code, const OutboxSettings *settings)
 {
 	members->allowed = false;
-	snprintf(members->text, sizeof(members->text), "%s (group \"%s\")", rd_kafka_err2str(code),
+	snprintf(members->text, sizeof(members->text), "%s (group \"%s\")",
+			 code == RD_KAFKA_RESP_ERR_NO_ERROR ? "not joined" : rd_kafka_err2str(code),
 			 settings->alive_group == NULL ? "" : settings->alive_group);
 	return true;
-}
-
-/* Will it be over by itself, or be told by the fence as well? */
-static bool
-is_passing(rd_kafka_resp_err_t code)
-{
-	return outbox_error_classify(code) == OUTBOX_ERROR_RETRIABLE ||
-		(outbox_error_classify(code) == OUTBOX_ERROR_AUTH && code != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
 }
 
 /* One step of a look; true: it is over with *code. */
@@ -237,7 +231,8 @@ look_once(const OutboxSettings *settings, OutboxMembers *members, int *subscript
 		subscribe(settings);
 	}
 	*code = ask_members(settings, members);
-	return *code != RD_KAFKA_RESP_ERR_NO_ERROR || members->joined;
+	return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? members->joined :
+		outbox_error_classify(*code) != OUTBOX_ERROR_RETRIABLE;
 }
 
 /* Who is in the group?  Waits a little for our own member to be seen; false: Kafka cannot be asked now. */
@@ -247,6 +242,7 @@ outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, Outbox
 	const struct timespec pause = {.tv_nsec = JOIN_PAUSE_NS};
 	int64_t		started = outbox_clock_us();
 	rd_kafka_resp_err_t code;
+	OutboxErrorClass class;
 	int			subscriptions = 0;
 
 	members->allowed = true;
@@ -254,12 +250,16 @@ outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, Outbox
 	members->text[0] = '\0';
 	members->count = 0;
 	members->list.len = 0;
-	while (!look_once(settings, members, &subscriptions, &code) && outbox_clock_us() - started < JOIN_LIMIT_US)
+	while (!look_once(settings, members, &subscriptions, &code) &&
+		   outbox_clock_us() - started < (code == RD_KAFKA_RESP_ERR_NO_ERROR ? JOIN_LIMIT_US : LOOK_LIMIT_US))
 		nanosleep(&pause, NULL);
 
+	class = outbox_error_classify(code);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && member != NULL)
 		return true;
-	if (code == no_topic || !is_passing(code))
+	/* what else is forbidden, the fence says better */
+	if (member == NULL || code == no_topic || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+		(class != OUTBOX_ERROR_RETRIABLE && class != OUTBOX_ERROR_AUTH))
 		return take_refusal(members, code, settings);
 	outbox_failure_from_code(failure, code, "looking for other senders", NULL);
 	return false;

@@ -298,6 +298,7 @@ def test_living_senders_see_each_other(start, name):
     wait_until(lambda: [m[0] for m in second.alive().members] == ["outbox-alive.second"], 5, "the first has left")
 
 
+@pytest.mark.long
 def test_killed_sender_is_seen_for_its_session(start, name):
     """Issue 11, K7: a sender that is killed cannot leave; Kafka forgets it with its session, after 10 s."""
     first = start(extra=alive_pairs(name, "outbox-alive.first"))

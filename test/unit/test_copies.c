@@ -274,14 +274,14 @@ static OutboxAliveVerdict
 judge(bool other, int64_t other_for_ms, bool last_writer)
 {
 	return outbox_alive_judge(&(OutboxAliveView) {.other = other, .other_for_ms = other_for_ms,
-							  .last_writer = last_writer, .joined = true, .allowed = true});
+							  .gone_for_ms = -1, .last_writer = last_writer, .joined = true, .allowed = true});
 }
 
 static OutboxAliveVerdict
 judge_join(bool joined, bool allowed, int64_t joining_for_ms)
 {
 	return outbox_alive_judge(&(OutboxAliveView) {.joined = joined, .allowed = allowed,
-							  .joining_for_ms = joining_for_ms});
+							  .other_for_ms = -1, .gone_for_ms = -1, .joining_for_ms = joining_for_ms});
 }
 
 static void
@@ -294,6 +294,10 @@ test_verdicts(void)
 	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS, true) == OUTBOX_ALIVE_LOOK &&
 		  judge(true, OUTBOX_ALIVE_WRITER_MS, true) == OUTBOX_ALIVE_HOLD,
 		  "of two that look at each other the last writer stays longer");
+	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 4000, .gone_for_ms = 0, .joined = true, .allowed = true}) ==
+		  OUTBOX_ALIVE_LOOK, "gone just now: it may only have a new sender");
+	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 9000, .gone_for_ms = OUTBOX_ALIVE_GONE_MS,
+							 .joined = true, .allowed = true}) == OUTBOX_ALIVE_ALONE, "gone for good: on");
 	CHECK(judge_join(false, true, 0) == OUTBOX_ALIVE_LOOK, "nobody can see me yet: ask again");
 	CHECK(judge_join(false, true, OUTBOX_ALIVE_JOIN_MS) == OUTBOX_ALIVE_ALONE, "a join that does not come is not waited for for ever");
 	CHECK(judge_join(false, false, 0) == OUTBOX_ALIVE_ALONE, "no right to the group: on");
