@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 
@@ -30,8 +31,9 @@ outbox_marker_format(char *text, size_t size, const OutboxMarker *marker)
 	for (int i = 0; i < UUID_LEN; i++)
 		snprintf(id + 2 * i, 3, "%02x", marker->id.data[i]);
 	snprintf(text, size, "outbox marker 1: holds its own inode and birth time, written by outbox; do not edit or copy it\n"
-			 "id=%s\ninode=" UINT64_FORMAT "\nborn=" INT64_FORMAT "." INT64_FORMAT "\ncopied=%d\nmade=" INT64_FORMAT "\n",
-			 id, marker->inode, marker->born_s, marker->born_ns, marker->copied, (int64) marker->made_at);
+			 "id=%s\ninode=" UINT64_FORMAT "\nborn=" INT64_FORMAT "." INT64_FORMAT "\ncopied=%d\ntimeline=%d\nmade=" INT64_FORMAT "\n",
+			 id, marker->inode, marker->born_s, marker->born_ns, marker->copied, marker->timeline,
+			 (int64) marker->made_at);
 }
 
 bool
@@ -39,13 +41,14 @@ outbox_marker_parse(const char *text, OutboxMarker *marker)
 {
 	char		id[2 * UUID_LEN + 1];
 	int			copied;
+	int			timeline;
 	long long unsigned inode;
 	long long	born_s;
 	long long	born_ns;
 	long long	made;
 
-	if (sscanf(text, "outbox marker 1:%*[^\n]\nid=%32[0-9a-f]\ninode=%llu\nborn=%lld.%lld\ncopied=%d\nmade=%lld",
-			   id, &inode, &born_s, &born_ns, &copied, &made) != 6 || strlen(id) != 2 * UUID_LEN)
+	if (sscanf(text, "outbox marker 1:%*[^\n]\nid=%32[0-9a-f]\ninode=%llu\nborn=%lld.%lld\ncopied=%d\ntimeline=%d\nmade=%lld",
+			   id, &inode, &born_s, &born_ns, &copied, &timeline, &made) != 7 || strlen(id) != 2 * UUID_LEN)
 		return false;
 	for (int i = 0; i < UUID_LEN; i++)
 	{
@@ -59,6 +62,7 @@ outbox_marker_parse(const char *text, OutboxMarker *marker)
 	marker->born_s = born_s;
 	marker->born_ns = born_ns;
 	marker->copied = copied != 0;
+	marker->timeline = timeline;
 	marker->made_at = made;
 	return true;
 }
@@ -87,6 +91,19 @@ outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted 
 	if (marker->copied && (accepted->present || accepted->created_at < marker->made_at))
 		return OUTBOX_MARKER_COPIED;
 	return OUTBOX_MARKER_UNKNOWN;
+}
+
+/* One copied along with a promoted or recovered server is no copy's; a fitting one only learns of the timeline. */
+bool
+outbox_marker_plan(const OutboxMarker *found, bool fits, int timeline, OutboxMarker *next)
+{
+	memset(next, 0, sizeof(*next));
+	if (found != NULL && fits)
+		*next = *found;
+	else
+		next->copied = found != NULL && found->timeline >= timeline;
+	next->timeline = timeline;
+	return found == NULL || !fits || found->timeline < timeline;
 }
 
 /* ----------------------------------------------------------------- file */
@@ -137,22 +154,19 @@ outbox_marker_read(OutboxMarker *marker, bool *fits)
 }
 
 static bool
-write_marker(int fd, bool copied)
+write_marker(int fd, OutboxMarker *marker)
 {
-	OutboxMarker marker = {.copied = copied, .made_at = GetCurrentTimestamp()};
 	char		text[TEXT_SIZE];
 
-	if (!pg_strong_random(marker.id.data, UUID_LEN))
+	if (!stat_file(fd, &marker->inode, &marker->born_s, &marker->born_ns))
 		return false;
-	if (!stat_file(fd, &marker.inode, &marker.born_s, &marker.born_ns))
-		return false;
-	outbox_marker_format(text, sizeof(text), &marker);
+	outbox_marker_format(text, sizeof(text), marker);
 	errno = ENOSPC;				/* what a short write means */
 	return write(fd, text, strlen(text)) == (ssize_t) strlen(text) && pg_fsync(fd) == 0;
 }
 
 static void
-make_marker(bool copied)
+make_marker(OutboxMarker *marker)
 {
 	int			fd;
 	bool		written;
@@ -160,7 +174,7 @@ make_marker(bool copied)
 	/* a file of its own, so that its birth is now */
 	(void) unlink(TEMPORARY_FILE);
 	fd = OpenTransientFile(TEMPORARY_FILE, O_RDWR | O_CREAT | O_EXCL | PG_BINARY);
-	written = fd >= 0 && write_marker(fd, copied);
+	written = fd >= 0 && write_marker(fd, marker);
 	if (!written)
 		ereport(LOG,
 				(errcode_for_file_access(), errmsg("could not write file \"%s\": %m", TEMPORARY_FILE),
@@ -174,15 +188,22 @@ make_marker(bool copied)
 void
 outbox_marker_settle(void)
 {
-	OutboxMarker marker;
+	OutboxMarker found;
+	OutboxMarker next;
 	bool		fits;
-	bool		present = outbox_marker_read(&marker, &fits);
+	bool		present = outbox_marker_read(&found, &fits);
 
-	if (present && fits)
+	if (!outbox_marker_plan(present ? &found : NULL, fits, (int) GetWALInsertionTimeLine(), &next))
 		return;
-	if (present)
+	if (!present || !fits)
+	{
+		next.made_at = GetCurrentTimestamp();
+		if (!pg_strong_random(next.id.data, UUID_LEN))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random id")));
+	}
+	if (next.copied && present && !fits)
 		ereport(LOG,
 				(errmsg("the data directory was copied or moved: file \"%s\" does not fit", OUTBOX_MARKER_FILE),
-				 errdetail("Relays of its databases hold until outbox.adopt(), unless the server was promoted or recovered since.")));
-	make_marker(present);
+				 errdetail("Relays of its databases hold until outbox.adopt().")));
+	make_marker(&next);
 }

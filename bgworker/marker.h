@@ -21,7 +21,8 @@ typedef struct OutboxMarker
 	uint64		inode;
 	int64		born_s;			/* birth time, -1 = the file system has none */
 	int64		born_ns;
-	bool		copied;			/* written where another one did not fit; else where there was none */
+	bool		copied;			/* written where another one of this timeline did not fit */
+	int			timeline;		/* the server's newest one, as far as the file's writer knew */
 	TimestampTz made_at;
 } OutboxMarker;
 
@@ -52,6 +53,12 @@ extern bool outbox_marker_fits(const OutboxMarker *marker, uint64 inode, int64 b
 /* Pure.  marker: NULL if there is none. */
 extern OutboxMarkerVerdict outbox_marker_judge(const OutboxMarker *marker, bool fits,
 											   const OutboxAccepted *accepted, int timeline);
+
+/*
+ * Pure.  What is to be written at a start: *next is the marker but for what its file will be.  false: the one there
+ * is stays.  found: NULL if there is none.
+ */
+extern bool outbox_marker_plan(const OutboxMarker *found, bool fits, int timeline, OutboxMarker *next);
 
 /* Launcher, at its start: a data directory without a fitting marker gets one; a failure is logged. */
 extern void outbox_marker_settle(void);

@@ -340,7 +340,8 @@ def cpu_ticks(pid):
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_idle(own_postgres, make_database, kafka, topic_name, seconds):
-    """Issue 4: an idle relay writes no WAL, wakes up fewer than twice a second, its sender fewer than 8 times; no CPU."""
+    """Issue 4: an idle relay writes no WAL, wakes up fewer than twice a second, its sender fewer than 15 times (12 of them
+    librdkafka's threads for producer and member, issue 11, K7); no CPU."""
     cluster = own_postgres(autovacuum="off", checkpoint_timeout="1h", bgwriter_lru_maxpages="0", wal_level="minimal",
                            max_wal_senders="0")
     database = make_database(cluster)
@@ -364,7 +365,7 @@ def test_idle(own_postgres, make_database, kafka, topic_name, seconds):
         print(f"wake-ups a second: relay {relay_rate:.2f}, sender {sender_rate:.2f}; "
               f"ticks of the relay: {cpu_ticks(pid) - ran}")
         assert relay_rate < 2
-        assert sender_rate < 8
+        assert sender_rate < 15
         assert (cpu_ticks(pid) - ran) / passed < 1  # of 100 a second
 
 

@@ -92,11 +92,12 @@ def recover(backup, archive, target):
     ("early", "resend"),
     pytest.param("early", "skip", marks=pytest.mark.long),
 ])
-def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, session, target, policy):
+def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, session, make_database, target, policy):
     """F15: recovered to before the cursor, on_divergence decides; recovered to after it, the relay goes on."""
     archive = session.environment.make_directory(session.data / f"archive-{topic}")
     postgres.configure(**archive_settings(archive), **{"outbox.on_divergence": policy})
     postgres.restart()
+    unrelayed = make_database(postgres)
     backup = copy_cluster(CopiedCluster, postgres, signal="recovery")
     before = emit_each(relay, topic, "a", "b", "c")
     wait_ids(relay, kafka, topic, before)
@@ -115,6 +116,9 @@ def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, ses
     wait_ids(recovered, kafka, topic, before, tail, after)
     status = recovered.status()
     assert (status["recoveries"], status["possibly_doubled"]) == (0, 0)
+    never = type(relay)(backup, unrelayed.name)
+    never.start_relay()
+    never.wait_state("idle")
     backup.restart()  # from now on it is this timeline's own server (issue 11, K7)
     last = emit_each(recovered, topic, "a")
     wait_ids(recovered, kafka, topic, before, tail, after, last)

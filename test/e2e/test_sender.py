@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from harness import wait_until
+from harness import KafkaBroker, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
@@ -316,3 +316,21 @@ def test_sender_without_a_group_says_so(start, name):
     sender = start()
     answer = sender.alive()
     assert (answer.allowed, answer.joined, answer.members) == (False, False, [])
+
+
+@pytest.mark.long
+def test_member_is_seen_before_its_group_is_balanced(session, program, name):
+    """Issue 11, K7: with Kafka's default a new group's first balance takes 3 s; its members are seen before, and not waited for."""
+    broker = KafkaBroker(session, "slow-groups", {"group.initial.rebalance.delay.ms": "3000"}).start()
+    try:
+        with Sender(program) as warm:  # Kafka's own topics are made
+            assert warm.open(open_pairs(broker.bootstrap, "warm")).kind == "OPENED"
+            assert warm.fence().kind == "CURSOR"
+        with Sender(program) as sender:
+            sender.open(open_pairs(broker.bootstrap, name, extra=alive_pairs(name, "outbox-alive.first")))
+            sender.look()
+            began = time.monotonic()
+            assert sender.alive().joined
+            print(f"seen after {time.monotonic() - began:.3f} s")
+    finally:
+        broker.stop()

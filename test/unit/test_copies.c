@@ -190,14 +190,15 @@ test_note(void)
 static void
 test_marker_file(void)
 {
-	OutboxMarker marker = {.inode = 77, .born_s = 1700000000, .born_ns = 42, .copied = true, .made_at = -5};
+	OutboxMarker marker = {.inode = 77, .born_s = 1700000000, .born_ns = 42, .copied = true, .timeline = 3,
+	.made_at = -5};
 	OutboxMarker again = {0};
 	char		text[512];
 
 	memset(marker.id.data, 0xa5, UUID_LEN);
 	outbox_marker_format(text, sizeof(text), &marker);
 	CHECK(outbox_marker_parse(text, &again) && again.inode == 77 && again.born_s == 1700000000 &&
-		  again.born_ns == 42 && again.copied && again.made_at == -5 &&
+		  again.born_ns == 42 && again.copied && again.timeline == 3 && again.made_at == -5 &&
 		  memcmp(&again.id, &marker.id, sizeof(pg_uuid_t)) == 0, "a marker is read as it was written");
 	text[strlen(text) / 2] = '\0';
 	CHECK(!outbox_marker_parse(text, &again) && !outbox_marker_parse("", &again) &&
@@ -236,6 +237,24 @@ test_marker_verdict(void)
 		  "on a later timeline the marker is not asked");
 	accepted.timeline = 2;
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED, "but on that timeline again");
+}
+
+static void
+test_marker_plan(void)
+{
+	OutboxMarker found = {.timeline = 2, .inode = 7, .copied = true};
+	OutboxMarker next;
+
+	CHECK(outbox_marker_plan(NULL, false, 2, &next) && !next.copied && next.timeline == 2, "none: one is written");
+	CHECK(!outbox_marker_plan(&found, true, 2, &next), "one that fits stays");
+	CHECK(outbox_marker_plan(&found, true, 3, &next) && next.copied && next.timeline == 3 &&
+		  memcmp(&next.id, &found.id, sizeof(pg_uuid_t)) == 0, "recovered in place, it learns of the timeline");
+	CHECK(outbox_marker_plan(&found, false, 2, &next) && next.copied, "one that does not fit makes a copy of this directory");
+	found.copied = false;
+	CHECK(outbox_marker_plan(&found, false, 3, &next) && !next.copied,
+		  "not of a promoted standby, whose databases that never relayed may begin");
+	memset(&found, 0, sizeof(found));
+	CHECK(outbox_marker_plan(&found, false, 1, &next), "one that cannot be read is replaced");
 }
 
 /* A member's client id. */
@@ -325,6 +344,7 @@ main(void)
 	test_note();
 	test_marker_file();
 	test_marker_verdict();
+	test_marker_plan();
 	test_members();
 	test_verdicts();
 	test_directory();
