@@ -82,7 +82,9 @@ def test_restarts_wait_for_nothing(relay, postgres, kafka, topic, delivery):
         else:
             postgres.restart(mode)
         send(relay, str(number))
-    assert keys(kafka, topic) == ["0", "1", "2", "3"]
+    found = keys(kafka, topic)
+    assert sorted(set(found)) == ["0", "1", "2", "3"]
+    assert len(found) == 4 or delivery == "at_least_once"
     assert relay.transactional_id() == installation
     assert not postgres.log_contains(WAITS, since) and not postgres.log_contains("would not be seen", since)
 
@@ -110,7 +112,9 @@ def test_volume_moves_to_another_node(original, kafka, delivery):
     send(database, "third")
     assert not cluster.log_contains(WAITS, since)
     assert database.transactional_id() == installation
-    assert keys(kafka, database.topic) == ["first", "second", "third"]
+    found = keys(kafka, database.topic)
+    assert sorted(set(found)) == ["first", "second", "third"]
+    assert len(found) == 3 or delivery == "at_least_once"  # whose cursor follows the events
 
 
 def test_file_copy_holds(original, kafka, copy_cluster, unique):
@@ -146,6 +150,24 @@ def test_file_copy_holds(original, kafka, copy_cluster, unique):
     assert keys(kafka, database.topic) == ["first", "later", "original", "waiting"]
     assert keys(kafka, other.topic) == ["first", "original"]
     assert not database.cluster.log_contains(WAITS, since)
+
+
+@pytest.mark.long
+def test_file_copy_holds_without_kafka(original, kafka, copy_cluster):
+    """A copy that cannot reach Kafka holds as well, and is decided about; afterwards its own installation begins."""
+    database = original()
+    database.cluster.stop()
+    clone = copy_cluster(CopiedCluster, database.cluster, way="files",
+                         **{"outbox.kafka_properties": "bootstrap.servers=127.0.0.1:1"}).start()
+    copy = same_in(clone, database)
+    wait_hold(copy, "the data directory was copied or moved")
+    installation = copy.transactional_id()
+    copy.execute("select outbox.adopt('skip')")
+    copy.wait_for("select id::text <> right(%s, 36) from outbox.installation", 30, (installation,))
+    clone.configure(**{"outbox.kafka_properties": f"bootstrap.servers={kafka.bootstrap}"})
+    clone.restart()
+    send(copy, "copy")
+    assert keys(kafka, database.topic) == ["copy", "first"]
 
 
 def test_copied_blocks_win_over_a_stopped_original(original, kafka, copy_cluster):
