@@ -138,6 +138,8 @@ test_strings(void)
 	outbox_wire_put_cstring(&buf, "");
 	outbox_wire_put_u16(&buf, 65535);
 	outbox_wire_put_u8(&buf, 7);
+	outbox_wire_put_bytes(&buf, (const uint8_t *) "\0\0\0\1x", 5);
+	outbox_wire_put_bytes(&buf, NULL, 0);
 	outbox_wire_finish(&buf, mark);
 	CHECK(outbox_wire_frame(buf.data, buf.len, &type, &body, &size, &corrupt) &&
 		  type == OUTBOX_FRAME_BATCH && size == buf.len, "a frame is framed");
@@ -148,6 +150,7 @@ test_strings(void)
 	CHECK(outbox_wire_get_string(&body, &text, &len) && text != NULL && len == 0,
 		  "empty string");
 	CHECK(outbox_wire_get_u16(&body) == 65535 && outbox_wire_get_u8(&body) == 7, "u16 and u8");
+	CHECK(outbox_wire_get_string(&body, &text, &len) && len == 1 && text[0] == 'x', "bytes as they are");
 	CHECK(!body.bad, "all was there");
 	CHECK(outbox_wire_get_u32(&body) == 0 && body.bad, "reading past the end is bad");
 	free(buf.data);
