@@ -96,4 +96,5 @@ DROP VIEW wrapped;
 DROP TABLE placed, placed_too, parted;
 DROP FUNCTION announce;
 -- the wrapper belongs to the first superuser, who alone is sure to stay one
-SELECT fdwowner = 10 AS by_the_first FROM pg_foreign_data_wrapper WHERE fdwname = 'outbox_outgoing';
+SELECT w.fdwowner = 10 AS by_the_first, w.fdwacl, s.srvacl FROM pg_foreign_data_wrapper w JOIN pg_foreign_server s ON s.srvfdw = w.oid
+WHERE w.fdwname = 'outbox_outgoing';

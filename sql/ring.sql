@@ -121,6 +121,7 @@ SELECT try('CREATE TRIGGER watch AFTER INSERT ON outbox.event FOR EACH ROW EXECU
 SELECT try('CREATE TRIGGER watch AFTER INSERT ON outbox.event FOR EACH ROW EXECUTE FUNCTION nothing(); ALTER TABLE outbox.event DISABLE TRIGGER watch');
 SELECT try('CREATE TRIGGER watch AFTER UPDATE OR DELETE ON outbox.event FOR EACH ROW EXECUTE FUNCTION nothing()');
 SELECT try('ALTER TABLE outbox.event ADD CONSTRAINT known_topic FOREIGN KEY (topic) REFERENCES known');
+SELECT try('ALTER TABLE outbox.event ADD CONSTRAINT one UNIQUE (segment, id); CREATE TABLE note (segment smallint, id uuid, CONSTRAINT noted FOREIGN KEY (segment, id) REFERENCES outbox.event (segment, id))');
 SELECT try('ALTER TABLE outbox.event ENABLE ROW LEVEL SECURITY');
 SELECT try('CREATE POLICY mine ON outbox.event USING (true)');
 SELECT try('ALTER TABLE outbox.event_0 ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON outbox.event_0 USING (true)');

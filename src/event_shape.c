@@ -227,6 +227,7 @@ is_own_trigger(const Trigger *trigger)
 	return own;
 }
 
+/* A foreign key has triggers on both sides; the relay empties a leaf without those for DELETE. */
 static char *
 find_trigger(Relation table)
 {
@@ -243,6 +244,9 @@ find_trigger(Relation table)
 						 get_constraint_name(trigger->tgconstraint), RelationGetRelationName(table)) :
 				psprintf("Trigger \"%s\" of table \"%s\" would not be fired.",
 						 trigger->tgname, RelationGetRelationName(table));
+		if (TRIGGER_FOR_DELETE(trigger->tgtype) && trigger->tgisinternal)
+			return psprintf("Constraint \"%s\" refers to table \"%s\", whose rows go after outbox.retention.",
+							get_constraint_name(trigger->tgconstraint), RelationGetRelationName(table));
 	}
 	return NULL;
 }
@@ -290,7 +294,10 @@ find_rule(Relation table)
 	return NULL;
 }
 
-/* Also one that is not in force: it says that somebody counts on it. */
+/*
+ * Also one that is not in force: it says that somebody counts on it.  Row security without a policy
+ * denies the table to others than its owner, who have no right to it anyway.
+ */
 static char *
 find_policy(Relation table)
 {
@@ -309,9 +316,6 @@ find_policy(Relation table)
 						 NameStr(((Form_pg_policy) GETSTRUCT(tuple))->polname), RelationGetRelationName(table));
 	systable_endscan(scan);
 	table_close(policies, AccessShareLock);
-	if (found == NULL && table->rd_rel->relrowsecurity)
-		found = psprintf("Row security is enabled for table \"%s\" and would not be applied.",
-						 RelationGetRelationName(table));
 	return found;
 }
 
@@ -365,9 +369,9 @@ find_obstacle(Relation leaf, Relation ring, Datum *values, bool *nulls)
 		if (!TupleDescAttr(RelationGetDescr(leaf), i)->attisdropped)
 			found = take_default(leaf, ring, i, values, nulls);
 	if (found == NULL)
-		found = find_rules(leaf);
-	if (found == NULL)
 		found = find_rules(ring);
+	if (found == NULL)
+		found = find_rules(leaf);
 	return found != NULL ? found : find_index(leaf);
 }
 
