@@ -65,6 +65,18 @@ def test_events_that_cannot_be_framed(relay, kafka, topic):
     assert relay.status()["pid"] == pid
     assert relay.value("select max(length(value)) from outbox.dead_letter") == HUGE
 
+    # While emit() cannot write the ring, dead letters wait, too; the relay says so.
+    relay.execute("alter table outbox.event add constraint never check (false) not valid")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="cannot write"):
+        relay.emit(topic, "k")
+    with relay.connect() as person:
+        person.execute("set outbox.allow_dead_letter_edit = on")
+        person.execute("select outbox.dead_letter_edit(%s, 1, 'sound', 'no headers', '{}')", (found["headers"][0],))
+    relay.wait_for("""select last_error like 'dead letters are not sent again: Check constraint "never"%%' from outbox.relay_status""")
+    relay.execute("alter table outbox.event drop constraint never")
+    assert keys(kafka, topic, 3) == ["after", "before", "headers"]
+    assert relay.status()["pid"] == pid
+
 
 @pytest.mark.long
 def test_letter_that_cannot_be_framed_returns(relay, kafka, topic):
