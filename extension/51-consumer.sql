@@ -230,6 +230,7 @@ CREATE FUNCTION outbox.consumer_is_new(consumer text, topics text[])
 RETURNS TABLE (topic text, others text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM outbox.need('consumer_is_new', ARRAY['consumer', consumer, 'topics', topics::text]);
 	RETURN QUERY
 	SELECT l.topic, string_agg(format('%s (moved last at %s)', l.consumer,
 			to_char(l.moved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')), ', ' ORDER BY l.moved_at DESC, l.consumer)
