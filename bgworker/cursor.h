@@ -95,6 +95,7 @@ typedef struct OutboxComparison
 	int64		delivered;		/* last batch known delivered */
 	int64		kafka_batch;	/* what Kafka has, -1 = unknown or nothing */
 	bool		takes_over;		/* Kafka's cursor is of an earlier timeline */
+	bool		lagged;			/* it was written in at_least_once: it may follow what was sent */
 	bool		written_here;	/* by this data directory under this boot of the kernel */
 	bool		letters_lost;	/* DIVERGED: the last batch is delivered but for events without a dead letter */
 	bool		last_delivered; /* DIVERGED: Kafka has the last batch of this history for certain */

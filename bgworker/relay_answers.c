@@ -180,9 +180,9 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
 
 	OUTBOX_FAULT("relay-committed-received");
-	/* what an at_least_once transaction has sent stays, whatever became of its cursor */
+	/* what was sent in at_least_once stays, whatever became of its cursor, and whatever is set since */
 	doubled = relay->resending && !relay->refreshing && !relay->cursor_lost &&
-		outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE;
+		(outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE || relay->comparison.lagged);
 	relay->delivered = batch_no;
 	relay->overruled = relay->cursor_lost = false;
 	relay->failures = 0;

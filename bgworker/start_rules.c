@@ -257,6 +257,7 @@ outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last
 				  return);
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
+	result->lagged = kafka->present && kafka->lags;
 	result->written_here = kafka->present && kafka->directory[0] != '\0' && is_written_here(kafka, identity);
 	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
 		!result->letters_lost && is_delivered_before(kafka, last, identity);

@@ -245,6 +245,16 @@ def test_cursor_lags(cursor, kafka, topic, postgres):
     assert cursor.database.status()["possibly_doubled"] == 2
 
 
+def test_cursor_lagged_under_another_setting(cursor, kafka, topic):
+    """K = B-1, written in at_least_once, in exactly_once now: B may have been sent and is counted (issue 11, K7)."""
+    cursor.write(2, cursor.note(2, lags=1))
+    cursor.database.start_relay()
+    wait_until(lambda: cursor.offset() == 3, 30, "the cursor is at batch 3 again")
+    cursor.database.wait_delivered()
+    assert sorted(r.key() for r in kafka.read_all(topic)) == [b"k0", b"k1", b"k2", b"k2"]
+    assert cursor.database.status()["possibly_doubled"] == 1
+
+
 def test_takes_over_with_the_cursor_alone(cursor, kafka, topic):
     """A cursor of an earlier timeline is committed anew before any batch: whom it fences learns at once by whom."""
     cursor.write(3, cursor.note(3, timeline=0))
