@@ -6,7 +6,7 @@ import json
 import uuid
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from harness import wait_until
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -206,7 +206,7 @@ def test_structured_mode_in_c(payment):
 
 def test_renamed_group(events):
     """A consumer that is new to topics others of the database have read says so before it reads, naming them; the
-    old name, and one that has begun, say nothing."""
+    old name, and one that has begun, say nothing. With the old one's offsets set for it first it processes nothing again."""
     def warnings(service):
         return [(line["level"], line["msg"]) for line in service.log_lines() if line["event"] == "consumer_is_new"]
     events.send("a", {"ce_type": "Placed", "ce_id": "a"})
@@ -222,3 +222,10 @@ def test_renamed_group(events):
         for level, message in warnings(renamed):
             assert level == "warning" and f"consumer {events.group}-renamed has no watermark for topic {events.topic}" in message
             assert f"other consumers have: {events.group}-event (moved last at 20" in message
+    moved = f"{events.group}-moved"
+    request = ConsumerGroupTopicPartitions(moved, [TopicPartition(events.topic, 0, 1)])
+    events.broker.admin.alter_consumer_group_offsets([request])[moved].result(30)
+    service = events.start(group_id=moved)
+    events.send("b", {"ce_type": "Placed", "ce_id": "b"})
+    wait_until(lambda: events.effects() == {"a": 2, "b": 1}, 60, "what is new alone")
+    assert len(warnings(service)) == 1

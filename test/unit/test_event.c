@@ -216,6 +216,29 @@ test_data(void)
 	}
 }
 
+/* A copy made by a replay is the same event; re-processed it is claimed by event and replay, in either mode. */
+static void
+test_replays(void)
+{
+	static const char replay[] = "5f0c4f62-1111-4222-9333-0123456789ab";
+	static Input inputs[3];
+	OutboxRecord *binary = make_record(&inputs[0], "t", "{}", (const char *const[]) {"ce_id", "17", "ce_source", "/shop",
+		"outbox-replay-id", replay, "outbox-replay-mode", "reprocess", NULL});
+	OutboxRecord *structured = make_record(&inputs[1], "t", "{" REQUIRED "}", (const char *const[]) {
+		"content-type", STRUCTURED, "outbox-replay-id", replay, "outbox-replay-mode", "reprocess", NULL});
+	OutboxRecord *again = make_record(&inputs[2], "t", "{" REQUIRED "}", (const char *const[]) {
+		"content-type", STRUCTURED, "outbox-replay-id", replay, NULL});
+
+	CHECK(structured->reprocess && strcmp(structured->claim_id, binary->claim_id) == 0 &&
+		  strcmp(structured->event_id, binary->event_id) == 0, "the same claim");
+	CHECK(strcmp(structured->claim_id, structured->event_id) != 0 && outbox_uuid_valid(structured->claim_id),
+		  "which is not the event's");
+	CHECK(!again->reprocess && strcmp(again->claim_id, binary->event_id) == 0, "unless it is to be processed once");
+	outbox_record_clear(binary);
+	outbox_record_clear(structured);
+	outbox_record_clear(again);
+}
+
 static void
 test_refused(void)
 {
@@ -298,6 +321,7 @@ main(void)
 	test_any_id();
 	test_envelope();
 	test_data();
+	test_replays();
 	test_refused();
 	test_ordinary();
 	return finish_tests();
