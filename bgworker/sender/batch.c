@@ -45,7 +45,7 @@ typedef struct Batch
 	bool		passed_over;	/* one ahead of it in that topic was dropped without a report */
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
 	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
-	const OutboxTopic *gone;	/* deleted, or made anew, while its events were under way */
+	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
 } Batch;
 
 static Batch batch;
@@ -114,8 +114,16 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 
 	(void) producer;
 	(void) opaque;
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR || batch.ignore_reports)
+	if (batch.ignore_reports)
 		return;
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		OutboxTopic *topic = rd_kafka_topic_opaque(message->rkt);
+
+		if (!outbox_topic_note_offset(topic, message->partition, message->offset))
+			batch.gone = topic;
+		return;
+	}
 	if (outbox_error_is_refusal(code))
 	{
 		const char *name = rd_kafka_topic_name(message->rkt);
@@ -359,7 +367,8 @@ await_reports(void)
 
 	while (batch.gone == NULL && rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 	{
-		batch.gone = outbox_take_shrunk_topic(is_in_batch);
+		if (batch.gone == NULL)
+			batch.gone = outbox_take_shrunk_topic(is_in_batch);
 		if (batch.gone != NULL)
 			break;
 		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
@@ -387,7 +396,7 @@ static bool
 fail_gone(OutboxFailure *failure)
 {
 	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-					   "sending events", "topic \"%s\" was deleted or lost partitions", batch.gone->name);
+					   "sending events", "topic \"%s\" was deleted or made anew", batch.gone->name);
 	return false;
 }
 
@@ -485,6 +494,9 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
 	await_reports();
+	if (batch.gone == NULL && !batch.refused && batch.failed_error == 0 &&
+		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
+		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
 	OUTBOX_FAULT("sender-flushed");
@@ -516,6 +528,9 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
 	await_reports();
+	if (batch.gone == NULL && !batch.refused && batch.failed_error == 0 &&
+		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
+		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
 	if (batch.refused)

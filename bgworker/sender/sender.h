@@ -63,6 +63,10 @@ typedef struct OutboxTopic
 	char		name[OUTBOX_TOPIC_NAME_SIZE];
 	size_t		name_len;
 	rd_kafka_topic_t *handle;	/* of the current producer, or NULL */
+	int64_t    *newest;			/* offsets acknowledged to the current producer, by partition; -1 none */
+	int32_t		newest_count;
+	int32_t		known_partitions;	/* when the current producer opened it */
+	bool		unsure;			/* has it still as many? a partition has its first record of this producer */
 	uint64_t	used_in_batch;	/* serial of the last batch that used it */
 	uint32_t	first_event;	/* its first event in that batch */
 	bool		declared;		/* the fields below were given */
@@ -169,6 +173,9 @@ extern bool outbox_topics_untried(void);
 extern bool outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic,
 								 OutboxFailure *failure);
 extern bool outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);
+extern bool outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset);
+extern bool outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed,
+									   OutboxFailure *failure);
 extern const OutboxTopic *outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial);
 extern void outbox_topics_close(void);
 

@@ -209,6 +209,49 @@ outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial)
 	return gone;
 }
 
+/*
+ * *changed: a topic that is no longer there, or with another number of partitions than the producer knows,
+ * of those of which that is to be asked; NULL: none.  False: Kafka does not say.  Where a producer's records
+ * follow older ones of its own their offsets tell a log that was made anew (outbox_topic_note_offset);
+ * where they are its first in a partition, this does.
+ */
+bool
+outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed, OutboxFailure *failure)
+{
+	const rd_kafka_metadata_t *metadata;
+	rd_kafka_topic_t *only = NULL;
+	rd_kafka_resp_err_t code;
+	int			unsure = 0;
+	size_t		i;
+	int			k;
+
+	*changed = NULL;
+	for (i = 0; i < slot_count; i++)
+		if (slots[i] != NULL && slots[i]->unsure && unsure++ == 0)
+			only = slots[i]->handle;
+	if (unsure == 0)
+		return true;
+	code = rd_kafka_metadata(client, unsure > 1, unsure > 1 ? NULL : only, &metadata, METADATA_TIMEOUT_MS);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		outbox_failure_from_code(failure, code, "listing topics", NULL);
+		return false;
+	}
+	for (k = 0; k < metadata->topic_cnt; k++)
+	{
+		const rd_kafka_metadata_topic_t *found = &metadata->topics[k];
+		OutboxTopic *topic = *find_slot(found->topic, strlen(found->topic));
+
+		if (topic != NULL && found->partition_cnt == topic->known_partitions)
+			topic->unsure = false;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	for (i = 0; i < slot_count; i++)
+		if (slots[i] != NULL && slots[i]->unsure)
+			*changed = slots[i];
+	return true;
+}
+
 /* What CreateTopics shall be told of one topic; NULL: it has its create_error. */
 static rd_kafka_NewTopic_t *
 describe_topic(OutboxTopic *topic)
@@ -446,6 +489,43 @@ make_for_event(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure)
 	return false;
 }
 
+/* A handle of this producer whose opaque is the topic. */
+static rd_kafka_topic_t *
+make_handle(rd_kafka_t *producer, OutboxTopic *topic)
+{
+	rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(producer);
+
+	rd_kafka_topic_conf_set_opaque(conf, topic);
+	return rd_kafka_topic_new(producer, topic->name, conf);
+}
+
+/*
+ * Remembers where Kafka has put a record.  False: not behind what it has put there before, so that is
+ * another log than it was, and this producer may have the wrong number of its partitions.
+ */
+bool
+outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset)
+{
+	if (partition < 0 || offset < 0)
+		return true;			/* not told */
+	if (partition >= topic->newest_count)
+	{
+		int32_t		count = partition + 1;
+		int64_t    *newest = realloc(topic->newest, (size_t) count * sizeof(*newest));
+
+		if (newest == NULL)
+			exit_out_of_memory();
+		while (topic->newest_count < count)
+			newest[topic->newest_count++] = -1;
+		topic->newest = newest;
+	}
+	if (offset <= topic->newest[partition])
+		return false;
+	topic->unsure |= topic->newest[partition] < 0;
+	topic->newest[partition] = offset;
+	return true;
+}
+
 /*
  * Gives the topic a handle of this producer and fetches its metadata, which
  * the first event would else wait for.  A topic that is unknown or forbidden is
@@ -463,7 +543,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		return false;
 	if (topic->declared && !topic->present)
 		return true;
-	topic->handle = rd_kafka_topic_new(producer, topic->name, NULL);
+	topic->handle = make_handle(producer, topic);
 	if (topic->handle == NULL)
 	{
 		outbox_failure_from_code(failure, rd_kafka_last_error(), "opening a topic", NULL);
@@ -474,6 +554,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 	{
 		const rd_kafka_metadata_t *metadata;
 		rd_kafka_resp_err_t code;
+		int			partitions;
 
 		code = rd_kafka_metadata(producer, 0, topic->handle, &metadata, METADATA_TIMEOUT_MS);
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -483,8 +564,10 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 			return false;
 		}
 		code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;
+		partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
 		rd_kafka_metadata_destroy(metadata);
 		topic->absent = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+		topic->known_partitions = partitions;
 		wait = (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
 				code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) && outbox_clock_us() < deadline;
 		if (wait)
@@ -506,6 +589,10 @@ outbox_topics_close(void)
 		if (slots[i]->handle != NULL)
 			rd_kafka_topic_destroy(slots[i]->handle);
 		slots[i]->handle = NULL;
+		free(slots[i]->newest);
+		slots[i]->newest = NULL;
+		slots[i]->newest_count = 0;
+		slots[i]->unsure = false;
 		slots[i]->present = false;
 	}
 }
