@@ -4,7 +4,10 @@
 import time
 
 import pytest
+from checker import Load
+from fault_rounds import Rounds
 from harness import KafkaBroker, wait_until
+from soak_topics import KEEP_DELETED, DeletedTopics
 
 ROUND = 15  # seconds the others may wait: a look at Kafka, a new producer, Kafka's answer
 
@@ -12,7 +15,7 @@ ROUND = 15  # seconds the others may wait: a look at Kafka, a new producer, Kafk
 @pytest.fixture(scope="module")
 def strict(session):
     """A broker that makes no topic by itself."""
-    broker = KafkaBroker(session, "strict", {"auto.create.topics.enable": "false"}).start()
+    broker = KafkaBroker(session, "strict", {"auto.create.topics.enable": "false", **KEEP_DELETED}).start()
     yield broker
     broker.stop()
 
@@ -81,3 +84,91 @@ def test_a_deleted_topic_waits(on_strict, postgres, strict, unique, policy):
     on_strict.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
     assert types(strict.wait_for_records(gone, 2)) == ["T0", "T1"]
     assert len(strict.wait_for_records(fine, 2)) == 2
+
+
+def partitions_by_key(records):
+    found = {}
+    for record in records:
+        found.setdefault(record.key(), set()).add(record.partition())
+    return found
+
+
+@pytest.mark.parametrize("partitions", [2, 12])
+def test_a_topic_made_anew_gets_its_keys_where_they_belong(on_strict, strict, unique, partitions):
+    """Issue 11, K1, the relay's side: somebody deletes the topic and makes it anew with fewer or more partitions while
+    nothing is under way. The relay notices, and no key lies on two partitions of the new topic."""
+    on_strict.start_relay()
+    topic = on_strict.declare(unique("anew"), 6)
+    emit = "select outbox.emit(%s, 'k' || k, 'T', '{}') from generate_series(1, 60) k"
+    for _ in range(2):
+        on_strict.execute(emit, (topic,))
+    strict.wait_for_records(topic, 120)
+    deleted = DeletedTopics(strict, on_strict)
+    deleted.delete(topic)
+    deleted.make(topic, partitions)
+    for count in (60, 120):
+        on_strict.execute(emit, (topic,))
+        places = partitions_by_key(strict.wait_for_records(topic, count))
+    assert all(len(found) == 1 for found in places.values()) and len(places) == 60
+    assert max(set.union(*places.values())) >= min(6, partitions - 1)
+    on_strict.wait_delivered()
+    assert len(strict.read_all(topic)) == 120
+
+
+def test_topics_made_anew_under_load(on_strict, strict, unique):
+    """Issue 11, K1 and Done when: topics deleted and made anew again and again while events are under way, by
+    somebody else and by the relay: it goes on within seconds, and of what the files of the deleted logs do not hold,
+    nothing is lost, doubled or reordered."""
+    topics = [on_strict.declare(unique("often"), 6) for _ in range(2)]
+    on_strict.start_relay()
+    deleted = DeletedTopics(strict, on_strict)
+    with Rounds(on_strict, strict, topics, 1, rate=300) as running:
+        for partitions in (6, None, 9, 6, 3, 9):
+            running.await_batches(10)
+            began = time.monotonic()
+            deleted.delete(topics[0])
+            if partitions:
+                deleted.make(topics[0], partitions)
+            running.await_batches(3, 90)
+            waited = time.monotonic() - began
+            print(f"{partitions} partitions: {waited:.1f} s")
+            assert waited < 2 * ROUND
+            assert deleted.read_unread() > 0
+    on_strict.wait_delivered(60)
+    report = running.check(60, deleted.destroyed(), deleted.logs).require_ok()
+    assert report.destroyed and report.committed > len(report.destroyed)
+
+
+def test_a_topic_is_deleted_while_the_server_is_down(on_strict, postgres, strict, unique):
+    """Issue 11, K1, the relay's side: what waits is delivered to the topic made anew, what was there is not repeated."""
+    topic = on_strict.declare(unique("down"), 1)
+    on_strict.start_relay()
+    before = on_strict.emit(topic, "k")
+    strict.wait_for_records(topic, 1)
+    on_strict.wait_delivered()
+    strict.pause()
+    after = [on_strict.emit(topic, "k") for _ in range(3)]
+    postgres.kill9()
+    strict.resume()
+    deleted = DeletedTopics(strict, on_strict)
+    deleted.delete(topic)
+    postgres.start()
+    assert [dict(r.headers())["ce_id"].decode() for r in strict.wait_for_records(topic, 3)] == after
+    on_strict.wait_delivered()
+    assert len(strict.read_all(topic)) == 3 and before not in after
+    assert strict.describe_topic(topic)["partitions"] == 1
+
+
+def test_files_of_a_deleted_topic_tell_what_was_in_it(on_strict, strict, unique):
+    """Issue 11, the checker: Kafka's own files, read without Kafka, hold what its consumer sees."""
+    topic = on_strict.declare(unique("files"), 3)
+    on_strict.start_relay()
+    Load(dsn=on_strict.dsn(), topics=(topic,), transactions=300, filler=2000).run()
+    on_strict.wait_delivered()
+    seen = {(r.partition(), r.offset(), r.key(), r.value()) for r in strict.read_all(topic)}
+    deleted = DeletedTopics(strict, on_strict)
+    deleted.delete(topic)
+    assert deleted.read_unread() == len(seen) > 100
+    assert {(row.record.partition, row.record.offset, row.record.key.encode()) for row in deleted.remains} == {
+        place[:3] for place in seen}
+    assert len(deleted.destroyed()) == len(seen) == len(deleted.readable())
