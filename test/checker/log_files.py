@@ -12,7 +12,8 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# Base offset, length, leader epoch, magic, crc, attributes, last delta, two time stamps, producer id, epoch, sequence, count.
+# Base offset, length, leader epoch, magic, crc, attributes, last delta, two time stamps, producer id, epoch,
+# sequence, count.
 _BATCH = struct.Struct(">qiibIhiqqqhii")
 _AFTER_LENGTH = 12  # the bytes that length does not count
 _CONTROL, _TRANSACTIONAL = 0x20, 0x10
@@ -30,7 +31,7 @@ class Producer(NamedTuple):
 
 @dataclass
 class Stored:
-    """A record and what became of it: COMMITTED (also one of no transaction), ABORTED, or PENDING: no marker follows it."""
+    """A record and its fate: COMMITTED (also one of no transaction), ABORTED, or PENDING: no marker follows it."""
 
     partition: int
     offset: int

@@ -44,7 +44,7 @@ def read_remains(directories, log):
 
 
 def note_batches(remains, database):
-    """remains with the batch of each event whose transaction had no marker, as far as the tables (a Database's) tell it."""
+    """remains with the batch of each event whose transaction had no marker, as far as the tables tell it."""
     undecided = [row.record.id for row in remains if row.fate == PENDING]
     batches = dict(database.execute(_BATCHES, (undecided,))) if undecided else {}
     return [row._replace(batch=batches.get(row.record.id)) if row.fate == PENDING else row for row in remains]

@@ -86,7 +86,8 @@ class Rounds:
     def check(self, timeout=90.0, destroyed=(), logs=None):
         """The checker's report on the topics, whose records are kept as `seen`.
 
-        destroyed  records proven to have been delivered to deleted logs     logs  {topic: number of its log} if not 0"""
+        destroyed  records proven to have been delivered to deleted logs    logs  {topic: number of its log} if not 0
+        """
         truth = [row for row in read_truth(self.database.dsn()) if row.topic in self.topics]
         expected = {row.id for row in truth} - {record.id for record in destroyed}
         seen = read_topics(self.kafka.bootstrap, self.topics, expected, timeout)

@@ -54,7 +54,7 @@ class EffectsConsumer:
         return [Effect(*row) for row in self.database.execute("select id::text, place from effects.taken")]
 
     def check(self, seen, readable, patience):
-        """Wait until every record that is there has its effect, or nothing happened for patience seconds; the report."""
+        """Wait until every record that is there has its effect, or none came for patience seconds; the report."""
         expected = {record.id for record in seen}
         count = 0
 
