@@ -13,16 +13,53 @@ COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of w
 
 /* idle_seconds: since the watermark moved last. */
 CREATE FUNCTION outbox.consumer_offsets(consumer text)
-RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision)
+RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision,
+	log_no integer, seen_to bigint, old_ids_to bigint, last_offset bigint, last_ms bigint, last_digest bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.need('consumer_offsets', ARRAY['consumer', consumer]);
 	RETURN QUERY SELECT o.topic, o.partition, o.next_offset,
-		extract(epoch FROM clock_timestamp() - o.updated_at)::double precision
+		extract(epoch FROM clock_timestamp() - o.updated_at)::double precision,
+		o.log_no, o.seen_to, coalesce(o.old_ids_to, o.next_offset), o.last_offset, o.last_ms, o.last_digest
 	FROM outbox.consumer_offset o
 	WHERE o.consumer = consumer_offsets.consumer;
 END $$;
 COMMENT ON FUNCTION outbox.consumer_offsets(text) IS 'how far a consumer has come in each partition';
+
+/*
+ * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log; record_ms,
+ * digest: of the record before next, NULL: not known.  moved is false when another member was here; seen_to,
+ * old_ids_to: as before, NULL when there was no row.
+ */
+CREATE FUNCTION outbox.move_offset(consumer text, topic text, partition integer,
+	expected bigint, next bigint, log_no integer, record_ms bigint, digest bigint, OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	newer boolean := digest IS NOT NULL AND (expected IS NULL OR move_offset.next > expected);
+BEGIN
+	IF expected IS NULL THEN
+		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset, old_ids_to,
+			last_offset, last_ms, last_digest)
+		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next, 0,
+			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest)
+		ON CONFLICT DO NOTHING;
+		moved := FOUND;
+		RETURN;
+	END IF;
+	UPDATE outbox.consumer_offset o
+	SET next_offset = greatest(o.next_offset, move_offset.next),
+		old_ids_to = coalesce(o.old_ids_to, o.next_offset),
+		last_offset = CASE WHEN newer THEN move_offset.next - 1 ELSE o.last_offset END,
+		last_ms = CASE WHEN newer THEN move_offset.record_ms ELSE o.last_ms END,
+		last_digest = CASE WHEN newer THEN move_offset.digest ELSE o.last_digest END,
+		updated_at = clock_timestamp()
+	WHERE o.consumer = move_offset.consumer AND o.topic = move_offset.topic
+		AND o.partition = move_offset.partition AND o.next_offset = expected
+		AND (move_offset.log_no IS NULL OR o.log_no = move_offset.log_no)
+	RETURNING greatest(expected, o.went_back_from), o.old_ids_to INTO seen_to, old_ids_to;
+	moved := FOUND;
+END $$;
 
 /* expected NULL: no row yet.  false: another member has moved the watermark; roll back. */
 CREATE FUNCTION outbox.advance_offset(consumer text, topic text, partition integer,
@@ -33,19 +70,7 @@ BEGIN
 	IF consumer IS NULL OR topic IS NULL OR partition IS NULL OR next IS NULL THEN
 		PERFORM outbox.need('advance_offset', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'next', next::text]);
 	END IF;
-	IF expected IS NULL THEN
-		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset)
-		VALUES (advance_offset.consumer, advance_offset.topic, advance_offset.partition,
-			advance_offset.next)
-		ON CONFLICT DO NOTHING;
-	ELSE
-		UPDATE outbox.consumer_offset o
-		SET next_offset = greatest(o.next_offset, advance_offset.next),
-			updated_at = clock_timestamp()
-		WHERE o.consumer = advance_offset.consumer AND o.topic = advance_offset.topic
-			AND o.partition = advance_offset.partition AND o.next_offset = expected;
-	END IF;
-	RETURN FOUND;
+	RETURN (outbox.move_offset(consumer, topic, partition, expected, next, NULL, NULL, NULL)).moved;
 END $$;
 COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) IS
 	'moves a watermark by compare-and-set';
@@ -90,11 +115,11 @@ BEGIN
 END $$;
 
 /*
- * Which of the records to be held have been processed before: their places, counted from 1.  As in
- * begin_batch, ids: what is claimed.  The look-up is planned with its values, so that the leaves of other
+ * Which of the records to be held have been processed before: their places, counted from 1.  part_seen:
+ * each partition's seen_to; the others as in begin_batch, ids: what is claimed.  The look-up is planned with its values, so that the leaves of other
  * days are neither locked nor looked into.
  */
-CREATE FUNCTION outbox.held_and_processed(consumer text, letters text[], part_expected bigint[],
+CREATE FUNCTION outbox.held_and_processed(consumer text, letters text[], part_seen bigint[],
 	part_of integer[], offsets bigint[], ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -105,7 +130,7 @@ DECLARE
 BEGIN
 	SELECT array_agg(r.place), array_agg(r.id) INTO places, held
 	FROM unnest(letters, part_of, offsets, ids) WITH ORDINALITY r (letter, part, "offset", id, place)
-	WHERE r.letter = 'h' AND r."offset" < part_expected[r.part];
+	WHERE r.letter = 'h' AND r."offset" < part_seen[r.part];
 	IF places IS NULL THEN
 		RETURN '{}';
 	END IF;
@@ -117,11 +142,33 @@ BEGIN
 END $$;
 
 /*
+ * Which records have been processed, or have a dead letter, by an event id without time stamp and digest:
+ * their places, counted from 1.  part_old: each partition's old_ids_to; the others as in begin_batch.
+ */
+CREATE FUNCTION outbox.known_by_old_id(consumer text, part_topics text[], part_numbers integer[],
+	part_old bigint[], part_of integer[], offsets bigint[], old_ids uuid[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(part_of, offsets, old_ids) WITH ORDINALITY r (part, "offset", old_id, place)
+		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]
+			AND (EXISTS (SELECT FROM outbox.idempotency_timeless i
+					WHERE i.consumer = known_by_old_id.consumer AND i.event_id = r.old_id)
+				OR EXISTS (SELECT FROM outbox.dead_letter d
+					WHERE d.consumer = known_by_old_id.consumer AND d.topic = part_topics[r.part]
+						AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
+						AND d.event_id = r.old_id)));
+END $$;
+
+/*
  * Opens a batch: moves the watermarks of its partitions and claims its events.
  * part_* describe the partitions; part_of says, counted from 1, which one a record is of;
  * wanted is false for records that are not to be claimed; claim_ids, where not NULL, are claimed
  * instead of event_ids (re-processing); hold: does a record wait behind a dead letter of its key?
- * One without a key never does.  Returns a letter for each record, or NULL when a watermark had moved:
+ * One without a key never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event
+ * ids without time stamp and digest, NULL where a record never had another one; part_times, part_digests: of the
+ * record before part_next, as in outbox.consumer_anchor.  Returns a letter for each record, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
  *	h	held: an earlier record of its key is retrying or open
@@ -129,7 +176,8 @@ END $$;
 CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbers integer[],
 	part_expected bigint[], part_next bigint[],
 	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
-	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true)
+	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true, part_logs integer[] DEFAULT NULL,
+	old_ids uuid[] DEFAULT NULL, part_times bigint[] DEFAULT NULL, part_digests bigint[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -137,15 +185,21 @@ DECLARE
 	places integer[];
 	claimed boolean[];
 	place integer;
+	part record;
+	part_seen bigint[];
+	part_old bigint[];
 BEGIN
 	IF consumer IS NULL OR wanted IS NULL OR hold IS NULL THEN
 		PERFORM outbox.need('begin_batch', ARRAY['consumer', consumer, 'wanted', wanted::text, 'hold', hold::text]);
 	END IF;
 	FOR i IN 1 .. cardinality(part_topics) LOOP
-		IF NOT outbox.advance_offset(consumer, part_topics[i], part_numbers[i],
-				part_expected[i], part_next[i]) THEN
+		part := outbox.move_offset(consumer, part_topics[i], part_numbers[i],
+			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i]);
+		IF NOT part.moved THEN
 			RETURN NULL;
 		END IF;
+		part_seen[i] := part.seen_to;
+		part_old[i] := part.old_ids_to;
 	END LOOP;
 
 	IF hold THEN
@@ -154,11 +208,11 @@ BEGIN
 		END LOOP;
 	END IF;
 
-	/* Only records below the watermark can have been seen before: at their position, or processed. */
+	/* Only records below seen_to can have been seen before: at their position, or processed. */
 	FOR place IN
 		SELECT r.place FROM unnest(part_of, offsets, event_ids)
 			WITH ORDINALITY r (part, "offset", event_id, place)
-		WHERE r."offset" < part_expected[r.part]
+		WHERE r."offset" < part_seen[r.part]
 			AND (EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.consumer = begin_batch.consumer AND d.topic = part_topics[r.part]
 					AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
@@ -167,9 +221,16 @@ BEGIN
 		letters[place] := 'd';
 	END LOOP;
 	IF 'h' = ANY (letters) THEN
-		FOREACH place IN ARRAY outbox.held_and_processed(consumer, letters, part_expected, part_of, offsets,
+		FOREACH place IN ARRAY outbox.held_and_processed(consumer, letters, part_seen, part_of, offsets,
 			ARRAY(SELECT coalesce(r.claim_id, r.event_id) FROM unnest(claim_ids, event_ids)
 				WITH ORDINALITY r (claim_id, event_id, place) ORDER BY r.place))
+		LOOP
+			letters[place] := 'd';
+		END LOOP;
+	END IF;
+	IF old_ids IS NOT NULL THEN
+		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old, part_of,
+			offsets, old_ids)
 		LOOP
 			letters[place] := 'd';
 		END LOOP;
@@ -189,7 +250,8 @@ BEGIN
 	RETURN array_to_string(letters, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
-	bigint[], bytea[], uuid[], boolean[], uuid[], boolean) IS 'first statement of a consumer''s transaction';
+	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[]) IS
+	'first statement of a consumer''s transaction';
 
 /*
  * Takes back what begin_batch has done in this transaction for the records from a failed one on, so

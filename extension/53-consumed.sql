@@ -5,7 +5,7 @@
  * values that are no JSON, f(outbox.consumed_bytes); it returns text, the outcome for the metrics.
  * A later version may add fields at the end.
  *
- *	id				the event's id: ce_id, else id, else made from the position; never NULL
+ *	id				the event's id: ce_id, else id, else made from position, time stamp and content; never NULL
  *	type			ce_type, else eventType; NULL = none
  *	topic, partition, "offset"	the record's position; never NULL
  *	key				record key; NULL = none

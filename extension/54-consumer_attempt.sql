@@ -54,24 +54,29 @@ COMMENT ON FUNCTION outbox.take_partition(text, text, integer, text) IS 'notes w
 /*
  * The record is going to be run alone, or read again.  Returns how often the process has ended with it in
  * hand; the first time that is 1, for it may have been the one in the batch.  Before the watermark nothing
- * is noted: 0, or the attempts of its dead letter of class crash.
+ * is noted: 0, or the attempts of its dead letter of class crash, by which it is known below seen_to, too.
  */
-CREATE FUNCTION outbox.note_attempt(consumer text, topic text, partition integer, owner text, "offset" bigint)
+CREATE FUNCTION outbox.note_attempt(consumer text, topic text, partition integer, owner text, "offset" bigint,
+	event_id uuid)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	known integer;
+	done outbox.consumer_offset;
 BEGIN
 	PERFORM outbox.need('note_attempt', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'owner', owner,
-		'offset', "offset"::text]);
-	IF EXISTS (SELECT FROM outbox.consumer_offset o
-			WHERE o.consumer = note_attempt.consumer AND o.topic = note_attempt.topic
-				AND o.partition = note_attempt.partition AND o.next_offset > note_attempt."offset") THEN
+		'offset', "offset"::text, 'event_id', event_id::text]);
+	SELECT * INTO done FROM outbox.consumer_offset o
+	WHERE o.consumer = note_attempt.consumer AND o.topic = note_attempt.topic
+		AND o.partition = note_attempt.partition AND o.seen_to > note_attempt."offset";
+	IF FOUND THEN
 		SELECT max(d.attempts) INTO known FROM outbox.dead_letter d
 		WHERE d.consumer = note_attempt.consumer AND d.topic = note_attempt.topic
 			AND d.partition = note_attempt.partition AND d."offset" = note_attempt."offset"
-			AND d.error_class = 'crash';
-		RETURN coalesce(known, 0);
+			AND d.event_id = note_attempt.event_id AND d.error_class = 'crash';
+		IF known IS NOT NULL OR done.next_offset > note_attempt."offset" THEN
+			RETURN coalesce(known, 0);
+		END IF;
 	END IF;
 	PERFORM set_config('synchronous_commit', 'off', true);
 	UPDATE outbox.consumer_attempt a
@@ -82,7 +87,7 @@ BEGIN
 	RETURNING a.crashes INTO known;
 	RETURN coalesce(known, 1);
 END $$;
-COMMENT ON FUNCTION outbox.note_attempt(text, text, integer, text, bigint) IS
+COMMENT ON FUNCTION outbox.note_attempt(text, text, integer, text, bigint, uuid) IS
 	'notes a record that may end the process';
 
 /* owner has left the partition.  finished: all was run that it was to run one by one. */

@@ -73,7 +73,7 @@ SELECT count(*) FROM outbox.consumer_offset;
 SELECT count(*) FROM outbox.idempotency;
 
 SELECT outbox.take_partition('c', 'published', 0, 'member');
-SELECT outbox.note_attempt('c', 'published', 0, 'member', 7);
+SELECT outbox.note_attempt('c', 'published', 0, 'member', 7, '00000000-0000-7000-8000-000000000007');
 SELECT outbox.leave_partition('c', 'published', 0, 'member', true);
 
 -- dead letters, from the first try to the purge

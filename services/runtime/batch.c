@@ -15,12 +15,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "array_text.h"
 #include "member.h"
 
-#define BEGIN_VALUES 12
-#define BEGIN_ARRAYS 10			/* values 1 .. 10 */
+#define BEGIN_VALUES 16
+#define BEGIN_ARRAYS 14			/* values 1 .. 14 */
+#define OLD_IDS 14				/* of these, NULL when no record has one */
 #define TRIM_VALUES 5
 
 #define SAVEPOINT_SPACING	4	/* records between two savepoints */
@@ -28,7 +30,7 @@
 static const char begin_sql[] =
 "SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
 " $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
-" $12::boolean)";
+" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[])";
 static const char trim_sql[] =
 "SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
@@ -68,6 +70,25 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 	item->prepared = item->verdict != OUTBOX_VERDICT_WAIT;
 }
 
+/* The event id the record may have been known by; returns false when it never had another one. */
+static bool
+add_old_id(OutboxArrayText *array, const OutboxRecord *record)
+{
+	char		old_id[OUTBOX_UUID_TEXT];
+
+	if (record->offset < record->source->old_ids_to)
+	{
+		outbox_record_old_id(record, old_id);
+		if (strcasecmp(old_id, record->event_id) != 0)
+		{
+			outbox_array_add_text(array, old_id);
+			return true;
+		}
+	}
+	outbox_array_add_null(array);
+	return false;
+}
+
 /* The parameters of outbox.begin_batch: partitions first, then records. */
 static void
 make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
@@ -75,6 +96,7 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 	OutboxArrayText arrays[BEGIN_ARRAYS + 1];	/* arrays[0] is not used */
 	OutboxPartition *partitions[count];
 	int			partition_count = 0;
+	bool		old_ids = false;
 
 	values[0] = strdup(member->runtime->consumer);
 	values[BEGIN_VALUES - 1] = strdup(member->runtime->hold ? "t" : "f");
@@ -100,6 +122,10 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 			else
 				outbox_array_add_integer(&arrays[3], record->source->watermark);
 			outbox_array_add_integer(&arrays[4], items[last]->record.offset + 1);
+			outbox_array_add_integer(&arrays[11], record->source->log_no);
+			outbox_log_note_begun(record->source, &items[last]->record);
+			outbox_array_add_integer(&arrays[12], record->source->begun.timestamp_ms);
+			outbox_array_add_integer(&arrays[13], record->source->begun.digest);
 		}
 		outbox_array_add_integer(&arrays[5], index + 1);
 		outbox_array_add_integer(&arrays[6], record->offset);
@@ -109,11 +135,17 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 		outbox_array_add_text(&arrays[8], record->event_id);
 		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
 		outbox_array_add_text(&arrays[10], record->claim_id);
+		old_ids = add_old_id(&arrays[OLD_IDS], record) || old_ids;
 	}
 	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 	{
 		outbox_array_finish(&arrays[i]);
 		values[i] = arrays[i].text;
+	}
+	if (!old_ids)
+	{
+		free(values[OLD_IDS]);
+		values[OLD_IDS] = NULL;
 	}
 }
 

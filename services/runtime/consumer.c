@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer.c
- *	  A member of a consumer group on librdkafka.  Only this file,
- *	  consumer_conf.c and consumer_topic.c call it in the runtime.
+ *	  A member of a consumer group on librdkafka.  Only this file, consumer_client.c,
+ *	  consumer_conf.c, consumer_topic.c and log_reader.c call it in the runtime.
  *
  * Runs in the services, on the member's thread; the callbacks run inside
  * outbox_consumer_poll and outbox_consumer_close.
@@ -17,16 +17,19 @@
 #include <string.h>
 
 #include "client_watch.h"
-#include "common/kafka_headers.h"
+#include "consumer_client.h"
 #include "consumer_conf.h"
 #include "consumer_topic.h"
 #include "log.h"
+#include "log_check.h"
 #include "member.h"
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
 #define SETTLE_MS			2000
 #define WAKE_TIMEOUT_MS		1		/* the answer is not waited for */
+#define BROKEN_PAUSE_MS		100		/* times the failures in a row, before a lost position is looked for */
+#define BROKEN_PAUSE_MAX_MS	5000
 #define LEAVE_STEP_MS		50
 #define LEAVE_MAX_MS		8000
 
@@ -85,6 +88,13 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	partition->alone = 0;
 	partition->taken = true;
 	partition->progress_at = -1;
+	outbox_log_check_forget(partition->question);
+	partition->question = NULL;
+	partition->anchor_count = 0;
+	partition->newest.offset = -1;
+	partition->check_at = 0;
+	partition->doubtful = partition->unproven = partition->broken = partition->went_back = false;
+	partition->seeks_refused = 0;
 }
 
 static void
@@ -171,11 +181,45 @@ note_error(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *reason
 	consumer->fatal = consumer->fatal || err == RD_KAFKA_RESP_ERR__FATAL;
 }
 
+/* May a log have been made anew, or come to another leader, where such an error is told? */
+static bool
+casts_doubt(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Has the logs of the topic, NULL: all of them, checked soon. */
+static void
+doubt_logs(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *topic)
+{
+	for (size_t i = 0; casts_doubt(err) && i < consumer->partition_count; i++)
+	{
+		if (topic == NULL || strcmp(consumer->partitions[i]->topic, topic) == 0)
+			consumer->partitions[i]->check_at = 0;
+	}
+}
+
 static void
 on_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
 {
 	(void) rk;
 	note_error(arg, (rd_kafka_resp_err_t) err, reason);
+	doubt_logs(arg, (rd_kafka_resp_err_t) err, NULL);
 }
 
 /* The client's main thread makes the statistics, every 5 s. */
@@ -254,46 +298,6 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	return NULL;
 }
 
-/* Writes the message's headers in Kafka's encoding; false when memory is short. */
-static bool
-encode_headers(const rd_kafka_message_t *message, OutboxRecord *record)
-{
-	rd_kafka_headers_t *headers;
-	OutboxHeader header;
-	const void *value;
-	size_t		count;
-	size_t		size;
-	uint8_t    *end = NULL;
-
-	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return true;
-	count = rd_kafka_header_cnt(headers);
-	size = outbox_varint_size((int64_t) count);
-	for (int pass = 0; pass < 2; pass++)
-	{
-		if (pass == 1)
-		{
-			record->header_memory = malloc(size);
-			if (record->header_memory == NULL)
-				return false;
-			end = outbox_varint_put(record->header_memory, (int64_t) count);
-		}
-		for (size_t i = 0; i < count; i++)
-		{
-			rd_kafka_header_get_all(headers, i, &header.name, &value, &header.value_len);
-			header.name_len = strlen(header.name);
-			header.value = value;
-			if (pass == 0)
-				size += outbox_header_size(&header);
-			else
-				end = outbox_header_put(end, &header);
-		}
-	}
-	record->headers = record->header_memory;
-	record->headers_len = size;
-	return true;
-}
-
 static bool
 fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord *record)
 {
@@ -314,18 +318,61 @@ fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord 
 	record->value_len = message->len;
 	record->source = partition;
 	partition->drained = false;
-	if (!encode_headers(message, record))
+	if (!outbox_client_headers(message, record))
 		abort();				/* without headers the event's identity would be lost */
 	record->memory = message;
 	outbox_record_identify(record);
 	return true;
 }
 
+/* The position is not in the log, and the client reads the partition no longer. */
+static void
+note_lost_position(OutboxConsumer *consumer, const rd_kafka_message_t *message)
+{
+	OutboxPartition *partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
+
+	if (partition == NULL)
+		return;
+	partition->broken = true;
+	if (!partition->active)
+		return;
+	outbox_log(OUTBOX_LOG_INFO, "position_lost", NULL, "%s [%d]: %s", partition->topic, (int) partition->partition,
+			   rd_kafka_message_errstr(message));
+	outbox_consumer_suspend(consumer, partition, outbox_clock_ms() +
+							(partition->failures < 50 ? BROKEN_PAUSE_MS * (int64_t) partition->failures : BROKEN_PAUSE_MAX_MS));
+	partition->failures++;
+}
+
+/* What comes in the place of a record. */
+static void
+note_event(OutboxConsumer *consumer, const rd_kafka_message_t *message)
+{
+	const char *topic = message->rkt != NULL ? rd_kafka_topic_name(message->rkt) : NULL;
+	OutboxPartition *partition;
+
+	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+	{
+		partition = find_partition(consumer, topic, message->partition);
+		if (partition != NULL)
+		{
+			partition->store_due = true;
+			partition->drained = partition->active;
+			partition->halted = false;
+		}
+	}
+	else if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && topic != NULL)
+		note_lost_position(consumer, message);
+	else
+	{
+		note_error(consumer, message->err, rd_kafka_message_errstr(message));
+		doubt_logs(consumer, message->err, topic);
+	}
+}
+
 bool
 outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *record)
 {
 	rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, timeout_ms);
-	OutboxPartition *partition;
 
 	watch_client(consumer, message != NULL);
 	if (message == NULL)
@@ -335,18 +382,8 @@ outbox_consumer_poll(OutboxConsumer *consumer, int timeout_ms, OutboxRecord *rec
 		if (fill_record(consumer, message, record))
 			return true;
 	}
-	else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-	{
-		partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
-		if (partition != NULL)
-		{
-			partition->store_due = true;
-			partition->drained = partition->active;
-			partition->halted = false;
-		}
-	}
 	else
-		note_error(consumer, message->err, rd_kafka_message_errstr(message));
+		note_event(consumer, message);
 	rd_kafka_message_destroy(message);
 	return false;
 }
@@ -383,16 +420,6 @@ outbox_consumer_fatal(const OutboxConsumer *consumer)
 	return consumer->fatal;
 }
 
-/* A list of one partition; the caller destroys it. */
-static rd_kafka_topic_partition_list_t *
-make_list(const OutboxPartition *partition, int64_t offset)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-
-	rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset = offset;
-	return list;
-}
-
 bool
 outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count)
 {
@@ -414,50 +441,30 @@ outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *part
 }
 
 bool
-outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
-					  int64_t *low, int64_t *high)
-{
-	rd_kafka_resp_err_t err;
-
-	err = rd_kafka_query_watermark_offsets(consumer->rk, partition->topic, partition->partition,
-										   low, high, ANSWER_TIMEOUT_MS);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		outbox_log(OUTBOX_LOG_WARNING, "log_range_unknown", NULL, "%s [%d]: %s",
-				   partition->topic, (int) partition->partition, rd_kafka_err2str(err));
-	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
-bool
 outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms)
 {
-	return outbox_topic_retention(consumer->rk, topic, ms);
+	bool		keeps_all;
+
+	return outbox_topic_retention(consumer->rk, topic, ms, &keeps_all);
 }
 
 bool
 outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset)
 {
-	rd_kafka_topic_t *rkt = rd_kafka_topic_new(consumer->rk, partition->topic, NULL);
 	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
 
-	if (rkt != NULL)
-	{
-		err = rd_kafka_seek(rkt, partition->partition,
-							offset == OUTBOX_OFFSET_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING : offset,
-							ANSWER_TIMEOUT_MS);
-		rd_kafka_topic_destroy(rkt);
-	}
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		outbox_log(OUTBOX_LOG_DEBUG, "seek_refused", NULL, "%s [%d]: %s", partition->topic,
-				   (int) partition->partition, rd_kafka_err2str(err));
+	if (partition->broken || partition->went_back ? !outbox_client_retake(consumer->rk, partition, offset)
+		: !outbox_client_seek(consumer->rk, partition, offset))
 		return false;
-	}
-	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	partition->active = true;
-	partition->store_due = partition->drained = false;
+	partition->store_due = partition->went_back;
+	if (partition->went_back)
+		partition->stored = -1;
+	partition->drained = partition->broken = partition->went_back = false;
+	partition->seeks_refused = 0;
 	partition->next = offset >= 0 ? offset : -1;
 	return true;
 }
@@ -485,10 +492,12 @@ outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition, in
 	rd_kafka_topic_partition_list_t *list;
 
 	partition->resume_at = resume_at;
+	outbox_log_check_forget(partition->question);
+	partition->question = NULL;
 	if (!partition->owned || !partition->active)
 		return;
 	partition->active = false;
-	list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_pause_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
@@ -496,14 +505,14 @@ outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition, in
 static void
 store_offset(OutboxConsumer *consumer, OutboxPartition *partition)
 {
-	rd_kafka_topic_partition_list_t *list = make_list(partition, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_topic_partition_list_t *list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
 	int64_t		offset = partition->next;
 	rd_kafka_resp_err_t err = rd_kafka_position(consumer->rk, list);
 
 	/* The position steps over transaction markers; it is unknown right after a seek. */
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
 		offset = list->elems[0].offset;
-	if (offset > partition->stored)
+	if (offset >= 0 && offset > partition->stored)
 	{
 		list->elems[0].offset = offset;
 		err = rd_kafka_offsets_store(consumer->rk, list);
@@ -594,9 +603,10 @@ outbox_consumer_close(OutboxConsumer *consumer)
 	err = rd_kafka_consumer_close(consumer->rk);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__FATAL)
 		outbox_log(OUTBOX_LOG_WARNING, "close_failed", NULL, "%s", rd_kafka_err2str(err));
-	rd_kafka_destroy(consumer->rk);
+	outbox_client_destroy(consumer->rk);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
+		outbox_log_check_forget(consumer->partitions[i]->question);
 		free(consumer->partitions[i]->topic);
 		free(consumer->partitions[i]);
 	}

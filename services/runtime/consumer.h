@@ -15,8 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "anchor.h"
 #include "clock.h"
 #include "record.h"
+
+struct OutboxLogQuestion;
 
 typedef struct OutboxConsumer OutboxConsumer;
 
@@ -30,6 +33,8 @@ typedef struct OutboxPartition
 	bool		store_due;		/* its position should be stored */
 	int64_t		next;			/* first offset that is not done; -1: not known */
 	int64_t		watermark;		/* consumer_offset.next_offset; -1: no row */
+	int			log_no;			/* consumer_offset.log_no, when watermark was read */
+	int64_t		old_ids_to;		/* consumer_offset.old_ids_to, when watermark was read */
 	int64_t		stored;			/* offset last stored; -1: none */
 	int64_t		committed;		/* by the group when last read; -1: none */
 	int64_t		resume_at;		/* suspended: when to start again, outbox_clock_ms */
@@ -39,6 +44,18 @@ typedef struct OutboxPartition
 	int			alone;			/* as many next records are run one by one: one may end the process */
 	bool		taken;			/* assigned, and no record done since */
 	int64_t		progress_at;	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
+	OutboxAnchor anchors[OUTBOX_ANCHORS];	/* of outbox.consumer_anchor, the newest first */
+	int			anchor_count;
+	OutboxAnchor newest;		/* the record done last, of this log; offset -1: none is known */
+	OutboxAnchor begun;			/* the last record of the batch begun last */
+	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
+	OutboxAnchor candidate;		/* newest, when it was asked */
+	int64_t		check_at;		/* when the log is checked next, outbox_clock_ms */
+	bool		doubtful;		/* there was proof of another log: not read before it is checked again */
+	bool		unproven;		/* it was said that no anchor is left */
+	bool		broken;			/* the client has given it up: only a new assignment helps */
+	bool		went_back;		/* Kafka's committed offset must go back with it */
+	int			seeks_refused;	/* in a row */
 } OutboxPartition;
 
 typedef struct OutboxConsumerConfig
@@ -75,17 +92,16 @@ extern bool outbox_consumer_fatal(const OutboxConsumer *consumer);
 extern bool outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions,
 									  size_t count);
 
-/* First offset of the log and the one after its last; slow on a busy connection.  false: Kafka did not answer, logged. */
-extern bool outbox_consumer_range(OutboxConsumer *consumer, const OutboxPartition *partition,
-								  int64_t *low, int64_t *high);
-
 /* How long a topic keeps a record, in ms; -1: for ever.  false: Kafka did not tell, logged. */
 extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms);
 
 #define OUTBOX_OFFSET_BEGINNING	(-2)
 #define OUTBOX_ASSIGNMENT_MAX_MS	10000	/* longest outbox_consumer_await_assignment */
 
-/* Read on from offset, or the beginning; the partition becomes active.  false: not possible yet, try again. */
+/*
+ * Read on from offset, or the beginning; the partition becomes active.  A partition that went back has its
+ * offset committed, too.  false: not possible yet, try again.
+ */
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
 
 /*

@@ -4,15 +4,20 @@
  *	  The properties of a consumer: those the user may set, and the runtime's.
  *
  * Runs in the services: the check in the main thread at start, the rest on the
- * member's thread, log_client on any.  What the runtime relies on is set last and cannot be changed.
+ * member's thread and that of log_check.c, log_client on any.  What the runtime relies on is set last and cannot be changed.
  */
+#define _GNU_SOURCE
 #include "consumer_conf.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <syslog.h>
+#include <time.h>
 
 #include "common/kafka_properties.h"
 #include "log.h"
+
+#define DESTROY_MAX_S	3
 
 static void
 log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -72,7 +77,7 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 {
 	static const char *const ours[][2] = {
 		{"isolation.level", "read_committed"},
-		{"auto.offset.reset", "earliest"},
+		{"auto.offset.reset", "error"},	/* position.c decides */
 		{"partition.assignment.strategy", "cooperative-sticky"},
 		{"enable.auto.commit", "true"},
 		{"auto.commit.interval.ms", "1000"},
@@ -97,7 +102,7 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 		good = false;
 	}
 	good = good && set_property(conf, "bootstrap.servers", config->bootstrap_servers) &&
-		set_property(conf, "group.id", config->group) &&
+		(config->group == NULL || set_property(conf, "group.id", config->group)) &&
 		set_property(conf, "client.id", config->client_id) &&
 		(config->instance_id == NULL || set_property(conf, "group.instance.id", config->instance_id));
 	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
@@ -107,4 +112,53 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 		return conf;
 	rd_kafka_conf_destroy(conf);
 	return NULL;
+}
+
+rd_kafka_conf_t *
+outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
+{
+	/* What an open transaction holds back is seen, too: nothing is waited for. */
+	static const char *const ours[][2] = {
+		{"isolation.level", "read_uncommitted"},
+		{"client.rack", ""},	/* the leader alone has the whole log */
+		{"enable.auto.commit", "false"},
+		{"statistics.interval.ms", "0"},
+		{"queued.min.messages", "1"},
+		{"queued.max.messages.kbytes", "1024"},
+		{"fetch.message.max.bytes", "65536"},
+		{"fetch.wait.max.ms", "100"},
+		{"fetch.error.backoff.ms", "100"},
+	};
+	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
+	bool		good = conf != NULL;
+
+	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
+		good = set_property(conf, ours[i][0], ours[i][1]);
+	if (good || conf == NULL)
+		return conf;
+	rd_kafka_conf_destroy(conf);
+	return NULL;
+}
+
+static void *
+destroy(void *rk)
+{
+	rd_kafka_destroy(rk);
+	return NULL;
+}
+
+void
+outbox_client_destroy(rd_kafka_t *rk)
+{
+	struct timespec until;
+	pthread_t	thread;
+
+	if (pthread_create(&thread, NULL, destroy, rk) != 0)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += DESTROY_MAX_S;
+	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+		return;
+	pthread_detach(thread);
+	outbox_log(OUTBOX_LOG_INFO, "client_left", NULL, "the Kafka client does not end: it was closed, and ends with the process");
 }

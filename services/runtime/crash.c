@@ -21,20 +21,21 @@
 #define ALONE_AT_ONCE	20		/* slow records must not keep the member from polling */
 
 static const char take_sql[] = "SELECT outbox.take_partition($1, $2, $3::integer, $4)";
-static const char note_sql[] = "SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint)";
+static const char note_sql[] = "SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint, $6::uuid)";
 static const char leave_sql[] = "SELECT outbox.leave_partition($1, $2, $3::integer, $4, $5::boolean)";
 
-/* One of the statements; last: the fifth value of those that have one.  NULL: member->db.error. */
+/* One of the statements; fifth, sixth: the values of those that have them.  NULL: member->db.error. */
 static PGresult *
-run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition, const char *last)
+run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition, const char *fifth,
+		 const char *sixth)
 {
 	char		number[16];
-	const char *values[5] = {member->runtime->consumer, partition->topic, number, member->owner, last};
+	const char *values[6] = {member->runtime->consumer, partition->topic, number, member->owner, fifth, sixth};
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	if (!outbox_db_connect(&member->db))
 		return NULL;
-	return outbox_db_query(&member->db, sql, last != NULL ? 5 : 4, values);
+	return outbox_db_query(&member->db, sql, sixth != NULL ? 6 : fifth != NULL ? 5 : 4, values);
 }
 
 static void
@@ -54,7 +55,7 @@ outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 
 	if (member->owner[0] == '\0')
 		name_owner(member);
-	result = run_note(member, take_sql, partition, NULL);
+	result = run_note(member, take_sql, partition, NULL, NULL);
 	if (result == NULL)
 		return false;
 	partition->noted = true;
@@ -88,7 +89,7 @@ outbox_crash_note(OutboxMember *member, OutboxItem *item)
 	if (item->prepared)
 		return true;			/* decoded before: it did no harm */
 	snprintf(offset, sizeof(offset), "%" PRId64, item->record.offset);
-	result = run_note(member, note_sql, item->record.source, offset);
+	result = run_note(member, note_sql, item->record.source, offset, item->record.event_id);
 	if (result == NULL)
 		return false;
 	crashes = atoi(PQgetvalue(result, 0, 0));
@@ -115,7 +116,7 @@ outbox_crash_leave(OutboxMember *member, bool closing)
 			continue;
 		partition->noted = false;
 		/* Without it the next member is careful in vain. */
-		PQclear(run_note(member, leave_sql, partition, partition->alone == 0 ? "t" : "f"));
+		PQclear(run_note(member, leave_sql, partition, partition->alone == 0 ? "t" : "f", NULL));
 	}
 }
 

@@ -156,6 +156,7 @@ open_member(OutboxMember *member)
 		if (!known && count < sizeof(topics) / sizeof(topics[0]))
 		{
 			outbox_array_add_text(&list, handler->topic);
+			outbox_count_nothing(member, handler->topic);
 			topics[count++] = handler->topic;
 		}
 	}
@@ -205,6 +206,7 @@ outbox_member_run(void *arg)
 		}
 		outbox_crash_settle(member);
 		outbox_consumer_store(member->consumer);
+		outbox_log_watch(member);
 		if (!runtime->retention_checked && outbox_consumer_assigned(member->consumer) &&
 			!atomic_exchange(&runtime->retention_checked, true))
 			outbox_retention_check(member);

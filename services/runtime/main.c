@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "arguments.h"
+#include "log_check.h"
 #include "member.h"
 #include "trace.h"
 
@@ -220,6 +221,17 @@ wait_for_stop(const sigset_t *signals)
 	runtime.stopping = true;
 }
 
+static bool
+start_log_check(void)
+{
+	OutboxConsumerConfig config = {0};
+
+	config.bootstrap_servers = outbox_config_text(runtime.config, "bootstrap_servers");
+	config.client_id = runtime.service->name;
+	config.properties = outbox_config_text(runtime.config, "kafka_properties");
+	return outbox_log_check_start(&config);
+}
+
 static int
 start_members(pthread_t *threads)
 {
@@ -339,9 +351,12 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 		return EXIT_FAILURE;
 	outbox_log(OUTBOX_LOG_INFO, "started", NULL, "consumer %s, %d thread(s)", runtime.consumer,
 			   member_count);
+	if (!start_log_check())
+		return EXIT_FAILURE;
 	started = start_members(threads);
 	wait_for_stop(&signals);
 	join_members(threads, started);
+	outbox_log_check_stop();
 	stop_http();
 	outbox_trace_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");

@@ -112,6 +112,44 @@ extern int64_t outbox_member_backoff(OutboxMember *member, unsigned failures);
 extern void outbox_position_start(OutboxMember *member);
 
 /*
+ * consumer_log.c: is the log still the one that was read?
+ */
+
+/* Fills the partitions' anchors.  false: member->db.error. */
+extern bool outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions, size_t count);
+
+/* The record is the last one of its partition in the batch that is begun: fills partition->begun. */
+extern void outbox_log_note_begun(OutboxPartition *partition, const OutboxRecord *record);
+
+/* The record is done: it may become an anchor. */
+extern void outbox_log_note_done(OutboxPartition *partition, const OutboxRecord *record);
+
+/* Has the partition's log checked.  false: there is nothing to know it by. */
+extern bool outbox_log_ask(OutboxPartition *partition, bool urgent);
+
+/* What was found, given once; false: nothing yet.  partition->question is not NULL. */
+extern bool outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log);
+
+/* Sets check_at; made: the log was looked at, or need not be. */
+extern void outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool made);
+
+/* Leaves an anchor; for the verdicts SAME and NO_PROOF. */
+extern void outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log);
+
+/* Records [from, low) were deleted before they were read: warns and counts. */
+extern void outbox_log_note_lost(OutboxMember *member, const OutboxPartition *partition, int64_t from, int64_t low);
+
+/*
+ * Verdict OTHER: the watermark goes back; *start: where reading goes on.  false: member->db.error;
+ * *fenced: another member has moved the watermark, nothing is changed.
+ */
+extern bool outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log,
+							   int64_t *start, bool *fenced);
+
+/* Each turn of the loop: takes answers, asks what is due. */
+extern void outbox_log_watch(OutboxMember *member);
+
+/*
  * crash.c: records that end the process
  */
 
@@ -223,6 +261,14 @@ extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failu
 extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
 extern void outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted);
+
+/* A partition's log was found to be another one; records deleted before they were read; a check of a log. */
+extern void outbox_count_log_change(const OutboxMember *member, const char *topic);
+extern void outbox_count_lost(const OutboxMember *member, const char *topic, int64_t records);
+extern void outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict);
+
+/* At the start: counters that alerts ask for are there before anything is counted. */
+extern void outbox_count_nothing(const OutboxMember *member, const char *topic);
 
 /* kind: assigned, revoked, lost or failed. */
 extern void outbox_count_rebalance(const char *consumer, const char *kind);

@@ -4,12 +4,16 @@
  *	  Where a partition is to be read from, and its start.
  *
  * Runs in the services, member threads.  The same way after an assignment, a
- * failure and a watermark moved by another member:
+ * failure, a lost position and a watermark moved by another member:
  *
  *	  where this member knows what it has done, from there;
- *	  else from the smaller of Kafka's committed offset and the watermark;
- *	  without a committed offset from the watermark if it is in the log, else
- *	  from the log's beginning.
+ *	  else from the smaller of Kafka's committed offset and the watermark, or
+ *	  from the one there is;
+ *	  else from the log's beginning.
+ *
+ * Before a partition whose records were read is started, its log is checked: is it
+ * another one, reading goes back (consumer_log.c); what was deleted before it was
+ * read is told.  The client decides nothing: auto.offset.reset is error.
  *
  * Records read twice are harmless: outbox.begin_batch knows them by their ids.
  */
@@ -21,13 +25,15 @@
 #include "member.h"
 
 #define RETRY_SEEK_MS 20
+#define ANSWER_STEP_MS 5		/* how often the answer to a check is looked for */
 
 static const char watermarks_sql[] =
-"SELECT topic, partition, next_offset, round(idle_seconds * 1000)::bigint FROM outbox.consumer_offsets($1)";
+"SELECT topic, partition, next_offset, round(idle_seconds * 1000)::bigint, log_no, old_ids_to,"
+" last_offset, last_ms, last_digest FROM outbox.consumer_offsets($1)";
 
-/* Puts the suspended partitions that are due into `due`, when it is not NULL; returns their number. */
+/* Puts the suspended partitions that are due, and are being checked or not, into `due`, when it is not NULL; returns their number. */
 static size_t
-collect_due(OutboxMember *member, OutboxPartition **due)
+collect_due(OutboxMember *member, bool checked, OutboxPartition **due)
 {
 	int64_t		now = outbox_clock_ms();
 	OutboxPartition *partition;
@@ -35,7 +41,8 @@ collect_due(OutboxMember *member, OutboxPartition **due)
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->owned || partition->active || partition->resume_at > now)
+		if (!partition->owned || partition->active || partition->resume_at > now ||
+			(partition->question != NULL) != checked)
 			continue;
 		if (due != NULL)
 			due[count] = partition;
@@ -60,6 +67,9 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 	for (size_t i = 0; i < count; i++)
 	{
 		due[i]->watermark = -1;
+		due[i]->log_no = 0;
+		due[i]->old_ids_to = 0;
+		due[i]->newest.offset = -1;
 		for (int row = 0; row < PQntuples(result); row++)
 		{
 			if (atoi(PQgetvalue(result, row, 1)) == due[i]->partition &&
@@ -67,6 +77,11 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 			{
 				due[i]->watermark = strtoll(PQgetvalue(result, row, 2), NULL, 10);
 				due[i]->progress_at = outbox_clock_ms() - strtoll(PQgetvalue(result, row, 3), NULL, 10);
+				due[i]->log_no = atoi(PQgetvalue(result, row, 4));
+				due[i]->old_ids_to = strtoll(PQgetvalue(result, row, 5), NULL, 10);
+				due[i]->newest.offset = PQgetisnull(result, row, 6) ? -1 : strtoll(PQgetvalue(result, row, 6), NULL, 10);
+				due[i]->newest.timestamp_ms = strtoll(PQgetvalue(result, row, 7), NULL, 10);
+				due[i]->newest.digest = strtoll(PQgetvalue(result, row, 8), NULL, 10);
 			}
 		}
 	}
@@ -76,43 +91,34 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 		if (!due[i]->noted && !outbox_crash_take(member, due[i]))
 			return false;
 	}
-	return true;
+	return outbox_log_read_anchors(member, due, count);
 }
 
-/* false: Kafka did not answer. */
-static bool
-find_start(OutboxMember *member, const OutboxPartition *partition, int64_t *start)
+/* Where reading goes on in the log that was read. */
+static int64_t
+find_start(const OutboxPartition *partition)
 {
-	int64_t		low;
-	int64_t		high;
+	int64_t		start = partition->watermark;
 
 	if (partition->next >= 0)
-		*start = partition->next;
-	else if (partition->committed >= 0)
+		return partition->next;
+	if (partition->committed < 0)
 	{
-		*start = partition->committed;
-		if (partition->watermark >= 0 && partition->watermark < partition->committed)
-			*start = partition->watermark;
-		/* One transaction marker may lie between them; more means that work was undone. */
-		if (partition->committed > *start + 1)
-			outbox_log(OUTBOX_LOG_INFO, "rewound", NULL, "%s [%d]: Kafka has offset %" PRId64
-					   ", the database %" PRId64, partition->topic, (int) partition->partition,
-					   partition->committed, partition->watermark);
+		if (start < 0)
+			return OUTBOX_OFFSET_BEGINNING;
+		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", NULL, "%s [%d]: Kafka has none for the group: reading"
+				   " goes on at the database's offset %" PRId64 ", unless the log is another one", partition->topic,
+				   (int) partition->partition, start);
+		return start;
 	}
-	else if (partition->watermark < 0)
-		*start = OUTBOX_OFFSET_BEGINNING;
-	else
-	{
-		if (!outbox_consumer_range(member->consumer, partition, &low, &high))
-			return false;
-		*start = partition->watermark >= low && partition->watermark <= high
-			? partition->watermark : OUTBOX_OFFSET_BEGINNING;
-		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", NULL, "%s [%d]: Kafka has none for the group, the"
-				   " database offset %" PRId64 ": reading starts at %s; was the topic made anew, records before it"
-				   " are not processed", partition->topic, (int) partition->partition, partition->watermark,
-				   *start >= 0 ? "the database's" : "the log's beginning");
-	}
-	return true;
+	if (start < 0 || start > partition->committed)
+		start = partition->committed;
+	/* One transaction marker may lie between them; more means that work was undone. */
+	if (partition->committed > start + 1)
+		outbox_log(OUTBOX_LOG_INFO, "rewound", NULL, "%s [%d]: Kafka has offset %" PRId64
+				   ", the database %" PRId64, partition->topic, (int) partition->partition,
+				   partition->committed, partition->watermark);
+	return start;
 }
 
 /* The database does not answer: all due partitions wait. */
@@ -135,37 +141,143 @@ postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 			   error->message, error->sqlstate, pause);
 }
 
-void
-outbox_position_start(OutboxMember *member)
+static void
+start_partition(OutboxMember *member, OutboxPartition *partition, int64_t start)
 {
-	size_t		count = collect_due(member, NULL);
-	OutboxPartition *due[count + 1];
+	if (!outbox_consumer_start(member->consumer, partition, start))
+	{
+		partition->resume_at = outbox_clock_ms() + RETRY_SEEK_MS;
+		return;
+	}
+	outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
+			   partition->topic, (int) partition->partition, partition->next);
+}
+
+/*
+ * The log's first offset is behind where reading was to go on.  Without a committed offset a single one may
+ * be a transaction marker, which nobody was to read.
+ */
+static void
+note_deleted(OutboxMember *member, const OutboxPartition *partition, int64_t start, int64_t low)
+{
+	if (partition->committed > start)
+		start = partition->committed;
+	if (low > start && !(partition->committed < 0 && low == start + 1))
+		outbox_log_note_lost(member, partition, start, low);
+}
+
+/* The partition's log is another one.  false: it cannot be started now. */
+static bool
+go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log, int64_t *start)
+{
+	bool		fenced;
+
+	partition->doubtful = true;
+	if (!outbox_log_go_back(member, partition, log, start, &fenced))
+	{
+		postpone_due(member, &partition, 1);
+		return false;
+	}
+	if (fenced)
+		partition->next = -1;	/* all is read again */
+	else
+		partition->doubtful = false;
+	return !fenced;
+}
+
+/* Starts a partition whose log was checked. */
+static void
+start_checked(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log)
+{
+	OutboxLogVerdict verdict = outbox_log_case_verdict(log);
 	int64_t		start;
 
-	if (count == 0)
+	outbox_count_log_check(member, verdict);
+	outbox_log_check_later(member, partition, verdict != OUTBOX_LOG_UNREAD);
+	if (verdict == OUTBOX_LOG_OTHER)
+	{
+		if (go_back(member, partition, log, &start))
+			start_partition(member, partition, start);
 		return;
-	collect_due(member, due);
+	}
+	partition->doubtful = false;
+	start = find_start(partition);
+	if (verdict != OUTBOX_LOG_UNREAD)
+		outbox_log_take_good(member, partition, log);
+	if (log->range_known && start >= 0 && start < log->low)
+	{
+		note_deleted(member, partition, start, log->low);
+		start = log->low;
+	}
+	/* Nobody is to find a committed offset that the log does not have. */
+	partition->went_back = log->range_known && partition->committed > log->high;
+	start_partition(member, partition, start);
+}
+
+/* Takes the answers of those that were asked for. */
+static bool
+start_answered(OutboxMember *member)
+{
+	size_t		count = collect_due(member, true, NULL);
+	OutboxPartition *due[count + 1];
+	OutboxLogCase log;
+	bool		any = false;
+
+	collect_due(member, true, due);
+	for (size_t i = 0; i < count; i++)
+	{
+		if (outbox_log_answer(due[i], &log))
+		{
+			start_checked(member, due[i], &log);
+			any = true;
+		}
+		else
+			due[i]->resume_at = outbox_clock_ms() + ANSWER_STEP_MS;
+	}
+	return any;
+}
+
+/* Reads where they are, and starts them or has their logs checked. */
+static bool
+start_due(OutboxMember *member)
+{
+	size_t		count = collect_due(member, false, NULL);
+	OutboxPartition *due[count + 1];
+	bool		any = false;
+
+	if (count == 0)
+		return false;
+	collect_due(member, false, due);
 	if (!read_watermarks(member, due, count))
 	{
 		postpone_due(member, due, count);
-		return;
+		return false;
 	}
 	if (!outbox_consumer_committed(member->consumer, due, count))
 	{
 		for (size_t i = 0; i < count; i++)
 			due[i]->resume_at = outbox_clock_ms() + outbox_member_backoff(member, 1);
-		return;
+		return false;
 	}
 	for (size_t i = 0; i < count; i++)
 	{
-		if (!find_start(member, due[i], &start) ||
-			!outbox_consumer_start(member->consumer, due[i], start))
+		if (outbox_log_ask(due[i], true))
 		{
-			due[i]->resume_at = outbox_clock_ms() + RETRY_SEEK_MS;
+			due[i]->resume_at = outbox_clock_ms() + ANSWER_STEP_MS;
 			continue;
 		}
-		outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
-				   due[i]->topic, (int) due[i]->partition, due[i]->next);
+		outbox_log_check_later(member, due[i], true);
+		start_partition(member, due[i], find_start(due[i]));
+		any = true;
 	}
-	outbox_consumer_wake(member->consumer);
+	return any;
+}
+
+void
+outbox_position_start(OutboxMember *member)
+{
+	bool		answered = start_answered(member);
+
+	if (start_due(member) || answered)
+		outbox_consumer_wake(member->consumer);
 }

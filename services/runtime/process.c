@@ -67,6 +67,9 @@ end_span(const OutboxMember *member, OutboxItem *item)
 static void
 note_done(OutboxMember *member, OutboxItem **items, int count)
 {
+	/* From the end: of each partition the last one alone is looked at. */
+	for (int i = count - 1; i >= 0; i--)
+		outbox_log_note_done(items[i]->record.source, &items[i]->record);
 	for (int i = 0; i < count; i++)
 	{
 		OutboxItem *item = items[i];

@@ -6,7 +6,7 @@
  *
  * Runs in the services, member threads.  The event id never depends on when or
  * by whom a record is read: without an id in the headers it is made from topic,
- * partition and offset.
+ * partition, offset, time stamp and digest.
  */
 #include "record.h"
 
@@ -19,6 +19,7 @@
 #include "cloudevent.h"
 #include "common/hash.h"
 #include "common/kafka_headers.h"
+#include "digest.h"
 
 #define TIMESTAMP_MAX_MS	INT64_C(253402300799999)	/* the end of year 9999 */
 
@@ -147,18 +148,53 @@ outbox_record_is_for(const OutboxRecord *record, const char *consumer)
 	return group.value_len == strlen(consumer) && memcmp(group.value, consumer, group.value_len) == 0;
 }
 
-/* A version 8 UUID of topic, partition and offset: the hash of the topic and the position itself. */
+static void
+write_event_id(char id[OUTBOX_UUID_TEXT], uint64_t high, uint64_t low)
+{
+	snprintf(id, OUTBOX_UUID_TEXT, "%08x-%04x-8%03x-%04x-%012llx",
+			 (unsigned) (high >> 32), (unsigned) (high >> 16 & 0xffff), (unsigned) (high & 0xfff),
+			 0x8000u | (unsigned) (low >> 48 & 0x3fff),
+			 (unsigned long long) (low & UINT64_C(0xffffffffffff)));
+}
+
+/* A version 8 UUID of topic, partition, offset, time stamp and digest: another log's record has another one. */
 static void
 make_event_id(OutboxRecord *record)
 {
 	uint64_t	high = outbox_hash_bytes(record->topic, strlen(record->topic));
-	uint64_t	low = (uint64_t) record->offset;
 
-	high ^= (uint64_t) (uint32_t) record->partition << 16;
-	snprintf(record->event_id, sizeof(record->event_id), "%08x-%04x-8%03x-%04x-%012llx",
-			 (unsigned) (high >> 32), (unsigned) (high >> 16 & 0xffff), (unsigned) (high & 0xfff),
-			 0x8000u | (unsigned) (low >> 48 & 0x3fff),
-			 (unsigned long long) (low & UINT64_C(0xffffffffffff)));
+	high = outbox_digest_integer(high, (uint64_t) (uint32_t) record->partition);
+	high = outbox_digest_integer(high, (uint64_t) record->offset);
+	high = outbox_digest_integer(high, (uint64_t) record->timestamp_ms);
+	write_event_id(record->event_id, high, outbox_record_digest(record->key, record->key_len,
+															   record->raw_value, record->raw_value_len));
+}
+
+void
+outbox_record_old_id(const OutboxRecord *record, char id[OUTBOX_UUID_TEXT])
+{
+	static const char *const id_headers[] = {"ce_id", "id"};
+	uint64_t	high = outbox_hash_bytes(record->topic, strlen(record->topic));
+	const OutboxRecord raw = {.headers = record->raw_headers, .headers_len = record->raw_headers_len};
+	bool		found = false;
+
+	for (size_t i = 0; i < 2 && !found; i++)
+	{
+		char	   *text = outbox_record_header(&raw, id_headers[i]);
+
+		found = text != NULL && outbox_uuid_valid(text);
+		if (found)
+			memcpy(id, text, OUTBOX_UUID_TEXT);
+		free(text);
+	}
+	if (!found)
+		write_event_id(id, high ^ (uint64_t) (uint32_t) record->partition << 16, (uint64_t) record->offset);
+}
+
+int64_t
+outbox_record_time(int64_t timestamp_ms)
+{
+	return timestamp_ms < 0 || timestamp_ms > TIMESTAMP_MAX_MS ? -1 : timestamp_ms;
 }
 
 static int
@@ -281,8 +317,7 @@ outbox_record_identify(OutboxRecord *record)
 	OutboxHeader known[KNOWN_HEADERS];
 
 	read_headers(record, known);
-	if (record->timestamp_ms > TIMESTAMP_MAX_MS)
-		record->timestamp_ms = -1;	/* a producer may write anything; a timestamptz cannot hold it */
+	record->timestamp_ms = outbox_record_time(record->timestamp_ms);
 	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) && !read_event_id(record, &known[ID], NULL))
 		make_event_id(record);
 	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE]);

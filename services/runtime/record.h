@@ -32,7 +32,7 @@ typedef struct OutboxRecord
 	size_t		value_len;
 	const uint8_t *headers;		/* Kafka's encoding, see kafka_headers.h; NULL: none */
 	size_t		headers_len;
-	char		event_id[OUTBOX_UUID_TEXT]; /* ce_id, else id, else made from the position */
+	char		event_id[OUTBOX_UUID_TEXT]; /* ce_id, else id, else made from position, time stamp and content */
 	char	   *event_type;		/* ce_type, else eventType; NULL: none */
 	char	   *correlation_id; /* at most OUTBOX_CORRELATION_MAX bytes; NULL: none */
 	char	   *traceparent;	/* valid; NULL: none */
@@ -63,6 +63,15 @@ typedef struct OutboxRecord
  * topic); what id names where there is no ce_id is one of the topic.  See event_id.h.
  */
 extern void outbox_record_identify(OutboxRecord *record);
+
+/*
+ * The event id the record had before time stamp and digest were part of one: a valid UUID in its headers, else
+ * made from topic, partition and offset.
+ */
+extern void outbox_record_old_id(const OutboxRecord *record, char id[OUTBOX_UUID_TEXT]);
+
+/* A record's time stamp as it is kept; -1: none, or no date: a producer may write anything, a timestamptz cannot hold it. */
+extern int64_t outbox_record_time(int64_t timestamp_ms);
 
 /* Frees what outbox_record_identify made, and header_memory. */
 extern void outbox_record_clear(OutboxRecord *record);

@@ -90,6 +90,21 @@ static OutboxMetric halted_partitions = {
 	.help = "Assigned and halted: the program and the database do not fit.",
 	.type = OUTBOX_METRIC_GAUGE,
 };
+static OutboxMetric log_changes_total = {
+	.name = "outbox_consumer_log_changes_total",
+	.help = "Times a partition's log was found to be another one than the one that was read: made anew or cut.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric lost_records_total = {
+	.name = "outbox_consumer_lost_records_total",
+	.help = "Offsets that were deleted from a log before they were read.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
+static OutboxMetric log_checks_total = {
+	.name = "outbox_consumer_log_checks_total",
+	.help = "Checks whether a partition's log is the one that was read, by what was found.",
+	.type = OUTBOX_METRIC_COUNTER,
+};
 static OutboxMetric build_info = {
 	.name = "outbox_build_info",
 	.help = "1, with the versions as labels.",
@@ -111,6 +126,39 @@ outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
 		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer,
 						  "topic", item->record.topic, "outcome", item->outcome, NULL);
 	outbox_log(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
+}
+
+void
+outbox_count_log_change(const OutboxMember *member, const char *topic)
+{
+	outbox_metric_add(&log_changes_total, 1, "consumer", member->runtime->consumer, "topic", topic, NULL);
+}
+
+void
+outbox_count_lost(const OutboxMember *member, const char *topic, int64_t records)
+{
+	outbox_metric_add(&lost_records_total, (double) records, "consumer", member->runtime->consumer,
+					  "topic", topic, NULL);
+}
+
+void
+outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict)
+{
+	static const char *const names[] = {
+		[OUTBOX_LOG_SAME] = "same",
+		[OUTBOX_LOG_OTHER] = "other",
+		[OUTBOX_LOG_NO_PROOF] = "no_proof",
+		[OUTBOX_LOG_UNREAD] = "unread",
+	};
+
+	outbox_metric_add(&log_checks_total, 1, "consumer", member->runtime->consumer, "result", names[verdict], NULL);
+}
+
+void
+outbox_count_nothing(const OutboxMember *member, const char *topic)
+{
+	outbox_metric_add(&log_changes_total, 0, "consumer", member->runtime->consumer, "topic", topic, NULL);
+	outbox_metric_add(&lost_records_total, 0, "consumer", member->runtime->consumer, "topic", topic, NULL);
 }
 
 void

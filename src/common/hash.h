@@ -11,16 +11,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The hash of len bytes. */
+/* The hash of what `hash` is of, followed by len bytes. */
 static inline uint64_t
-outbox_hash_bytes(const void *data, size_t len)
+outbox_hash_more(uint64_t hash, const void *data, size_t len)
 {
 	const uint8_t *bytes = data;
-	uint64_t	hash = UINT64_C(0xcbf29ce484222325);
 
 	for (size_t i = 0; i < len; i++)
 		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
 	return hash;
+}
+
+/* The hash of len bytes. */
+static inline uint64_t
+outbox_hash_bytes(const void *data, size_t len)
+{
+	return outbox_hash_more(UINT64_C(0xcbf29ce484222325), data, len);
 }
 
 #endif							/* OUTBOX_HASH_H */

@@ -37,7 +37,7 @@ begin
                 name, kind, kind);
         end loop;
     end loop;
-    foreach name in array array['dead_letter', 'topic', 'topic_grant', 'batch', 'event', 'idempotency', 'consumer_offset',
+    foreach name in array array['dead_letter', 'topic', 'topic_grant', 'batch', 'event', 'idempotency', 'consumer_offset', 'consumer_anchor',
         'pg_class', 'pg_database', 'pg_db_role_setting', 'pg_namespace', 'installation'] loop
         execute format('create view {0}.%I as select {0}.caught()', name);
         execute format('create temp view %I as select {0}.caught()', name);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * consumer_client.h
+ *	  The client's part for one partition or one message, for consumer.c alone.
+ */
+#ifndef OUTBOX_CONSUMER_CLIENT_H
+#define OUTBOX_CONSUMER_CLIENT_H
+
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "consumer.h"
+
+/* Writes the message's headers in Kafka's encoding; false when memory is short. */
+extern bool outbox_client_headers(const rd_kafka_message_t *message, OutboxRecord *record);
+
+/* A list of one partition; the caller destroys it. */
+extern rd_kafka_topic_partition_list_t *outbox_client_list(const OutboxPartition *partition, int64_t offset);
+
+/* false: not possible yet; refused often enough the partition is broken. */
+extern bool outbox_client_seek(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset);
+
+/*
+ * Gives the partition up and takes it again: the client neither seeks in one whose position was not in the
+ * log, nor commits an offset below the last one.  It stays paused.
+ */
+extern bool outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset);
+
+#endif							/* OUTBOX_CONSUMER_CLIENT_H */
