@@ -12,7 +12,7 @@ FUNCTIONS = {
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
     "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
-    "claim": "consumer", "claim_many": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
+    "claim": "consumer", "claim_many": "consumer", "consumer_is_new": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
     "dead_letter_bytes": "", "dead_letter_check_size": "", "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
     "dead_letter_fingerprint": "consumer", "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator watcher",
@@ -165,6 +165,7 @@ DEFINER_CALLS = {
     "claim": "outbox.claim('c', '00000000-0000-7000-8000-000000000001')",
     "claim_many": "outbox.claim_many('c', '{00000000-0000-7000-8000-000000000002}')",
     "consumer_anchors": "outbox.consumer_anchors('c', '{granted}', '{7}')",
+    "consumer_is_new": "outbox.consumer_is_new('c', '{granted}')",
     "consumer_offsets": "outbox.consumer_offsets('c')",
     "dead_letter_add": "outbox.dead_letter_add('c', 'granted', 0, 1, 'k', 'v', null, null, "
                        "'00000000-0000-7000-8000-000000000003', 'T', null, 'open', 'record', null, 'm', 0)",
