@@ -3,7 +3,7 @@
  * alive.h
  *	  Who else sends for this installation: the members of group outbox-alive.<installation>.
  *
- * Pure but for outbox_directory_identify, which asks the kernel.
+ * Pure but for outbox_boot_id_read and outbox_directory_identify, which ask the kernel.
  */
 #ifndef OUTBOX_ALIVE_H
 #define OUTBOX_ALIVE_H
@@ -15,10 +15,13 @@
 #define OUTBOX_DIRECTORY_SIZE	96
 #define OUTBOX_TOKEN_SIZE		192 /* client id of a member */
 
-/* How long another member is looked at: its session of 10 s, and what a join takes that its death interrupted. */
-#define OUTBOX_ALIVE_LOOK_MS		15000
-/* The same for the last writer of the cursor: of two that look at each other it stays. */
-#define OUTBOX_ALIVE_WRITER_MS		20000
+/*
+ * How long another member is looked at.  A dead one's session is 10 s; Kafka counts it anew when a join that the
+ * dead one waits for ends, at most 10 s later, or when the group gets another coordinator.
+ */
+#define OUTBOX_ALIVE_LOOK_MS		25000
+/* The same for the last writer of the cursor: of two that look at each other it stays, until the other has left. */
+#define OUTBOX_ALIVE_WRITER_MS		(OUTBOX_ALIVE_LOOK_MS + 15000)
 /* How long another that was seen must not be there: between two senders of one relay nobody is. */
 #define OUTBOX_ALIVE_GONE_MS		1000
 /* How long our own member is waited for. */
@@ -49,7 +52,13 @@ typedef struct OutboxAliveView
 	bool		last_writer;	/* the cursor was written from this directory */
 } OutboxAliveView;
 
-/* The running kernel's boot id, device and inode of path. */
+/*
+ * A kernel's boot id from file.  Where none can be read: a random one that nobody else has, so a restart waits for
+ * the session of the sender before it.
+ */
+extern void outbox_boot_id_read(const char *file, char *boot, size_t size);
+
+/* The running kernel's boot id, device and inode of path.  The same in one process always. */
 extern void outbox_directory_identify(const char *path, OutboxDirectory *directory);
 
 /* The client id of this server's member. */

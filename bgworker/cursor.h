@@ -169,6 +169,9 @@ extern void outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBa
 /* Whatever the comparison said, this server is a copy, for this reason. */
 extern void outbox_cursor_call_copy(OutboxComparison *result, const char *reason);
 
+/* Pure.  Whatever is no text in the encoding, by a cut or from another server, becomes question marks. */
+extern void outbox_cursor_mend_reason(OutboxComparison *result, int encoding);
+
 /* Divergence of the tables alone, before Kafka is asked: verdict GO_ON or DIVERGED. */
 extern void outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,
 										OutboxComparison *result);

@@ -76,30 +76,43 @@ outbox_marker_fits(const OutboxMarker *marker, uint64 inode, int64 born_s, int64
 		(marker->born_s == born_s && marker->born_ns == born_ns);
 }
 
-/* A database without a memory that is older than the copy was copied along; a younger one was made here. */
+/*
+ * A database without a memory that is older than the copy was copied along; a younger one was made here.  One whose
+ * relay has not run on this timeline is a copy's where the files were copied on this timeline.
+ */
 OutboxMarkerVerdict
 outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted *accepted, int timeline)
 {
+	bool		known = accepted->present && marker != NULL &&
+		memcmp(&accepted->id, &marker->id, sizeof(pg_uuid_t)) == 0;
+
 	if (accepted->present && timeline > accepted->timeline)
-		return OUTBOX_MARKER_LATER;
+		return marker != NULL && fits && !known && marker->copied && marker->timeline == timeline ?
+			OUTBOX_MARKER_COPIED : OUTBOX_MARKER_LATER;
 	if (marker == NULL)
 		return OUTBOX_MARKER_UNKNOWN;
 	if (!fits)
 		return OUTBOX_MARKER_COPIED;
-	if (accepted->present && memcmp(&accepted->id, &marker->id, sizeof(pg_uuid_t)) == 0)
+	if (known)
 		return OUTBOX_MARKER_FITS;
 	if (marker->copied && (accepted->present || accepted->created_at < marker->made_at))
 		return OUTBOX_MARKER_COPIED;
 	return OUTBOX_MARKER_UNKNOWN;
 }
 
-/* One copied along with a promoted or recovered server is no copy's; a fitting one only learns of the timeline. */
+/*
+ * One copied along with a promoted or recovered server is no copy's; a fitting one learns of the timeline, on which
+ * nothing has been copied yet.
+ */
 bool
 outbox_marker_plan(const OutboxMarker *found, bool fits, int timeline, OutboxMarker *next)
 {
 	memset(next, 0, sizeof(*next));
 	if (found != NULL && fits)
+	{
 		*next = *found;
+		next->copied = found->copied && found->timeline >= timeline;
+	}
 	else
 		next->copied = found != NULL && found->timeline >= timeline;
 	next->timeline = timeline;
@@ -108,14 +121,22 @@ outbox_marker_plan(const OutboxMarker *found, bool fits, int timeline, OutboxMar
 
 /* ----------------------------------------------------------------- file */
 
-/* The inode and the birth time of an open file; a birth time of -1 where there is none. */
-static bool
-stat_file(int fd, uint64 *inode, int64 *born_s, int64 *born_ns)
+bool
+outbox_marker_stat(int fd, uint64 *inode, int64 *born_s, int64 *born_ns)
 {
 	struct statx status;
+	struct stat plain;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0)
-		return false;
+	{
+		/* an old seccomp filter knows no statx */
+		if (fstat(fd, &plain) != 0)
+			return false;
+		*inode = plain.st_ino;
+		*born_s = -1;
+		*born_ns = 0;
+		return true;
+	}
 	*inode = status.stx_ino;
 	*born_s = (status.stx_mask & STATX_BTIME) != 0 ? (int64) status.stx_btime.tv_sec : -1;
 	*born_ns = (status.stx_mask & STATX_BTIME) != 0 ? (int64) status.stx_btime.tv_nsec : 0;
@@ -140,7 +161,7 @@ outbox_marker_read(OutboxMarker *marker, bool *fits)
 		return false;
 	}
 	got = read(fd, text, sizeof(text) - 1);
-	if (got < 0 || !stat_file(fd, &inode, &born_s, &born_ns))
+	if (got < 0 || !outbox_marker_stat(fd, &inode, &born_s, &born_ns))
 	{
 		ereport(LOG, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", OUTBOX_MARKER_FILE)));
 		CloseTransientFile(fd);
@@ -158,7 +179,7 @@ write_marker(int fd, OutboxMarker *marker)
 {
 	char		text[TEXT_SIZE];
 
-	if (!stat_file(fd, &marker->inode, &marker->born_s, &marker->born_ns))
+	if (!outbox_marker_stat(fd, &marker->inode, &marker->born_s, &marker->born_ns))
 		return false;
 	outbox_marker_format(text, sizeof(text), marker);
 	errno = ENOSPC;				/* what a short write means */

@@ -50,6 +50,9 @@ extern void outbox_marker_format(char *text, size_t size, const OutboxMarker *ma
 /* Pure.  Is this the file that was written, by its inode and birth time (-1 = not known)? */
 extern bool outbox_marker_fits(const OutboxMarker *marker, uint64 inode, int64 born_s, int64 born_ns);
 
+/* The inode and the birth time of an open file; a birth time of -1 where none is told.  false: errno says why. */
+extern bool outbox_marker_stat(int fd, uint64 *inode, int64 *born_s, int64 *born_ns);
+
 /* Pure.  marker: NULL if there is none. */
 extern OutboxMarkerVerdict outbox_marker_judge(const OutboxMarker *marker, bool fits,
 											   const OutboxAccepted *accepted, int timeline);

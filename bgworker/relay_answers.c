@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -66,6 +67,7 @@ outbox_relay_decide(OutboxRelay *relay)
 
 	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
 		return;
+	outbox_cursor_mend_reason(&relay->comparison, GetDatabaseEncoding());
 	/* no setting may have two servers send, nor end a restore that may still be bringing events */
 	if (comparison->kind == OUTBOX_COPY)
 		outbox_cursor_keep_hold(comparison);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -234,6 +235,26 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 	}
 	else
 		check_named_row(kafka, last, identity, may_lag, result);
+}
+
+void
+outbox_cursor_mend_reason(OutboxComparison *result, int encoding)
+{
+	char	   *at = result->reason;
+	int			left = (int) strlen(at);
+
+	while (left > 0)
+	{
+		int			length = pg_encoding_verifymbchar(encoding, at, left);
+
+		if (length <= 0)
+		{
+			*at = '?';
+			length = 1;
+		}
+		at += length;
+		left -= length;
+	}
 }
 
 void

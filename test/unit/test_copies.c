@@ -7,6 +7,17 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mb/pg_wchar.h"
+
 #include "bgworker/alive.h"
 #include "bgworker/cursor.h"
 #include "bgworker/marker.h"
@@ -233,8 +244,15 @@ test_marker_verdict(void)
 	none.created_at = 2000;
 	CHECK(outbox_marker_judge(&elsewhere, true, &none, 1) == OUTBOX_MARKER_UNKNOWN, "one made in the copy is none");
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_LATER &&
-		  outbox_marker_judge(&marker, false, &accepted, 2) == OUTBOX_MARKER_LATER,
-		  "on a later timeline the marker is not asked");
+		  outbox_marker_judge(&marker, false, &accepted, 2) == OUTBOX_MARKER_LATER &&
+		  outbox_marker_judge(NULL, false, &accepted, 2) == OUTBOX_MARKER_LATER,
+		  "on a later timeline an earlier one's marker is not asked");
+	elsewhere.timeline = 2;
+	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED,
+		  "a database that has not relayed since a promotion is a copy's where the files were copied after it");
+	elsewhere.copied = false;
+	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_LATER, "but not where they were not");
+	elsewhere.copied = true;
 	accepted.timeline = 2;
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED, "but on that timeline again");
 }
@@ -247,8 +265,9 @@ test_marker_plan(void)
 
 	CHECK(outbox_marker_plan(NULL, false, 2, &next) && !next.copied && next.timeline == 2, "none: one is written");
 	CHECK(!outbox_marker_plan(&found, true, 2, &next), "one that fits stays");
-	CHECK(outbox_marker_plan(&found, true, 3, &next) && next.copied && next.timeline == 3 &&
-		  memcmp(&next.id, &found.id, sizeof(pg_uuid_t)) == 0, "recovered in place, it learns of the timeline");
+	CHECK(outbox_marker_plan(&found, true, 3, &next) && !next.copied && next.timeline == 3 &&
+		  memcmp(&next.id, &found.id, sizeof(pg_uuid_t)) == 0,
+		  "recovered in place, it learns of the timeline, on which nothing was copied");
 	CHECK(outbox_marker_plan(&found, false, 2, &next) && next.copied, "one that does not fit makes a copy of this directory");
 	found.copied = false;
 	CHECK(outbox_marker_plan(&found, false, 3, &next) && !next.copied,
@@ -309,6 +328,10 @@ test_verdicts(void)
 	CHECK(judge(false, -1, false) == OUTBOX_ALIVE_ALONE, "nobody: on at once");
 	CHECK(judge(true, 0, false) == OUTBOX_ALIVE_LOOK && judge(true, 10000, false) == OUTBOX_ALIVE_LOOK,
 		  "another is looked at until its session of 10 s is over");
+	CHECK(judge(true, 20000, false) == OUTBOX_ALIVE_LOOK,
+		  "also one that died while its join waited for a dead one: 10 s and 10 s");
+	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS + 12000, true) == OUTBOX_ALIVE_LOOK,
+		  "the last writer outlasts the other's look and, where it was killed, its session");
 	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS, false) == OUTBOX_ALIVE_HOLD, "still there: hold");
 	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS, true) == OUTBOX_ALIVE_LOOK &&
 		  judge(true, OUTBOX_ALIVE_WRITER_MS, true) == OUTBOX_ALIVE_HOLD,
@@ -335,6 +358,91 @@ test_directory(void)
 	CHECK(strcmp(one.text, two.text) != 0, "another one is not");
 }
 
+static void
+test_boot_id(void)
+{
+	char		one[40];
+	char		two[40];
+	char		three[40];
+
+	outbox_boot_id_read("/proc/sys/kernel/random/boot_id", one, sizeof(one));
+	outbox_boot_id_read("/proc/sys/kernel/random/boot_id", two, sizeof(two));
+	CHECK(strlen(one) == 36 && strcmp(one, two) == 0, "the kernel's boot id");
+	outbox_boot_id_read("/nowhere", two, sizeof(two));
+	outbox_boot_id_read("/nowhere", three, sizeof(three));
+	CHECK(strncmp(two, "unknown-", 8) == 0 && strcmp(two, three) != 0,
+		  "where there is none, no two processes have one in common: a clone would be taken for this directory");
+	outbox_boot_id_read("/dev/null", one, sizeof(one));
+	CHECK(strncmp(one, "unknown-", 8) == 0 && strcmp(one, two) != 0, "the same for an empty file");
+}
+
+/* In a child: statx is forbidden, as by a seccomp filter that is older than it. */
+static bool
+fits_without_statx(int fd, const OutboxMarker *marker)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_statx, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = lengthof(rules), .filter = rules};
+	int			status = 0;
+	pid_t		child = fork();
+
+	if (child == 0)
+	{
+		struct statx refused;
+		uint64		inode;
+		int64		born_s;
+		int64		born_ns;
+
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+			prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0 ||
+			statx(fd, "", AT_EMPTY_PATH, STATX_INO, &refused) == 0 || errno != EPERM)
+			_exit(2);
+		_exit(outbox_marker_stat(fd, &inode, &born_s, &born_ns) && born_s == -1 &&
+			  outbox_marker_fits(marker, inode, born_s, born_ns) ? 0 : 1);
+	}
+	return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+static void
+test_marker_stat(void)
+{
+	OutboxMarker marker = {0};
+	int			fd = open("/proc/self/exe", O_RDONLY);
+
+	CHECK(outbox_marker_stat(fd, &marker.inode, &marker.born_s, &marker.born_ns) && marker.inode != 0,
+		  "an open file has an inode");
+	CHECK(fits_without_statx(fd, &marker), "where statx is forbidden the inode alone decides");
+	CHECK(!outbox_marker_stat(-1, &marker.inode, &marker.born_s, &marker.born_ns), "no file, no marker");
+	close(fd);
+}
+
+/* A note of another server in another encoding, and one that is cut inside a character. */
+static void
+test_reason_is_text(void)
+{
+	OutboxIdentity identity = make_identity();
+	OutboxKafkaCursor cursor = from_elsewhere(ROWS + 3);
+	OutboxComparison result;
+
+	for (int at = 0; at + 2 < (int) sizeof(cursor.data_directory); at += 2)
+		memcpy(cursor.data_directory + at, "\xc3\xa4", 3);
+	cursor.host[0] = '\xff';
+	cursor.data_directory[0] = '/';
+	cursor.data_directory[1] = '/';
+	cursor.data_directory[2] = '/';
+	result = compare(&cursor, &identity, false);
+	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) < (int) strlen(result.reason),
+		  "what another server wrote may be no text here");
+	outbox_cursor_mend_reason(&result, PG_UTF8);
+	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) == (int) strlen(result.reason) &&
+		  strstr(result.reason, "?lsewhere:///") != NULL && strstr(result.reason, "\xc3\xa4\xc3\xa4") != NULL,
+		  "question marks for what is none, the rest stays");
+}
+
 int
 main(void)
 {
@@ -348,5 +456,8 @@ main(void)
 	test_members();
 	test_verdicts();
 	test_directory();
+	test_boot_id();
+	test_marker_stat();
+	test_reason_is_text();
 	return finish_tests();
 }
