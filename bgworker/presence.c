@@ -95,7 +95,7 @@ tell_of_right(OutboxRelay *relay, const char *problem)
 	relay->no_right_told = true;
 	ereport(WARNING,
 			(errmsg("outbox relay: a copy of this server that sends at the same time would not be seen: %s", problem),
-			 errhint("Grant it the right to read group outbox-alive.<installation> (docs/settings.md).")));
+			 errhint("The relay must be able to join group outbox-alive.<installation> (docs/settings.md).")));
 }
 
 static void
@@ -131,14 +131,16 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 	view.other_for_ms = ms_since(&relay->other_since, view.other || relay->other_since != 0, now);
 	view.gone_for_ms = ms_since(&relay->gone_since, !view.other && relay->other_since != 0, now);
 	view.joining_for_ms = ms_since(&relay->joining_since, !view.joined, now);
-	if (!view.allowed)
-		tell_of_right(relay, problem);
 	if (view.other)
 		tell_of_other(relay, other, view.other_for_ms);
 	else
 		relay->other_told = false;
 
 	verdict = outbox_alive_judge(&view);
+	if (!view.allowed)
+		tell_of_right(relay, problem);
+	else if (verdict == OUTBOX_ALIVE_ALONE && !view.joined)
+		tell_of_right(relay, psprintf("its sender is not in the group after %d s", OUTBOX_ALIVE_JOIN_MS / 1000));
 	if (verdict == OUTBOX_ALIVE_HOLD)
 		hold_for_other(relay, other);
 	else if (verdict == OUTBOX_ALIVE_LOOK)

@@ -19,12 +19,15 @@
 #define JOIN_LIMIT_US		2000000 /* for our own member to be seen, in one look */
 #define LOOK_LIMIT_US		10000000	/* for a coordinator that moves or loads */
 #define JOIN_PAUSE_NS		10000000
-#define SUBSCRIPTIONS		3		/* tries while the topic is unknown, in one look */
+#define SUBSCRIBE_AGAIN_US	250000	/* while the topic is unknown */
+#define JOIN_AGAIN_US		30000000	/* what was refused may be allowed meanwhile */
 
 static rd_kafka_t *member;
 static int	wakeup_fds[2] = {-1, -1};
 static rd_kafka_resp_err_t refused; /* why we may not be one */
 static rd_kafka_resp_err_t no_topic;	/* why the subscription does not count */
+static int64_t joined_at;		/* newest try to join */
+static int64_t subscribed_at;
 
 /* Whatever is assigned is not read. */
 static void
@@ -44,6 +47,7 @@ subscribe(const OutboxSettings *settings)
 	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
 
 	no_topic = RD_KAFKA_RESP_ERR_NO_ERROR;
+	subscribed_at = outbox_clock_us();
 	rd_kafka_topic_partition_list_add(topics, settings->cursor_topic, RD_KAFKA_PARTITION_UA);
 	(void) rd_kafka_subscribe(member, topics);
 	rd_kafka_topic_partition_list_destroy(topics);
@@ -71,6 +75,7 @@ outbox_alive_join(const OutboxSettings *settings)
 	char		error[512];
 
 	refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+	joined_at = outbox_clock_us();
 	if (settings->alive_group == NULL || settings->alive_client == NULL)
 		return;
 	conf = outbox_alive_conf(settings, &failure);
@@ -98,12 +103,31 @@ outbox_alive_wakeup_fd(void)
 	return member != NULL ? wakeup_fds[0] : -1;
 }
 
-static void
-drop_member(void)
+/* Ends the member; one that has not left is seen until its session ends. */
+void
+outbox_alive_drop(void)
 {
 	if (member != NULL)
 		rd_kafka_destroy_flags(member, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	member = NULL;
+}
+
+/* Will the next try to join end like this one?  librdkafka tries for ever, and says so each time. */
+static bool
+is_final(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+		case RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED:
+		case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
+		case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+			return true;
+		default:
+			return false;
+	}
 }
 
 /* Serves what librdkafka wants; a member that may not join is dropped, or it would try for ever. */
@@ -119,24 +143,23 @@ outbox_alive_serve(void)
 		;
 	while (member != NULL && (message = rd_kafka_consumer_poll(member, 0)) != NULL)
 	{
-		if (message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+		if (is_final(message->err))
 			refused = message->err;
 		else if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
 				 message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
 			no_topic = message->err;
 		rd_kafka_message_destroy(message);
 		if (refused != RD_KAFKA_RESP_ERR_NO_ERROR)
-			drop_member();
+			outbox_alive_drop();
 	}
 }
 
-/* Leaves the group and says so to Kafka, as far as that is possible at once. */
+/* Leaves the group and says so to Kafka; outbox_alive_drop or the end of the process follows. */
 void
 outbox_alive_leave(void)
 {
 	if (member != NULL)
 		(void) rd_kafka_consumer_close(member);
-	drop_member();
 }
 
 static void
@@ -217,19 +240,14 @@ take_refusal(OutboxMembers *members, rd_kafka_resp_err_t code, const OutboxSetti
 
 /* One step of a look; true: it is over with *code. */
 static bool
-look_once(const OutboxSettings *settings, OutboxMembers *members, int *subscriptions, rd_kafka_resp_err_t *code)
+look_once(const OutboxSettings *settings, OutboxMembers *members, rd_kafka_resp_err_t *code)
 {
 	outbox_alive_serve();
 	*code = refused;
 	if (member == NULL)
 		return true;
-	if (no_topic != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		*code = no_topic;
-		if ((*subscriptions)++ >= SUBSCRIPTIONS)
-			return true;
+	if (no_topic != RD_KAFKA_RESP_ERR_NO_ERROR && outbox_clock_us() - subscribed_at >= SUBSCRIBE_AGAIN_US)
 		subscribe(settings);
-	}
 	*code = ask_members(settings, members);
 	return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? members->joined :
 		outbox_error_classify(*code) != OUTBOX_ERROR_RETRIABLE;
@@ -243,17 +261,20 @@ outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, Outbox
 	int64_t		started = outbox_clock_us();
 	rd_kafka_resp_err_t code;
 	OutboxErrorClass class;
-	int			subscriptions = 0;
 
+	if (member == NULL && started - joined_at >= JOIN_AGAIN_US)
+		outbox_alive_join(settings);
 	members->allowed = true;
 	members->joined = false;
 	members->text[0] = '\0';
 	members->count = 0;
 	members->list.len = 0;
-	while (!look_once(settings, members, &subscriptions, &code) &&
+	while (!look_once(settings, members, &code) &&
 		   outbox_clock_us() - started < (code == RD_KAFKA_RESP_ERR_NO_ERROR ? JOIN_LIMIT_US : LOOK_LIMIT_US))
 		nanosleep(&pause, NULL);
 
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !members->joined)
+		code = no_topic;
 	class = outbox_error_classify(code);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && member != NULL)
 		return true;

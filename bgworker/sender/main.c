@@ -130,6 +130,7 @@ do_open(OutboxWireReader *body)
 		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
 		outbox_cursor_close();
 		outbox_alive_leave();
+		outbox_alive_drop();
 		outbox_settings_free(&settings);
 		state = SENDER_CLOSED;
 	}
@@ -177,7 +178,7 @@ do_read_cursor(bool fence)
 	send_answer(mark);
 }
 
-/* What the declaration cannot say stops its topic alone. */
+/* Who else sends for the installation, as the group shows it now. */
 static void
 do_alive(void)
 {
@@ -200,6 +201,7 @@ do_alive(void)
 	send_answer(mark);
 }
 
+/* What the declaration cannot say stops its topic alone. */
 static void
 do_declare(OutboxWireReader *body)
 {

@@ -197,6 +197,7 @@ extern bool outbox_alive_look(const OutboxSettings *settings, OutboxMembers *mem
 extern int	outbox_alive_wakeup_fd(void);
 extern void outbox_alive_serve(void);
 extern void outbox_alive_leave(void);
+extern void outbox_alive_drop(void);
 
 /* producer.c */
 extern bool outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure);

@@ -359,25 +359,28 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 	return conf;
 }
 
-/* A consumer handle's: defaults, the user's properties and the group. */
+/*
+ * A consumer handle's: defaults, the user's properties and the group.  reconnect.backoff.max.ms: the producer's, for
+ * librdkafka's 10 s would delay the recovery after each outage; and what the user sets with it passes in both.
+ */
 static rd_kafka_conf_t *
-make_consumer_conf(const OutboxSettings *settings, const char *client, const char *log_level,
-				   const char *group, OutboxFailure *failure)
+make_consumer_conf(const OutboxSettings *settings, const char *client, const char *group, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	bool		ok;
 	int			i;
 
-	ok = set_property(conf, "socket.nagle.disable", "true", failure) &&
+	ok = set_property(conf, "client.id", client, failure) &&
+		set_property(conf, "log_level", "4", failure) &&
+		set_property(conf, "socket.nagle.disable", "true", failure) &&
 		set_property(conf, "socket.timeout.ms", "10000", failure) &&
-		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure);
+		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure) &&
+		set_property(conf, "reconnect.backoff.max.ms", "2000", failure);
 	for (i = 0; ok && i < settings->property_count; i++)
 		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
 			ok = set_property(conf, settings->properties[i].name,
 							  settings->properties[i].value, failure);
-	ok = ok && set_property(conf, "client.id", client, failure) &&
-		set_property(conf, "log_level", log_level, failure) &&
-		set_property(conf, "group.id", group, failure) &&
+	ok = ok && set_property(conf, "group.id", group, failure) &&
 		set_property(conf, "enable.auto.commit", "false", failure) &&
 		set_property(conf, "allow.auto.create.topics", "false", failure);
 	if (ok)
@@ -393,7 +396,7 @@ make_consumer_conf(const OutboxSettings *settings, const char *client, const cha
 rd_kafka_conf_t *
 outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = make_consumer_conf(settings, "outbox-relay-cursor", "4", settings->group, failure);
+	rd_kafka_conf_t *conf = make_consumer_conf(settings, "outbox-relay-cursor", settings->group, failure);
 
 	if (conf == NULL)
 		return NULL;
@@ -423,12 +426,13 @@ ignore_error(rd_kafka_t *client, int code, const char *text, void *opaque)
 rd_kafka_conf_t *
 outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = make_consumer_conf(settings, settings->alive_client, "2", settings->alive_group,
-											   failure);
+	rd_kafka_conf_t *conf = make_consumer_conf(settings, settings->alive_client, settings->alive_group, failure);
 
 	if (conf == NULL)
 		return NULL;
-	if (!set_property(conf, "session.timeout.ms", "10000", failure) ||
+	if (!set_property(conf, "client.id", settings->alive_client, failure) ||
+		!set_property(conf, "log_level", "2", failure) ||
+		!set_property(conf, "session.timeout.ms", "10000", failure) ||
 		!set_property(conf, "heartbeat.interval.ms", "3000", failure) ||
 		!set_property(conf, "max.poll.interval.ms", "86400000", failure))
 	{

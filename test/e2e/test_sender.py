@@ -318,6 +318,25 @@ def test_sender_without_a_group_says_so(start, name):
     assert (answer.allowed, answer.joined, answer.members) == (False, False, [])
 
 
+@pytest.mark.parametrize("heals", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_member_that_may_not_join(start, kafka, name, heals):
+    """Issue 11, K7: a join that Kafka refuses for good is no join that takes long: the answer names it. Tried again after 30 s."""
+    kafka.create_topic(name, 1)
+    other = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"outbox-alive.{name}",
+                      "partition.assignment.strategy": "cooperative-sticky"})
+    try:
+        other.subscribe([name])
+        wait_until(lambda: other.poll(0.1) or other.assignment(), 30, "another kind of member")
+        sender = start(extra=alive_pairs(name, "outbox-alive.first"))
+        sender.look()
+        answer = wait_until(lambda: (found := sender.alive()) and not found.allowed and found, 30, "the refusal")
+        assert not answer.joined and "nconsistent group protocol" in answer.text
+    finally:
+        other.close()
+    if heals:
+        wait_until(lambda: sender.alive().joined, 60, "the next try to join")
+
+
 @pytest.mark.long
 def test_member_is_seen_before_its_group_is_balanced(session, program, name):
     """Issue 11, K7: with Kafka's default a new group's first balance takes 3 s; its members are seen before, and not waited for."""
