@@ -8,14 +8,20 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -87,28 +93,48 @@ keep_slot(OutboxSlot *slot)
 	LWLockRelease(outbox_shared->lock);
 }
 
+/* The version of the extension's objects, in the current context; NULL: it is not there. */
+static char *
+read_version(void)
+{
+	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Datum		value = 0;
+	bool		isnull = true;
+	char	   *version;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("outbox"));
+	scan = systable_beginscan(extensions, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(extensions), &isnull);
+	version = isnull ? NULL : TextDatumGetCString(value);
+	systable_endscan(scan);
+	table_close(extensions, AccessShareLock);
+	return version;
+}
+
 /*
  * After an installation of new files the library is of another version than the
  * objects of the database until ALTER EXTENSION UPDATE: then no relay runs.
+ * No lock on an object of the extension is waited for: few probes run at a time.
  */
 static bool
 check_version(OutboxSlot *slot)
 {
-	bool		same = false;
-	char	   *text = NULL;
+	char	   *version;
+	bool		same;
 
-	outbox_session_begin_catalog();
-	if (SPI_execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'outbox'",
-					true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	StartTransactionCommand();
+	version = read_version();
+	same = version != NULL && strcmp(version, OUTBOX_VERSION) == 0;
+	if (!same && version != NULL)
 	{
-		char	   *version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		char	   *text = psprintf("the extension's objects are of version %s, its library is of version " OUTBOX_VERSION,
+									version);
 
-		same = strcmp(version, OUTBOX_VERSION) == 0;
-		text = psprintf("the extension's objects are of version %s, its library is of version " OUTBOX_VERSION,
-						version);
-	}
-	if (!same && text != NULL)
-	{
 		ereport(LOG,
 				(errmsg("outbox relay of database \"%s\" does not run: %s",
 						get_database_name(MyDatabaseId), text),
@@ -116,7 +142,7 @@ check_version(OutboxSlot *slot)
 		outbox_shmem_report_error(slot, text);
 		keep_slot(slot);
 	}
-	outbox_session_end();
+	CommitTransactionCommand();
 	return same;
 }
 
@@ -186,15 +212,16 @@ outbox_relay_probe(OutboxSlot *slot)
 	slot->wanted = wanted;
 	LWLockRelease(outbox_shared->lock);
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
-	if (exists && !outbox_guc_relay && owns_objects(slot))
-	{
-		/* whoever locks the tables for longer goes without the answers */
-		SetConfigOption("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE);
-		note_waiting(slot);
-		if (!slot->measured && outbox_guc_max_backlog > 0)
-			measure_without_relay(slot);
-	}
-	return wanted;
+	if (!exists || outbox_guc_relay)
+		return wanted;
+	/* whoever locks the extension's objects for longer goes without the answers */
+	SetConfigOption("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE);
+	if (!owns_objects(slot))
+		return false;
+	note_waiting(slot);
+	if (!slot->measured && outbox_guc_max_backlog > 0)
+		measure_without_relay(slot);
+	return false;
 }
 
 void

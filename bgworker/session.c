@@ -46,8 +46,8 @@ outbox_session_settle(void)
 
 static MemoryContext outside;
 
-static void
-begin(bool check)
+void
+outbox_session_begin(void)
 {
 	Oid			owner;
 	char	   *foreign;
@@ -56,7 +56,7 @@ begin(bool check)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	owner = outbox_owner_lock();
-	foreign = check && outbox_owner_is_stale() ? outbox_owner_find_foreign(owner) : NULL;
+	foreign = outbox_owner_is_stale() ? outbox_owner_find_foreign(owner) : NULL;
 	if (foreign != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -65,18 +65,6 @@ begin(bool check)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-void
-outbox_session_begin(void)
-{
-	begin(true);
-}
-
-void
-outbox_session_begin_catalog(void)
-{
-	begin(false);
 }
 
 void

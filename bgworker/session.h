@@ -18,9 +18,6 @@ extern void outbox_session_settle(void);
  * object of the extension is somebody else's.
  */
 extern void outbox_session_begin(void);
-
-/* The same whoever owns the objects, for statements on catalogs alone. */
-extern void outbox_session_begin_catalog(void);
 extern void outbox_session_end(void);
 
 /* A column of type xid8 of a row that SPI returned; 0 = NULL. */
