@@ -34,10 +34,17 @@ struct OutboxSuspension
 	bool		reset_at_commit;
 };
 
+/* A database to look at when the transaction commits. */
+typedef struct Look
+{
+	Oid			database;
+	int			level;			/* as a suspension's */
+} Look;
+
 /* Of the current transaction; in TopTransactionContext. */
 static List *suspensions = NIL; /* OutboxSuspension * */
-static List *looks = NIL;		/* databases to look at when it commits */
-static bool over_commit = false;
+static List *looks = NIL;		/* Look *, one a database */
+static int	over_commit = 0;		/* nesting level of the transaction that asked for it; 0 = none */
 static bool callbacks_registered = false;
 
 static void
@@ -60,7 +67,7 @@ request_looks(bool committed)
 
 	foreach(cell, looks)
 	{
-		Oid			database = lfirst_oid(cell);
+		Oid			database = ((Look *) lfirst(cell))->database;
 		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
 
 		if (slot == NULL)
@@ -130,11 +137,11 @@ end_transaction(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_PREPARE)
 		refuse_prepare();
-	if (event == XACT_EVENT_PRE_COMMIT && over_commit)
+	if (event == XACT_EVENT_PRE_COMMIT && over_commit > 0)
 		(void) outbox_suspend_relay(MyDatabaseId, "ALTER EXTENSION");
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	over_commit = false;
+	over_commit = 0;
 	if (looks != NIL)
 		request_looks(event == XACT_EVENT_COMMIT);
 	foreach(cell, suspensions)
@@ -142,7 +149,32 @@ end_transaction(XactEvent event, void *arg)
 	suspensions = NIL;
 }
 
-/* A savepoint's suspensions become its parent's, or end with it. */
+/* A savepoint's looks become its parent's, or end with it. */
+static void
+end_savepoint_looks(int level, bool committed)
+{
+	ListCell   *cell;
+
+	if (over_commit >= level)
+		over_commit = committed ? level - 1 : 0;
+	foreach(cell, looks)
+	{
+		Look	   *look = lfirst(cell);
+		OutboxSlot *slot;
+
+		if (look->level < level)
+			continue;
+		look->level = level - 1;
+		if (committed)
+			continue;
+		slot = outbox_shmem_slot_of(look->database, false);
+		if (slot != NULL)
+			outbox_shmem_release(slot, look->database);
+		looks = foreach_delete_current(looks, cell);
+	}
+}
+
+/* The same for its suspensions. */
 static void
 end_savepoint(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void *arg)
 {
@@ -151,6 +183,7 @@ end_savepoint(SubXactEvent event, SubTransactionId own, SubTransactionId parent,
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
+	end_savepoint_looks(level, event == SUBXACT_EVENT_COMMIT_SUB);
 	foreach(cell, suspensions)
 	{
 		OutboxSuspension *suspension = lfirst(cell);
@@ -268,13 +301,16 @@ outbox_suspend_over_commit(void)
 	if (outbox_shared == NULL)
 		return;
 	register_callbacks();
-	over_commit = true;
+	if (over_commit == 0)
+		over_commit = GetCurrentTransactionNestLevel();
 }
 
 void
 outbox_suspend_look_at_commit(Oid database, bool warn)
 {
 	MemoryContext old;
+	ListCell   *cell;
+	Look	   *look;
 
 	if (outbox_shared == NULL || !OidIsValid(database))
 		return;
@@ -283,8 +319,15 @@ outbox_suspend_look_at_commit(Oid database, bool warn)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("outbox serves at most %d databases of a server", OUTBOX_MAX_DATABASES),
 				 errdetail("The relay of this one is not started.")));
+	/* every look's level is one that is open, so this one ends no later */
+	foreach(cell, looks)
+		if (((Look *) lfirst(cell))->database == database)
+			return;
 	register_callbacks();
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	looks = list_append_unique_oid(looks, database);
+	look = palloc(sizeof(*look));
+	look->database = database;
+	look->level = GetCurrentTransactionNestLevel();
+	looks = lappend(looks, look);
 	MemoryContextSwitchTo(old);
 }

@@ -91,6 +91,15 @@ def test_open_changes_of_the_extension(relays, postgres, kafka):
         connection.commit()
         require_relaying(kafka, database)
 
+        connection.execute("savepoint s")
+        connection.execute("alter extension outbox update")
+        require_relaying(kafka, database)
+        worker = database.status()["pid"]
+        connection.execute("rollback to savepoint s")
+        connection.commit()
+        require_relaying(kafka, database)
+        assert database.status()["pid"] == worker
+
         connection.execute("drop extension outbox")
         assert listed(asked, database) == (
             "suspended", f"suspended by DROP EXTENSION of process {pid_of(connection)} until its transaction ends")
