@@ -83,7 +83,7 @@ count_as(Oid owner, OutboxUnsent *unsent)
 	int			context;
 
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 	set_here("search_path", "pg_catalog, pg_temp");
 	set_here("row_security", "off");
 	if (SPI_connect() != SPI_OK_CONNECT)
