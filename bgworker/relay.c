@@ -219,6 +219,7 @@ reload_settings(OutboxRelay *relay)
 	{
 		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
 		relay->failures = 0;
+		outbox_link_stop(true);
 		outbox_relay_begin_anew(relay, true, 0);
 	}
 	else if (relay->state == OUTBOX_RELAY_BACKOFF)

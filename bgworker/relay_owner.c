@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "link.h"
 #include "owner.h"
 #include "relay.h"
 
@@ -39,6 +40,7 @@ hold(OutboxRelay *relay, const char *foreign)
 {
 	if (!relay->held_by_owner)
 	{
+		outbox_link_stop(true);
 		outbox_relay_begin_anew(relay, true, 0);
 		outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
 		relay->held_by_owner = true;

@@ -10,6 +10,7 @@ import re
 import psycopg
 import pytest
 from harness import OVERSIZED, Database, limit_records, wait_until
+from harness.copies import living
 from psycopg import sql
 
 EMIT_OVERSIZED = f"select outbox.emit(%s, %s, 'Poison', {OVERSIZED})"
@@ -217,11 +218,13 @@ GIVEN_AWAY = ("function outbox.dead_letter_fingerprint(text, text, text, text)",
 def test_foreign_objects_hold(roles, relay, kafka, topic):
     """K6: while an object of the extension is somebody else's the relay holds and names it; adopt() is no way out of that."""
     other = roles("other")
+    left = []
     for number, found in enumerate(GIVEN_AWAY):
         relay.wait_state("idle")
         relay.execute(sql.SQL("alter " + found + " owner to {}").format(sql.Identifier(other)))
         relay.emit(topic, "k")
         relay.wait_state("hold")
+        left.append(not living(kafka, relay.transactional_id()))
         reason = relay.status()["hold_reason"]
         assert found.split("(")[0] in reason and f'role "{other}"' in reason and 'role "postgres"' in reason
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="do not belong"):
@@ -236,6 +239,20 @@ def test_foreign_objects_hold(roles, relay, kafka, topic):
             relay.wait_state("hold")
         relay.execute(HAND_OVER if number == 1 else "alter " + found + " owner to postgres")
         assert len(kafka.wait_for_records(topic, number + 1, timeout=60)) == number + 1
+    assert any(left)  # its sender had 200 ms to leave, each time
+
+
+def test_unsent_is_counted_in_spite_of_row_security(owned, kafka, narrow):
+    """Issue 11, K4: DROP EXTENSION counts what goes unsent also where an ordinary owner forces row security on itself."""
+    said = []
+    with owned.connect(autocommit=False) as connection:
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        for table in ("batch", "dead_letter"):
+            connection.execute(f"alter table outbox.{table} enable row level security; alter table outbox.{table} force row level security")
+        connection.execute("select outbox.emit(%s, 'k', 'T', '{}')", (narrow,))
+        connection.execute("set local outbox.drop_unsent = warn; drop extension outbox")
+        connection.rollback()
+    assert "extension outbox is dropped with 1 unsent events" in said or "extension outbox is dropped with 1 unsent event" in said, said
 
 
 def test_watchers_see_their_own_database(roles, relay, make_database, postgres, kafka, topic_name):

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 
+from confluent_kafka.admin import AdminClient
+
 from .postgres import PostgresCluster
 from .wait import wait_until
 
@@ -15,13 +17,14 @@ class CopiedCluster(PostgresCluster):
     way      "backup": pg_basebackup of the running source; "files": copied from the stopped one;
              "blocks": the same, as if the volume's blocks had been copied: its marker fits
     signal   None, "standby" or "recovery": the signal file it starts with
+    variant  None, or the build variant it runs
     """
 
-    def __init__(self, source, name, way="backup", signal=None, **conf):
+    def __init__(self, source, name, way="backup", signal=None, variant=None, **conf):
         self.source = source
         self.way = way
         settings = {k: v for k, v in source.settings.items() if k != "unix_socket_directories"}
-        super().__init__(source.session, name, {**settings, **conf})
+        super().__init__(source.session, name, {**settings, **conf}, variant=variant)
         if signal:
             self.environment.give_file(self.data / f"{signal}.signal")
 
@@ -65,6 +68,13 @@ def change_directory(cluster):
     for entry in old.iterdir():
         entry.rename(cluster.data / entry.name)
     old.rmdir()
+
+
+def living(kafka, transactional_id):
+    """The members of the group of the living senders of the relay with that name."""
+    group = transactional_id.replace("outbox-relay.", "outbox-alive.")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    return admin.describe_consumer_groups([group])[group].result(10).members
 
 
 def make_standby(primary, name, **conf):
