@@ -18,6 +18,8 @@
 #define ASK_AGAIN_MS	250
 #define TELL_AFTER_MS	3000	/* then last_error says who is waited for */
 
+#define WAITING	"another sender of this installation is in Kafka, its session is waited for"
+
 bool
 outbox_relay_is_alone(OutboxRelay *relay)
 {
@@ -77,7 +79,7 @@ ms_since(TimestampTz *since, bool holds, TimestampTz now)
 static void
 tell_of_other(OutboxRelay *relay, const char *other, int64 seen_ms)
 {
-	char	   *text = psprintf("another sender of this installation is in Kafka, its session is waited for: %s", other);
+	char	   *text = psprintf(WAITING ": %s", other);
 
 	if (seen_ms == 0)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
@@ -85,6 +87,21 @@ tell_of_other(OutboxRelay *relay, const char *other, int64 seen_ms)
 		return;
 	relay->other_told = true;
 	outbox_shmem_report_error(relay->slot, text);
+}
+
+/* The wait has ended well: no error any more. */
+static void
+forget_other(OutboxRelay *relay)
+{
+	OutboxRelayStatus *status = &relay->slot->status;
+
+	SpinLockAcquire(&relay->slot->mutex);
+	if (strncmp(status->last_error, WAITING, strlen(WAITING)) == 0)
+	{
+		status->last_error[0] = '\0';
+		status->last_error_at = 0;
+	}
+	SpinLockRelease(&relay->slot->mutex);
 }
 
 static void
@@ -149,6 +166,8 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 	{
 		relay->alone = true;
 		relay->alone_at = now;
+		if (relay->other_since != 0)
+			forget_other(relay);
 		relay->looked = relay->looked && relay->other_since == 0;	/* who has gone may have moved the cursor */
 		relay->other_since = relay->gone_since = 0;
 	}

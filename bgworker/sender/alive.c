@@ -21,8 +21,11 @@
 #define JOIN_PAUSE_NS		10000000
 #define SUBSCRIBE_AGAIN_US	250000	/* while the topic is unknown */
 #define JOIN_AGAIN_US		30000000	/* what was refused may be allowed meanwhile */
+#define ASKER_AGAIN_US		250000	/* while no coordinator is found */
 
 static rd_kafka_t *member;
+static rd_kafka_t *asker;		/* asks for the members in the member's place; NULL: not needed */
+static int64_t asker_made_at;
 static int	wakeup_fds[2] = {-1, -1};
 static rd_kafka_resp_err_t refused; /* why we may not be one */
 static rd_kafka_resp_err_t no_topic;	/* why the subscription does not count */
@@ -103,6 +106,14 @@ outbox_alive_wakeup_fd(void)
 	return member != NULL ? wakeup_fds[0] : -1;
 }
 
+static void
+drop_asker(void)
+{
+	if (asker != NULL)
+		rd_kafka_destroy_flags(asker, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	asker = NULL;
+}
+
 /* Ends the member; one that has not left is seen until its session ends. */
 void
 outbox_alive_drop(void)
@@ -110,6 +121,7 @@ outbox_alive_drop(void)
 	if (member != NULL)
 		rd_kafka_destroy_flags(member, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	member = NULL;
+	drop_asker();
 }
 
 /* Will the next try to join end like this one?  librdkafka tries for ever, and says so each time. */
@@ -200,13 +212,34 @@ take_groups(rd_kafka_event_t *event, const OutboxSettings *settings, OutboxMembe
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
+/*
+ * librdkafka 2.0.2 keeps the coordinator of a group it has described for metadata.max.age.ms (15 minutes), also
+ * one that is not it any more or does not live.  A client that has never asked finds the new one.
+ */
+static void
+make_asker(const OutboxSettings *settings)
+{
+	OutboxFailure failure;
+	rd_kafka_conf_t *conf = outbox_alive_conf(settings, &failure);
+	char		error[512];
+
+	drop_asker();
+	asker_made_at = outbox_clock_us();
+	if (conf == NULL)
+		return;
+	asker = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof(error));
+	if (asker == NULL)
+		rd_kafka_conf_destroy(conf);
+}
+
 /* Asks Kafka once who is in the group. */
 static rd_kafka_resp_err_t
 ask_members(const OutboxSettings *settings, OutboxMembers *members)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(member);
+	rd_kafka_t *client = asker != NULL ? asker : member;
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
 	rd_kafka_AdminOptions_t *options =
-		rd_kafka_AdminOptions_new(member, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
+		rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
 	const char *names[] = {settings->alive_group};
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	rd_kafka_event_t *event;
@@ -216,7 +249,7 @@ ask_members(const OutboxSettings *settings, OutboxMembers *members)
 	members->list.len = 0;
 	members->joined = false;
 	(void) rd_kafka_AdminOptions_set_request_timeout(options, ASK_TIMEOUT_MS, error, sizeof(error));
-	rd_kafka_DescribeConsumerGroups(member, names, 1, options, queue);
+	rd_kafka_DescribeConsumerGroups(client, names, 1, options, queue);
 	event = rd_kafka_queue_poll(queue, ASK_TIMEOUT_MS + 1000);
 	if (event != NULL)
 	{
@@ -249,8 +282,13 @@ look_once(const OutboxSettings *settings, OutboxMembers *members, rd_kafka_resp_
 	if (no_topic != RD_KAFKA_RESP_ERR_NO_ERROR && outbox_clock_us() - subscribed_at >= SUBSCRIBE_AGAIN_US)
 		subscribe(settings);
 	*code = ask_members(settings, members);
-	return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? members->joined :
-		outbox_error_classify(*code) != OUTBOX_ERROR_RETRIABLE;
+	if (*code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return members->joined;
+	if (outbox_error_classify(*code) != OUTBOX_ERROR_RETRIABLE)
+		return true;
+	if (*code != RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS && outbox_clock_us() - asker_made_at >= ASKER_AGAIN_US)
+		make_asker(settings);
+	return false;
 }
 
 /* Who is in the group?  Waits a little for our own member to be seen; false: Kafka cannot be asked now. */
