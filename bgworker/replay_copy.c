@@ -213,6 +213,14 @@ copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 	return outbox_event_size(&event);
 }
 
+/* What a copy is written to, in the order of event_store.c; false: somebody has locked it. */
+static bool
+lock_target(void)
+{
+	return ConditionalLockRelationOid(outbox_segment_named_relation("event"), RowExclusiveLock) &&
+		ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()), RowExclusiveLock);
+}
+
 int
 outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
 				   const OutboxReplayPlan *plan, int most, int64 *bytes, bool *stale)
@@ -226,7 +234,7 @@ outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
 
 	*bytes = 0;
 	*stale = false;
-	if (!ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()), RowExclusiveLock))
+	if (!lock_target())
 		return -1;
 	context = AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
 	while (copied < most && plan->next + copied < plan->count && *bytes < COPY_BYTES)

@@ -442,12 +442,14 @@ outbox_event_shape(Relation leaf)
 char *
 outbox_event_obstacle(int segment)
 {
+	Relation	ring = table_open(outbox_segment_named_relation("event"), AccessShareLock);
 	Relation	leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
 	char	   *obstacle;
 
 	keep_shape(leaf);
 	obstacle = kept.obstacle == NULL ? NULL : pstrdup(kept.obstacle);
 	table_close(leaf, AccessShareLock);
+	table_close(ring, AccessShareLock);
 	return obstacle;
 }
 

@@ -36,7 +36,7 @@ typedef struct OutboxEventShape
 
 /*
  * The leaf's shape; ERROR 55000 that names the first thing an INSERT would honour and emit()'s
- * direct write would not.  Backend or relay, in a transaction, with the leaf open and locked.
+ * direct write would not.  Backend or relay, in a transaction, with outbox.event locked and then the leaf open and locked.
  * Kept until a relcache invalidation of the leaf or of outbox.event, so valid until the
  * next catalog access.
  */

@@ -19,6 +19,7 @@
 #include "catalog/index.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -159,16 +160,39 @@ outbox_event_size(const OutboxEvent *event)
 	return size_of(event->key) + size_of(event->payload) + size_of(event->headers);
 }
 
+/*
+ * The ring before its leaf, as an INSERT and whoever changes the ring lock them; what is read of its shape
+ * then holds until the transaction ends.
+ */
+static void
+lock_ring(void)
+{
+	Oid			locked = InvalidOid;
+	Oid			ring;
+
+	while ((ring = outbox_segment_named_relation("event")) != locked)
+	{
+		if (OidIsValid(locked))
+			UnlockRelationOid(locked, RowExclusiveLock);	/* dropped while this waited */
+		LockRelationOid(ring, RowExclusiveLock);
+		locked = ring;
+	}
+}
+
 void
 outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
 						  TimestampTz created_at, TimestampTz copied_at)
 {
-	int			segment = outbox_segment_current();
-	Relation	leaf = table_open(outbox_segment_relation(segment), RowExclusiveLock);
-	const OutboxEventShape *shape = outbox_event_shape(leaf);
+	int			segment;
+	Relation	leaf;
+	const OutboxEventShape *shape;
 	EventRow	row;
 	HeapTuple	tuple;
 
+	lock_ring();
+	segment = outbox_segment_current();
+	leaf = table_open(outbox_segment_relation(segment), RowExclusiveLock);
+	shape = outbox_event_shape(leaf);
 	row.desc = RelationGetDescr(leaf);
 	row.values = palloc(sizeof(Datum) * row.desc->natts);
 	row.nulls = palloc(sizeof(bool) * row.desc->natts);
