@@ -7,11 +7,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/hashfn.h"
 #include "common/sha2.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -27,9 +29,11 @@
 #include "src/shmem.h"
 
 #define LOOK_MS			1000
+#define ERROR_MS		2000	/* until letters are tried again after an error */
 #define RELOAD_MS		5000
 #define RELOAD_SHARE	20		/* a reload may take one part in so many of the time */
 #define REISSUE_PIECE	10000	/* letters of one transaction, more only of one key */
+#define NOT_SENT		"dead letters are not sent again: "
 
 /* ------------------------------------------------------------- look-ups */
 
@@ -228,7 +232,7 @@ may_reissue(int segment)
 	if (SPI_execute("SELECT FROM outbox.dead_letter WHERE origin = 'relay' AND state = 'releasing'", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	if (SPI_processed > 0)
-		outbox_shmem_report_error(outbox_shmem_slot(), psprintf("dead letters are not sent again: %s", obstacle));
+		outbox_shmem_report_error(outbox_shmem_slot(), psprintf(NOT_SENT "%s", obstacle));
 	return false;
 }
 
@@ -239,6 +243,7 @@ reissue_piece(bool sweep, int64 *bytes)
 	Oid			types[] = {INT2OID, INT4OID};
 	Datum		values[2];
 	bool		isnull;
+	int64		copied;
 	int			count;
 	int			segment;
 
@@ -259,10 +264,53 @@ reissue_piece(bool sweep, int64 *bytes)
 							  values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not emit dead letters again");
 	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	*bytes += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	copied = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-uncommitted");
 	outbox_session_end();
+	*bytes += copied;
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-committed");
+	return count;
+}
+
+/* After an error of reissue_piece(): the letters stay as they are, and the transaction is over. */
+static void
+put_off(OutboxLetters *letters, MemoryContext caller)
+{
+	ErrorData  *error;
+	char	   *text;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(caller);
+	text = psprintf(NOT_SENT "%s%s%s", error->message, error->detail == NULL ? "" : ": ",
+					error->detail == NULL ? "" : error->detail);
+	if (!letters->failing)
+		ereport(LOG, (errmsg("outbox relay: %s", text)));
+	letters->failing = true;
+	outbox_shmem_report_error(outbox_shmem_slot(), text);
+}
+
+/* The same; -1: it failed, and the rest of the relay goes on. */
+static int
+try_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile int count = -1;
+
+	PG_TRY();
+	{
+		count = reissue_piece(sweep, bytes);
+		letters->failing = false;
+	}
+	PG_CATCH();
+	{
+		put_off(letters, caller);
+	}
+	PG_END_TRY();
 	return count;
 }
 
@@ -274,7 +322,12 @@ outbox_letters_reissue(OutboxLetters *letters, int64 *bytes)
 
 	if (now < letters->next_look)
 		return 0;
-	count = reissue_piece(letters->held != NULL && now >= letters->next_reload, bytes);
+	count = try_piece(letters, letters->held != NULL && now >= letters->next_reload, bytes);
+	if (count < 0)
+	{
+		letters->next_look = TimestampTzPlusMilliseconds(now, ERROR_MS);
+		return 0;
+	}
 	if (count > 0)
 	{
 		letters->loaded = false;

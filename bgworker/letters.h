@@ -50,6 +50,7 @@ typedef struct OutboxLetters
 	int			nreissued;
 	TimestampTz next_look;		/* for letters that are due */
 	TimestampTz next_reload;
+	bool		failing;		/* the last try to emit again was an error, which is in the log */
 } OutboxLetters;
 
 /* Inside a transaction.  Reads what events beyond lower need; with_keys: held keys too. */
@@ -60,7 +61,8 @@ extern void outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot 
 
 /*
  * Own transactions.  Emits letters again that are due, as transactions of their own; looks
- * once a second.  Returns their number and adds to *bytes those of the copies.  The next window must open after this, on a
+ * once a second, and after an error, which leaves the letters due and is kept as the relay's last, every
+ * two.  Returns their number and adds to *bytes those of the copies.  The next window must open after this, on a
  * snapshot that sees them.
  */
 extern int	outbox_letters_reissue(OutboxLetters *letters, int64 *bytes);

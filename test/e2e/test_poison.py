@@ -156,6 +156,26 @@ def test_replayed_letters_precede_what_was_emitted_meanwhile(relay, kafka, narro
 
 
 
+def test_letters_that_cannot_be_written_wait(relay, kafka, narrow):
+    """Issue 11, K4: an index or default that refuses the copy of a letter keeps letters, not the relay and what is emitted."""
+    relay.execute(EMIT_OVERSIZED, (narrow, "k"))
+    letter = only_letter(relay)
+    limit_records(kafka, narrow, LARGE)
+    pid = relay.status()["pid"]
+    relay.execute("create unique index once on outbox.event_0 (id)")
+    relay.execute("alter table outbox.event add column share int; alter table outbox.event alter column share set default 1/0")
+    relay.execute("select outbox.dead_letter_replay(%s)", (letter,))
+    relay.wait_for("select last_error = 'dead letters are not sent again: division by zero' from outbox.relay_status")
+    relay.execute("alter table outbox.event drop column share")
+    relay.wait_for("""select last_error like 'dead letters are not sent again: duplicate key%%"once": Key (id)=%%'
+                   from outbox.relay_status""")
+    relay.emit(narrow, "k", "live")
+    assert types(kafka, narrow, 1) == ["live"]
+    relay.execute("drop index outbox.once")
+    assert types(kafka, narrow, 2) == ["live", "Poison"]
+    assert relay.status()["pid"] == pid
+
+
 def test_restored_letters_go_on_where_they_were(relay, kafka, narrow, policy, postgres, make_database):
     """Issue 4, dump and restore: letters and audit are in the dump; what waits can be replayed in the restored database."""
     policy("hold_key")
