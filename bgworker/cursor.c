@@ -211,6 +211,11 @@ outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identi
 	}
 	if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write the batch row");
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a trigger of outbox.batch keeps the relay's row from being written"),
+				 errhint("Drop the trigger.")));
 }
 
 XLogRecPtr

@@ -77,6 +77,11 @@ BEGIN
 				   pg_current_xact_id(), i.timeline, i.system_id, i.database, clock_timestamp()
 			FROM outbox.server_identity() i
 			WHERE NOT EXISTS (SELECT FROM outbox.batch);
+		IF NOT FOUND AND NOT EXISTS (SELECT FROM outbox.batch) THEN
+			RAISE object_not_in_prerequisite_state USING
+				MESSAGE = 'a trigger or rule of outbox.batch keeps its first row from being written',
+				HINT = 'Drop it, then call outbox.start_relay() again.';
+		END IF;
 	ELSIF (SELECT pid IS NOT NULL FROM outbox.relay_slot()) AND
 		EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
 				WHERE d.datname = current_database() AND s.setrole = 0 AND

@@ -50,14 +50,23 @@ is_audit_of_a_session(const TriggerData *trigger)
 		!IsLogicalWorker() && replorigin_session_origin == InvalidRepOriginId;
 }
 
+/* What a row trigger returns so that the command goes on. */
+static HeapTuple
+get_row(const TriggerData *trigger)
+{
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+}
+
 /*
  * Row trigger, ENABLE REPLICA: rows of another server carry its transaction numbers, which
- * mean something else here; that server relays them.
+ * mean something else here; that server relays them.  ENABLE TRIGGER ALL makes it fire for rows of this
+ * server, which are kept.
  */
 Datum
 outbox_drop_replicated(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = take_trigger(fcinfo);
+	bool		keeps = SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA || is_audit_of_a_session(trigger);
 
-	return PointerGetDatum(is_audit_of_a_session(trigger) ? trigger->tg_trigtuple : NULL);
+	return PointerGetDatum(keeps ? get_row(trigger) : NULL);
 }
