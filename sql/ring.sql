@@ -105,6 +105,20 @@ SELECT try('ALTER TABLE outbox.event ALTER COLUMN key SET NOT NULL');
 SELECT try('ALTER TABLE outbox.event_0 ALTER COLUMN payload SET NOT NULL');
 SELECT try('ALTER TABLE outbox.event RENAME COLUMN key TO record_key');
 SELECT try('ALTER TABLE outbox.event DROP COLUMN copied_at');
+-- only where the views are gone that use the column
+CREATE FUNCTION drop_views() RETURNS void LANGUAGE plpgsql SET client_min_messages = error AS $$
+DECLARE
+	used regclass;
+BEGIN
+	FOR used IN SELECT oid FROM pg_class WHERE relnamespace = 'outbox'::regnamespace AND relkind = 'v' LOOP
+		EXECUTE format('ALTER EXTENSION outbox DROP VIEW %s', used);
+	END LOOP;
+	EXECUTE (SELECT 'DROP VIEW ' || string_agg(oid::regclass::text, ', ') || ' CASCADE' FROM pg_class
+		WHERE relnamespace = 'outbox'::regnamespace AND relkind = 'v');
+END $$;
+SELECT try('SELECT drop_views(); ALTER TABLE outbox.event ALTER COLUMN topic TYPE varchar(10)');
+SELECT try('SELECT drop_views(); ALTER TABLE outbox.event ALTER COLUMN created_at TYPE timestamptz(0)');
+SELECT try('SELECT drop_views(); ALTER TABLE outbox.event ALTER COLUMN copied_at TYPE timestamptz(3)');
 
 -- constraints, triggers, policies, rules, indexes
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
@@ -123,6 +137,9 @@ SELECT try('CREATE TRIGGER watch AFTER UPDATE OR DELETE ON outbox.event FOR EACH
 SELECT try('ALTER TABLE outbox.event ADD CONSTRAINT known_topic FOREIGN KEY (topic) REFERENCES known');
 SELECT try('ALTER TABLE outbox.event ADD CONSTRAINT one UNIQUE (segment, id); CREATE TABLE note (segment smallint, id uuid, CONSTRAINT noted FOREIGN KEY (segment, id) REFERENCES outbox.event (segment, id))');
 SELECT try('ALTER TABLE outbox.event ENABLE ROW LEVEL SECURITY');
+SELECT try('ALTER TABLE outbox.event FORCE ROW LEVEL SECURITY');
+SELECT try('ALTER TABLE outbox.event ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY');
+SELECT try('ALTER TABLE outbox.event_0 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY');
 SELECT try('CREATE POLICY mine ON outbox.event USING (true)');
 SELECT try('ALTER TABLE outbox.event_0 ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON outbox.event_0 USING (true)');
 SELECT try('CREATE RULE quiet AS ON INSERT TO outbox.event DO INSTEAD NOTHING');

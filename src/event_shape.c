@@ -144,6 +144,9 @@ find_special_column(Relation table)
 			what = "is an identity column";
 		else if (i < OUTBOX_COLUMNS && columns[i].may_be_null && attribute->attnotnull)
 			what = "is NOT NULL, though an event may have none";
+		else if (i < OUTBOX_COLUMNS && attribute->atttypmod != -1)
+			what = psprintf("is of type %s, to which an INSERT would fit the value",
+							format_type_with_typemod(attribute->atttypid, attribute->atttypmod));
 		if (what != NULL)
 			return describe_column(table, NameStr(attribute->attname), what);
 		if (getBaseType(attribute->atttypid) == attribute->atttypid)
@@ -342,6 +345,15 @@ find_index(Relation leaf)
 	return found;
 }
 
+/* Then an INSERT of the owner is subject to it, too, and without a policy it is denied. */
+static char *
+find_forced_security(Relation table)
+{
+	if (!table->rd_rel->relrowsecurity || !table->rd_rel->relforcerowsecurity)
+		return NULL;
+	return psprintf("Row security of table \"%s\" is forced on its owner.", RelationGetRelationName(table));
+}
+
 static char *
 find_rules(Relation table)
 {
@@ -351,7 +363,9 @@ find_rules(Relation table)
 		found = find_trigger(table);
 	if (found == NULL)
 		found = find_rule(table);
-	return found != NULL ? found : find_policy(table);
+	if (found == NULL)
+		found = find_policy(table);
+	return found != NULL ? found : find_forced_security(table);
 }
 
 /* ---------------------------------------------------------------- shape */

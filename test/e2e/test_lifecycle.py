@@ -12,6 +12,7 @@ import shutil
 import signal
 import time
 
+import psycopg
 import pytest
 from fault_rounds import is_alive
 from harness import wait_until
@@ -317,16 +318,29 @@ def test_ends_of_an_idle_relay_do_not_add_up(relay):
 
 
 def test_row_security_hides_nothing(relay, kafka, topic):
-    """Reliability 3.11: a policy on the relay's tables cannot make it skip events in silence."""
+    """Reliability 3.11: a policy on the relay's tables cannot make it skip events in silence.
+
+    Issue 11, K4: emit() refuses where an INSERT of the owner would be denied.
+    """
     relay.wait_state("idle")
-    for table in ("outbox.event", "outbox.batch", *leaves(relay, "outbox.event")):
-        relay.execute(f"alter table {table} enable row level security")
-        relay.execute(f"alter table {table} force row level security")
-    relay.emit(topic, "k")
+    tables = ("outbox.event", "outbox.batch", *leaves(relay, "outbox.event"))
+
+    def emit_and_force():
+        """No event is ever stored while row security is not forced for all others to see."""
+        with relay.connect(autocommit=False) as connection:
+            for table in tables:
+                connection.execute(f"alter table {table} no force row level security")
+            connection.execute("select outbox.emit(%s, 'k', 'T', '{}')", (topic,))
+            for table in tables:
+                connection.execute(f"alter table {table} enable row level security, force row level security")
+            connection.commit()
+    emit_and_force()
     assert len(kafka.wait_for_records(topic, 1)) == 1
     relay.execute("select pg_terminate_backend(pid) from outbox.relay_slot()")
-    relay.emit(topic, "k")
+    emit_and_force()
     assert len(kafka.wait_for_records(topic, 2)) == 2
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='Row security of table "event" is forced'):
+        relay.emit(topic, "k")
 
 
 # ----------------------------------------------------------------- idle
