@@ -83,6 +83,12 @@ COPY outbox.outgoing (topic, key, type) FROM stdin;
 outgoing.test	d2	T
 \.
 ALTER FOREIGN TABLE outbox.outgoing DROP COLUMN tenant;
+ALTER FOREIGN TABLE outbox.outgoing ALTER COLUMN headers TYPE varchar(30);
+INSERT INTO outbox.outgoing (topic, key, type) VALUES ('outgoing.test', 'd2', 'T');
+ALTER FOREIGN TABLE outbox.outgoing DROP COLUMN headers;
+INSERT INTO outbox.outgoing (topic, key, type) VALUES ('outgoing.test', 'd2', 'T');
+ALTER FOREIGN TABLE outbox.outgoing ADD COLUMN headers jsonb;
+INSERT INTO outbox.outgoing (topic, key, type, headers) VALUES ('outgoing.test', 'd5', 'T', '{"a": "b"}');
 CREATE FOREIGN TABLE stray (topic text, key bytea) SERVER outbox_outgoing;
 INSERT INTO stray VALUES ('outgoing.test', 'd3');
 DROP FOREIGN TABLE stray;

@@ -52,20 +52,34 @@ typedef struct OutgoingInsert
 
 PG_FUNCTION_INFO_V1(outbox_outgoing_handler);
 
-/* The column of an event that this one is; OUTGOING_COLUMNS: none. */
+/*
+ * The column of an event that this one is.  One that is none would be taken and forgotten, so it is
+ * refused.
+ */
 static OutgoingColumn
-identify_column(Form_pg_attribute attribute)
+identify_column(Relation table, Form_pg_attribute attribute)
 {
+	const char *name = NameStr(attribute->attname);
 	int			column = 0;
 
-	while (column < OUTGOING_COLUMNS &&
-		   (strcmp(columns[column].name, NameStr(attribute->attname)) != 0 ||
-			columns[column].type != attribute->atttypid))
+	while (column < OUTGOING_COLUMNS && strcmp(columns[column].name, name) != 0)
 		column++;
+	if (column == OUTGOING_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of \"%s\" is none that outbox.emit() has",
+						name, RelationGetRelationName(table)),
+				 errhint("Drop it, and put further data into the payload or the headers.")));
+	if (columns[column].type != attribute->atttypid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of \"%s\" is of type %s, not of type %s", name,
+						RelationGetRelationName(table), format_type_be(attribute->atttypid),
+						format_type_be(columns[column].type)),
+				 errhint("Give it that type again.")));
 	return (OutgoingColumn) column;
 }
 
-/* A column that is none of an event's would be taken and forgotten, so it is refused. */
 static OutgoingInsert *
 find_columns(Relation table)
 {
@@ -77,18 +91,9 @@ find_columns(Relation table)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-		OutgoingColumn column;
 
-		if (attribute->attisdropped)
-			continue;
-		column = identify_column(attribute);
-		if (column == OUTGOING_COLUMNS)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("column \"%s\" of \"%s\" is none that outbox.emit() has",
-							NameStr(attribute->attname), RelationGetRelationName(table)),
-					 errhint("Drop it, and put further data into the payload or the headers.")));
-		insert->places[column] = i;
+		if (!attribute->attisdropped)
+			insert->places[identify_column(table, attribute)] = i;
 	}
 	for (int column = 0; column < OUTGOING_COLUMNS; column++)
 		if (insert->places[column] < 0)
