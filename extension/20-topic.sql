@@ -29,7 +29,12 @@ CREATE FUNCTION outbox.grantee_in(cstring) RETURNS outbox.grantee
 	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_grantee_in';
 CREATE FUNCTION outbox.grantee_out(outbox.grantee) RETURNS cstring
 	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_grantee_out';
-CREATE TYPE outbox.grantee (INPUT = outbox.grantee_in, OUTPUT = outbox.grantee_out, LIKE = pg_catalog.oid);
+CREATE FUNCTION outbox.grantee_recv(internal) RETURNS outbox.grantee
+	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_grantee_recv';
+CREATE FUNCTION outbox.grantee_send(outbox.grantee) RETURNS bytea
+	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_grantee_send';
+CREATE TYPE outbox.grantee (INPUT = outbox.grantee_in, OUTPUT = outbox.grantee_out,
+	RECEIVE = outbox.grantee_recv, SEND = outbox.grantee_send, LIKE = pg_catalog.oid);
 CREATE CAST (outbox.grantee AS oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (outbox.grantee AS regrole) WITHOUT FUNCTION AS ASSIGNMENT;
 CREATE CAST (regrole AS outbox.grantee) WITHOUT FUNCTION AS ASSIGNMENT;
@@ -112,12 +117,16 @@ $$;
 
 /*
  * A row brings what the role needs, also one that is loaded from a dump: pg_restore gives an object's
- * privileges to all roles or, with one missing, to none.  A role that does not exist has no row.
+ * privileges to all roles or, with one missing, to none.  A role that does not exist has no row, and takes over none.
  */
 CREATE FUNCTION outbox.take_grant() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF NEW.grantee::oid = 0 THEN
+	IF NEW.grantee IS NULL THEN
+		RETURN NEW;				-- refused as NOT NULL
+	ELSIF NEW.grantee::oid = 0 AND TG_OP = 'UPDATE' THEN
+		RAISE undefined_object USING MESSAGE = format('the grant on topic "%s" needs a role that exists', NEW.topic);
+	ELSIF NEW.grantee::oid = 0 THEN
 		RETURN NULL;
 	END IF;
 	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(NEW.grantee::regrole));
@@ -125,7 +134,7 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-CREATE TRIGGER take_grant BEFORE INSERT ON outbox.topic_grant
+CREATE TRIGGER take_grant BEFORE INSERT OR UPDATE OF grantee ON outbox.topic_grant
 	FOR EACH ROW EXECUTE FUNCTION outbox.take_grant();
 ALTER TABLE outbox.topic_grant ENABLE ALWAYS TRIGGER take_grant;
 

@@ -156,6 +156,29 @@ SELECT outbox.emit('rights.a', 'k', 'T', '{}') IS NOT NULL AS emitted;
 RESET ROLE;
 INSERT INTO outbox.topic_grant (topic, grantee) VALUES ('rights.a', 'a.b');
 INSERT INTO outbox.topic_grant (topic, grantee) VALUES ('rights.a', '4000000000'::oid::regrole);
+INSERT INTO outbox.topic_grant (topic, grantee) VALUES ('rights.a', '');
+\set VERBOSITY terse
+INSERT INTO outbox.topic_grant (topic, grantee) VALUES ('rights.a', NULL);
+-- A row that is changed by hand brings the same.
+CREATE ROLE regress_rights_next;
+UPDATE outbox.topic_grant SET grantee = 'regress_rights_next' WHERE topic = 'rights.b' AND grantee::text = 'regress_rights_loaded';
+SET ROLE regress_rights_next;
+SELECT outbox.emit('rights.b', 'k', 'T', '{}') IS NOT NULL AS emitted;
+RESET ROLE;
+UPDATE outbox.topic_grant SET grantee = 'regress_rights_gone' WHERE grantee::text = 'regress_rights_next';
+UPDATE outbox.topic_grant SET grantee = NULL WHERE grantee::text = 'regress_rights_next';
+\set VERBOSITY default
+UPDATE outbox.topic_grant SET grantee = 'regress_rights_loaded' WHERE grantee::text = 'regress_rights_next';
+DROP OWNED BY regress_rights_next;
+DROP ROLE regress_rights_next;
+-- Binary forms are names, too.
+SELECT topic, convert_from(outbox.grantee_send(grantee), 'UTF8') AS sent FROM outbox.topic_grant WHERE topic LIKE 'rights.%' ORDER BY 1, 2;
+SELECT current_setting('data_directory') || '/rights.copy' AS file \gset
+CREATE TEMP TABLE copied (LIKE outbox.topic_grant);
+COPY (SELECT * FROM outbox.topic_grant WHERE topic LIKE 'rights.%') TO :'file' (FORMAT binary);
+COPY copied FROM :'file' (FORMAT binary);
+SELECT count(*) > 1 AS some, count(*) FILTER (WHERE c.grantee::oid = g.grantee::oid) = count(*) AS same
+FROM copied c JOIN outbox.topic_grant g USING (topic, granted_at, granted_by, grantee);
 
 -- What is dumped: the rows that count.
 SELECT outbox.grant_topic('rights.a', 'regress_rights_a');

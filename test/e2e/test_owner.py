@@ -306,7 +306,7 @@ def test_grants_in_a_dump(roles, database, postgres, make_database, unique):
         restored = make_database(postgres, extension=False)
         told = postgres.run("pg_restore", "-d", restored.dsn(), archive, check=False)
         assert f'role "{missing}" does not exist' in told
-        assert postgres.log_contains(f"role {missing} does not exist: its right to emit is left out")
+        assert postgres.log_contains(f'role "{missing}" does not exist: its right to emit is left out')
         assert sorted(restored.execute("select topic, grantee::text from outbox.topic_grant")) == sorted(
             [("dumped", stays), ("dumped", new_name)])
         for user in (stays, new_name):

@@ -8,7 +8,7 @@ from psycopg import sql
 
 # Every function, and the roles that may call it; "" is nobody but the owner. A new one needs a line here.
 FUNCTIONS = {
-    "admit": "", "change_emit": "", "grantee_in": "", "grantee_out": "", "need": "", "take_grant": "",
+    "admit": "", "change_emit": "", "grantee_in": "", "grantee_out": "", "grantee_recv": "", "grantee_send": "", "need": "", "take_grant": "",
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
     "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
