@@ -112,21 +112,29 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON SCHEMA outbox FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC;
-
-/* Also the types of rows: whoever makes a column of one stands in the way of DROP EXTENSION. */
+/*
+ * Only the owner has anything when the script ends: neither PUBLIC nor whom ALTER DEFAULT PRIVILEGES names.
+ * Also of the types of rows: whoever makes a column of one stands in the way of DROP EXTENSION.
+ */
 DO $$
 DECLARE
-	type text;
+	given record;
 BEGIN
-	FOR type IN
-		SELECT t.oid::regtype::text FROM pg_catalog.pg_type t
-		WHERE t.typnamespace = 'outbox'::regnamespace AND t.typcategory <> 'A'
+	FOR given IN
+		WITH object (kind, name, acl, owner) AS (
+			SELECT 'SCHEMA', 'outbox', n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'outbox'
+			UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relacl, c.relowner
+			FROM pg_catalog.pg_class c WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+			UNION ALL SELECT 'ROUTINE', p.oid::regprocedure::text, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner
+			FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'outbox'::regnamespace
+			UNION ALL SELECT 'TYPE', t.oid::regtype::text, coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)), t.typowner
+			FROM pg_catalog.pg_type t WHERE t.typnamespace = 'outbox'::regnamespace AND t.typcategory <> 'A')
+		SELECT DISTINCT o.kind, o.name, coalesce(pg_catalog.quote_ident(r.rolname), 'PUBLIC') AS role
+		FROM object o CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a
+			LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+		WHERE a.grantee <> o.owner
 	LOOP
-		EXECUTE pg_catalog.format('REVOKE ALL ON TYPE %s FROM PUBLIC', type);
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', given.kind, given.name, given.role);
 	END LOOP;
 END
 $$;

@@ -192,3 +192,32 @@ WHERE e.extname = 'outbox' AND c.relation = 'outbox.topic_grant'::regclass \gset
 DROP OWNED BY regress_rights_all, "regress_Rights b", regress_rights_heir, regress_rights_loaded;
 DROP ROLE regress_rights_all, "regress_Rights b", regress_rights_heir, regress_rights_loaded;
 DELETE FROM outbox.topic_grant WHERE topic LIKE 'rights.%';
+
+-- Whom ALTER DEFAULT PRIVILEGES gives what is created has nothing of the extension.
+SELECT current_database() AS home \gset
+CREATE ROLE regress_rights_app;
+CREATE DATABASE regress_rights;
+\c regress_rights
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_rights_app, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_rights_app, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_rights_app WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_rights_app;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_rights_app;
+CREATE EXTENSION outbox;
+SELECT o.object, a.grantee::regrole, a.privilege_type
+FROM (SELECT nspname::text, nspacl, nspowner FROM pg_namespace WHERE nspname = 'outbox'
+	UNION ALL SELECT oid::regclass::text, relacl, relowner FROM pg_class WHERE relnamespace = 'outbox'::regnamespace
+	UNION ALL SELECT oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)), proowner FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace
+	UNION ALL SELECT oid::regtype::text, coalesce(typacl, acldefault('T', typowner)), typowner FROM pg_type
+	WHERE typnamespace = 'outbox'::regnamespace AND typcategory <> 'A'
+	UNION ALL SELECT pg_describe_object(i.classoid, i.objoid, 0), i.initprivs, 10 FROM pg_init_privs i
+	WHERE i.privtype = 'e') o (object, acl, owner)
+	CROSS JOIN LATERAL aclexplode(o.acl) a WHERE a.grantee <> o.owner ORDER BY 1 LIMIT 10;
+SET ROLE regress_rights_app;
+SELECT outbox.grant_topic('*', 'regress_rights_app');
+RESET ROLE;
+\c :home
+SET client_min_messages = error;
+DROP DATABASE regress_rights;
+DROP ROLE regress_rights_app;
+RESET client_min_messages;
