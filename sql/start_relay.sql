@@ -48,6 +48,12 @@ SELECT count(*) FROM outbox.event WHERE topic = 'start.guarded';
 INSERT INTO outbox.audit (action) VALUES ('by hand') RETURNING action;
 UPDATE outbox.installation SET held = 'by hand' RETURNING held;
 DELETE FROM outbox.installation RETURNING held;
+-- docs/operations.md: the triggers get their modes back
+SELECT format('ALTER TABLE ONLY %s ENABLE %s TRIGGER %I', tgrelid::regclass, CASE tgname WHEN 'drop_replicated' THEN 'REPLICA' ELSE 'ALWAYS' END, tgname)
+FROM pg_trigger WHERE tgrelid::regclass::text LIKE 'outbox.%' AND NOT tgisinternal AND tgname IN ('drop_replicated', 'refuse_change', 'take_grant', 'topics_changed', 'raise_version') AND tgenabled = 'O'
+ORDER BY 1
+\gexec
+SELECT tgname, tgenabled, count(DISTINCT tgrelid) FROM pg_trigger WHERE tgrelid::regclass::text LIKE 'outbox.%' AND NOT tgisinternal GROUP BY 1, 2 ORDER BY 1, 2;
 ROLLBACK;
 -- and a start whose first row is kept away says so
 BEGIN;
