@@ -317,7 +317,7 @@ outbox_cursor_settle_copy(const OutboxIdentity *identity, bool rename)
 
 	if (SPI_execute_with_args("UPDATE outbox.installation SET marker = $1, marker_timeline = $2, held = NULL, "
 							  "held_delivered = false, id = CASE WHEN $3 THEN gen_random_uuid() ELSE id END",
-							  3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+							  3, types, values, nulls, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
 		elog(ERROR, "could not update outbox.installation");
 }
 

@@ -239,7 +239,7 @@ store_position(int copied)
 	if (SPI_execute_with_args("UPDATE outbox.replay_job SET replayed = replayed + $2, done_rank = $3, "
 							  "done_order = $4, done_txid = $5, done_seq = $6, timed_from = $7, "
 							  "started_at = coalesce(started_at, clock_timestamp()) WHERE id = $1",
-							  7, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+							  7, types, values, NULL, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
 		elog(ERROR, "could not update outbox.replay_job");
 }
 
