@@ -33,6 +33,7 @@
 #define RELOAD_MS		5000
 #define RELOAD_SHARE	20		/* a reload may take one part in so many of the time */
 #define REISSUE_PIECE	10000	/* letters of one transaction, more only of one key */
+#define CAREFUL_PIECE	1000	/* the same, and keys that fail, after an error */
 #define NOT_SENT		"dead letters are not sent again: "
 
 /* ------------------------------------------------------------- look-ups */
@@ -236,12 +237,25 @@ may_reissue(int segment)
 	return false;
 }
 
+/* Something keeps letters from being emitted; the first time it is in the log, too. */
+static void
+tell_problem(OutboxLetters *letters, const char *problem)
+{
+	char	   *text = psprintf(NOT_SENT "%s", problem);
+
+	if (!letters->failing)
+		ereport(LOG, (errmsg("outbox relay: %s", text)));
+	letters->failing = true;
+	outbox_shmem_report_error(outbox_shmem_slot(), text);
+}
+
 /* Returns the number of copies and adds to *bytes theirs. */
 static int
-reissue_piece(bool sweep, int64 *bytes)
+reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 {
-	Oid			types[] = {INT2OID, INT4OID};
-	Datum		values[2];
+	Oid			types[] = {INT2OID, INT4OID, BOOLOID};
+	Datum		values[3];
+	char	   *problem;
 	bool		isnull;
 	int64		copied;
 	int			count;
@@ -256,15 +270,21 @@ reissue_piece(bool sweep, int64 *bytes)
 	}
 	values[0] = Int16GetDatum(segment);
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
-	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 2, types, values, NULL,
+	values[2] = BoolGetDatum(letters->failing);
+	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 3, types, values, NULL,
 									   false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for held dead letters that are due");
-	values[1] = Int32GetDatum(REISSUE_PIECE);
-	if (SPI_execute_with_args("SELECT copies, bytes FROM outbox.dead_letter_reissue($1, $2)", 2, types,
+	values[1] = Int32GetDatum(letters->failing ? CAREFUL_PIECE : REISSUE_PIECE);
+	if (SPI_execute_with_args("SELECT copies, bytes, problem FROM outbox.dead_letter_reissue($1, $2, $3)", 3, types,
 							  values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not emit dead letters again");
 	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	copied = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
+	if (problem == NULL)
+		letters->failing = false;
+	else
+		tell_problem(letters, problem);
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-uncommitted");
 	outbox_session_end();
 	*bytes += copied;
@@ -277,7 +297,6 @@ static void
 put_off(OutboxLetters *letters, MemoryContext caller)
 {
 	ErrorData  *error;
-	char	   *text;
 
 	MemoryContextSwitchTo(caller);
 	error = CopyErrorData();
@@ -286,12 +305,7 @@ put_off(OutboxLetters *letters, MemoryContext caller)
 	FlushErrorState();
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(caller);
-	text = psprintf(NOT_SENT "%s%s%s", error->message, error->detail == NULL ? "" : ": ",
-					error->detail == NULL ? "" : error->detail);
-	if (!letters->failing)
-		ereport(LOG, (errmsg("outbox relay: %s", text)));
-	letters->failing = true;
-	outbox_shmem_report_error(outbox_shmem_slot(), text);
+	tell_problem(letters, error->message);
 }
 
 /* The same; -1: it failed, and the rest of the relay goes on. */
@@ -303,8 +317,7 @@ try_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 
 	PG_TRY();
 	{
-		count = reissue_piece(sweep, bytes);
-		letters->failing = false;
+		count = reissue_piece(letters, sweep, bytes);
 	}
 	PG_CATCH();
 	{
@@ -323,17 +336,14 @@ outbox_letters_reissue(OutboxLetters *letters, int64 *bytes)
 	if (now < letters->next_look)
 		return 0;
 	count = try_piece(letters, letters->held != NULL && now >= letters->next_reload, bytes);
-	if (count < 0)
-	{
-		letters->next_look = TimestampTzPlusMilliseconds(now, ERROR_MS);
-		return 0;
-	}
 	if (count > 0)
 	{
 		letters->loaded = false;
 		ereport(LOG, (errmsg("outbox relay: %d dead letters are sent again", count)));
 	}
-	if (count < REISSUE_PIECE)
+	if (letters->failing)
+		letters->next_look = TimestampTzPlusMilliseconds(now, ERROR_MS);
+	else if (count < REISSUE_PIECE)
 		letters->next_look = TimestampTzPlusMilliseconds(now, LOOK_MS);
-	return count;
+	return Max(count, 0);
 }

@@ -50,7 +50,7 @@ typedef struct OutboxLetters
 	int			nreissued;
 	TimestampTz next_look;		/* for letters that are due */
 	TimestampTz next_reload;
-	bool		failing;		/* the last try to emit again was an error, which is in the log */
+	bool		failing;		/* at the last look letters could not be written: the next one takes key by key */
 } OutboxLetters;
 
 /* Inside a transaction.  Reads what events beyond lower need; with_keys: held keys too. */

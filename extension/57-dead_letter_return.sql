@@ -110,20 +110,49 @@ BEGIN
 	END LOOP;
 END $$;
 
+/* Emits copies of these letters into the leaf `segment`, and returns their bytes as src/backlog.h counts them. */
+CREATE FUNCTION outbox.dead_letter_emit(segment smallint, letters bigint[], OUT bytes bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	stored bigint;
+BEGIN
+	INSERT INTO outbox.event (txid, seq, segment, id, topic, key, type, payload, content_type,
+		headers, created_at, copied_at)
+	SELECT pg_current_xact_id(), nextval('outbox.event_seq'), dead_letter_emit.segment,
+		l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time,
+		clock_timestamp()
+	FROM (SELECT * FROM outbox.dead_letter d WHERE d.id = ANY (letters) ORDER BY d.id) l;
+	GET DIAGNOSTICS stored = ROW_COUNT;
+	IF stored <> cardinality(letters) THEN
+		RAISE object_not_in_prerequisite_state USING
+			MESSAGE = format('a trigger or rule of outbox.event keeps %s dead letters from being sent again',
+				cardinality(letters) - stored);
+	END IF;
+	UPDATE outbox.dead_letter d
+	SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
+		resolved_at = clock_timestamp(), resolved_by = coalesce(d.resolved_by, session_user)
+	WHERE d.id = ANY (letters);
+	bytes := (SELECT sum(coalesce(length(l.key), 0) + coalesce(length(l.value), 0)
+			+ coalesce(length(l.headers), 0)::bigint)
+		FROM outbox.dead_letter l WHERE l.id = ANY (letters));
+END $$;
+
 /*
  * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
- * their number and their bytes as src/backlog.h counts them.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
- * at_most.  A key with a row somebody has locked is left for the next call.
+ * their number and their bytes.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
+ * at_most.  A key with a row somebody has locked is left for the next call.  careful: so is a key whose
+ * letters cannot be written, and problem says why of the first one; a subtransaction for each, so only
+ * after a call without has failed.
  */
-CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer,
-	OUT copies integer, OUT bytes bigint)
+CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer, careful boolean DEFAULT false,
+	OUT copies integer, OUT bytes bigint, OUT problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	due record;
 	blocked boolean;
 	first_held bigint;
 	letters bigint[];
-	stored bigint;
+	left_over integer := 0;
 BEGIN
 	copies := 0;
 	bytes := 0;
@@ -131,7 +160,7 @@ BEGIN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
 		WHERE d.origin = 'relay' AND d.state = 'releasing' ORDER BY d.id
 	LOOP
-		EXIT WHEN copies >= at_most;
+		EXIT WHEN copies + left_over >= at_most;
 		blocked := EXISTS (SELECT FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state = 'open' AND d.topic = due.topic
 				AND sha256(d.key) = due.hash);
@@ -149,25 +178,17 @@ BEGIN
 			(SELECT count(*) FROM (SELECT FROM outbox.dead_letter d
 				WHERE d.id = ANY (letters) AND d.state IN ('held', 'releasing')
 				FOR UPDATE SKIP LOCKED) l);
-		INSERT INTO outbox.event (txid, seq, segment, id, topic, key, type, payload, content_type,
-			headers, created_at, copied_at)
-		SELECT pg_current_xact_id(), nextval('outbox.event_seq'), dead_letter_reissue.segment,
-			l.event_id, l.topic, l.key, l.event_type, l.value, l.content_type, l.headers, l.record_time,
-			clock_timestamp()
-		FROM (SELECT * FROM outbox.dead_letter d WHERE d.id = ANY (letters) ORDER BY d.id) l;
-		GET DIAGNOSTICS stored = ROW_COUNT;
-		IF stored <> cardinality(letters) THEN
-			RAISE object_not_in_prerequisite_state USING
-				MESSAGE = format('a trigger or rule of outbox.event keeps %s dead letters from being sent again',
-					cardinality(letters) - stored);
+		IF careful THEN
+			BEGIN
+				bytes := bytes + outbox.dead_letter_emit(segment, letters);
+			EXCEPTION WHEN OTHERS THEN
+				problem := coalesce(problem, format('dead letter %s: %s', due.id, SQLERRM));
+				left_over := left_over + 1;
+				CONTINUE;
+			END;
+		ELSE
+			bytes := bytes + outbox.dead_letter_emit(segment, letters);
 		END IF;
-		UPDATE outbox.dead_letter d
-		SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
-			resolved_at = clock_timestamp(), resolved_by = coalesce(d.resolved_by, session_user)
-		WHERE d.id = ANY (letters);
 		copies := copies + cardinality(letters);
-		bytes := bytes + (SELECT sum(coalesce(length(l.key), 0) + coalesce(length(l.value), 0)
-				+ coalesce(length(l.headers), 0)::bigint)
-			FROM outbox.dead_letter l WHERE l.id = ANY (letters));
 	END LOOP;
 END $$;

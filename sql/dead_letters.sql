@@ -15,7 +15,7 @@ LANGUAGE sql AS $$
 	RETURNING id
 $$;
 CREATE FUNCTION pg_temp.reissue(at_most integer) RETURNS TABLE (letters integer, bytes bigint)
-LANGUAGE sql AS $$ SELECT * FROM outbox.dead_letter_reissue(0::smallint, at_most) $$;
+LANGUAGE sql AS $$ SELECT copies, bytes FROM outbox.dead_letter_reissue(0::smallint, at_most) $$;
 CREATE TEMP VIEW letters AS
 	SELECT d.seq, d.state, d.blocked_by - (SELECT min(id) FROM outbox.dead_letter WHERE topic = 'letters') + 1 AS behind,
 		reissue_txid IS NOT NULL AS reissued, resolved_at IS NOT NULL AS done, resolved_by = session_user AS by_me, reason, note

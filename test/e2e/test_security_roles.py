@@ -14,7 +14,7 @@ FUNCTIONS = {
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
     "claim": "consumer", "claim_many": "consumer", "consumer_is_new": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
-    "dead_letter_bytes": "", "dead_letter_check_size": "", "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
+    "dead_letter_bytes": "", "dead_letter_emit": "", "dead_letter_check_size": "", "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
     "dead_letter_fingerprint": "consumer", "dead_letter_headers": "", "dead_letter_held_keys": "", "dead_letter_keys": "operator watcher",
     "dead_letter_lock": "", "dead_letter_next": "consumer", "dead_letter_note": "operator", "dead_letter_publish": "",
     "dead_letter_put_back": "consumer", "leave_partition": "consumer", "note_attempt": "consumer",
@@ -99,6 +99,14 @@ def call(name, types):
     return f"select outbox.{name}({arguments}) from (select {columns} offset 0) a"
 
 
+def may_call(connection, name, types):
+    """Whether a call is denied; of a function that takes what SQL cannot write, the privilege."""
+    if "internal" not in types:
+        return is_allowed(connection, call(name, types))
+    return connection.execute("select bool_or(has_function_privilege(oid, 'execute')) from pg_proc"
+                              " where pronamespace = 'outbox'::regnamespace and proname = %s", (name,)).fetchone()[0]
+
+
 def test_every_role_and_every_function(database, roles):
     """Issue 4, Security: each role logs in and tries every function; a new one must be entered above."""
     functions = list_functions(database)
@@ -107,7 +115,7 @@ def test_every_role_and_every_function(database, roles):
         with database.connect(user=roles[role], autocommit=False) as connection:
             for name, types in functions:
                 # A denied call names the function, or for who has no grant at all the schema.
-                assert is_allowed(connection, call(name, types)) == (role in FUNCTIONS[name].split()), (role, name)
+                assert may_call(connection, name, types) == (role in FUNCTIONS[name].split()), (role, name)
 
 
 def test_every_role_and_every_relation(database, roles):
@@ -150,7 +158,7 @@ def test_rights_can_be_taken_back(database, roles):
     for role in ROLES:
         with database.connect(user=roles[role], autocommit=False) as connection:
             for name, types in list_functions(database):
-                assert not is_allowed(connection, call(name, types)), (role, name)
+                assert not may_call(connection, name, types), (role, name)
             for name, allowed in RELATIONS.items():
                 for _, what in allowed:
                     statement = f"insert into outbox.{name} default values" if what == "insert" else f"select 1 from outbox.{name}"
