@@ -27,7 +27,8 @@ END $$;
 COMMENT ON FUNCTION outbox.consumer_offsets(text) IS 'how far a consumer has come in each partition';
 
 /*
- * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log; record_ms,
+ * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log, for a caller that
+ * knows records without id by their old event ids alone, so these count up to next; record_ms,
  * digest: of the record before next, NULL: not known.  moved is false when another member was here; seen_to,
  * old_ids_to: as before, NULL when there was no row.
  */
@@ -41,7 +42,8 @@ BEGIN
 	IF expected IS NULL THEN
 		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset, old_ids_to,
 			last_offset, last_ms, last_digest)
-		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next, 0,
+		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next,
+			CASE WHEN move_offset.log_no IS NULL THEN move_offset.next ELSE 0 END,
 			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest)
 		ON CONFLICT DO NOTHING;
 		moved := FOUND;
@@ -49,7 +51,9 @@ BEGIN
 	END IF;
 	UPDATE outbox.consumer_offset o
 	SET next_offset = greatest(o.next_offset, move_offset.next),
-		old_ids_to = coalesce(o.old_ids_to, o.next_offset),
+		old_ids_to = CASE WHEN move_offset.log_no IS NULL
+			THEN greatest(coalesce(o.old_ids_to, o.next_offset), move_offset.next)
+			ELSE coalesce(o.old_ids_to, o.next_offset) END,
 		last_offset = CASE WHEN newer THEN move_offset.next - 1 ELSE o.last_offset END,
 		last_ms = CASE WHEN newer THEN move_offset.record_ms ELSE o.last_ms END,
 		last_digest = CASE WHEN newer THEN move_offset.digest ELSE o.last_digest END,
@@ -149,12 +153,23 @@ CREATE FUNCTION outbox.known_by_old_id(consumer text, part_topics text[], part_n
 	part_old bigint[], part_of integer[], offsets bigint[], old_ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	asked uuid[] := ARRAY(SELECT r.old_id FROM unnest(part_of, offsets, old_ids) r (part, "offset", old_id)
+		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]);
+	processed uuid[];
 BEGIN
+	IF asked = '{}' THEN
+		RETURN '{}';
+	END IF;
+	/* Planned with its values, so that the leaves of other days are neither locked nor looked into. */
+	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+		AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
+	INTO processed
+	USING known_by_old_id.consumer, asked, ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(asked) a (id));
 	RETURN ARRAY(SELECT r.place::integer
 		FROM unnest(part_of, offsets, old_ids) WITH ORDINALITY r (part, "offset", old_id, place)
 		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]
-			AND (EXISTS (SELECT FROM outbox.idempotency_timeless i
-					WHERE i.consumer = known_by_old_id.consumer AND i.event_id = r.old_id)
+			AND (r.old_id = ANY (processed)
 				OR EXISTS (SELECT FROM outbox.dead_letter d
 					WHERE d.consumer = known_by_old_id.consumer AND d.topic = part_topics[r.part]
 						AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
@@ -272,7 +287,10 @@ BEGIN
 		AND i.xmin = $3 AND outbox.idempotency_leaf(i.event_id) = ANY ($4)'
 	USING trim_batch.consumer, claim_ids, own,
 		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(claim_ids) c (id));
-	UPDATE outbox.consumer_offset o SET next_offset = p.next
+	UPDATE outbox.consumer_offset o SET next_offset = p.next,
+		last_offset = CASE WHEN o.last_offset < p.next THEN o.last_offset END,
+		last_ms = CASE WHEN o.last_offset < p.next THEN o.last_ms END,
+		last_digest = CASE WHEN o.last_offset < p.next THEN o.last_digest END
 	FROM unnest(part_topics, part_numbers, part_next) p (topic, partition, next)
 	WHERE o.consumer = trim_batch.consumer AND o.topic = p.topic AND o.partition = p.partition
 		AND p.next IS NOT NULL AND o.xmin = own;

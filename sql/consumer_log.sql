@@ -92,6 +92,13 @@ SELECT outbox.begin_batch('log', '{t}', '{1}', '{4}', '{3}', '{1}', '{2}', '{NUL
 SELECT outbox.begin_batch('log', '{t}', '{2}', '{7}', '{9}', '{1}', '{8}', '{NULL}', ARRAY[pg_temp.id(608)], '{t}', part_times => '{1008}', part_digests => '{8}');
 SELECT outbox.rewind_offset('log', 't', 2, 9, 0, 0), outbox.advance_offset('log', 't', 1, 4, 5);
 SELECT partition, next_offset, last_offset, last_ms, last_digest FROM outbox.consumer_offsets('log') ORDER BY partition;
+-- nor of a batch that was trimmed before it
+BEGIN;
+SELECT outbox.begin_batch('log', '{t}', '{1}', '{5}', '{9}', '{1,1}', '{5,8}', '{NULL,NULL}', ARRAY[pg_temp.id(615), pg_temp.id(618)],
+	'{t,t}', part_times => '{1008}', part_digests => '{8}');
+SELECT outbox.trim_batch('log', '{t}', '{1}', '{6}', ARRAY[pg_temp.id(618)]);
+COMMIT;
+SELECT next_offset, last_offset, last_ms, last_digest FROM outbox.consumer_offsets('log') WHERE partition = 1;
 
 -- A row of an older version: what is below its watermark is known by its old identity, too.
 INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset) VALUES ('old', 't', 0, 10);
@@ -99,9 +106,9 @@ SELECT next_offset, seen_to, old_ids_to, log_no FROM outbox.consumer_offsets('ol
 SELECT outbox.claim('old', '00125d92-50bd-8b4c-8000-000000000003');
 SELECT outbox.dead_letter_add('old', 't', 0, 4, NULL, '\x76', NULL, NULL, '00125d92-50bd-8b4c-8000-000000000004', 'Tested', NULL,
 	'open', 'record', 'P0001', 'seeded', 0) IS NOT NULL AS added;
-CREATE FUNCTION pg_temp.old_batch(expected bigint, place bigint, n integer, old_id uuid) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION pg_temp.old_batch(expected bigint, place bigint, n integer, old_id uuid, log integer DEFAULT 0) RETURNS text LANGUAGE sql AS $$
 	SELECT outbox.begin_batch('old', '{t}', '{0}', ARRAY[expected], ARRAY[expected + 1], '{1}', ARRAY[place], '{NULL}',
-		ARRAY[pg_temp.id(n)], '{t}', old_ids => ARRAY[old_id])
+		ARRAY[pg_temp.id(n)], '{t}', part_logs => ARRAY[log], old_ids => ARRAY[old_id])
 $$;
 SELECT pg_temp.old_batch(10, 3, 403, '00125d92-50bd-8b4c-8000-000000000003') AS processed,
 	pg_temp.old_batch(11, 4, 404, '00125d92-50bd-8b4c-8000-000000000004') AS letter,
@@ -113,8 +120,19 @@ SELECT next_offset, old_ids_to FROM outbox.consumer_offset WHERE consumer = 'old
 -- nor in another log: its places say nothing
 SELECT outbox.rewind_offset('old', 't', 0, 14, 0, 4);
 SELECT old_ids_to FROM outbox.consumer_offset WHERE consumer = 'old';
-SELECT pg_temp.old_batch(4, 3, 503, '00125d92-50bd-8b4c-8000-000000000003') AS prefix,
-	pg_temp.old_batch(5, 4, 504, '00125d92-50bd-8b4c-8000-000000000004') AS other_log;
+SELECT pg_temp.old_batch(4, 3, 503, '00125d92-50bd-8b4c-8000-000000000003', 1) AS prefix,
+	pg_temp.old_batch(5, 4, 504, '00125d92-50bd-8b4c-8000-000000000004', 1) AS other_log;
+
+-- An older binary goes on beside this version: what it processes is known by its old identity, wherever it is.
+SELECT outbox.advance_offset('mixed', 't', 0, NULL, 3), outbox.begin_batch('mixed', '{t}', '{1}', '{NULL}', '{1}', '{1}', '{0}', '{NULL}',
+	ARRAY[pg_temp.id(700)], '{t}', part_logs => '{0}');
+SELECT outbox.begin_batch('mixed', '{t}', '{0}', '{3}', '{5}', '{1,1}', '{3,4}', '{NULL,NULL}',
+	ARRAY['00125d92-50bd-8b4c-8000-000000000003', '01935d92-50bd-7b4c-8000-000000000004']::uuid[], '{t,t}');
+SELECT partition, next_offset, old_ids_to FROM outbox.consumer_offset WHERE consumer = 'mixed' ORDER BY partition;
+SELECT outbox.begin_batch('mixed', '{t}', '{0}', '{5}', '{6}', '{1,1,1}', '{3,4,5}', '{NULL,NULL,NULL}',
+	ARRAY[pg_temp.id(703), pg_temp.id(704), pg_temp.id(705)], '{t,t,t}', part_logs => '{0}',
+	old_ids => '{00125d92-50bd-8b4c-8000-000000000003,01935d92-50bd-7b4c-8000-000000000004,00125d92-50bd-8b4c-8000-000000000005}');
+SELECT partition, next_offset, old_ids_to FROM outbox.consumer_offset WHERE consumer = 'mixed' ORDER BY partition;
 
 -- rights
 CREATE ROLE regress_outbox_log;
