@@ -445,7 +445,7 @@ outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *
 {
 	bool		keeps_all;
 
-	return outbox_topic_retention(consumer->rk, topic, ms, &keeps_all);
+	return outbox_topic_retention(consumer->rk, topic, ANSWER_TIMEOUT_MS, ms, &keeps_all) == OUTBOX_TOPIC_TOLD;
 }
 
 bool

@@ -122,6 +122,8 @@ outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
 		{"isolation.level", "read_uncommitted"},
 		{"client.rack", ""},	/* the leader alone has the whole log */
 		{"enable.auto.commit", "false"},
+		{"allow.auto.create.topics", "false"},
+		{"socket.timeout.ms", "10000"},	/* then a broker that does not answer is not asked who leads */
 		{"statistics.interval.ms", "0"},
 		{"queued.min.messages", "1"},
 		{"queued.max.messages.kbytes", "1024"},
