@@ -45,6 +45,8 @@ bool
 outbox_log_case_open(const OutboxLogCase *log, int64_t *offset)
 {
 	*offset = -1;
+	if (log->silent)
+		return false;
 	if (!log->seen && log->last.offset >= 0)
 		*offset = log->last.offset;
 	else if (log->standing < 0 && log->next < log->count)
@@ -72,6 +74,7 @@ outbox_log_case_see(OutboxLogCase *log, const OutboxLogView *view)
 	bool		first = !log->seen;
 
 	log->seen = true;
+	log->silent = !view->range_known && view->found == OUTBOX_FOUND_UNREAD;
 	if (view->range_known)
 	{
 		log->range_known = true;
@@ -100,6 +103,28 @@ outbox_log_case_verdict(const OutboxLogCase *log)
 	if (log->standing >= 0)
 		return OUTBOX_LOG_SAME;
 	return log->unread ? OUTBOX_LOG_UNREAD : OUTBOX_LOG_NO_PROOF;
+}
+
+void
+outbox_suspect_doubt(OutboxAnchor *suspect, const OutboxAnchor *newest)
+{
+	if (suspect->offset < 0)
+		*suspect = *newest;
+}
+
+const OutboxAnchor *
+outbox_suspect_choose(const OutboxAnchor *suspect, const OutboxAnchor *newest)
+{
+	return suspect->offset >= 0 ? suspect : newest;
+}
+
+void
+outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict)
+{
+	if (verdict == OUTBOX_LOG_UNREAD)
+		outbox_suspect_doubt(suspect, asked);
+	else
+		suspect->offset = -1;
 }
 
 bool

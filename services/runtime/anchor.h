@@ -74,6 +74,7 @@ typedef struct OutboxLogCase
 	int			standing;		/* the newest that stands; -1: none yet */
 	bool		other;			/* there is proof of another log */
 	bool		unread;			/* something could not be read */
+	bool		silent;			/* nothing was heard of the log: no more is asked */
 	bool		range_known;
 	int64_t		low;
 	int64_t		high;
@@ -90,7 +91,21 @@ extern void outbox_log_case_see(OutboxLogCase *log, const OutboxLogView *view);
 
 extern OutboxLogVerdict outbox_log_case_verdict(const OutboxLogCase *log);
 
-/* May the newest handled record become an anchor? */
+/*
+ * What may be wrong with a log is looked for by the record that was done last when it may have become wrong: the
+ * newest one may be of the other log by the time somebody looks.  suspect: that record; offset -1: there is no doubt.
+ */
+
+/* There is reason to look; newest: the record done last. */
+extern void outbox_suspect_doubt(OutboxAnchor *suspect, const OutboxAnchor *newest);
+
+/* Which of the two the next case begins with. */
+extern const OutboxAnchor *outbox_suspect_choose(const OutboxAnchor *suspect, const OutboxAnchor *newest);
+
+/* The case that began with asked has ended; without an answer the doubt stays, or arises. */
+extern void outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict);
+
+/* May the record asked first become an anchor? */
 extern bool outbox_log_case_is_good(const OutboxLogCase *log);
 
 /* Verdict OTHER: all before it is still there, or it is the beginning, 0. */

@@ -91,9 +91,10 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
 	partition->anchor_count = 0;
-	partition->newest.offset = -1;
+	partition->newest.offset = partition->suspect.offset = -1;
 	partition->check_at = 0;
 	partition->doubtful = partition->unproven = partition->broken = partition->went_back = false;
+	partition->verify = partition->refused = false;
 	partition->seeks_refused = 0;
 }
 
@@ -209,8 +210,17 @@ doubt_logs(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *topic)
 {
 	for (size_t i = 0; casts_doubt(err) && i < consumer->partition_count; i++)
 	{
-		if (topic == NULL || strcmp(consumer->partitions[i]->topic, topic) == 0)
-			consumer->partitions[i]->check_at = 0;
+		OutboxPartition *partition = consumer->partitions[i];
+
+		if (topic != NULL && strcmp(partition->topic, topic) != 0)
+			continue;
+		partition->check_at = 0;
+		outbox_suspect_doubt(&partition->suspect, &partition->newest);
+		if (!partition->active)
+			continue;
+		/* What was asked before may be answered by what was before. */
+		outbox_log_check_forget(partition->question);
+		partition->question = NULL;
 	}
 }
 
@@ -462,7 +472,10 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 	partition->active = true;
 	partition->store_due = partition->went_back;
 	if (partition->went_back)
+	{
 		partition->stored = -1;
+		partition->verify = true;
+	}
 	partition->drained = partition->broken = partition->went_back = false;
 	partition->seeks_refused = 0;
 	partition->next = offset >= 0 ? offset : -1;
@@ -492,6 +505,7 @@ outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition, in
 	rd_kafka_topic_partition_list_t *list;
 
 	partition->resume_at = resume_at;
+	partition->refused = false;
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
 	if (!partition->owned || !partition->active)

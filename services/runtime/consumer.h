@@ -49,12 +49,16 @@ typedef struct OutboxPartition
 	OutboxAnchor newest;		/* the record done last, of this log; offset -1: none is known */
 	OutboxAnchor begun;			/* the last record of the batch begun last */
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
-	OutboxAnchor candidate;		/* newest, when it was asked */
+	OutboxAnchor suspect;		/* the record done last when a doubt arose that no check has settled; offset -1: none */
+	OutboxAnchor candidate;		/* the record asked first: suspect, or newest when it was asked */
 	int64_t		check_at;		/* when the log is checked next, outbox_clock_ms */
-	bool		doubtful;		/* there was proof of another log: not read before it is checked again */
+	bool		doubtful;		/* there was proof of another log: the next one is believed at once; without an answer it is read */
 	bool		unproven;		/* it was said that no anchor is left */
 	bool		broken;			/* the client has given it up: only a new assignment helps */
 	bool		went_back;		/* Kafka's committed offset must go back with it */
+	bool		verify;			/* it went back: not known yet whether the commit came through */
+	bool		refused;		/* its log was checked, but the client could not start it yet: again from `start` */
+	int64_t		start;			/* of a refused start */
 	int			seeks_refused;	/* in a row */
 } OutboxPartition;
 

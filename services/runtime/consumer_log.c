@@ -28,6 +28,8 @@ static const char keep_sql[] =
 "SELECT outbox.keep_anchor($1, $2, $3::integer, $4::integer, $5::bigint, $6::bigint, $7::bigint, $8::bigint[])";
 static const char rewind_sql[] =
 "SELECT outbox.rewind_offset($1, $2, $3::integer, $4::bigint, $5::integer, $6::bigint)";
+static const char advance_sql[] =
+"SELECT outbox.advance_offset($1, $2, $3::integer, $4::bigint, $5::bigint)";
 
 bool
 outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions, size_t count)
@@ -105,8 +107,8 @@ outbox_log_ask(OutboxPartition *partition, bool urgent)
 
 	if (partition->anchor_count == 0 && position <= 0 && !partition->broken)
 		return false;
-	partition->candidate = partition->newest;
-	partition->question = outbox_log_check_ask(partition->topic, partition->partition, &partition->newest,
+	partition->candidate = *outbox_suspect_choose(&partition->suspect, &partition->newest);
+	partition->question = outbox_log_check_ask(partition->topic, partition->partition, &partition->candidate,
 											   partition->anchors, partition->anchor_count, position, urgent,
 											   partition->doubtful);
 	return true;
@@ -117,11 +119,20 @@ outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log)
 {
 	const OutboxLogCase *answer = outbox_log_check_answer(partition->question);
 
-	if (answer == NULL)
+	if (answer != NULL)
+		*log = *answer;
+	else if (outbox_log_check_overdue(partition->question))
+	{
+		outbox_log_case_begin(log, &partition->candidate, partition->anchors, partition->anchor_count,
+							  find_position(partition));
+		outbox_log_case_see(log, &(OutboxLogView) {.found = OUTBOX_FOUND_UNREAD});
+	}
+	else
 		return false;
-	*log = *answer;
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
+	if (outbox_log_case_verdict(log) != OUTBOX_LOG_OTHER)
+		outbox_suspect_settle(&partition->suspect, &partition->candidate, outbox_log_case_verdict(log));
 	return true;
 }
 
@@ -133,10 +144,10 @@ outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool ma
 		(made ? CHECK_INTERVAL_MS - rand_r(&member->random_state) % CHECK_SPREAD_MS : CHECK_AGAIN_MS);
 }
 
-/* Runs keep_sql: anchor NULL is none; dropped: an array's text.  false: nothing is changed. */
+/* Runs keep_sql: anchor NULL is none; dropped: an array's text; *kept: false, nothing is changed.  false: member->db.error. */
 static bool
 store_anchor(OutboxMember *member, const OutboxPartition *partition, const OutboxAnchor *anchor,
-			 const char *dropped)
+			 const char *dropped, bool *kept)
 {
 	char		number[16];
 	char		log_no[16];
@@ -146,7 +157,7 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 	const char *values[8] = {member->runtime->consumer, partition->topic, number, log_no,
 	anchor != NULL ? offset : NULL, anchor != NULL ? record_ms : NULL, anchor != NULL ? digest : NULL, dropped};
 	PGresult   *result = NULL;
-	bool		kept;
+	bool		answered;
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	snprintf(log_no, sizeof(log_no), "%d", partition->log_no);
@@ -160,9 +171,20 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 		result = outbox_db_query(&member->db, keep_sql, 8, values);
 	if (result == NULL)
 		outbox_log(OUTBOX_LOG_INFO, "anchor_not_kept", NULL, "%s", member->db.error.message);
-	kept = result != NULL && PQgetvalue(result, 0, 0)[0] == 't';
+	answered = result != NULL;
+	*kept = answered && PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
-	return kept;
+	return answered;
+}
+
+/* The database was asked: where it is away the next try waits, for each may take as long as a connection. */
+static void
+note_answer(OutboxMember *member, bool answered)
+{
+	if (answered || member->db.error.failure != OUTBOX_FAILURE_INFRASTRUCTURE)
+		member->watch_failures = 0;
+	else
+		member->watch_at = outbox_clock_ms() + outbox_member_backoff(member, ++member->watch_failures);
 }
 
 /* Keeps the anchor, and none of those before `low`; forget: none of the others. */
@@ -173,7 +195,10 @@ keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor
 	int			count = 0;
 	int64_t		given_up;
 	OutboxArrayText dropped;
+	bool		kept;
 
+	if (outbox_clock_ms() < member->watch_at)
+		return;
 	outbox_array_begin(&dropped);
 	for (int i = 0; i < partition->anchor_count; i++)
 	{
@@ -185,14 +210,15 @@ keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor
 	if (anchor != NULL && (given_up = outbox_anchors_add(anchors, &count, anchor)) >= 0)
 		outbox_array_add_integer(&dropped, given_up);
 	outbox_array_finish(&dropped);
-	if (store_anchor(member, partition, anchor, dropped.text))
+	note_answer(member, store_anchor(member, partition, anchor, dropped.text, &kept));
+	free(dropped.text);
+	if (kept)
 	{
 		memcpy(partition->anchors, anchors, (size_t) count * sizeof(*anchors));
 		partition->anchor_count = count;
 	}
 	else if (anchor != NULL && partition->newest.offset == anchor->offset)
 		partition->newest.offset = -1;	/* the next record will do */
-	free(dropped.text);
 }
 
 /* A check has found the log unchanged, or nothing left to know it by. */
@@ -211,19 +237,39 @@ outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const Out
 		keep_anchor(member, partition, candidate, log->low, true);
 	}
 	else if (outbox_log_case_is_good(log) && candidate != NULL && candidate->offset > partition->anchors[0].offset)
-	{
-		partition->unproven = false;
 		keep_anchor(member, partition, candidate, log->low, false);
-	}
+}
+
+/* Has the watermark step over what is no more. */
+static bool
+advance_watermark(OutboxMember *member, const OutboxPartition *partition, int64_t next)
+{
+	char		number[16];
+	char		expected[24];
+	char		forward[24];
+	const char *values[5] = {member->runtime->consumer, partition->topic, number, expected, forward};
+	PGresult   *result = NULL;
+	bool		moved;
+
+	snprintf(number, sizeof(number), "%d", (int) partition->partition);
+	snprintf(expected, sizeof(expected), "%" PRId64, partition->watermark);
+	snprintf(forward, sizeof(forward), "%" PRId64, next);
+	if (outbox_db_connect(&member->db))
+		result = outbox_db_query(&member->db, advance_sql, 5, values);
+	moved = result != NULL && PQgetvalue(result, 0, 0)[0] == 't';
+	PQclear(result);
+	return moved;
 }
 
 void
-outbox_log_note_lost(OutboxMember *member, const OutboxPartition *partition, int64_t from, int64_t low)
+outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from, int64_t low)
 {
 	outbox_log(OUTBOX_LOG_WARNING, "records_lost", NULL, "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
 			   " they were read; reading goes on at %" PRId64, partition->topic, (int) partition->partition, from,
 			   low - 1, low);
 	outbox_count_lost(member, partition->topic, low - from);
+	if (partition->watermark >= 0 && partition->watermark < low && advance_watermark(member, partition, low))
+		partition->watermark = low;
 }
 
 /* Has the database's watermark go back.  false: member->db.error; *fenced: another member was here. */
@@ -269,7 +315,7 @@ forget_anchors(OutboxPartition *partition, int64_t from)
 			partition->anchors[kept++] = partition->anchors[i];
 	}
 	partition->anchor_count = kept;
-	partition->newest.offset = -1;
+	partition->newest.offset = partition->suspect.offset = -1;
 }
 
 bool
@@ -303,6 +349,20 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 	return true;
 }
 
+/*
+ * Did the commit of the offset that went back not come through (a rebalance refuses it)?  What this member has
+ * stored is below what Kafka has then, and that is above the log's end.
+ */
+static bool
+is_committed_above(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log)
+{
+	if (!partition->verify || !log->range_known || !outbox_consumer_committed(member->consumer, &partition, 1))
+		return false;
+	partition->verify = false;
+	return partition->committed > log->high && partition->committed > partition->stored &&
+		partition->committed > partition->next;
+}
+
 /* The answer for a partition that is read. */
 static void
 take_answer(OutboxMember *member, OutboxPartition *partition)
@@ -320,8 +380,22 @@ take_answer(OutboxMember *member, OutboxPartition *partition)
 		partition->doubtful = true;
 		outbox_consumer_suspend(member->consumer, partition, 0);
 	}
-	else if (verdict != OUTBOX_LOG_UNREAD)
-		outbox_log_take_good(member, partition, &log);
+	if (verdict != OUTBOX_LOG_SAME && verdict != OUTBOX_LOG_NO_PROOF)
+		return;
+	if (is_committed_above(member, partition, &log))
+		outbox_consumer_suspend(member->consumer, partition, 0);
+	outbox_log_take_good(member, partition, &log);
+}
+
+static void
+watch_log(OutboxMember *member, OutboxPartition *partition, int64_t now)
+{
+	if (partition->question != NULL)
+		take_answer(member, partition);
+	else if (partition->anchor_count == 0 && partition->newest.offset >= 0)
+		keep_anchor(member, partition, &partition->newest, 0, false);
+	else if (partition->check_at <= now && !outbox_log_ask(partition, false))
+		outbox_log_check_later(member, partition, true);
 }
 
 void
@@ -330,15 +404,9 @@ outbox_log_watch(OutboxMember *member)
 	int64_t		now = outbox_clock_ms();
 	OutboxPartition *partition;
 
-	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	for (size_t i = 0; now >= member->watch_at && (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->owned || !partition->active)
-			continue;
-		if (partition->question != NULL)
-			take_answer(member, partition);
-		else if (partition->anchor_count == 0 && partition->newest.offset >= 0)
-			keep_anchor(member, partition, &partition->newest, 0, false);
-		else if (partition->check_at <= now && !outbox_log_ask(partition, false))
-			outbox_log_check_later(member, partition, true);
+		if (partition->owned && partition->active)
+			watch_log(member, partition, now);
 	}
 }

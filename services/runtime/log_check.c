@@ -7,6 +7,7 @@
  * log counts when it was found twice, a second apart: a leader that has just been replaced, or a topic
  * that is being made anew, must not mislead.
  */
+#define _GNU_SOURCE
 #include "log_check.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@
 #include "log_reader.h"
 
 #define SECOND_LOOK_MS	1000
+#define OVERDUE_MS		15000	/* longer than a look of which no broker answers anything */
+#define END_MAX_S		3		/* longer than one request */
 
 struct OutboxLogQuestion
 {
@@ -32,6 +35,7 @@ struct OutboxLogQuestion
 	bool		urgent;
 	bool		doubtful;		/* the thread's, after it was asked */
 	int64_t		not_before;		/* outbox_clock_ms; the thread's */
+	int64_t		overdue_at;		/* outbox_clock_ms; the asker's */
 	OutboxLogCase log;			/* the thread's until it is answered */
 	bool		answered;		/* under the lock */
 	bool		forgotten;		/* under the lock: the thread frees it */
@@ -57,17 +61,22 @@ free_question(OutboxLogQuestion *question)
 	free(question);
 }
 
-/* Puts it behind those that are as urgent; the caller has the lock. */
-static void
+/* Puts it behind those that are as urgent, returns their number; the caller has the lock. */
+static int
 enqueue(OutboxLogQuestion *question)
 {
 	OutboxLogQuestion **place = &check.queue;
+	int			before = 0;
 
 	while (*place != NULL && (!question->urgent || (*place)->urgent))
+	{
 		place = &(*place)->next;
+		before++;
+	}
 	question->next = *place;
 	*place = question;
 	pthread_cond_signal(&check.changed);
+	return before;
 }
 
 static bool
@@ -203,7 +212,7 @@ answer(OutboxLogQuestion **taken, int count)
 		{
 			question->doubtful = true;
 			question->not_before = outbox_clock_ms() + SECOND_LOOK_MS;
-			enqueue(question);
+			(void) enqueue(question);
 		}
 		else
 			question->answered = true;
@@ -262,7 +271,9 @@ outbox_log_check_ask(const char *topic, int32_t partition, const OutboxAnchor *l
 	question->urgent = urgent;
 	question->doubtful = doubtful;
 	pthread_mutex_lock(&check.lock);
-	enqueue(question);
+	/* Twice the time that those before it may take. */
+	question->overdue_at = outbox_clock_ms() + OVERDUE_MS +
+		(int64_t) enqueue(question) * 2 * 1000 / OUTBOX_LOG_CHECKS_A_SECOND;
 	pthread_mutex_unlock(&check.lock);
 	return question;
 }
@@ -276,6 +287,12 @@ outbox_log_check_answer(OutboxLogQuestion *question)
 	answered = question->answered;
 	pthread_mutex_unlock(&check.lock);
 	return answered ? &question->log : NULL;
+}
+
+bool
+outbox_log_check_overdue(OutboxLogQuestion *question)
+{
+	return outbox_clock_ms() >= question->overdue_at;
 }
 
 void
@@ -297,6 +314,7 @@ void
 outbox_log_check_stop(void)
 {
 	OutboxLogQuestion *question;
+	struct timespec until;
 
 	if (!check.started)
 		return;
@@ -305,7 +323,14 @@ outbox_log_check_stop(void)
 	pthread_cond_signal(&check.changed);
 	pthread_mutex_unlock(&check.lock);
 	outbox_log_reader_end(check.reader);
-	pthread_join(check.thread, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += END_MAX_S;
+	if (pthread_clockjoin_np(check.thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+	{
+		pthread_detach(check.thread);
+		outbox_log(OUTBOX_LOG_INFO, "client_left", NULL, "the check of the logs waits for a broker: it ends with the process");
+		return;
+	}
 	while ((question = check.queue) != NULL)
 	{
 		check.queue = question->next;

@@ -33,10 +33,16 @@ extern OutboxLogQuestion *outbox_log_check_ask(const char *topic, int32_t partit
 /* The answer; NULL: there is none yet. */
 extern const OutboxLogCase *outbox_log_check_answer(OutboxLogQuestion *question);
 
+/*
+ * Has it waited so much longer than the questions before it take that the asker should go on without an answer?
+ * Then the thread waits for a broker.
+ */
+extern bool outbox_log_check_overdue(OutboxLogQuestion *question);
+
 /* NULL is nothing to forget. */
 extern void outbox_log_check_forget(OutboxLogQuestion *question);
 
-/* After the members' ends; takes as long as the request under way. */
+/* After the members' ends; waits up to 3 s for the request under way, and 3 s for the client's end. */
 extern void outbox_log_check_stop(void);
 
 #endif							/* OUTBOX_LOG_CHECK_H */

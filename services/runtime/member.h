@@ -90,6 +90,8 @@ typedef struct OutboxMember
 	int			cautious;		/* so many records more are run with savepoints between them */
 	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
 	unsigned	retry_failures; /* in a row, for the back-off */
+	int64_t		watch_at;		/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
+	unsigned	watch_failures; /* in a row, for the back-off */
 	unsigned	random_state;
 	char		owner[OUTBOX_UUID_TEXT];	/* this member in outbox.consumer_attempt */
 	char		owed[24];		/* row of outbox.dead_letter not put back yet, for the database was away; "": none */
@@ -127,17 +129,17 @@ extern void outbox_log_note_done(OutboxPartition *partition, const OutboxRecord 
 /* Has the partition's log checked.  false: there is nothing to know it by. */
 extern bool outbox_log_ask(OutboxPartition *partition, bool urgent);
 
-/* What was found, given once; false: nothing yet.  partition->question is not NULL. */
+/* What was found, given once; false: nothing yet.  partition->question is not NULL.  Overdue it is UNREAD. */
 extern bool outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log);
 
 /* Sets check_at; made: the log was looked at, or need not be. */
 extern void outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool made);
 
-/* Leaves an anchor; for the verdicts SAME and NO_PROOF. */
+/* Leaves an anchor, unless watch_at says that the database is away; for the verdicts SAME and NO_PROOF. */
 extern void outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log);
 
-/* Records [from, low) were deleted before they were read: warns and counts. */
-extern void outbox_log_note_lost(OutboxMember *member, const OutboxPartition *partition, int64_t from, int64_t low);
+/* Records [from, low) were deleted before they were read: warns and counts; the watermark goes to low, so that it is told once. */
+extern void outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from, int64_t low);
 
 /*
  * Verdict OTHER: the watermark goes back; *start: where reading goes on.  false: member->db.error;

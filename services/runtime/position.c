@@ -41,7 +41,7 @@ collect_due(OutboxMember *member, bool checked, OutboxPartition **due)
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->owned || partition->active || partition->resume_at > now ||
+		if (!partition->owned || partition->active || partition->refused || partition->resume_at > now ||
 			(partition->question != NULL) != checked)
 			continue;
 		if (due != NULL)
@@ -144,25 +144,33 @@ postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 static void
 start_partition(OutboxMember *member, OutboxPartition *partition, int64_t start)
 {
-	if (!outbox_consumer_start(member->consumer, partition, start))
+	/* In a rebalance the commit of an offset that goes back is refused. */
+	if ((partition->went_back && outbox_consumer_settling(member->consumer)) ||
+		!outbox_consumer_start(member->consumer, partition, start))
 	{
 		partition->resume_at = outbox_clock_ms() + RETRY_SEEK_MS;
+		partition->refused = true;
+		partition->start = start;
 		return;
 	}
+	partition->refused = false;
 	outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
 			   partition->topic, (int) partition->partition, partition->next);
 }
 
 /*
- * The log's first offset is behind where reading was to go on.  Without a committed offset a single one may
- * be a transaction marker, which nobody was to read.
+ * The log's first offset is behind where reading was to go on.  All below the watermark was read, and below what
+ * this member has stored; Kafka's committed offset says nothing, where there is a watermark: it may have been set.
+ * A single one may be a transaction marker, which nobody was to read.
  */
 static void
-note_deleted(OutboxMember *member, const OutboxPartition *partition, int64_t start, int64_t low)
+note_deleted(OutboxMember *member, OutboxPartition *partition, int64_t start, int64_t low)
 {
-	if (partition->committed > start)
-		start = partition->committed;
-	if (low > start && !(partition->committed < 0 && low == start + 1))
+	if (partition->watermark > start)
+		start = partition->watermark;
+	if (partition->stored > start)
+		start = partition->stored;
+	if (low > start && !(low == start + 1 && start == partition->watermark && partition->committed != start))
 		outbox_log_note_lost(member, partition, start, low);
 }
 
@@ -179,7 +187,7 @@ go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *l
 		return false;
 	}
 	if (fenced)
-		partition->next = -1;	/* all is read again */
+		partition->next = partition->suspect.offset = -1;	/* all is read again */
 	else
 		partition->doubtful = false;
 	return !fenced;
@@ -237,6 +245,24 @@ start_answered(OutboxMember *member)
 	return any;
 }
 
+/* Tries those again that are checked, but that the client could not start. */
+static bool
+start_refused(OutboxMember *member)
+{
+	int64_t		now = outbox_clock_ms();
+	OutboxPartition *partition;
+	bool		any = false;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (!partition->owned || partition->active || !partition->refused || partition->resume_at > now)
+			continue;
+		start_partition(member, partition, partition->start);
+		any = any || partition->active;
+	}
+	return any;
+}
+
 /* Reads where they are, and starts them or has their logs checked. */
 static bool
 start_due(OutboxMember *member)
@@ -276,8 +302,9 @@ start_due(OutboxMember *member)
 void
 outbox_position_start(OutboxMember *member)
 {
-	bool		answered = start_answered(member);
+	bool		any = start_answered(member);
 
-	if (start_due(member) || answered)
+	any = start_refused(member) || any;
+	if (start_due(member) || any)
 		outbox_consumer_wake(member->consumer);
 }

@@ -202,6 +202,59 @@ test_last(void)
 	CHECK(outbox_log_case_verdict(&log) == OUTBOX_LOG_SAME, "where it is the anchor it is asked once");
 }
 
+/* A leader that does not answer is asked once, whatever there is to ask. */
+static void
+test_silent(void)
+{
+	OutboxLogCase log;
+
+	CHECK(run_case(&log, 3, 100, 0, -1, (Seen[]) {UNREAD, SAME, SAME}) == 1 &&
+		  outbox_log_case_verdict(&log) == OUTBOX_LOG_UNREAD, "neither range nor record: no older anchor is asked");
+	CHECK(run_case(&log, 3, 100, 0, -1, (Seen[]) {DIFFERENT, UNREAD, SAME}) == 2 &&
+		  outbox_log_case_verdict(&log) == OUTBOX_LOG_OTHER, "what was proved before stays proved");
+	CHECK(run_case(&log, 3, 100, 0, -1, (Seen[]) {SAME}) == 1 && outbox_log_case_verdict(&log) == OUTBOX_LOG_SAME,
+		  "a record without a range is an answer");
+}
+
+/* The case of a member that has the anchor 0 and asks for what outbox_suspect_choose says; the log was cut at 3 and has grown to 20. */
+static OutboxLogVerdict
+run_suspect(OutboxAnchor *suspect, const OutboxAnchor *newest, bool answers)
+{
+	const OutboxAnchor asked = *outbox_suspect_choose(suspect, newest);
+	OutboxLogCase log;
+	int64_t		offset;
+
+	outbox_log_case_begin(&log, &asked, &(OutboxAnchor) {0, 1, 1}, 1, newest->offset + 1);
+	while (outbox_log_case_open(&log, &offset))
+	{
+		OutboxLogView view = {OUTBOX_FOUND_RECORD, 1, offset < 3 ? 1 : 2, true, 0, 20, true};
+
+		outbox_log_case_see(&log, answers ? &view : &(OutboxLogView) {OUTBOX_FOUND_UNREAD});
+	}
+	outbox_suspect_settle(suspect, &asked, outbox_log_case_verdict(&log));
+	return outbox_log_case_verdict(&log);
+}
+
+static void
+test_suspect(void)
+{
+	const OutboxAnchor before = {9, 1, 1};
+	const OutboxAnchor after = {14, 1, 2};
+	OutboxAnchor suspect = {-1, 0, 0};
+
+	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_SAME,
+		  "the record read last of a log that was cut and grew says nothing of what was skipped");
+	outbox_suspect_doubt(&suspect, &before);
+	CHECK(run_suspect(&suspect, &before, false) == OUTBOX_LOG_UNREAD && suspect.offset == 9, "unread the doubt stays");
+	outbox_suspect_doubt(&suspect, &after);
+	CHECK(suspect.offset == 9, "a later doubt is the same one");
+	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_OTHER, "what was read before the doubt proves the cut");
+	CHECK(suspect.offset == -1, "and settles it");
+	CHECK(run_suspect(&suspect, &before, false) == OUTBOX_LOG_UNREAD && suspect.offset == 9,
+		  "a check without an answer is a doubt, too");
+	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_OTHER, "of the record that was asked for");
+}
+
 static void
 test_spacing(void)
 {
@@ -243,6 +296,8 @@ main(void)
 	test_judge();
 	test_verdicts();
 	test_last();
+	test_silent();
+	test_suspect();
 	test_spacing();
 	return finish_tests();
 }
