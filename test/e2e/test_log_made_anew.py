@@ -191,9 +191,10 @@ def set_offsets(reader, offsets):
 
 def test_offsets_lost_and_set(reader, unique):
     """Issue 11 K1: offsets expired, or set forwards, backwards and beyond the end by Kafka's tool; records deleted before they were
-    read: with ids and without, what is there has its effect once, what is not is told and counted."""
-    forwards, backwards, trimmed = [
-        [reader.add(Log(unique("set"), ids=ids)) for ids in (True, False)] for _ in range(3)]
+    read, or after it: with ids and without, what is there has its effect once, what is not is told and counted, once."""
+    forwards, backwards, trimmed, stepped_over, read_before = [
+        [reader.add(Log(unique("set"), ids=ids)) for ids in (True, False)] for _ in range(5)]
+    unread = trimmed + stepped_over
     for log in reader.logs:
         reader.produce(log, 10)
     reader.flush()
@@ -203,16 +204,17 @@ def test_offsets_lost_and_set(reader, unique):
     for log in reader.logs:
         known = len(reader.tags)
         reader.produce(log, 6)
-        if log in trimmed:
+        if log in unread:
             del reader.tags[known:known + 3], reader.tags[known + 3:known + 6]
     reader.flush()
-    for log in trimmed:
-        delete_records(reader, log, 13)
-    set_offsets(reader, {forwards[0]: 16, forwards[1]: 1000, **{log: 4 for log in backwards}})
+    for log in unread + read_before:
+        delete_records(reader, log, 13 if log in unread else 8)
+    set_offsets(reader, {forwards[0]: 16, forwards[1]: 1000, **{log: 4 for log in backwards + read_before},
+                         **{log: 15 for log in stepped_over}})
     reader.start()
     reader.wait_effects()
     for log in reader.logs:
-        lost = 3 * log.partitions if log in trimmed else 0
+        lost = 3 * log.partitions if log in unread else 0
         assert reader.metric("outbox_consumer_lost_records_total", log) == lost
         assert {line["level"] for line in reader.logged("records_lost", log)} == ({"warning"} if lost else set())
         assert reader.metric("outbox_consumer_log_changes_total", log) == 0

@@ -17,6 +17,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from fault_rounds import Rounds, lengths
 from harness import Environment, KafkaCluster, run_topics, wait_until
+from test_log_made_anew import Log, Reader
 
 SEED = 40011
 
@@ -115,6 +116,38 @@ def test_monitor_of_a_silent_leader(cluster, service, unique):
         wait_until(lambda: lags() == {0: 0, 1: 0, 2: 0}, 60, "all lags again")
         return told[-1] == expected
     assert any(silence() for _ in range(4))
+
+
+def test_consumer_of_a_silent_leader(cluster, database, service, unique):
+    """Issue 11 K1: a leader that does not answer when a consumer starts: its partition's log cannot be checked, the others' are, they are
+    read, and SIGTERM ends the process."""
+    reader = Reader(cluster, database, service, unique("led"))
+    log = reader.add(Log(unique("led"), partitions=3, ids=False))
+    reader.produce(log, 3)
+    reader.flush()
+    reader.start()
+    reader.wait_effects()
+    assert reader.service.stop() == 0
+    reader.produce(log, 3)
+    reader.flush()
+    leaders = {number: part.leader for number, part in cluster.admin.list_topics(log.name, timeout=10).topics[log.name].partitions.items()}
+    coordinator = cluster.admin.describe_consumer_groups([reader.group])[reader.group].result(30).coordinator.id
+    silent = next(leader for leader in leaders.values() if leader != coordinator)
+    others = [number for number, leader in leaders.items() if leader != silent]
+
+    def effects():
+        return database.value("select count(*) from app.effect where partition = any(%s)", (others,))
+    cluster.nodes[silent].pause()
+    try:
+        reader.start()
+        wait_until(lambda: effects() == 6 * len(others), 40, "the others' records")
+        assert reader.service.stop() == 0
+    finally:
+        cluster.nodes[silent].resume()
+    reader.start()
+    reader.wait_effects()
+    assert reader.metric("outbox_consumer_log_changes_total", log) == 0
+    assert reader.service.stop() == 0
 
 
 class Interruptions:
