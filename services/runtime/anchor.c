@@ -121,10 +121,10 @@ outbox_suspect_choose(const OutboxAnchor *suspect, const OutboxAnchor *newest)
 void
 outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict)
 {
-	if (verdict == OUTBOX_LOG_UNREAD)
-		outbox_suspect_doubt(suspect, asked);
-	else
+	if (verdict == OUTBOX_LOG_SAME || verdict == OUTBOX_LOG_NO_PROOF)
 		suspect->offset = -1;
+	else
+		outbox_suspect_doubt(suspect, asked);
 }
 
 bool

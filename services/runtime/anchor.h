@@ -102,7 +102,10 @@ extern void outbox_suspect_doubt(OutboxAnchor *suspect, const OutboxAnchor *newe
 /* Which of the two the next case begins with. */
 extern const OutboxAnchor *outbox_suspect_choose(const OutboxAnchor *suspect, const OutboxAnchor *newest);
 
-/* The case that began with asked has ended; without an answer the doubt stays, or arises. */
+/*
+ * The case that began with asked has ended.  Without an answer the doubt stays, or arises; with proof of another
+ * log, too, for the caller looks again before reading goes back, and then forgets it.
+ */
 extern void outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict);
 
 /* May the record asked first become an anchor? */

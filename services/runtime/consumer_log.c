@@ -131,8 +131,7 @@ outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log)
 		return false;
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
-	if (outbox_log_case_verdict(log) != OUTBOX_LOG_OTHER)
-		outbox_suspect_settle(&partition->suspect, &partition->candidate, outbox_log_case_verdict(log));
+	outbox_suspect_settle(&partition->suspect, &partition->candidate, outbox_log_case_verdict(log));
 	return true;
 }
 
@@ -217,7 +216,7 @@ keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor
 		memcpy(partition->anchors, anchors, (size_t) count * sizeof(*anchors));
 		partition->anchor_count = count;
 	}
-	else if (anchor != NULL && partition->newest.offset == anchor->offset)
+	else if (anchor != NULL && (partition->newest.offset == anchor->offset || partition->anchor_count == 0))
 		partition->newest.offset = -1;	/* the next record will do */
 }
 
@@ -393,7 +392,7 @@ watch_log(OutboxMember *member, OutboxPartition *partition, int64_t now)
 	if (partition->question != NULL)
 		take_answer(member, partition);
 	else if (partition->anchor_count == 0 && partition->newest.offset >= 0)
-		keep_anchor(member, partition, &partition->newest, 0, false);
+		keep_anchor(member, partition, outbox_suspect_choose(&partition->suspect, &partition->newest), 0, false);
 	else if (partition->check_at <= now && !outbox_log_ask(partition, false))
 		outbox_log_check_later(member, partition, true);
 }

@@ -249,10 +249,15 @@ test_suspect(void)
 	outbox_suspect_doubt(&suspect, &after);
 	CHECK(suspect.offset == 9, "a later doubt is the same one");
 	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_OTHER, "what was read before the doubt proves the cut");
-	CHECK(suspect.offset == -1, "and settles it");
+	CHECK(suspect.offset == 9 && run_suspect(&suspect, &after, true) == OUTBOX_LOG_OTHER,
+		  "once more when it is looked at again, whatever was read meanwhile");
+	suspect.offset = -1;
 	CHECK(run_suspect(&suspect, &before, false) == OUTBOX_LOG_UNREAD && suspect.offset == 9,
 		  "a check without an answer is a doubt, too");
-	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_OTHER, "of the record that was asked for");
+	suspect.offset = -1;
+	CHECK(run_suspect(&suspect, &before, true) == OUTBOX_LOG_OTHER && suspect.offset == 9, "and so is a proof");
+	suspect = (OutboxAnchor) {2, 1, 1};
+	CHECK(run_suspect(&suspect, &after, true) == OUTBOX_LOG_SAME && suspect.offset == -1, "what stands settles it");
 }
 
 static void
