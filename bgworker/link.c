@@ -307,6 +307,17 @@ outbox_link_next(OutboxFrameType *type, OutboxWireReader *body)
 	return true;
 }
 
+char *
+outbox_link_text(OutboxWireReader *body)
+{
+	const char *data;
+	uint32_t	len;
+
+	if (!outbox_wire_get_string(body, &data, &len) || data == NULL)
+		return pstrdup("");
+	return pnstrdup(data, len);
+}
+
 void
 outbox_link_wait(long timeout_ms)
 {

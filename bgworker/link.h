@@ -40,6 +40,9 @@ extern bool outbox_link_pump(void);
 /* Next whole frame received; its body is valid until the next pump. */
 extern bool outbox_link_next(OutboxFrameType *type, OutboxWireReader *body);
 
+/* The next string of a frame, in the current memory context; "" for NULL. */
+extern char *outbox_link_text(OutboxWireReader *body);
+
 /* Waits for the latch, the pipe or the time; services interrupts before it returns. */
 extern void outbox_link_wait(long timeout_ms);
 

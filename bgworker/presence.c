@@ -33,17 +33,6 @@ outbox_relay_is_alone(OutboxRelay *relay)
 	return false;
 }
 
-static char *
-read_text(OutboxWireReader *body)
-{
-	const char *data;
-	uint32_t	len;
-
-	if (!outbox_wire_get_string(body, &data, &len) || data == NULL)
-		return pstrdup("");
-	return pnstrdup(data, len);
-}
-
 /* The first member that is another relay's, as text; NULL: there is none. */
 static char *
 find_other(const OutboxRelay *relay, OutboxWireReader *body)
@@ -56,8 +45,8 @@ find_other(const OutboxRelay *relay, OutboxWireReader *body)
 							 &relay->identity.directory, relay->identity.database);
 	for (int i = 0; i < members; i++)
 	{
-		char	   *client = read_text(body);
-		char	   *host = read_text(body);
+		char	   *client = outbox_link_text(body);
+		char	   *host = outbox_link_text(body);
 
 		if (other == NULL && outbox_alive_is_other(own, client))
 			other = psprintf("%s at %s", client, host);
@@ -138,7 +127,7 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 
 	view.allowed = outbox_wire_get_u8(body) != 0;
 	view.joined = outbox_wire_get_u8(body) != 0;
-	problem = read_text(body);
+	problem = outbox_link_text(body);
 	other = find_other(relay, body);
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING)
 		return;					/* asked before a failure */

@@ -28,23 +28,12 @@
 	"A copy must not send what the original sends; where it was moved, or restored and the original is gone, " \
 	"adopt('resend') goes on with what Kafka does not have"
 
-static char *
-read_text(OutboxWireReader *body)
-{
-	const char *data;
-	uint32_t	len;
-
-	if (!outbox_wire_get_string(body, &data, &len) || data == NULL)
-		return pstrdup("");
-	return pnstrdup(data, len);
-}
-
 static void
 take_opened(OutboxRelay *relay, OutboxWireReader *body)
 {
 	uint16		version = outbox_wire_get_u16(body);
-	char	   *library = read_text(body);
-	char	   *properties = read_text(body);
+	char	   *library = outbox_link_text(body);
+	char	   *properties = outbox_link_text(body);
 	char	   *text = psprintf("librdkafka %s; %s", library, properties);
 
 	if (version != OUTBOX_WIRE_VERSION)
@@ -230,7 +219,7 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 	uint32		index = outbox_wire_get_u32(body);
 	int32		error = (int32) outbox_wire_get_u32(body);
 	bool		whole_topic = outbox_wire_get_u8(body) != 0;
-	char	   *text = read_text(body);
+	char	   *text = outbox_link_text(body);
 	OutboxChunk *chunk = &relay->chunks[relay->sending];
 	char	   *event;
 	int			letters;
@@ -271,8 +260,8 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 {
 	OutboxErrorClass class = outbox_wire_get_u8(body);
 	int32		error = (int32) outbox_wire_get_u32(body);
-	char	   *tried = read_text(body);
-	char	   *text = read_text(body);
+	char	   *tried = outbox_link_text(body);
+	char	   *text = outbox_link_text(body);
 
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
