@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -119,29 +120,33 @@ def test_monitor_of_a_silent_leader(cluster, service, unique):
 
 
 def test_consumer_of_a_silent_leader(cluster, database, service, unique):
-    """Issue 11 K1: a leader that does not answer when a consumer starts: its partition's log cannot be checked, the others' are, they are
-    read, and SIGTERM ends the process."""
+    """Issue 11 K1: a leader that answers no longer when a consumer gets its partitions anew: its log cannot be checked, the others' are,
+    they are read, and SIGTERM ends the process."""
     reader = Reader(cluster, database, service, unique("led"))
     log = reader.add(Log(unique("led"), partitions=3, ids=False))
     reader.produce(log, 3)
     reader.flush()
     reader.start()
     reader.wait_effects()
-    assert reader.service.stop() == 0
-    reader.produce(log, 3)
-    reader.flush()
+    assert reader.service.restart()  # now the logs are checked, over connections to all leaders
     leaders = {number: part.leader for number, part in cluster.admin.list_topics(log.name, timeout=10).topics[log.name].partitions.items()}
-    coordinator = cluster.admin.describe_consumer_groups([reader.group])[reader.group].result(30).coordinator.id
-    silent = next(leader for leader in leaders.values() if leader != coordinator)
+
+    def group():
+        return cluster.admin.describe_consumer_groups([reader.group])[reader.group].result(30)
+    silent = next(leader for leader in leaders.values() if leader != group().coordinator.id)
     others = [number for number, leader in leaders.items() if leader != silent]
 
     def effects():
         return database.value("select count(*) from app.effect where partition = any(%s)", (others,))
+    os.kill(reader.service.pid, signal.SIGSTOP)
+    wait_until(lambda: not group().members, 60, "the member is given up")
+    reader.produce(log, 3)
+    reader.flush()
     cluster.nodes[silent].pause()
     try:
-        reader.start()
+        os.kill(reader.service.pid, signal.SIGCONT)
         wait_until(lambda: effects() == 6 * len(others), 40, "the others' records")
-        assert reader.service.stop() == 0
+        assert reader.service.stop(60) == 0
     finally:
         cluster.nodes[silent].resume()
     reader.start()
