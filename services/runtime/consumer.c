@@ -216,11 +216,7 @@ doubt_logs(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *topic)
 			continue;
 		partition->check_at = 0;
 		outbox_suspect_doubt(&partition->suspect, &partition->newest);
-		if (!partition->active)
-			continue;
-		/* What was asked before may be answered by what was before. */
-		outbox_log_check_forget(partition->question);
-		partition->question = NULL;
+		partition->overtaken = partition->question != NULL;
 	}
 }
 

@@ -50,6 +50,7 @@ typedef struct OutboxPartition
 	OutboxAnchor begun;			/* the last record of the batch begun last */
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
 	OutboxAnchor suspect;		/* the record done last when a doubt arose that no check has settled; offset -1: none */
+	bool		overtaken;		/* a doubt arose after the question was asked: its answer may be of before */
 	OutboxAnchor candidate;		/* the record asked first: suspect, or newest when it was asked */
 	int64_t		check_at;		/* when the log is checked next, outbox_clock_ms */
 	bool		doubtful;		/* there was proof of another log: the next one is believed at once; without an answer it is read */

@@ -105,6 +105,7 @@ outbox_log_ask(OutboxPartition *partition, bool urgent)
 {
 	int64_t		position = find_position(partition);
 
+	partition->overtaken = false;
 	if (partition->anchor_count == 0 && position <= 0 && !partition->broken)
 		return false;
 	partition->candidate = *outbox_suspect_choose(&partition->suspect, &partition->newest);
@@ -131,7 +132,8 @@ outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log)
 		return false;
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
-	outbox_suspect_settle(&partition->suspect, &partition->candidate, outbox_log_case_verdict(log));
+	outbox_suspect_settle(&partition->suspect, &partition->candidate,
+						  partition->overtaken ? OUTBOX_LOG_UNREAD : outbox_log_case_verdict(log));
 	return true;
 }
 
@@ -140,7 +142,7 @@ void
 outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool made)
 {
 	partition->check_at = outbox_clock_ms() +
-		(made ? CHECK_INTERVAL_MS - rand_r(&member->random_state) % CHECK_SPREAD_MS : CHECK_AGAIN_MS);
+		(made && !partition->overtaken ? CHECK_INTERVAL_MS - rand_r(&member->random_state) % CHECK_SPREAD_MS : CHECK_AGAIN_MS);
 }
 
 /* Runs keep_sql: anchor NULL is none; dropped: an array's text; *kept: false, nothing is changed.  false: member->db.error. */

@@ -284,9 +284,11 @@ def cut(broker, topic, partition, batches):
         (broker.data / "log" / name).unlink(missing_ok=True)
 
 
-def test_log_cut(session, database, service, unique):
-    """Issue 11 K1: the end of a log is lost, and others write behind it, also beyond the old end: read again from the newest record
-    that is still there, so the prefix's letters and claims are known; every record's effect once."""
+@pytest.mark.parametrize("running", (False, pytest.param(True, marks=pytest.mark.long)), ids=("down", "running"))
+def test_log_cut(session, database, service, unique, running):
+    """Issue 11 K1: the end of a log is lost, and others write behind it, also beyond the old end, while the consumer is down or has
+    looked for the log in vain: read again from the newest record that is still there, so the prefix's letters and claims are known;
+    every record's effect once."""
     broker = KafkaBroker(session, unique("cut")).start()
     try:
         reader = Reader(broker, database, service, unique("cut"))
@@ -301,15 +303,20 @@ def test_log_cut(session, database, service, unique):
                 reader.wait_effects()
                 assert reader.service.restart()
         reader.wait_effects()
-        assert reader.service.stop() == 0
+        if not running:
+            assert reader.service.stop() == 0
         broker.kill9()
+        if running:
+            unread = f'outbox_consumer_log_checks_total{{consumer="{reader.group}",result="unread"}}'
+            wait_until(lambda: reader.service.metrics().get(unread, 0) >= len(logs), 60, "checks without an answer")
         for log in logs:
             cut(broker, log.name, 0, 7)
         broker.start()
         for log in logs:
             reader.produce(log, log.second)
         reader.flush()
-        reader.start()
+        if not running:
+            reader.start()
         reader.wait_effects()
         for log in logs:
             assert reader.metric("outbox_consumer_log_changes_total", log) == 1
