@@ -187,6 +187,15 @@ def make_database(unique):
 
 
 @pytest.fixture
+def policy(postgres):
+    """policy(name) sets outbox.dead_letter_policy in the running server."""
+    def choose(name):
+        postgres.configure(**{"outbox.dead_letter_policy": name})
+        postgres.reload()
+    return choose
+
+
+@pytest.fixture
 def relay(database, kafka):
     """The fresh database with its relay started and Kafka up."""
     database.start_relay()

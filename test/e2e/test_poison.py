@@ -16,15 +16,6 @@ def narrow(relay, kafka, topic_name):
     return relay.declare(topic_name, 1)
 
 
-@pytest.fixture
-def policy(postgres):
-    """policy(name) sets outbox.dead_letter_policy in the running server."""
-    def choose(name):
-        postgres.configure(**{"outbox.dead_letter_policy": name})
-        postgres.reload()
-    return choose
-
-
 def emit_around(database, topic, key):
     """before, an oversized one and after, in one transaction, and one of another key."""
     with database.connect(autocommit=False) as connection:

@@ -21,15 +21,6 @@ FLAWED = {
 }
 
 
-@pytest.fixture
-def policy(postgres):
-    """policy(name) sets outbox.dead_letter_policy in the running server."""
-    def choose(name):
-        postgres.configure(**{"outbox.dead_letter_policy": name})
-        postgres.reload()
-    return choose
-
-
 def write_by_hand(connection, to, named, **values):
     """A row of the ring as emit() would write it, but for values: SQL of its columns."""
     row = {"txid": "pg_current_xact_id()", "seq": "nextval('outbox.event_seq')", "segment": "0",
