@@ -46,6 +46,7 @@ typedef struct Batch
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
 	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
 	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
+	const OutboxTopic *presumed;	/* librdkafka presumes that a record of it was written */
 } Batch;
 
 static Batch batch;
@@ -106,6 +107,20 @@ note_gone(const OutboxTopic *topic, rd_kafka_resp_err_t code)
 	return true;
 }
 
+/*
+ * Notes where Kafka has put a record.  Without an offset nobody knows that it was put anywhere:
+ * librdkafka (rd_kafka_dr_implicit_ack) takes a request that failed for written once a later one of its
+ * partition succeeded, but a log without a record of the producer takes any sequence number as its first.
+ */
+static void
+note_written(OutboxTopic *topic, int32_t partition, int64_t offset)
+{
+	if (offset < 0)
+		batch.presumed = topic;
+	else if (!outbox_topic_note_offset(topic, partition, offset))
+		batch.gone = topic;
+}
+
 /* Delivery report callback of librdkafka. */
 void
 outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
@@ -118,10 +133,7 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 		return;
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		OutboxTopic *topic = rd_kafka_topic_opaque(message->rkt);
-
-		if (!outbox_topic_note_offset(topic, message->partition, message->offset))
-			batch.gone = topic;
+		note_written(rd_kafka_topic_opaque(message->rkt), message->partition, message->offset);
 		return;
 	}
 	if (outbox_error_is_refusal(code))
@@ -400,6 +412,15 @@ fail_gone(OutboxFailure *failure)
 	return false;
 }
 
+/* The next producer sends all of it again, and Kafka tells apart what it has from this one (I6). */
+static bool
+fail_presumed(OutboxFailure *failure)
+{
+	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, 0, "sending events",
+					   "Kafka has not told that it took every record for topic \"%s\"", batch.presumed->name);
+	return false;
+}
+
 /*
  * Aborts the refused transaction.  When the denied topic was all that it held,
  * Kafka knows of no transaction and librdkafka gives the producer up: nothing is
@@ -499,6 +520,8 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
+	if (batch.presumed != NULL && !batch.refused)
+		return fail_presumed(failure);
 	OUTBOX_FAULT("sender-flushed");
 	if (!batch.refused && batch.failed_error == 0)
 	{
@@ -533,6 +556,8 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
+	if (batch.presumed != NULL && !batch.refused)
+		return fail_presumed(failure);
 	if (batch.refused)
 		return abort_refused(settings, result, failure);
 	if (batch.failed_error != 0 || batch.broken)

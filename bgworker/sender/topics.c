@@ -506,8 +506,6 @@ make_handle(rd_kafka_t *producer, OutboxTopic *topic)
 bool
 outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset)
 {
-	if (partition < 0 || offset < 0)
-		return true;			/* not told */
 	if (partition >= topic->newest_count)
 	{
 		int32_t		count = partition + 1;

@@ -119,3 +119,32 @@ def test_a_fenced_relay_waits_and_looks(proxied, kafka, proxy, database, topic):
     assert types == ["First", "Second"]
     status = database.status()
     assert status["recoveries"] == 1 and "fenced" in status["last_error"]
+
+
+@pytest.mark.parametrize(("delivery", "written"), [("exactly_once", ["First", "Second"]),
+                                                   ("at_least_once", ["Second", "First", "Second"])])
+def test_a_later_record_does_not_stand_for_an_earlier_one(postgres, kafka, proxy, make_database, unique, delivery,
+                                                          written):
+    """Issue 11, K1, the relay's side: a topic that was made anew has no leader yet for one request and takes the next.
+
+    A log without a record of its producer takes any sequence number as its first, and librdkafka takes the
+    earlier request for written as soon as the later one is."""
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};batch.num.messages=1",
+                       outbox__delivery=delivery)
+    postgres.reload()
+    database, topic = make_database(postgres), unique("later")
+    kafka.create_topic(topic, 1)
+    database.declare(topic, 1)
+    database.start_relay()
+    database.wait_state("idle")
+    refused = proxy.strike("Produce", "request", "refuse", topic.encode(), error=ERRORS["NOT_LEADER_OR_FOLLOWER"])
+    proxy.delay = 0.3  # so that both requests are under way
+    with database.connect(autocommit=False) as connection:
+        for kind in ("First", "Second"):
+            connection.execute("select outbox.emit(%s, 'k', %s, '{}')", (topic, kind))
+        connection.commit()
+    assert refused.struck.wait(60), "no record was sent"
+    proxy.delay = 0.0
+    database.wait_delivered()
+    types = [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(topic, len(written))]
+    assert types == written

@@ -24,6 +24,7 @@
 #define API_TXN_OFFSET_COMMIT	28
 #define API_PRODUCE				0
 
+#define IN_FLIGHT_MS			300 /* several requests are under way */
 #define SLOW_MS					2000	/* longer than other refusals are waited for */
 #define IMPOSSIBLE_PARTITIONS	1000000 /* no client asks Kafka for so many */
 
@@ -469,6 +470,26 @@ test_failures(const char *program)
 	stop_sender();
 }
 
+/* A record whose request failed is not taken for written because a later one of its partition was. */
+static void
+test_presumed(const char *delivery, const char *program)
+{
+	const char *pairs[] = {"batch.num.messages", "1", NULL};
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_with(delivery, pairs, &body);
+	fence(&body);
+	rd_kafka_mock_broker_set_rtt(cluster, -1, IN_FLIGHT_MS);
+	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+	CHECK(is_failed(send_batch(5, 2, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
+		  "a first request failed, a later one did not: FAILED retriable");
+	rd_kafka_mock_broker_set_rtt(cluster, -1, 0);
+	fence(&body);
+	CHECK(is_committed(send_batch(5, 2, 1, &body), &body, 5, 2, 0), "and all of it is sent again");
+	stop_sender();
+}
+
 /* A batch already in the pipe when its sender fails is skipped. */
 static void
 test_skip(const char *program)
@@ -560,6 +581,8 @@ main(int argc, char **argv)
 	test_impossible_topics(argv[1]);
 	test_flaws(argv[1]);
 	test_failures(argv[1]);
+	test_presumed("exactly_once", argv[1]);
+	test_presumed("at_least_once", argv[1]);
 	test_skip(argv[1]);
 	test_suspect(argv[1]);
 	test_at_least_once(argv[1]);
