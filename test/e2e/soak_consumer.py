@@ -27,6 +27,7 @@ class EffectsConsumer:
         self.service = Service(session, "outbox-consume", {
             "database": database.dsn(), "bootstrap_servers": kafka.bootstrap, "group_id": "soak-effects",
             "topics": ",".join(topics), "function": "effects.take", "kafka_properties": QUICK, "threads": 2,
+            "crash_max": 100,  # it is killed so often that one record is soon in hand three times
         })
         self.ends = 0
         self.away = False
