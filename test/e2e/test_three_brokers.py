@@ -154,7 +154,7 @@ def test_consumer_of_a_silent_leader(cluster, database, service, unique):
     cluster.nodes[silent].pause()
     try:
         os.kill(reader.service.pid, signal.SIGCONT)
-        wait_until(lambda: effects() == 6 * len(others), 40, "the others' records")
+        wait_until(lambda: effects() == 6 * len(others), 100, "the others' records")
         assert reader.service.stop(60) == 0
     finally:
         cluster.nodes[silent].resume()
