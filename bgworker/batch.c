@@ -24,8 +24,6 @@
 
 #define PIECE_BYTES			(4 * 1024 * 1024)	/* read in one transaction at most */
 #define KEEP_BUFFER_BYTES	(8 * 1024 * 1024)	/* larger buffers are given back */
-#define UNIX_EPOCH_US \
-	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 static void *
 grow_frames(void *data, size_t capacity)
@@ -114,7 +112,7 @@ describe_event(TupleTableSlot *slot, OutboxWireEvent *event)
 	else if (TIMESTAMP_NOT_FINITE(created_at))
 		event->flaw = OUTBOX_EVENT_NO_TIME;
 	else
-		event->created_at = created_at + UNIX_EPOCH_US;
+		event->created_at = created_at + OUTBOX_UNIX_EPOCH_US;
 	if (!outbox_wire_event_fits(outbox_measure_event(slot) + (uint64_t) event->topic_len +
 								event->type_len + event->content_type_len))
 		event->flaw = OUTBOX_EVENT_TOO_LARGE;
@@ -259,10 +257,11 @@ complete_chunk(OutboxChunk *chunk, OutboxWindow *window)
 }
 
 static bool
-is_full(const OutboxChunk *chunk)
+is_full(const OutboxChunk *chunk, const OutboxWindow *window)
 {
 	return chunk->row.events >= outbox_guc_batch_max_events ||
-		chunk->frames.len >= (size_t) outbox_guc_batch_max_bytes * 1024;
+		chunk->frames.len >= (size_t) outbox_guc_batch_max_bytes * 1024 ||
+		(window->most_bytes > 0 && chunk->frames.len >= (size_t) window->most_bytes);
 }
 
 /* Decides, before the next entry is read, whether the chunk ends here. */
@@ -277,9 +276,9 @@ ends_here(OutboxChunk *chunk, const OutboxWindow *window)
 	if (between)
 	{
 		mark_boundary(chunk);
-		return chunk->read == window->count || is_full(chunk);
+		return chunk->read == window->count || is_full(chunk, window);
 	}
-	if (!is_full(chunk))
+	if (!is_full(chunk, window))
 		return false;
 	if (chunk->boundary > chunk->first)
 		return_to_boundary(chunk);

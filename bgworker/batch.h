@@ -15,6 +15,10 @@
 #include "src/common/wire.h"
 #include "src/shmem.h"
 
+/* What a TimestampTz is behind a time of the wire. */
+#define OUTBOX_UNIX_EPOCH_US \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
 typedef struct OutboxWindow
 {
 	MemoryContext context;		/* owns all below; reset by the next window */
@@ -24,6 +28,7 @@ typedef struct OutboxWindow
 	size_t		next;			/* first entry that is in no chunk yet */
 	Oid			filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
 	bool		commit_order;	/* false: track_commit_timestamp is off */
+	int64		most_bytes;		/* of a batch, by the rate seen; 0 = outbox.batch_max_bytes; outlives the window */
 	OutboxLetters letters;		/* has a context of its own and outlives the window */
 } OutboxWindow;
 

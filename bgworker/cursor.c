@@ -39,7 +39,8 @@
 	"batch_no, nonce, lower::text, upper::text, lower_txid, lower_seq, " \
 	"upper_txid, upper_seq, events, digest, txid, timeline, system_id, database, " \
 	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint, " \
-	"(SELECT count(*) FROM outbox.dead_letter d WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no)"
+	"(SELECT count(*) FROM outbox.dead_letter d WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no), " \
+	"prepared_at"
 
 /* ------------------------------------------------------------ snapshots */
 
@@ -138,6 +139,7 @@ read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow 
 	row->database = DatumGetObjectId(SPI_getbinval(tuple, desc, 14, &isnull));
 	row->restored = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
 	row->left_out = (int32) read_int64(tuple, desc, 16);
+	row->prepared_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 17, &isnull));
 }
 
 bool
@@ -174,9 +176,9 @@ outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identi
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {INT8OID, INT2OID, UUIDOID, TEXTOID, TEXTOID, XID8OID, INT8OID,
-		XID8OID, INT8OID, INT4OID, INT8OID, XID8OID, INT4OID, INT8OID, OIDOID};
-	Datum		values[15];
-	char		nulls[15];
+		XID8OID, INT8OID, INT4OID, INT8OID, XID8OID, INT4OID, INT8OID, OIDOID, TIMESTAMPTZOID};
+	Datum		values[lengthof(types)];
+	char		nulls[lengthof(types)];
 
 	if (!pg_strong_random(row->nonce.data, UUID_LEN))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random nonce")));
@@ -184,6 +186,7 @@ outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identi
 	row->system_id = identity->system_id;
 	row->database = identity->database;
 	row->restored = false;
+	row->prepared_at = GetCurrentTimestamp();
 
 	row->txid = U64FromFullTransactionId(GetTopFullTransactionId());
 	memset(nulls, ' ', sizeof(nulls));
@@ -200,11 +203,12 @@ outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identi
 	values[12] = Int32GetDatum(row->timeline);
 	values[13] = Int64GetDatum((int64) row->system_id);
 	values[14] = ObjectIdGetDatum(row->database);
+	values[15] = TimestampTzGetDatum(row->prepared_at);
 	if (plan == NULL)
 	{
 		plan = SPI_prepare("INSERT INTO outbox.batch VALUES ($1, $2, $3, $4::pg_snapshot, "
-						   "$5::pg_snapshot, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-						   "clock_timestamp())", 15, types);
+						   "$5::pg_snapshot, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+						   lengthof(types), types);
 		if (plan == NULL)
 			elog(ERROR, "could not prepare the batch row: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);

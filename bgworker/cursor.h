@@ -50,6 +50,7 @@ typedef struct OutboxBatchRow
 	int			timeline;
 	uint64		system_id;
 	Oid			database;
+	TimestampTz prepared_at;	/* time stamp of its records */
 	bool		restored;		/* heap xmin is not txid: came from a dump */
 } OutboxBatchRow;
 

@@ -32,12 +32,14 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
+#include "src/common/text.h"
 #include "src/compat.h"
 #include "src/guc.h"
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MOST_MS		30000
-#define ANSWER_MS			180000	/* the sender's own limits are well below */
+#define ANSWER_MS			180000	/* the sender's own limits are well below, but for a batch's */
+#define ANSWER_SLACK_MS		60000	/* beyond those */
 #define SILENCE_MS			8000	/* then last_error says that Kafka does not answer */
 
 PGDLLEXPORT void outbox_relay_main(Datum main_arg);
@@ -47,8 +49,11 @@ PGDLLEXPORT void outbox_relay_main(Datum main_arg);
 static void
 publish_text(OutboxRelay *relay, char *field, const char *text)
 {
+	char		fitting[OUTBOX_TEXT_SIZE];
+
+	outbox_text_fit(fitting, sizeof(fitting), text);
 	SpinLockAcquire(&relay->slot->mutex);
-	strlcpy(field, text, OUTBOX_TEXT_SIZE);
+	memcpy(field, fitting, sizeof(fitting));
 	SpinLockRelease(&relay->slot->mutex);
 }
 
@@ -109,6 +114,7 @@ outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
 	if (relay->failures == 0)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	relay->failures++;
+	outbox_text_fit(relay->cause, sizeof(relay->cause), text);
 	outbox_shmem_report_error(relay->slot, text);
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.recoveries++;
@@ -230,17 +236,19 @@ reload_settings(OutboxRelay *relay)
 static void
 watch_answer(OutboxRelay *relay, TimestampTz now)
 {
+	int64		answer_ms = Max(ANSWER_MS, relay->longest_ms + ANSWER_SLACK_MS);
 	char	   *text;
 
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING &&
 		relay->state != OUTBOX_RELAY_SENDING)
 		return;
-	if (TimestampDifferenceExceeds(relay->entered_at, now, ANSWER_MS))
+	if (now - relay->entered_at > answer_ms * 1000)
 		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
 	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))
 	{
-		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")", SILENCE_MS / 1000,
-						outbox_relay_state_name(relay->state), relay->delivered + 1);
+		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s", SILENCE_MS / 1000,
+						outbox_relay_state_name(relay->state), relay->delivered + 1,
+						relay->failures > 0 ? "; before: " : "", relay->failures > 0 ? relay->cause : "");
 		if (relay->failures == 0)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
 		outbox_shmem_report_error(relay->slot, text);

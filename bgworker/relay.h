@@ -57,6 +57,7 @@ typedef struct OutboxRelay
 	bool		end_due;		/* END is kept back until the row is flushed */
 	bool		resending;		/* the chunk's row is older than this process */
 	bool		refreshing;		/* the chunk is the last delivered batch, its cursor alone */
+	bool		time_refused;	/* Kafka has refused the batch's time stamp; until a commit */
 	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
 	XLogRecPtr	row_end;		/* what they need before this batch */
 
@@ -72,6 +73,9 @@ typedef struct OutboxRelay
 	TimestampTz next_owner_look;	/* while held_by_owner */
 	bool		held_by_owner;	/* HOLD, for an object is not the extension owner's */
 	int			failures;		/* in a row */
+	char		cause[OUTBOX_TEXT_SIZE];	/* of the last of them */
+	int64		longest_ms;		/* that a batch may take with the sender's producer */
+	int64		usual_ms;		/* the same by the settings; 0 = not told yet */
 	char	   *settings;		/* what OPEN said, to see a change */
 } OutboxRelay;
 

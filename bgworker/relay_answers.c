@@ -18,10 +18,12 @@
 #include "link.h"
 #include "relay.h"
 #include "src/common/error_class.h"
+#include "src/common/rate_plan.h"
 #include "src/fault.h"
 #include "src/guc.h"
 
 #define FENCED_WAIT_MS	1000
+#define KAFKA_INVALID_TIMESTAMP	32	/* Kafka's protocol */
 
 #define COPIED_REASON \
 	"the data directory was copied or moved: file \"" OUTBOX_MARKER_FILE "\" in it was made elsewhere. " \
@@ -129,6 +131,8 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 	cursor.batch_no = (int64) outbox_wire_get_u64(body);
 	if (outbox_wire_get_string(body, &note, &len) && note != NULL)
 		outbox_cursor_read_note(note, len, &cursor);
+	relay->longest_ms = outbox_wire_get_u32(body);
+	relay->usual_ms = outbox_wire_get_u32(body);
 	relay->asked = false;
 
 	if (relay->overruled)
@@ -154,6 +158,33 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 		take_looked_cursor(relay);
 }
 
+/*
+ * Later batches are such that the rate at which this one came so far (done of bytes, as the sender counts) lets
+ * them pass well in time.
+ */
+static void
+heed_rate(OutboxRelay *relay, int64 bytes, int64 done, int64 took_ms)
+{
+	OutboxProgress progress = {.bytes = (int64) relay->chunks[relay->sending].frames.len, .took_ms = took_ms};
+	OutboxWindow *window = &relay->window;
+	int64		before = window->most_bytes;
+
+	if (relay->usual_ms == 0)
+		return;
+	progress.done = done == bytes ? progress.bytes : (int64) ((double) progress.bytes * (double) done / (double) bytes);
+	window->most_bytes = outbox_rate_cut(before, (int64) outbox_guc_batch_max_bytes * 1024, &progress, relay->usual_ms);
+	if (window->most_bytes == 0 || (before > 0 && window->most_bytes >= before))
+		return;
+	ereport(LOG,
+			(errmsg("outbox relay: batch " INT64_FORMAT " was sent at " INT64_FORMAT " bytes a second, later ones have " INT64_FORMAT " bytes at most",
+					relay->chunks[relay->sending].row.batch_no, outbox_rate_of(&progress), window->most_bytes)));
+	if (!relay->ahead)
+		return;
+	/* what was read ahead is no row yet: the window is opened anew */
+	relay->ahead = false;
+	window->next = window->count = 0;
+}
+
 static void
 take_committed(OutboxRelay *relay, OutboxWireReader *body)
 {
@@ -163,9 +194,10 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	OutboxRelayStatus *status = &relay->slot->status;
 	bool		suspect;
 	bool		doubled;
+	int64		took_ms;
 	TimestampTz now = GetCurrentTimestamp();
 
-	(void) outbox_wire_get_u64(body);	/* duration */
+	took_ms = (int64) outbox_wire_get_u64(body) / 1000;
 	suspect = outbox_wire_get_u8(body) != 0;
 	if (relay->state != OUTBOX_RELAY_SENDING || batch_no != relay->chunks[relay->sending].row.batch_no)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
@@ -175,9 +207,10 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 	doubled = relay->resending && !relay->refreshing && !relay->cursor_lost &&
 		(outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE || relay->comparison.lagged);
 	relay->delivered = batch_no;
-	relay->overruled = relay->cursor_lost = false;
+	relay->overruled = relay->cursor_lost = relay->time_refused = false;
 	relay->failures = 0;
 	relay->fenced = !suspect;
+	heed_rate(relay, (int64) bytes, (int64) bytes, took_ms);
 	SpinLockAcquire(&relay->slot->mutex);
 	status->delivered_batch = batch_no;
 	status->delivered_at = now;
@@ -262,6 +295,9 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 	int32		error = (int32) outbox_wire_get_u32(body);
 	char	   *tried = outbox_link_text(body);
 	char	   *text = outbox_link_text(body);
+	int64		bytes = (int64) outbox_wire_get_u64(body);
+	int64		done = (int64) outbox_wire_get_u64(body);
+	int64		took_ms = (int64) outbox_wire_get_u64(body);
 
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
@@ -274,6 +310,11 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 		outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
 		outbox_relay_decide(relay);
 		return;
+	}
+	if (relay->state == OUTBOX_RELAY_SENDING)
+	{
+		relay->time_refused |= error == KAFKA_INVALID_TIMESTAMP;
+		heed_rate(relay, bytes, done, took_ms);
 	}
 	outbox_relay_fail(relay, !relay->opened,
 					  psprintf("%s failed (%s, Kafka error %d): %s", tried,

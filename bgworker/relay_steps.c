@@ -30,6 +30,7 @@
 #define READ_AHEAD_BUDGET	500		/* while the pipe also wants to be filled */
 #define MOST_WAYPOINTS		3600
 #define REFRESH_MS			(3600 * 1000)
+#define TIME_HOLDS_US		(10 * USECS_PER_MINUTE)	/* so long a batch keeps the time of its row */
 #define LOOK_HOLDS_MS		1000	/* an unfenced cursor older than this is read again before a fence */
 
 /* ------------------------------------------------------ start and cursor */
@@ -370,6 +371,20 @@ step_preparing(OutboxRelay *relay)
 	return true;
 }
 
+/*
+ * The time stamp of the batch's records, us since 1970: its row's, so that what is sent again is equal.  One
+ * that is far from the clock would be refused, or deleted as soon as it has arrived (retention.ms).
+ */
+static uint64
+choose_time(const OutboxRelay *relay, const OutboxBatchRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		far = relay->time_refused || TIMESTAMP_NOT_FINITE(row->prepared_at) ||
+		row->prepared_at < now - TIME_HOLDS_US || row->prepared_at > now + TIME_HOLDS_US;
+
+	return (uint64) ((far ? now : row->prepared_at) + OUTBOX_UNIX_EPOCH_US);
+}
+
 static void
 send_batch(OutboxRelay *relay)
 {
@@ -385,6 +400,7 @@ send_batch(OutboxRelay *relay)
 	outbox_relay_declare_topics(relay);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
 		!outbox_wire_put_u64(&frame, (uint64) chunk->row.batch_no) ||
+		!outbox_wire_put_u64(&frame, choose_time(relay, &chunk->row)) ||
 		!outbox_wire_put_cstring(&frame, note))
 		elog(ERROR, "could not write a batch frame");
 	outbox_wire_finish(&frame, mark);
@@ -511,6 +527,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	chunk->row.batch_no = batch_no;
 	chunk->row.nonce = row.nonce;
 	chunk->row.left_out = row.left_out;
+	chunk->row.prepared_at = row.prepared_at;
 	OUTBOX_FAULT("relay-read-again");
 	/* the row may be of this start, and neither flushed nor replicated yet */
 	relay->row_end = Max(relay->row_end, relay->start_fence);

@@ -14,6 +14,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "common/text.h"
 #include "shmem.h"
 
 #define SHMEM_NAME	"outbox"
@@ -183,9 +184,11 @@ void
 outbox_shmem_report_error(OutboxSlot *slot, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	char		fitting[OUTBOX_TEXT_SIZE];
 
+	outbox_text_fit(fitting, sizeof(fitting), text);
 	SpinLockAcquire(&slot->mutex);
-	strlcpy(slot->status.last_error, text, OUTBOX_TEXT_SIZE);
+	memcpy(slot->status.last_error, fitting, sizeof(fitting));
 	slot->status.last_error_at = now;
 	SpinLockRelease(&slot->mutex);
 }

@@ -29,6 +29,7 @@ typedef struct Batch
 {
 	uint64_t	serial;			/* counts batches of this process */
 	OutboxCursor cursor;
+	int64_t		time_ms;		/* time stamp of its records */
 	bool		begun;			/* the transaction is open */
 	bool		ignore_reports; /* it is being given up */
 	bool		broken;			/* librdkafka takes no more events */
@@ -44,7 +45,7 @@ typedef struct Batch
 									 * has judged those ahead of it */
 	bool		passed_over;	/* one ahead of it in that topic was dropped without a report */
 	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
-	rd_kafka_resp_err_t failed_error;	/* first failed delivery of another kind */
+	OutboxFailedDelivery failed;	/* the first of another kind */
 	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
 	const OutboxTopic *presumed;	/* librdkafka presumes that a record of it was written */
 } Batch;
@@ -74,12 +75,13 @@ is_in_batch(const OutboxTopic *topic)
 }
 
 void
-outbox_batch_begin(const OutboxCursor *cursor)
+outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms)
 {
 	uint64_t	serial = batch.serial + 1;
 
 	batch = (Batch) {.serial = serial};
 	batch.cursor = *cursor;
+	batch.time_ms = time_ms;
 	(void) outbox_take_shrunk_topic(is_in_batch);	/* nothing was under way */
 }
 
@@ -134,6 +136,7 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		note_written(rd_kafka_topic_opaque(message->rkt), message->partition, message->offset);
+		outbox_deadlines_acknowledged(message->len + message->key_len);
 		return;
 	}
 	if (outbox_error_is_refusal(code))
@@ -149,8 +152,9 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 	}
 	else if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
 		batch.passed_over |= message->rkt == batch.refused_early;
-	else if (batch.failed_error == 0)
-		batch.failed_error = code;
+	else if (batch.failed.error == 0)
+		batch.failed = (OutboxFailedDelivery) {.error = code, .topic = rd_kafka_topic_opaque(message->rkt),
+			.partition = message->partition, .time_ms = batch.time_ms};
 }
 
 static bool
@@ -207,6 +211,7 @@ open_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 {
 	batch.begun = true;
 	batch.started_us = outbox_clock_us();
+	outbox_deadlines_begun();
 	if (!settings->exactly_once)
 		return true;
 	OUTBOX_MUTATE("cursor_first", if (!begin_transaction(failure) || !commit_transaction(settings, failure))
@@ -269,7 +274,7 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 	rd_kafka_t *producer = outbox_producer_client();
 	rd_kafka_error_t *error;
 
-	while ((error = outbox_record_produce(producer, topic, event, batch.events, settings)) != NULL)
+	while ((error = outbox_record_produce(producer, topic, event, batch.events, batch.time_ms, settings)) != NULL)
 	{
 		rd_kafka_resp_err_t code = rd_kafka_error_code(error);
 
@@ -359,6 +364,14 @@ look_for_gone(rd_kafka_t *producer)
 		batch.gone = gone;
 }
 
+/* Is the batch lost, whatever is still reported?  None of these errors is a refusal's consequence. */
+static bool
+is_in_vain(void)
+{
+	return batch.failed.error == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP ||
+		batch.failed.error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
+}
+
 /*
  * Waits for the report of every event; short flushes, because each one wakes
  * the broker threads.  It ends, since every message times out; events of a topic
@@ -381,7 +394,7 @@ await_reports(void)
 	{
 		if (batch.gone == NULL)
 			batch.gone = outbox_take_shrunk_topic(is_in_batch);
-		if (batch.gone != NULL)
+		if (batch.gone != NULL || (!batch.refused && is_in_vain()))
 			break;
 		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
 		{
@@ -515,7 +528,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
 	await_reports();
-	if (batch.gone == NULL && !batch.refused && batch.failed_error == 0 &&
+	if (batch.gone == NULL && !batch.refused && batch.failed.error == 0 &&
 		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
 		return false;
 	if (batch.gone != NULL)
@@ -523,7 +536,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 	if (batch.presumed != NULL && !batch.refused)
 		return fail_presumed(failure);
 	OUTBOX_FAULT("sender-flushed");
-	if (!batch.refused && batch.failed_error == 0)
+	if (!batch.refused && batch.failed.error == 0)
 	{
 		if (commit_transaction(settings, failure))
 		{
@@ -536,7 +549,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 	}
 	if (batch.refused)
 		return abort_refused(settings, result, failure);
-	outbox_failure_from_code(failure, batch.failed_error, "sending events", NULL);
+	outbox_explain_delivery(outbox_producer_client(), &batch.failed, failure);
 	return false;
 }
 
@@ -551,7 +564,7 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
 	await_reports();
-	if (batch.gone == NULL && !batch.refused && batch.failed_error == 0 &&
+	if (batch.gone == NULL && !batch.refused && batch.failed.error == 0 &&
 		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
 		return false;
 	if (batch.gone != NULL)
@@ -560,10 +573,11 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 		return fail_presumed(failure);
 	if (batch.refused)
 		return abort_refused(settings, result, failure);
-	if (batch.failed_error != 0 || batch.broken)
+	if (batch.failed.error == 0 && batch.broken)
+		batch.failed.error = RD_KAFKA_RESP_ERR__FATAL;
+	if (batch.failed.error != 0)
 	{
-		outbox_failure_from_code(failure, batch.failed_error != 0 ? batch.failed_error :
-								 RD_KAFKA_RESP_ERR__FATAL, "sending events", NULL);
+		outbox_explain_delivery(outbox_producer_client(), &batch.failed, failure);
 		return false;
 	}
 	outbox_cursor_serve(settings);
@@ -597,15 +611,15 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	}
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
 		end_at_least_once(settings, result, failure);
+	if (!ok)
+		outbox_deadlines_failed(settings, batch.bytes, failure);
 	if (!ok || result->refused)
 		return ok;
 	if (leave_one_by_one)
-	{
-		/* the relay fences, and with that gets an ordinary producer again */
 		one_by_one = false;
-		leave_one_by_one = false;
-		result->suspect = true;
-	}
+	/* the relay fences, and with that gets an ordinary producer again */
+	result->suspect |= leave_one_by_one | outbox_deadlines_committed();
+	leave_one_by_one = false;
 	result->batch_no = (uint64_t) batch.cursor.batch_no;
 	result->events = batch.events;
 	result->bytes = batch.bytes;

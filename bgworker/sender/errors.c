@@ -18,8 +18,11 @@
 
 #include <openssl/x509.h>
 
+#include "../../src/common/text.h"
+
 #define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4	0x02060100
 #define SHRUNK_TOPICS_MAX	16
+#define LONG_TEXT_SIZE		4096	/* before it is cut to what it must fit into */
 
 static rd_kafka_resp_err_t last_client_error;
 static bool all_brokers_down;	/* main thread, like last_client_error */
@@ -37,13 +40,15 @@ static int	shrunk_count;		/* may exceed SHRUNK_TOPICS_MAX */
 void
 outbox_log(const char *format,...)
 {
+	char		text[LONG_TEXT_SIZE];
 	char		line[1024];
 	va_list		args;
 	char	   *at;
 
 	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	outbox_text_fit(line, sizeof(line), text);
 	for (at = line; *at != '\0'; at++)
 		if (*at == '\n' || *at == '\r')
 			*at = ' ';
@@ -115,6 +120,7 @@ outbox_error_classify(rd_kafka_resp_err_t code)
 		case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
 		case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:	/* of clocks, not of the record */
 			return OUTBOX_ERROR_RETRIABLE;
 		default:
 			return OUTBOX_ERROR_FATAL;
@@ -131,7 +137,6 @@ outbox_error_is_refusal(rd_kafka_resp_err_t code)
 		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
 		case RD_KAFKA_RESP_ERR_INVALID_MSG:
 		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
 		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
 			return true;
 		default:
@@ -159,26 +164,47 @@ void
 outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
 				   const char *tried, const char *format,...)
 {
+	char		text[LONG_TEXT_SIZE];
 	va_list		args;
 
 	failure->class = class;
 	failure->kafka_error = kafka_error;
 	snprintf(failure->tried, sizeof(failure->tried), "%s", tried);
 	va_start(args, format);
-	vsnprintf(failure->text, sizeof(failure->text), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	outbox_text_fit(failure->text, sizeof(failure->text), text);
 }
 
-/* Adds to the text, so far as there is room. */
+/* Puts it before the text, with a colon between: the cause comes last. */
+void
+outbox_failure_precede(OutboxFailure *failure, const char *format,...)
+{
+	char		text[LONG_TEXT_SIZE];
+	va_list		args;
+	size_t		len;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text) - sizeof(failure->text) - 2, format, args);
+	va_end(args);
+	len = strlen(text);
+	snprintf(text + len, sizeof(text) - len, ": %s", failure->text);
+	outbox_text_fit(failure->text, sizeof(failure->text), text);
+}
+
+/* Adds to the text. */
 void
 outbox_failure_append(OutboxFailure *failure, const char *format,...)
 {
+	char		text[LONG_TEXT_SIZE];
 	size_t		len = strlen(failure->text);
 	va_list		args;
 
+	memcpy(text, failure->text, len);
 	va_start(args, format);
-	vsnprintf(failure->text + len, sizeof(failure->text) - len, format, args);
+	vsnprintf(text + len, sizeof(text) - len, format, args);
 	va_end(args);
+	outbox_text_fit(failure->text, sizeof(failure->text), text);
 }
 
 /*
@@ -251,6 +277,7 @@ outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 {
 	bool		old_scram = code == RD_KAFKA_RESP_ERR__AUTHENTICATION &&
 		strstr(text, "SCRAM") != NULL && rd_kafka_version() < FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4;
+	char		fitting[351];
 
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		all_brokers_down = true;
@@ -258,10 +285,12 @@ outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && last_client_error != 0)
 		return;
 	last_client_error = code;
-	if (!explain_certificate(code))
-		snprintf(last_client_text, sizeof(last_client_text), "%.350s%s%s", text,
-				 old_scram ? "; Kafka 4 takes SCRAM from librdkafka 2.6.1 on, this is " : "",
-				 old_scram ? rd_kafka_version_str() : "");
+	if (explain_certificate(code))
+		return;
+	outbox_text_fit(fitting, sizeof(fitting), text);
+	snprintf(last_client_text, sizeof(last_client_text), "%s%s%s", fitting,
+			 old_scram ? "; Kafka 4 takes SCRAM from librdkafka 2.6.1 on, this is " : "",
+			 old_scram ? rd_kafka_version_str() : "");
 }
 
 void

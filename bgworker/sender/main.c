@@ -102,6 +102,7 @@ begin_answer(OutboxFrameType type)
 static void
 fail(const OutboxFailure *failure)
 {
+	OutboxProgress progress;
 	size_t		mark;
 
 	outbox_log("%s failed (%s, Kafka error %d): %s", failure->tried,
@@ -114,6 +115,10 @@ fail(const OutboxFailure *failure)
 	outbox_wire_put_u32(&answer, (uint32_t) failure->kafka_error);
 	outbox_wire_put_cstring(&answer, failure->tried);
 	outbox_wire_put_cstring(&answer, failure->text);
+	outbox_deadlines_take_progress(&progress);
+	outbox_wire_put_u64(&answer, (uint64_t) progress.bytes);
+	outbox_wire_put_u64(&answer, (uint64_t) progress.done);
+	outbox_wire_put_u64(&answer, (uint64_t) progress.took_ms);
 	send_answer(mark);
 }
 
@@ -131,6 +136,7 @@ do_open(OutboxWireReader *body)
 		outbox_cursor_close();
 		outbox_alive_leave();
 		outbox_alive_drop();
+		outbox_deadlines_forget();
 		outbox_settings_free(&settings);
 		state = SENDER_CLOSED;
 	}
@@ -157,6 +163,8 @@ static void
 do_read_cursor(bool fence)
 {
 	static OutboxCursor cursor;
+	const OutboxDeadlines *usual = outbox_deadlines_usual();
+	const OutboxDeadlines *grown;
 	OutboxFailure failure;
 	size_t		mark;
 
@@ -170,11 +178,14 @@ do_read_cursor(bool fence)
 	}
 	if (fence)
 		state = SENDER_READY;
+	grown = outbox_deadlines_grown();
 	looked = true;
 	mark = begin_answer(OUTBOX_FRAME_CURSOR);
 	outbox_wire_put_u8(&answer, cursor.present ? 1 : 0);
 	outbox_wire_put_u64(&answer, (uint64_t) cursor.batch_no);
 	outbox_wire_put_string(&answer, cursor.metadata, cursor.metadata_len);
+	outbox_wire_put_u32(&answer, (uint32_t) (grown != NULL ? grown : usual)->transaction_ms);
+	outbox_wire_put_u32(&answer, (uint32_t) usual->message_ms);
 	send_answer(mark);
 }
 
@@ -245,17 +256,19 @@ do_batch(OutboxWireReader *body)
 {
 	static OutboxCursor cursor;
 	const char *metadata;
+	int64_t		time_us;
 	uint32_t	len;
 
 	cursor.present = true;
 	cursor.batch_no = (int64_t) outbox_wire_get_u64(body);
+	time_us = (int64_t) outbox_wire_get_u64(body);
 	outbox_wire_get_string(body, &metadata, &len);
 	if (body->bad || cursor.batch_no < 0 || len >= sizeof(cursor.metadata))
 		stop_for_protocol("bad BATCH frame");
 	if (len > 0)
 		memcpy(cursor.metadata, metadata, len);
 	cursor.metadata_len = len;
-	outbox_batch_begin(&cursor);
+	outbox_batch_begin(&cursor, time_us / 1000);
 	state = SENDER_BATCH;
 }
 

@@ -25,9 +25,51 @@ fence_others(const OutboxSettings *settings, OutboxFailure *failure)
 		return true;
 	rd_kafka_poll(producer, 0);
 	outbox_failure_from_error(failure, error, "fencing");
+	if (failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT && outbox_deadlines_grown() == NULL)
+		outbox_explain_transaction_timeout(producer, outbox_deadlines_usual()->transaction_ms, failure);
 	if (failure->class == OUTBOX_ERROR_AUTH)
 		outbox_failure_append(failure, " (transactional.id \"%s\")", settings->transactional_id);
 	return false;
+}
+
+/* Makes the handle alone; outbox_deadlines_grown says with which deadlines. */
+static bool
+make_producer(const OutboxSettings *settings, OutboxFailure *failure)
+{
+	const OutboxDeadlines *grown = outbox_deadlines_grown();
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, outbox_batch_is_one_by_one(), grown, failure);
+	char		error[512];
+
+	if (conf == NULL)
+		return false;
+	if (grown == NULL)
+		outbox_deadlines_read(settings, conf);
+	outbox_watch_install(conf);
+	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
+	if (producer != NULL)
+	{
+		outbox_settings_hear_notices(producer, settings);
+		return true;
+	}
+
+	/*
+	 * conf is not destroyed: the client was a shallow copy of it, and the
+	 * interceptors added to the copy have moved the lists conf points to.
+	 */
+	outbox_settings_refused(settings, error, failure);
+	return false;
+}
+
+/* Asks how long a transaction may be, with a producer that fences nobody. */
+static void
+learn_limit(const OutboxSettings *settings)
+{
+	OutboxFailure ignored;
+
+	if (!outbox_deadlines_want_limit(settings) || !make_producer(settings, &ignored))
+		return;
+	outbox_deadlines_set_limit(outbox_explain_transaction_limit(producer));
+	outbox_producer_drop();
 }
 
 /*
@@ -38,31 +80,24 @@ fence_others(const OutboxSettings *settings, OutboxFailure *failure)
 bool
 outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf;
-	char		error[512];
+	bool		lower;
 
 	outbox_producer_drop();
 	outbox_forget_client_error();
-	conf = outbox_producer_conf(settings, outbox_batch_is_one_by_one(), failure);
-	if (conf == NULL)
-		return false;
-	outbox_watch_install(conf);
-	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
-	if (producer == NULL)
+	learn_limit(settings);
+	do
 	{
-		/*
-		 * conf is not destroyed: the client was a shallow copy of it, and the
-		 * interceptors added to the copy have moved the lists conf points to.
-		 */
-		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
-						   "configuring Kafka", "%s", error);
-		return false;
-	}
-	outbox_settings_hear_notices(producer, settings);
-	if (outbox_topics_ensure(producer, settings->cursor_topic, failure) &&
-		(!settings->exactly_once || fence_others(settings, failure)))
-		return true;
-	outbox_producer_drop();
+		if (!make_producer(settings, failure))
+			return false;
+		if (outbox_topics_ensure(producer, settings->cursor_topic, failure) &&
+			(!settings->exactly_once || fence_others(settings, failure)))
+		{
+			outbox_deadlines_allowed();
+			return true;
+		}
+		lower = failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT && outbox_deadlines_lower();
+		outbox_producer_drop();
+	} while (lower);
 	return false;
 }
 

@@ -118,11 +118,11 @@ set_pointer(rd_kafka_vu_t *part, rd_kafka_vtype_t type, const void *data, size_t
 
 /*
  * Hands the event to librdkafka, which copies it; index comes back with its
- * delivery report.  Returns NULL or the error, which is the caller's.
+ * delivery report.  time_ms is the record's time stamp: the batch's, for the event's own may be of any age.  Returns NULL or the error, which is the caller's.
  */
 rd_kafka_error_t *
 outbox_record_produce(rd_kafka_t *producer, OutboxTopic *topic, const OutboxWireEvent *event,
-					  uint32_t index, const OutboxSettings *settings)
+					  uint32_t index, int64_t time_ms, const OutboxSettings *settings)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(USUAL_HEADERS);
 	rd_kafka_error_t *error;
@@ -143,7 +143,7 @@ outbox_record_produce(rd_kafka_t *producer, OutboxTopic *topic, const OutboxWire
 	set_pointer(&parts[2], RD_KAFKA_VTYPE_VALUE, event->payload, event->payload_len);
 	set_pointer(&parts[3], RD_KAFKA_VTYPE_KEY, event->key, event->key_len);
 	parts[4].vtype = RD_KAFKA_VTYPE_TIMESTAMP;
-	parts[4].u.i64 = event->created_at / 1000;
+	parts[4].u.i64 = time_ms;
 	parts[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
 	parts[5].u.ptr = (void *) (uintptr_t) index;
 	parts[6].vtype = RD_KAFKA_VTYPE_HEADERS;

@@ -18,6 +18,7 @@
 
 #include "../../src/common/error_class.h"
 #include "../../src/common/fault.h"
+#include "../../src/common/rate_plan.h"
 #include "../../src/common/wire.h"
 
 /* A fault point of the sender. */
@@ -100,6 +101,22 @@ typedef struct OutboxMembers
 	uint16_t	count;
 } OutboxMembers;
 
+/* A property of a topic or broker, and its value; "?" = not told. */
+typedef struct OutboxLimit
+{
+	const char *name;
+	char		value[32];
+} OutboxLimit;
+
+/* The first delivery of a batch that failed, and was not refused. */
+typedef struct OutboxFailedDelivery
+{
+	rd_kafka_resp_err_t error;	/* 0: none */
+	const OutboxTopic *topic;
+	int32_t		partition;		/* -1: not chosen yet */
+	int64_t		time_ms;		/* time stamp of the record */
+} OutboxFailedDelivery;
+
 /* The outcome of END that is not a failure. */
 typedef struct OutboxBatchResult
 {
@@ -123,6 +140,8 @@ extern void outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t
 									 const char *tried, const char *text);
 extern void outbox_failure_from_error(OutboxFailure *failure, rd_kafka_error_t *error,
 									  const char *tried);
+extern void outbox_failure_precede(OutboxFailure *failure, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 extern void outbox_failure_append(OutboxFailure *failure, const char *format,...)
 			__attribute__((format(printf, 2, 3)));
 extern OutboxErrorClass outbox_error_classify(rd_kafka_resp_err_t code);
@@ -147,13 +166,34 @@ extern bool outbox_settings_read(OutboxSettings *settings, OutboxWireReader *bod
 								 OutboxFailure *failure);
 extern void outbox_settings_free(OutboxSettings *settings);
 extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, bool one_by_one,
-											 OutboxFailure *failure);
+											 const OutboxDeadlines *grown, OutboxFailure *failure);
 extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
 										   OutboxFailure *failure);
 extern void outbox_settings_hear_notices(rd_kafka_t *producer, const OutboxSettings *settings);
 extern rd_kafka_conf_t *outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure);
+extern void outbox_settings_refused(const OutboxSettings *settings, const char *error, OutboxFailure *failure);
 extern bool outbox_effective_properties(const OutboxSettings *settings, char **text,
 										OutboxFailure *failure);
+
+/* explain.c */
+extern int64_t outbox_explain_transaction_limit(rd_kafka_t *client);
+extern void outbox_explain_transaction_timeout(rd_kafka_t *client, int64_t ours_ms, OutboxFailure *failure);
+extern void outbox_explain_delivery(rd_kafka_t *client, const OutboxFailedDelivery *failed, OutboxFailure *failure);
+
+/* deadlines.c */
+extern void outbox_deadlines_read(const OutboxSettings *settings, rd_kafka_conf_t *conf);
+extern const OutboxDeadlines *outbox_deadlines_grown(void);
+extern const OutboxDeadlines *outbox_deadlines_usual(void);
+extern bool outbox_deadlines_want_limit(const OutboxSettings *settings);
+extern void outbox_deadlines_set_limit(int64_t ms);
+extern void outbox_deadlines_allowed(void);
+extern bool outbox_deadlines_lower(void);
+extern void outbox_deadlines_begun(void);
+extern void outbox_deadlines_acknowledged(size_t bytes);
+extern void outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, OutboxFailure *failure);
+extern void outbox_deadlines_take_progress(OutboxProgress *progress);
+extern bool outbox_deadlines_committed(void);
+extern void outbox_deadlines_forget(void);
 
 /* watch.c */
 extern void outbox_watch_install(rd_kafka_conf_t *conf);
@@ -162,7 +202,7 @@ extern bool outbox_watch_is_suspect(void);
 
 /* record.c */
 extern rd_kafka_error_t *outbox_record_produce(rd_kafka_t *producer, OutboxTopic *topic,
-											   const OutboxWireEvent *event, uint32_t index,
+											   const OutboxWireEvent *event, uint32_t index, int64_t time_ms,
 											   const OutboxSettings *settings);
 
 /* topics.c */
@@ -208,7 +248,7 @@ extern void outbox_producer_idle(void);
 /* batch.c */
 extern bool outbox_batch_is_one_by_one(void);
 extern void outbox_batch_forget(void);
-extern void outbox_batch_begin(const OutboxCursor *cursor);
+extern void outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms);
 extern bool outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 							   OutboxFailure *failure);
 extern bool outbox_batch_end(const OutboxSettings *settings, uint32_t events,

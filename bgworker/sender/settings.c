@@ -9,6 +9,7 @@
  */
 #include "sender.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "../../src/common/kafka_properties.h"
 
 #define LOG_LEVEL_NOTICE	5	/* librdkafka's log_level, as of syslog */
+#define SLOW_REQUEST_BYTES	262144
 
 /*
  * Ours first, the user's after.  retry.backoff.ms: a small transaction with
@@ -317,6 +319,35 @@ set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
 	return set_property(conf, "message.timeout.ms", value, failure);
 }
 
+/*
+ * For a batch that took too long: more time, and requests that show how far it comes.  One at a time, so that
+ * what shares their connection is not kept waiting until it times out, which would cut the connection.
+ */
+static bool
+set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDeadlines *grown, OutboxFailure *failure)
+{
+	char		value[32];
+	size_t		size = sizeof(value);
+
+	if (rd_kafka_conf_get(conf, "batch.size", value, &size) == RD_KAFKA_CONF_OK &&
+		strtol(value, NULL, 10) > SLOW_REQUEST_BYTES)
+	{
+		snprintf(value, sizeof(value), "%d", SLOW_REQUEST_BYTES);
+		if (!set_property(conf, "batch.size", value, failure))
+			return false;
+	}
+	if (!set_property(conf, "max.in.flight.requests.per.connection", "1", failure))
+		return false;
+	snprintf(value, sizeof(value), "%" PRId64, grown->message_ms);
+	if (!set_property(conf, "message.timeout.ms", value, failure))
+		return false;
+	snprintf(value, sizeof(value), "%" PRId64, grown->socket_ms);
+	if (!set_property(conf, "socket.timeout.ms", value, failure))
+		return false;
+	snprintf(value, sizeof(value), "%" PRId64, grown->transaction_ms);
+	return !settings->exactly_once || set_property(conf, "transaction.timeout.ms", value, failure);
+}
+
 /* Properties without which the invariants would not hold, after the user's. */
 static bool
 set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, bool one_by_one,
@@ -334,10 +365,11 @@ set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, bool one_by_one
 
 /*
  * A new configuration for the producer; one_by_one puts each record into a
- * request of its own, so that Kafka's refusal names one record.
+ * request of its own, so that Kafka's refusal names one record; grown NULL: the settings' deadlines.
  */
 rd_kafka_conf_t *
-outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFailure *failure)
+outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, const OutboxDeadlines *grown,
+					 OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	bool		ok = true;
@@ -348,7 +380,8 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, OutboxFail
 	for (i = 0; ok && i < settings->property_count; i++)
 		ok = set_property(conf, settings->properties[i].name, settings->properties[i].value,
 						  failure);
-	ok = ok && set_fixed(conf, settings, one_by_one, failure);
+	ok = ok && set_fixed(conf, settings, one_by_one, failure) &&
+		(grown == NULL || set_grown(conf, settings, grown, failure));
 	if (!ok)
 	{
 		rd_kafka_conf_destroy(conf);
@@ -444,6 +477,28 @@ outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 	return conf;
 }
 
+/* librdkafka takes each of the properties, but not all together; it names some of them, the values are ours. */
+void
+outbox_settings_refused(const OutboxSettings *settings, const char *error, OutboxFailure *failure)
+{
+	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms", "socket.timeout.ms"};
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, NULL, failure);
+	int			i;
+
+	if (conf == NULL)
+		return;
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG, "configuring Kafka", "%s", error);
+	for (i = 0; i < (int) (sizeof(timeouts) / sizeof(timeouts[0])); i++)
+	{
+		char		value[32];
+		size_t		size = sizeof(value);
+
+		if (strstr(error, timeouts[i]) != NULL && rd_kafka_conf_get(conf, timeouts[i], value, &size) == RD_KAFKA_CONF_OK)
+			outbox_failure_precede(failure, "%s is %s", timeouts[i], value);
+	}
+	rd_kafka_conf_destroy(conf);
+}
+
 /* Appends "name=value; " of one property to text. */
 static void
 append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
@@ -464,7 +519,7 @@ append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 bool
 outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, NULL, failure);
 	rd_kafka_t *producer;
 	size_t		size;
 	FILE	   *out;
@@ -500,7 +555,6 @@ outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxF
 	rd_kafka_conf_destroy(conf);
 	free(*text);
 	*text = NULL;
-	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
-					   "configuring Kafka", "%s", error);
+	outbox_settings_refused(settings, error, failure);
 	return false;
 }

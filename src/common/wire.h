@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTBOX_WIRE_VERSION		3
+#define OUTBOX_WIRE_VERSION		4
 #define OUTBOX_WIRE_HEADER_SIZE	5			/* length and type */
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
 #define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
@@ -68,7 +68,7 @@ typedef enum OutboxFrameType
 	 */
 	OUTBOX_FRAME_DECLARE = 'D',
 
-	/* u64 batch number, string cursor metadata (at most 4,096 bytes) */
+	/* u64 batch number, i64 time stamp of its records (us since 1970), string cursor metadata (at most 4,096 bytes) */
 	OUTBOX_FRAME_BATCH = 'B',
 
 	/* see OutboxWireEvent */
@@ -84,7 +84,10 @@ typedef enum OutboxFrameType
 	/* u16 version, string librdkafka version, string effective properties */
 	OUTBOX_FRAME_OPENED = 'o',
 
-	/* u8 present (0: no offset is stored), i64 batch number, string metadata */
+	/*
+	 * u8 present (0: no offset is stored), i64 batch number, string metadata, u32 ms a batch may take with
+	 * this producer, u32 ms it usually may (message.timeout.ms); both 0 before the first fence
+	 */
 	OUTBOX_FRAME_CURSOR = 'c',
 
 	/*
@@ -106,7 +109,10 @@ typedef enum OutboxFrameType
 	 */
 	OUTBOX_FRAME_REFUSED = 'r',
 
-	/* u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text */
+	/*
+	 * u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text; then of a batch, else zeros:
+	 * u64 payload and key bytes, u64 of them acknowledged, u64 ms until the last of those
+	 */
 	OUTBOX_FRAME_FAILED = 'f',
 } OutboxFrameType;
 

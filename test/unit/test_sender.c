@@ -25,6 +25,7 @@
 #define API_PRODUCE				0
 
 #define IN_FLIGHT_MS			300 /* several requests are under way */
+#define BATCH_TIME_US			INT64_C(1700000000000000)
 #define SLOW_MS					2000	/* longer than other refusals are waited for */
 #define IMPOSSIBLE_PARTITIONS	1000000 /* no client asks Kafka for so many */
 
@@ -201,6 +202,7 @@ send_to(const char *topic, uint64_t number, uint32_t events, uint32_t payload_le
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&out, number);
+	outbox_wire_put_u64(&out, BATCH_TIME_US);
 	outbox_wire_put_cstring(&out, "nonce");
 	outbox_wire_finish(&out, mark);
 	for (i = 0; i < events; i++)
@@ -420,6 +422,7 @@ test_flaws(const char *program)
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&out, 5);
+	outbox_wire_put_u64(&out, BATCH_TIME_US);
 	outbox_wire_put_cstring(&out, "nonce");
 	outbox_wire_finish(&out, mark);
 	outbox_wire_put_event(&out, &event);
@@ -505,6 +508,7 @@ test_skip(const char *program)
 	send_batch(5, 1, 1, &body);
 	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&out, 6);
+	outbox_wire_put_u64(&out, BATCH_TIME_US);
 	outbox_wire_put_cstring(&out, "nonce");
 	outbox_wire_finish(&out, mark);
 	outbox_wire_begin(&out, OUTBOX_FRAME_END, &mark);

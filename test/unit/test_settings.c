@@ -88,9 +88,49 @@ test_member(void)
 	CHECK(makes_client(conf), "a backoff that the producer's default takes, the member's takes as well");
 }
 
+/* For a batch that took too long (issue 12, K5). */
+static void
+test_grown(void)
+{
+	static const OutboxDeadlines grown = {.message_ms = 600000, .transaction_ms = 615000, .socket_ms = 80000};
+	OutboxSettings settings = make_settings(1);
+	OutboxFailure failure = {0};
+	rd_kafka_conf_t *conf = outbox_producer_conf(&settings, false, NULL, &failure);
+
+	CHECK(has(conf, "message.timeout.ms", "30000") && has(conf, "max.in.flight.requests.per.connection", "5"),
+		  "usually the settings' deadlines count");
+	rd_kafka_conf_destroy(conf);
+	conf = outbox_producer_conf(&settings, false, &grown, &failure);
+	CHECK(has(conf, "message.timeout.ms", "600000") && has(conf, "transaction.timeout.ms", "615000") &&
+		  has(conf, "socket.timeout.ms", "80000"), "grown ones take their place");
+	CHECK(has(conf, "batch.size", "262144") && has(conf, "max.in.flight.requests.per.connection", "1"),
+		  "and requests are small and one at a time");
+	rd_kafka_conf_destroy(conf);
+}
+
+/* What librdkafka refuses is told with our values (issue 12, last_error). */
+static void
+test_refused(void)
+{
+	static OutboxProperty long_message[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"message.timeout.ms", "60000"}};
+	OutboxSettings settings = make_settings(1);
+	OutboxFailure failure = {0};
+	char	   *text = NULL;
+
+	settings.properties = long_message;
+	settings.property_count = 2;
+	CHECK(!outbox_effective_properties(&settings, &text, &failure) && failure.class == OUTBOX_ERROR_CONFIG,
+		  "a message may not outlast its transaction");
+	CHECK(strstr(failure.text, "message.timeout.ms is 60000") != NULL &&
+		  strstr(failure.text, "transaction.timeout.ms is 45000") != NULL, "both values are told");
+	printf("# %s\n", failure.text);
+}
+
 int
 main(void)
 {
+	test_grown();
+	test_refused();
 	test_cursor_client();
 	test_member();
 	return finish_tests();

@@ -121,7 +121,8 @@ def parse(kind, data):
         return Answer("OPENED", dict(names, properties=body.string().decode()))
     if kind == b"c":
         values = {"present": bool(body.take("B")), "batch": body.take("q")}
-        return Answer("CURSOR", dict(values, metadata=body.string()))
+        values["metadata"] = body.string()
+        return Answer("CURSOR", dict(values, longest_ms=body.take("I"), usual_ms=body.take("I")))
     if kind == b"a":
         values = {"allowed": bool(body.take("B")), "joined": bool(body.take("B")), "text": body.string().decode()}
         members = [(body.string().decode(), body.string().decode()) for _ in range(body.take("H"))]
@@ -137,7 +138,8 @@ def parse(kind, data):
     if kind == b"f":
         values = {"error_class": ERROR_CLASSES[body.take("B")], "error": body.take("i")}
         values["tried"] = body.string().decode()
-        return Answer("FAILED", dict(values, text=body.string().decode()))
+        values["text"] = body.string().decode()
+        return Answer("FAILED", dict(values, bytes=body.take("Q"), done=body.take("Q"), took_ms=body.take("Q")))
     raise ValueError(f"unknown answer {kind!r}")
 
 
@@ -186,7 +188,7 @@ class Sender:
         self._input = self._input[end:]
         return parse(kind, body)
 
-    def open(self, pairs, version=3):
+    def open(self, pairs, version=4):
         body = struct.pack(">HH", version, len(pairs))
         body += b"".join(string(name) + string(value) for name, value in pairs)
         self.write(frame(b"O", body))
@@ -209,15 +211,16 @@ class Sender:
         values = struct.pack(">ihq", partitions, replication, retention)
         self.write(frame(b"D", string(topic) + values + string(policy) + string(flaw)))
 
-    def send(self, number, events, metadata="{}"):
-        """Writes a whole batch, without waiting for the answer."""
-        parts = [frame(b"B", struct.pack(">Q", number) + string(metadata))]
+    def send(self, number, events, metadata="{}", at=None):
+        """Writes a whole batch, without waiting for the answer; at: time stamp of its records in us, None: now."""
+        at = time.time_ns() // 1000 if at is None else at
+        parts = [frame(b"B", struct.pack(">Qq", number, at) + string(metadata))]
         parts += [event if isinstance(event, bytes) else event.frame() for event in events]
         parts.append(frame(b"Z", struct.pack(">I", len(parts) - 1)))
         self.write(b"".join(parts))
 
-    def batch(self, number, events, metadata="{}"):
-        self.send(number, events, metadata)
+    def batch(self, number, events, metadata="{}", at=None):
+        self.send(number, events, metadata, at)
         return self.answer()
 
 
