@@ -175,7 +175,7 @@ heed_rate(OutboxRelay *relay, int64 bytes, int64 done, int64 took_ms)
 	window->most_bytes = outbox_rate_cut(before, (int64) outbox_guc_batch_max_bytes * 1024, &progress, relay->usual_ms);
 	if (window->most_bytes == 0 || (before > 0 && window->most_bytes >= before))
 		return;
-	ereport(LOG,
+	ereport(before == 0 ? LOG : DEBUG1,
 			(errmsg("outbox relay: batch " INT64_FORMAT " was sent at " INT64_FORMAT " bytes a second, later ones have " INT64_FORMAT " bytes at most",
 					relay->chunks[relay->sending].row.batch_no, outbox_rate_of(&progress), window->most_bytes)));
 	if (!relay->ahead)

@@ -8,6 +8,7 @@ from .kafka import KafkaBroker
 from .kafka_cluster import KafkaCluster
 from .oversized import OVERSIZED, limit_records
 from .postgres import PostgresCluster
+from .quota import set_producer_quota
 from .service import Service
 from .session import Session, exit_on_sigterm
 from .topics import run_topics
@@ -28,5 +29,6 @@ __all__ = [
     "exit_on_sigterm",
     "limit_records",
     "run_topics",
+    "set_producer_quota",
     "wait_until",
 ]
