@@ -187,6 +187,9 @@ commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 	if (error != NULL)
 	{
 		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
+		if (failure->kafka_error == RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE)
+			outbox_failure_precede(failure, "the cursor's metadata has %zu bytes, more than offset.metadata.max.bytes of "
+								   "the brokers", batch.cursor.metadata_len);
 		return false;
 	}
 	OUTBOX_FAULT("sender-offsets-sent");
@@ -288,8 +291,12 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 		{
 			if (!note_gone(topic, code))
 			{
-				note_refusal(batch.events, code, outbox_error_is_whole_topic(code),
-							 rd_kafka_error_string(error));
+				char		text[256];
+
+				snprintf(text, sizeof(text), "%s", rd_kafka_error_string(error));
+				if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+					outbox_explain_size(producer, (size_t) event->key_len + event->payload_len, text, sizeof(text));
+				note_refusal(batch.events, code, outbox_error_is_whole_topic(code), text);
 				batch.refused_early = batch.refused_topic ? NULL : topic->handle;
 			}
 		}
@@ -611,7 +618,7 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	}
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
 		end_at_least_once(settings, result, failure);
-	if (!ok)
+	if (!ok && !batch.failed.leaderless)
 		outbox_deadlines_failed(settings, batch.bytes, failure);
 	if (!ok || result->refused)
 		return ok;

@@ -141,9 +141,21 @@ has_leader(rd_kafka_t *client, const OutboxFailedDelivery *failed)
 	return has;
 }
 
+/* Why librdkafka takes no event of so many bytes of key and payload. */
+void
+outbox_explain_size(rd_kafka_t *client, size_t bytes, char *text, size_t size)
+{
+	char		most[32] = UNKNOWN_VALUE;
+	size_t		most_size = sizeof(most);
+
+	rd_kafka_conf_get(rd_kafka_conf(client), "message.max.bytes", most, &most_size);
+	snprintf(text, size, "a record of %zu bytes and its headers is larger than message.max.bytes (outbox.kafka_properties), "
+			 "which is %s: %s", bytes, most, rd_kafka_err2str(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE));
+}
+
 /* Why a batch failed whose first failed delivery this is. */
 void
-outbox_explain_delivery(rd_kafka_t *client, const OutboxFailedDelivery *failed, OutboxFailure *failure)
+outbox_explain_delivery(rd_kafka_t *client, OutboxFailedDelivery *failed, OutboxFailure *failure)
 {
 	outbox_failure_from_code(failure, failed->error, "sending events", NULL);
 	if (failed->topic == NULL)
@@ -153,6 +165,9 @@ outbox_explain_delivery(rd_kafka_t *client, const OutboxFailedDelivery *failed, 
 	else if (failed->partition < 0)
 		outbox_failure_precede(failure, "topic \"%s\"", failed->topic->name);
 	else
+	{
+		failed->leaderless = !has_leader(client, failed);
 		outbox_failure_precede(failure, "partition %" PRId32 " of topic \"%s\"%s", failed->partition, failed->topic->name,
-							   has_leader(client, failed) ? "" : " has no leader");
+							   failed->leaderless ? " has no leader" : "");
+	}
 }

@@ -115,6 +115,7 @@ typedef struct OutboxFailedDelivery
 	const OutboxTopic *topic;
 	int32_t		partition;		/* -1: not chosen yet */
 	int64_t		time_ms;		/* time stamp of the record */
+	bool		leaderless;		/* its partition, as was found when it was explained */
 } OutboxFailedDelivery;
 
 /* The outcome of END that is not a failure. */
@@ -178,7 +179,8 @@ extern bool outbox_effective_properties(const OutboxSettings *settings, char **t
 /* explain.c */
 extern int64_t outbox_explain_transaction_limit(rd_kafka_t *client);
 extern void outbox_explain_transaction_timeout(rd_kafka_t *client, int64_t ours_ms, OutboxFailure *failure);
-extern void outbox_explain_delivery(rd_kafka_t *client, const OutboxFailedDelivery *failed, OutboxFailure *failure);
+extern void outbox_explain_delivery(rd_kafka_t *client, OutboxFailedDelivery *failed, OutboxFailure *failure);
+extern void outbox_explain_size(rd_kafka_t *client, size_t bytes, char *text, size_t size);
 
 /* deadlines.c */
 extern void outbox_deadlines_read(const OutboxSettings *settings, rd_kafka_conf_t *conf);

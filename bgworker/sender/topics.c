@@ -545,6 +545,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 	if (topic->handle == NULL)
 	{
 		outbox_failure_from_code(failure, rd_kafka_last_error(), "opening a topic", NULL);
+		outbox_failure_precede(failure, "topic \"%s\"", topic->name);
 		return false;
 	}
 	deadline = outbox_clock_us() + PREFETCH_TIMEOUT_US;
@@ -559,6 +560,7 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		{
 			rd_kafka_poll(producer, 0);
 			outbox_failure_from_code(failure, code, "fetching a topic's metadata", NULL);
+			outbox_failure_precede(failure, "topic \"%s\"", topic->name);
 			return false;
 		}
 		code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;

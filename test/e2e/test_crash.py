@@ -2,8 +2,6 @@
 """What crashes, transaction ids, clocks and an empty Kafka do to transactions of every shape (issue 4; 1.1 to 1.5, 2.5)."""
 
 import random
-import subprocess
-import sys
 
 import pytest
 from checker import Load, check_database
@@ -144,23 +142,6 @@ def test_transaction_ids_pass_an_epoch(own_postgres, kafka, topic_name):
     database.execute("commit prepared 'across'")
     report = check_database(database.dsn(), kafka.bootstrap, [topic]).require_ok()
     assert report.committed > 3000
-
-
-@pytest.fixture
-def shifted_clock(own_postgres, session):
-    """A server, and a function that shifts its wall clock by seconds; its monotonic clock goes on."""
-    cluster = own_postgres(start=False)
-    library = cluster.data.parent / "shifted_clock.so"
-    source = session.environment.root / "test" / "clock" / "shifted_clock.c"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-    file = cluster.data.parent / f"{cluster.name}.clock"
-    file.write_bytes(bytes(8))
-    cluster.variables = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK_FILE": str(file)}
-
-    def shift(seconds):
-        with open(file, "r+b") as clock:
-            clock.write(seconds.to_bytes(8, sys.byteorder, signed=True))
-    return cluster.start(), shift
 
 
 def test_clock_is_set_back(shifted_clock, kafka, topic_name):

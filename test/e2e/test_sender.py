@@ -111,10 +111,10 @@ def test_record_is_the_event(start, kafka, name):
     first = Event(name, b'{"n":1}', b"\xff\x00", "OrderPlaced", headers=own)
     first.created_at = 1769862896000007
     events = [first, Event(name, None, None, content_type=""), Event(name, b"", b"")]
-    assert sender.batch(1, events).kind == "COMMITTED"
+    assert sender.batch(1, events, at=1769900000123456).kind == "COMMITTED"
     record, tombstone, empty = records(kafka, name, 3)
     assert (record.key(), record.value()) == (b"\xff\x00", b'{"n":1}')
-    assert record.timestamp()[1] == 1769862896000
+    assert {r.timestamp()[1] for r in (record, tombstone, empty)} == {1769900000123}
     assert record.headers() == [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(first.id).encode()),

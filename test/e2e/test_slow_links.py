@@ -50,17 +50,17 @@ def errors(database, said, *parts):
 def test_quota_lets_a_batch_pass(database, kafka, quota, topic):
     """K5: a stored batch that a quota of 300 kB/s keeps from passing in time passes with more; the next are smaller."""
     quota(300000, IMPATIENT)
-    emit(database, topic, 43, MB // 10)
+    emit(database, topic, 20, MB // 10)
     said = []
     database.start_relay()
     wait_until(lambda: errors(database, said, "bytes a second", "the next try may take"), 60, "an error that names the rate")
     assert database.status()["delivered_batch"] == 0
     wait_until(lambda: database.status()["delivered_batch"] == 1, 90, "the batch to pass")
-    assert batches(database) == [43]
-    emit(database, topic, 20, MB // 10)
-    assert len(kafka.wait_for_records(topic, 63, 60)) == 63
-    assert max(batches(database)[1:]) <= 10
-    assert len({r.value() for r in kafka.read_all(topic)}) == 63
+    assert batches(database) == [20]
+    emit(database, topic, 8, MB // 10)
+    assert len(kafka.wait_for_records(topic, 28, 60)) == 28
+    assert max(batches(database)[1:]) < 4
+    assert len({r.value() for r in kafka.read_all(topic)}) == 28
 
 
 @pytest.mark.long
@@ -96,16 +96,16 @@ def test_what_cannot_pass_is_named(short_kafka, database, postgres, unique, topi
     postgres.configure(outbox__kafka_properties=f"bootstrap.servers={short_kafka.bootstrap}; client.id={client}; {IMPATIENT}")
     postgres.reload()
     database.declare(topic_name, 1)
-    emit(database, topic_name, 40, MB // 10)
+    emit(database, topic_name, 20, MB // 10)
     said = []
     database.start_relay()
     wait_until(lambda: errors(database, said, "does not pass", "bytes a second", "producer_byte_rate",
                               "transaction.max.timeout.ms"), 90, "an error that says what helps")
     text = next(error for error in said if "does not pass" in error)
-    assert re.search(r"the batch of 419\d{4} bytes does not pass: \d+ were acknowledged \(\d+ bytes a second\)", text)
+    assert re.search(r"the batch of 209\d{4} bytes does not pass: \d+ were acknowledged \(\d+ bytes a second\)", text)
     assert "6000 ms" in text and text.endswith("Message timed out")
     set_producer_quota(short_kafka.bootstrap, client, None)
-    assert len(short_kafka.wait_for_records(topic_name, 40, 60)) == 40
+    assert len(short_kafka.wait_for_records(topic_name, 20, 60)) == 20
 
 
 def test_transaction_timeout_above_the_brokers(relay, postgres, kafka, topic):

@@ -42,6 +42,8 @@ _SETTINGS = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "controlled.shutdown.enable": "false",
+    # A quota counts at once, not after ten seconds of it.
+    "quota.window.num": "3",
 }
 
 _LOG4J = """status = error
