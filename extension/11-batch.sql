@@ -17,7 +17,7 @@
  *	txid			the transaction that wrote the row; equals its xmin unless the row
  *					was restored from a dump
  *	timeline, system_id, database	where it was written
- *	prepared_at		clock
+ *	prepared_at		clock; the time stamp of its records
  */
 CREATE TABLE outbox.batch (
 	batch_no bigint NOT NULL,
