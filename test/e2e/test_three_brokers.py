@@ -206,6 +206,7 @@ FINE = ("orders.created", "orders.cancelled", "payments.completed", "inventory.r
 DAY = 24 * 3600 * 1000
 
 
+@pytest.mark.long
 def test_partition_without_leader(on_three, postgres, cluster, unique):
     """K5: replication 1 and its broker down: last_error names topic and partition, and all arrives once it is back."""
     topic = unique("alone")

@@ -540,6 +540,86 @@ test_suspect(const char *program)
 	stop_sender();
 }
 
+/* FENCE is answered with that deadline of a batch, ms. */
+static bool
+fences_with(uint32_t longest_ms)
+{
+	OutboxWireReader body;
+	const char *metadata;
+	uint32_t	len;
+
+	if (fence(&body) != OUTBOX_FRAME_CURSOR)
+		return false;
+	outbox_wire_get_u8(&body);
+	outbox_wire_get_u64(&body);
+	outbox_wire_get_string(&body, &metadata, &len);
+	return outbox_wire_get_u32(&body) == longest_ms && outbox_wire_get_u32(&body) == 1000 && !body.bad;
+}
+
+/* Sends a batch that Kafka does not take before message.timeout.ms is over. */
+static char
+send_late(uint64_t number, OutboxWireReader *body)
+{
+	static rd_kafka_resp_err_t errors[1000];
+	char		type;
+
+	for (int i = 0; i < 1000; i++)
+		errors[i] = RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+	rd_kafka_mock_push_request_errors_array(cluster, API_PRODUCE, 1000, errors);
+	type = send_batch(number, 1, 1, body);
+	rd_kafka_mock_clear_request_errors(cluster, API_PRODUCE);
+	return type;
+}
+
+/* A batch that ran out of time gets more, while Kafka allows it, until it is committed (issue 12, K5). */
+static void
+test_deadlines(const char *program)
+{
+	static const char *const impatient[] = {"message.timeout.ms", "1000", "transaction.timeout.ms", "3000",
+		"socket.timeout.ms", "1000", "retry.backoff.ms", "50", NULL, NULL};
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_with("exactly_once", impatient, &body);
+	CHECK(fences_with(3000), "the settings' deadlines count");
+	CHECK(is_failed(send_late(10, &body), &body, OUTBOX_ERROR_RETRIABLE), "a batch runs out of time");
+	CHECK(fences_with(4000), "the next producer has twice the time, and as much for the commit");
+	CHECK(is_committed(send_batch(10, 1, 1, &body), &body, 10, 1, 1), "with it the batch is committed, and a fence asked for");
+	CHECK(fences_with(3000), "after which the settings' deadlines count again");
+	CHECK(is_failed(send_late(11, &body), &body, OUTBOX_ERROR_RETRIABLE), "another batch runs out of time");
+	rd_kafka_mock_push_request_errors(cluster, API_INIT_PRODUCER_ID, 1, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
+	CHECK(fences_with(3500), "what Kafka does not allow is lowered at once");
+	CHECK(is_committed(send_batch(11, 1, 1, &body), &body, 11, 1, 1), "and the batch committed");
+	stop_sender();
+}
+
+/* Issue 12, K5: at least topic and partition are told. */
+static void
+test_leaderless(const char *program)
+{
+	static const char *const impatient[] = {"message.timeout.ms", "1000", NULL, NULL};
+	OutboxWireReader body;
+	const char *text;
+	uint32_t	len;
+
+	start_sender(program);
+	open_with("exactly_once", impatient, &body);
+	fence(&body);
+	CHECK(is_committed(send_batch(12, 1, 1, &body), &body, 12, 1, 0), "while the partition has a leader");
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, -1);
+	CHECK(is_failed(send_batch(13, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "without one the batch fails");
+	outbox_wire_get_u32(&body);
+	outbox_wire_get_string(&body, &text, &len);
+	outbox_wire_get_string(&body, &text, &len);
+	CHECK(!body.bad && memmem(text, len, "partition 0 of topic \"topic\" has no leader: ", 44) == text,
+		  "and names topic and partition");
+	printf("# %.*s\n", (int) len, text);
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, 1);
+	fence(&body);
+	CHECK(is_committed(send_batch(13, 1, 1, &body), &body, 13, 1, 0), "with a leader the batch is committed");
+	stop_sender();
+}
+
 static void
 test_at_least_once(const char *program)
 {
@@ -589,6 +669,8 @@ main(int argc, char **argv)
 	test_presumed("at_least_once", argv[1]);
 	test_skip(argv[1]);
 	test_suspect(argv[1]);
+	test_deadlines(argv[1]);
+	test_leaderless(argv[1]);
 	test_at_least_once(argv[1]);
 	rd_kafka_mock_cluster_destroy(cluster);
 	rd_kafka_destroy(client);
