@@ -171,7 +171,7 @@ heed_rate(OutboxRelay *relay, int64 bytes, int64 done, int64 took_ms)
 
 	if (relay->usual_ms == 0)
 		return;
-	progress.done = done == bytes ? progress.bytes : (int64) ((double) progress.bytes * (double) done / (double) bytes);
+	progress.done = done >= bytes ? progress.bytes : (int64) ((double) progress.bytes * (double) done / (double) bytes);
 	window->most_bytes = outbox_rate_cut(before, (int64) outbox_guc_batch_max_bytes * 1024, &progress, relay->usual_ms);
 	if (window->most_bytes == 0 || (before > 0 && window->most_bytes >= before))
 		return;
@@ -314,7 +314,8 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 	if (relay->state == OUTBOX_RELAY_SENDING)
 	{
 		relay->time_refused |= error == KAFKA_INVALID_TIMESTAMP;
-		heed_rate(relay, bytes, done, took_ms);
+		if (done > 0)
+			heed_rate(relay, bytes, done, took_ms);
 	}
 	outbox_relay_fail(relay, !relay->opened,
 					  psprintf("%s failed (%s, Kafka error %d): %s", tried,

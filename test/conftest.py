@@ -5,11 +5,9 @@ import contextlib
 import itertools
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
-from harness import Database, FaultPoints, KafkaBroker, PostgresCluster, Service, Session
+from harness import Database, FaultPoints, KafkaBroker, PostgresCluster, Service, Session, ShiftedClock
 from harness.hazard import HazardTest
 from harness.payment import TOPICS, PaymentTest
 
@@ -142,20 +140,11 @@ def own_postgres(session, _kafka):
 
 
 @pytest.fixture
-def shifted_clock(own_postgres, session):
+def shifted_clock(own_postgres):
     """A server, and a function that shifts its wall clock by seconds; its monotonic clock goes on."""
     cluster = own_postgres(start=False)
-    library = cluster.data.parent / "shifted_clock.so"
-    source = session.environment.root / "test" / "clock" / "shifted_clock.c"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-    file = cluster.data.parent / f"{cluster.name}.clock"
-    file.write_bytes(bytes(8))
-    cluster.variables = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK_FILE": str(file)}
-
-    def shift(seconds):
-        with open(file, "r+b") as clock:
-            clock.write(seconds.to_bytes(8, sys.byteorder, signed=True))
-    return cluster.start(), shift
+    clock = ShiftedClock(cluster)
+    return cluster.start(), clock.shift
 
 
 @pytest.fixture

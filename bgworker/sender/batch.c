@@ -618,8 +618,8 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	}
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
 		end_at_least_once(settings, result, failure);
-	if (!ok && !batch.failed.leaderless)
-		outbox_deadlines_failed(settings, batch.bytes, failure);
+	if (!ok)
+		outbox_deadlines_failed(settings, batch.bytes, !batch.failed.leaderless, failure);
 	if (!ok || result->refused)
 		return ok;
 	if (leave_one_by_one)

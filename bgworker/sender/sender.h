@@ -192,7 +192,8 @@ extern void outbox_deadlines_allowed(void);
 extern bool outbox_deadlines_lower(void);
 extern void outbox_deadlines_begun(void);
 extern void outbox_deadlines_acknowledged(size_t bytes);
-extern void outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, OutboxFailure *failure);
+extern void outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool may_pass,
+									OutboxFailure *failure);
 extern void outbox_deadlines_take_progress(OutboxProgress *progress);
 extern bool outbox_deadlines_committed(void);
 extern void outbox_deadlines_forget(void);

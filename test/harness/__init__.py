@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Private PostgreSQL, Kafka and services for tests, the demo, `make up` and the benchmarks."""
 
+from .clock import ShiftedClock
 from .database import Database
 from .environment import Environment
 from .faults import FaultPoints
@@ -24,6 +25,7 @@ __all__ = [
     "PostgresCluster",
     "Service",
     "Session",
+    "ShiftedClock",
     "WaitTimeout",
     "WritersFailed",
     "exit_on_sigterm",
