@@ -23,9 +23,7 @@ from collections import defaultdict
 import psycopg
 from checker.remains import count_destroyed
 from fault_rounds import Blows, Missed, Rounds
-from harness import (
-    Database, KafkaBroker, PostgresCluster, Session, ShiftedClock, exit_on_sigterm, set_producer_quota, wait_until,
-)
+from harness import Database, KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
 from harness.proxy import APIS
 from harness.process import command_line, descendants
 from soak_consumer import EffectsConsumer
@@ -36,7 +34,6 @@ CASES = list(itertools.product(APIS, ("request", "answer"), ("hold", "drop", "cu
 QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=20000"
 TOPICS = ("soak.orders", "soak.payments", "soak.stock")
 PARTITIONS = 6
-RELAY_CLIENT = "outbox-relay"
 
 
 class Faults:
@@ -44,8 +41,7 @@ class Faults:
 
     Raises Missed when it found no victim."""
 
-    def __init__(self, database, postgres, kafka, proxy, choose, clock, consumer=None):
-        self.clock = clock  # ShiftedClock of the server
+    def __init__(self, database, postgres, kafka, proxy, choose, consumer=None):
         self.database = database
         self.postgres = postgres
         self.kafka = kafka
@@ -191,22 +187,6 @@ class Faults:
         )
         self.postgres.reload()
 
-    def quota_lowered(self):
-        """The relay may send little, for a part of what is emitted meanwhile."""
-        def lift():
-            set_producer_quota(self.kafka.bootstrap, RELAY_CLIENT, None)
-        self.after.append(lift)
-        set_producer_quota(self.kafka.bootstrap, RELAY_CLIENT, self.choose.choice((20000, 100000, 300000)))
-        self.await_emitted(2000)
-
-    def clock_set(self):
-        """The server's clock goes ahead, too far for Kafka or not, or back, and then right again."""
-        self.clock.shift(self.choose.choice((7200, 600, -600, -7200)))
-        try:
-            self.await_emitted(2000)
-        finally:
-            self.clock.shift(0)
-
     def reloads_stormed(self):
         for _ in range(50):
             self.postgres.reload()
@@ -240,7 +220,7 @@ class Faults:
     @staticmethod
     def kinds():
         """Names of the kinds but request_hurt, which comes as often as all of them."""
-        own = ("kinds", "await_emitted", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish")
+        own = ("kinds", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish")
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
 
     @staticmethod
@@ -252,18 +232,14 @@ class Faults:
 
     def freeze(self, pid, most):
         """Stop a process until the writers have emitted up to `most` further events."""
-        self.signal(pid, signal.SIGSTOP)
-        try:
-            self.await_emitted(most)
-        finally:
-            self.signal(pid, signal.SIGCONT)
-
-    def await_emitted(self, most):
-        """Wait until the writers have emitted up to `most` further events."""
         def emitted():
             return self.database.value("select last_value from outbox.event_seq")
         enough = emitted() + self.choose.randint(50, most)
-        wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
+        self.signal(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
+        finally:
+            self.signal(pid, signal.SIGCONT)
 
     def finish(self):
         """What follows a fault; meanwhile the system is at work again."""
@@ -294,16 +270,13 @@ class Soak:
             "outbox.kafka_properties": f"bootstrap.servers={self.proxy.bootstrap};{QUICK}",
             "outbox.segment_size": "1MB",
             "outbox.retention": "1min",
-        })
-        self.clock = ShiftedClock(self.postgres)
-        self.postgres.start()
+        }).start()
         self.database = Database(self.postgres, self.postgres.create_database("soak"))
         for topic in TOPICS:
             self.database.declare(topic, PARTITIONS)
         self.database.start_relay()
         self.consumer = EffectsConsumer(session, self.kafka, self.database, TOPICS) if options.consumer else None
-        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose, self.clock,
-                             self.consumer)
+        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose, self.consumer)
         self.rounds = defaultdict(int)
         self.longest = defaultdict(float)
 
