@@ -6,12 +6,10 @@
  * Runs in outbox-consume, member threads.
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/kafka_headers.h"
 #include "consume.h"
@@ -88,51 +86,22 @@ add_headers(const OutboxRecord *record, OutboxCall *call)
 	json_decref(object);
 }
 
-/* Seconds since 1970 of "2026-01-31T23:59:59[.123](Z|+hh:mm|-hh:mm)"; false: it is none. */
-static bool
-read_time(const char *text, char *seconds, size_t size)
-{
-	struct tm	utc = {0};
-	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
-	int			digits = 0;
-	int			hours = 0;
-	int			minutes = 0;
-	int			used = 0;
-	long		shift;
-
-	if (rest == NULL)
-		return false;
-	if (*rest == '.')
-		digits = 1 + (int) strspn(rest + 1, "0123456789");
-	if (digits == 1 || digits > 10)
-		return false;
-	if (strcmp(rest + digits, "Z") != 0 &&
-		(sscanf(rest + digits, "%*1[+-]%2d:%2d%n", &hours, &minutes, &used) != 2 ||
-		 rest[digits + used] != '\0'))
-		return false;
-	shift = (hours * 60L + minutes) * (rest[digits] == '-' ? -60 : 60);
-	if (timegm(&utc) < shift)
-		return false;
-	snprintf(seconds, size, "%ld%.*s", (long) timegm(&utc) - shift, digits, rest);
-	return true;
-}
-
+/* When the event happened, in seconds since 1970: ce_time, else the record's time. */
 static void
 add_time(const OutboxRecord *record, OutboxCall *call)
 {
-	char	   *time = outbox_record_header(record, "ce_time");
 	char		seconds[48];
 
-	if (time != NULL && read_time(time, seconds, sizeof(seconds)))
-		outbox_call_add_text(call, seconds);
-	else if (record->timestamp_ms >= 0)
+	if (record->event_us != OUTBOX_NO_TIME)
 	{
-		snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
-		outbox_call_add_text(call, seconds);
+		int64_t		us = record->event_us;
+		int64_t		whole = us / 1000000 - (us % 1000000 < 0);
+
+		snprintf(seconds, sizeof(seconds), "%" PRId64 ".%06d", whole, (int) (us - whole * 1000000));
 	}
-	else
-		outbox_call_add_text(call, NULL);
-	free(time);
+	else if (record->timestamp_ms >= 0)
+		snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
+	outbox_call_add_text(call, record->event_us != OUTBOX_NO_TIME || record->timestamp_ms >= 0 ? seconds : NULL);
 }
 
 /* Key and value as text and JSON; false: they are none. */

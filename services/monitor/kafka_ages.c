@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "consumer_client.h"
 
 #define ROUND_MAX		500		/* partitions read at once */
 #define ROUNDS			4		/* a round may take this part of the time-out */
@@ -107,10 +108,30 @@ choose_round(Question *questions, size_t count)
 	return list;
 }
 
-/* Gives the answer to whoever stands at this place: a time stamp, or OUTBOX_LAG_NULL for no record. */
+/* Since when the message's event exists: what its ce_time says, else its own time stamp; OUTBOX_LAG_NULL: not known. */
+static int64_t
+read_since(const rd_kafka_message_t *message)
+{
+	rd_kafka_timestamp_type_t type;
+	OutboxRecord record = {
+		.topic = rd_kafka_topic_name(message->rkt), .partition = message->partition, .offset = message->offset,
+		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
+		.key = message->key, .key_len = message->key_len, .value = message->payload, .value_len = message->len,
+	};
+	int64_t		since = OUTBOX_LAG_NULL;
+
+	if (outbox_client_headers(message, &record))
+	{
+		outbox_record_identify(&record);
+		since = outbox_event_since_ms(record.event_us, record.timestamp_ms, outbox_wall_ms());
+	}
+	outbox_record_clear(&record);
+	return since >= 0 ? since : OUTBOX_LAG_NULL;
+}
+
+/* Gives the answer to whoever stands at this place: since when, or OUTBOX_LAG_NULL; record: is there one? */
 static void
-give_answer(Question *questions, size_t count, const char *topic, int32_t number, int64_t timestamp_ms,
-			bool record)
+give_answer(Question *questions, size_t count, const char *topic, int32_t number, int64_t since_ms, bool record)
 {
 	for (size_t i = 0; i < count; i++)
 	{
@@ -120,7 +141,7 @@ give_answer(Question *questions, size_t count, const char *topic, int32_t number
 			strcmp(partition->topic, topic) != 0)
 			continue;
 		questions[i].done = true;
-		partition->pending_ms = record && timestamp_ms >= 0 ? timestamp_ms : OUTBOX_LAG_NULL;
+		partition->pending_ms = since_ms;
 		partition->pending_read_at = outbox_clock_ms();
 		if (!record)
 		{
@@ -162,7 +183,6 @@ read_round(OutboxKafkaLag *kafka, Question *questions, size_t count, int left, i
 	while (left > 0 && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
 	{
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka->committed, 100);
-		rd_kafka_timestamp_type_t type;
 		bool		record;
 
 		if (message == NULL)
@@ -175,7 +195,7 @@ read_round(OutboxKafkaLag *kafka, Question *questions, size_t count, int left, i
 			if (is_open(questions, count, topic, message->partition))
 			{
 				give_answer(questions, count, topic, message->partition,
-							record ? rd_kafka_message_timestamp(message, &type) : OUTBOX_LAG_NULL, record);
+							record ? read_since(message) : OUTBOX_LAG_NULL, record);
 				if (record)
 					pause_partition(kafka->committed, topic, message->partition);
 				left--;

@@ -56,7 +56,7 @@ extern int64_t outbox_kafka_offsets_oldest(const OutboxKafkaLag *kafka);
  */
 extern bool outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size);
 
-/* Time stamps of the first pending records; what is not answered in time stays unknown. */
+/* Since when the events of the first pending records exist; what is not answered in time stays unknown. */
 extern void outbox_kafka_ages_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot);
 
 #endif							/* OUTBOX_KAFKA_CLIENT_H */

@@ -332,10 +332,10 @@ run_letters(void *arg)
 			ask_database(&databases[i]);
 			pthread_mutex_lock(&letters_lock);
 		}
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += interval_seconds;
 		if (!stopping)
-			pthread_cond_timedwait(&letters_wake, &letters_lock, &until);
+			pthread_cond_clockwait(&letters_wake, &letters_lock, CLOCK_MONOTONIC, &until);
 	}
 	pthread_mutex_unlock(&letters_lock);
 	return NULL;

@@ -320,7 +320,7 @@ run_poller(void *arg)
 	struct timespec until;
 
 	(void) arg;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	pthread_mutex_lock(&poller_lock);
 	while (!stopping)
 	{
@@ -333,11 +333,11 @@ run_poller(void *arg)
 		poll_once();
 		outbox_alerts_repeat(); /* also while Kafka is away */
 		pthread_mutex_lock(&poller_lock);
-		clock_gettime(CLOCK_REALTIME, &now);
+		clock_gettime(CLOCK_MONOTONIC, &now);
 		until.tv_sec += interval_seconds;
-		if (until.tv_sec < now.tv_sec || until.tv_sec > now.tv_sec + interval_seconds)
-			until = now;		/* a slow poll, or the clock was set: no hurry to catch up */
-		while (!stopping && pthread_cond_timedwait(&poller_wake, &poller_lock, &until) != ETIMEDOUT)
+		if (until.tv_sec < now.tv_sec)
+			until = now;		/* a slow poll: no hurry to catch up */
+		while (!stopping && pthread_cond_clockwait(&poller_wake, &poller_lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		{
 			/* woken for nothing */
 		}

@@ -27,7 +27,7 @@ typedef struct OutboxLagPartition
 	int64_t		beyond;			/* how far committed is above the log's end; 0: it is not */
 	int64_t		lost;			/* offsets from committed on that the log no longer has; 0: none */
 	bool		missing;		/* the topic has no such partition */
-	int64_t		pending_ms;		/* time stamp of the first readable record; OUTBOX_LAG_NULL: none or not known */
+	int64_t		pending_ms;		/* since when the event of the first readable record exists; OUTBOX_LAG_NULL: none or not known */
 	int64_t		pending_read_at;	/* outbox_clock_ms of reading pending_ms */
 	int64_t		clear_to;		/* from committed to here there is no record that can be read */
 	char	   *client_id;		/* of the member that has it; NULL: nobody, or not known */

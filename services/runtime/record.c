@@ -39,7 +39,7 @@ outbox_uuid_valid(const char *text)
 /* The headers that say who a record is. */
 enum
 {
-	CE_ID, CE_SOURCE, CE_TYPE, CE_CORRELATION_ID, CE_TRACEPARENT, CE_TRACESTATE, ID, EVENT_TYPE,
+	CE_ID, CE_SOURCE, CE_TYPE, CE_TIME, CE_CORRELATION_ID, CE_TRACEPARENT, CE_TRACESTATE, ID, EVENT_TYPE,
 	CORRELATION_ID, TRACEPARENT, TRACESTATE, REPLAY_ID, REPLAY_MODE, CONTENT_TYPE, KNOWN_HEADERS
 };
 
@@ -51,7 +51,7 @@ static const struct
 	size_t		len;
 }			known_names[KNOWN_HEADERS] = {
 	[CE_ID] = NAME("ce_id"), [CE_SOURCE] = NAME("ce_source"), [CE_TYPE] = NAME("ce_type"),
-	[CE_CORRELATION_ID] = NAME("ce_correlationid"), [CE_TRACEPARENT] = NAME("ce_traceparent"),
+	[CE_TIME] = NAME("ce_time"), [CE_CORRELATION_ID] = NAME("ce_correlationid"), [CE_TRACEPARENT] = NAME("ce_traceparent"),
 	[CE_TRACESTATE] = NAME("ce_tracestate"), [ID] = NAME("id"), [EVENT_TYPE] = NAME("eventType"),
 	[CORRELATION_ID] = NAME("correlationid"), [TRACEPARENT] = NAME("traceparent"),
 	[TRACESTATE] = NAME("tracestate"), [REPLAY_ID] = NAME(OUTBOX_REPLAY_ID_HEADER),
@@ -318,6 +318,9 @@ outbox_record_identify(OutboxRecord *record)
 
 	read_headers(record, known);
 	record->timestamp_ms = outbox_record_time(record->timestamp_ms);
+	if (known[CE_TIME].value == NULL ||
+		!outbox_event_time_read((const char *) known[CE_TIME].value, known[CE_TIME].value_len, &record->event_us))
+		record->event_us = OUTBOX_NO_TIME;
 	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) && !read_event_id(record, &known[ID], NULL))
 		make_event_id(record);
 	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE]);

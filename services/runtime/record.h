@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "event_id.h"
+#include "event_time.h"
 #include "trace_context.h"
 
 /* What outbox.correlation_id and outbox.tracestate take. */
@@ -26,6 +27,7 @@ typedef struct OutboxRecord
 	int32_t		partition;
 	int64_t		offset;
 	int64_t		timestamp_ms;	/* since 1970; -1: none, or no date */
+	int64_t		event_us;		/* ce_time, microseconds since 1970; OUTBOX_NO_TIME: none, or no date */
 	const uint8_t *key;			/* NULL: no key */
 	size_t		key_len;
 	const uint8_t *value;		/* NULL: tombstone */

@@ -36,7 +36,7 @@ static OutboxMetric process_seconds = {
 };
 static OutboxMetric end_to_end_seconds = {
 	.name = "outbox_consumer_end_to_end_seconds",
-	.help = "From the record's time stamp to the commit of its effect.",
+	.help = "From the event's time (ce_time, else the record's) to the commit of its effect.",
 	.type = OUTBOX_METRIC_HISTOGRAM,
 	.buckets = outbox_metric_seconds,
 	.bucket_count = 14,
@@ -174,7 +174,7 @@ outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted)
 	outbox_metric_set(&halted_partitions, halted, "consumer", runtime->consumer, NULL);
 }
 
-/* The partition's first record since it was assigned. */
+/* The partition's first record since it was assigned; it could be read from the record's own time on, whatever the event's. */
 static void
 observe_takeover(const OutboxMember *member, const OutboxRecord *record, double now_ms)
 {
@@ -203,12 +203,14 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 						  NULL);
 	for (int i = 0; i < count; i++)
 	{
-		if (items[i]->record.source != NULL && items[i]->record.source->taken)
-			observe_takeover(member, &items[i]->record, now_ms);
-		if (items[i]->claim == 'n' && items[i]->record.timestamp_ms >= 0)
-			outbox_metric_observe(&end_to_end_seconds,
-								  (now_ms - (double) items[i]->record.timestamp_ms) / 1000, 1,
-								  "consumer", consumer, "topic", items[i]->record.topic, NULL);
+		const OutboxRecord *record = &items[i]->record;
+		int64_t		since = outbox_event_since_ms(record->event_us, record->timestamp_ms, (int64_t) now_ms);
+
+		if (record->source != NULL && record->source->taken)
+			observe_takeover(member, record, now_ms);
+		if (items[i]->claim == 'n' && since >= 0)
+			outbox_metric_observe(&end_to_end_seconds, now_ms > (double) since ? (now_ms - (double) since) / 1000 : 0, 1,
+								  "consumer", consumer, "topic", record->topic, NULL);
 	}
 }
 

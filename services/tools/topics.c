@@ -154,9 +154,12 @@ pause_for(long ms)
 static bool
 verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *options)
 {
-	time_t		deadline = time(NULL) + VERIFY_TIMEOUT_S;
+	struct timespec now;
+	time_t		deadline;
 	bool		known;
 
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	deadline = now.tv_sec + VERIFY_TIMEOUT_S;
 	do
 	{
 		known = outbox_topic_admin_read(admin, plan);
@@ -165,7 +168,8 @@ verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *optio
 		if (known && !outbox_topic_plan_pending(plan))
 			return true;
 		pause_for(VERIFY_PAUSE_MS);
-	} while (time(NULL) < deadline);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec < deadline);
 	if (known)
 	{
 		snprintf(admin->error, sizeof(admin->error), "Kafka took the changes and does not show them");

@@ -314,9 +314,100 @@ test_ordinary(void)
 	outbox_record_clear(record);
 }
 
+/* Microseconds since 1970; OUTBOX_NO_TIME: none. */
+static int64_t
+read_time(const char *text)
+{
+	int64_t		us;
+
+	return outbox_event_time_read(text, strlen(text), &us) ? us : OUTBOX_NO_TIME;
+}
+
+static void
+test_times_read(void)
+{
+	static const struct
+	{
+		const char *text;
+		int64_t		us;
+	}			cases[] = {
+		{"2026-01-31T12:34:56Z", INT64_C(1769862896000000)},
+		{"2026-01-31t12:34:56.000007z", INT64_C(1769862896000007)},
+		{"2026-01-31T12:34:56.1z", INT64_C(1769862896100000)},
+		{"2026-01-31T12:34:56.1234567890123Z", INT64_C(1769862896123456)},
+		{"2026-01-31T14:04:56.5+01:30", INT64_C(1769862896500000)},
+		{"2026-01-30T12:35:56-23:59", INT64_C(1769862896000000)},
+		{"2026-01-31T12:34:56-00:00", INT64_C(1769862896000000)},
+		{"1970-01-01T00:00:00Z", 0},
+		{"1969-12-31T23:59:59.25Z", -750000},
+		{"0001-01-01T00:00:00Z", INT64_C(-62135596800000000)},
+		{"9999-12-31T23:59:59.999999Z", INT64_C(253402300799999999)},
+		{"2024-02-29T00:00:00Z", INT64_C(1709164800000000)},
+		{"2000-02-29T00:00:00Z", INT64_C(951782400000000)},
+		{"2016-12-31T23:59:60Z", INT64_C(1483228800000000)},
+		{"2016-12-31T15:59:60.9-08:00", INT64_C(1483228800000000)},
+		{"2015-06-30T23:59:60z", INT64_C(1435708800000000)},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(read_time(cases[i].text) == cases[i].us, cases[i].text);
+}
+
+static void
+test_no_times(void)
+{
+	static const char *const texts[] = {
+		"", "2026", "2026-01-31", "2026-01-31T12:34:56", "2026-01-31 12:34:56Z", "2026-01-31T12:34Z",
+		"2026-02-31T00:00:00Z", "2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-04-31T00:00:00Z",
+		"2026-01-32T00:00:00Z", "2026-00-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-00T00:00:00Z",
+		"0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", "-026-01-01T00:00:00Z", "+2026-01-01T00:00:00Z",
+		"2026-01-31T24:00:00Z", "2026-01-31T23:60:00Z", "2026-01-31T23:59:61Z", "2026-01-31T12:34:60Z",
+		"2026-01-30T23:59:60Z", "2026-01-31T23:59:60-08:00",
+		"2026-01-31T12:34:56.Z", "2026-01-31T12:34:56,5Z", "2026-01-31T12:34:56.-5Z", "2026-01-31T12:34:5Z",
+		"2026-01-31T12:34:56+24:00", "2026-01-31T12:34:56+01:60", "2026-01-31T12:34:56+1:30",
+		"2026-01-31T12:34:56+0130", "2026-01-31T12:34:56+01", "2026-01-31T12:34:56+ 1:30", "2026-01-31T12:34:56+01:30Z",
+		" 2026-01-31T12:34:56Z", "2026-01-31T12:34:56Z ", "2026-01-31T12:34:56 Z", "2026- 1-31T12:34:56Z",
+		"2026-1-31T12:34:56Z", "20260131T123456Z", "2026-01-31T12:34:56ZZ", "1769862896",
+	};
+	int64_t		us;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		CHECK(read_time(texts[i]) == OUTBOX_NO_TIME, texts[i]);
+	CHECK(!outbox_event_time_read("2026-01-31T12:34:56Z\0", 21, &us), "a zero behind it");
+	CHECK(!outbox_event_time_read("2026-01-31T12:34:56Z", 19, &us), "the length ends it");
+}
+
+static void
+test_event_times(void)
+{
+	static Input input;
+	OutboxRecord *record;
+
+	record = make_record(&input, "t", "{}", (const char *const[]) {"ce_time", "2026-01-31T12:34:56Z", NULL});
+	CHECK(record->event_us == INT64_C(1769862896000000), "ce_time");
+	outbox_record_clear(record);
+	record = make_record(&input, "t", "{}", (const char *const[]) {"ce_time", "2026-02-31T12:34:56Z", NULL});
+	CHECK(record->event_us == OUTBOX_NO_TIME, "of a day that is none");
+	outbox_record_clear(record);
+	record = make_record(&input, "t", "{" REQUIRED ",\"time\":\"2026-01-31T12:34:56Z\"}",
+						 (const char *const[]) {"content-type", STRUCTURED, NULL});
+	CHECK(record->event_us == INT64_C(1769862896000000), "in structured mode");
+	outbox_record_clear(record);
+	CHECK(outbox_event_since_ms(5000000, 7000, 9000) == 5000, "the event's time counts");
+	CHECK(outbox_event_since_ms(8000000, 7000, 9000) == 8000, "also a later one than the record's");
+	CHECK(outbox_event_since_ms(OUTBOX_NO_TIME, 7000, 9000) == 7000, "the record's where there is none");
+	CHECK(outbox_event_since_ms(INT64_C(-62135596800000000), 7000, 9000) == 7000, "the zero of many a language is none");
+	CHECK(outbox_event_since_ms(9001000, 7000, 9000) == 7000, "nor is a time that is yet to come");
+	CHECK(outbox_event_since_ms(9001000, -1, 9000) == 9001, "unless nothing else is known");
+	CHECK(outbox_event_since_ms(OUTBOX_NO_TIME, -1, 9000) == -1, "nothing");
+}
+
 int
 main(void)
 {
+	test_times_read();
+	test_no_times();
+	test_event_times();
 	test_spellings();
 	test_any_id();
 	test_envelope();
