@@ -492,11 +492,11 @@ END $$;
 COMMENT ON FUNCTION outbox.dead_letter_add(text, text, integer, bigint, bytea, bytea, bytea, timestamptz,
 	uuid, text, text, text, text, text, text, integer, integer, boolean) IS 'a record that could not be processed';
 
-/* The advisory lock of who tries a row. */
-CREATE FUNCTION outbox.dead_letter_lock(dead_letter bigint) RETURNS bigint
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT hashtextextended('outbox.dead_letter ' || dead_letter, 0)
-$$;
+/* The lock of who tries a row, the session's until it gives it up or ends; no role can take it with pg_advisory_lock(). */
+CREATE FUNCTION outbox.dead_letter_lock(dead_letter bigint) RETURNS boolean
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_lock';
+CREATE FUNCTION outbox.dead_letter_unlock(dead_letter bigint) RETURNS boolean
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_unlock';
 
 /*
  * The row of the topics (NULL: of any) to be tried next, and in how many ms it is due; rows of one key in their order.  0: now; then the caller has it, others pass it
@@ -523,7 +523,7 @@ BEGIN
 			WHERE b.consumer = dead_letter_next.consumer AND b.topic = letter.topic
 				AND sha256(b.key) = sha256(letter.key) AND b.state = 'retrying' AND b.id < letter.id);
 		IF letter.next_attempt_at <= clock_timestamp() THEN
-			CONTINUE WHEN NOT pg_try_advisory_lock(outbox.dead_letter_lock(letter.id));
+			CONTINUE WHEN NOT outbox.dead_letter_lock(letter.id);
 			PERFORM set_config('synchronous_commit', 'off', true);
 			UPDATE outbox.dead_letter d SET unended = d.unended + 1
 			WHERE d.id = (SELECT w.id FROM outbox.dead_letter w
@@ -531,7 +531,7 @@ BEGIN
 					AND w.next_attempt_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)
 			RETURNING d.unended - 1 INTO known;
 			IF NOT FOUND THEN
-				PERFORM pg_advisory_unlock(outbox.dead_letter_lock(letter.id));
+				PERFORM outbox.dead_letter_unlock(letter.id);
 				CONTINUE;
 			END IF;
 		END IF;
@@ -560,7 +560,7 @@ BEGIN
 			THEN greatest(d.next_attempt_at, clock_timestamp() + later_ms * interval '1 millisecond')
 			ELSE d.next_attempt_at END
 	WHERE d.id = dead_letter_put_back.dead_letter AND d.unended > 0;
-	PERFORM pg_advisory_unlock(outbox.dead_letter_lock(dead_letter));
+	PERFORM outbox.dead_letter_unlock(dead_letter);
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint, integer) IS 'ends what dead_letter_next began';
 

@@ -94,6 +94,21 @@ BEGIN
 END $$;
 
 /*
+ * Notes a request with its answer before it is carried out; false: the key is known, or its first request is
+ * under way.  Who else uses the key finds the row, and is not waited for: an advisory lock could be taken by any role.
+ */
+CREATE FUNCTION shop.note_request(p_key text, p_body jsonb, p_order text, p_answer jsonb) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '50ms' AS $$
+BEGIN
+	INSERT INTO shop.request (idempotency_key, body, order_id, answer)
+	VALUES (p_key, p_body, p_order, p_answer)
+	ON CONFLICT DO NOTHING;
+	RETURN FOUND;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN false;
+END $$;
+
+/*
  * POST /orders: the order and its event in one transaction.  verdict: placed,
  * repeated (the first answer again), mismatch (the key came with another body)
  * or in_progress (a request with the key is under way).
@@ -105,15 +120,13 @@ DECLARE
 	known shop.request;
 	placed shop.orders;
 	v_order text := 'ord-' || replace(gen_random_uuid()::text, '-', '');
+	v_at timestamptz := clock_timestamp();
 BEGIN
-	IF NOT pg_try_advisory_xact_lock(hashtextextended('shop.request ' || p_key, 0)) THEN
-		verdict := 'in_progress';
-		RETURN;
-	END IF;
-	SELECT * INTO known FROM shop.request r WHERE r.idempotency_key = p_key;
-	IF FOUND THEN
-		verdict := CASE WHEN known.body = p_body THEN 'repeated' ELSE 'mismatch' END;
-		answer := CASE WHEN known.body = p_body THEN known.answer END;
+	answer := jsonb_build_object('orderId', v_order, 'status', 'PENDING', 'createdAt', shop.iso8601(v_at));
+	IF NOT shop.note_request(p_key, p_body, v_order, answer) THEN
+		SELECT * INTO known FROM shop.request r WHERE r.idempotency_key = p_key;
+		verdict := CASE WHEN NOT FOUND THEN 'in_progress' WHEN known.body = p_body THEN 'repeated' ELSE 'mismatch' END;
+		answer := CASE WHEN verdict = 'repeated' THEN known.answer END;
 		RETURN;
 	END IF;
 	INSERT INTO shop.orders (order_id, customer_id, amount, currency, items, correlation_id, placed_at)
@@ -121,7 +134,7 @@ BEGIN
 		coalesce(p_body->>'currency', 'EUR'),
 		(SELECT jsonb_agg(jsonb_build_object('sku', i->'sku', 'quantity', i->'quantity') ORDER BY n)
 			FROM jsonb_array_elements(p_body->'items') WITH ORDINALITY e (i, n)),
-		coalesce(nullif(p_correlation, ''), v_order), clock_timestamp())
+		coalesce(nullif(p_correlation, ''), v_order), v_at)
 	RETURNING * INTO placed;
 	PERFORM set_config('outbox.correlation_id', placed.correlation_id, true),
 		set_config('outbox.traceparent', coalesce(p_traceparent, current_setting('outbox.traceparent', true), ''), true);
@@ -133,10 +146,6 @@ BEGIN
 		'items', placed.items,
 		'createdAt', shop.iso8601(placed.placed_at)));
 	verdict := 'placed';
-	answer := jsonb_build_object('orderId', placed.order_id, 'status', 'PENDING',
-		'createdAt', shop.iso8601(placed.placed_at));
-	INSERT INTO shop.request (idempotency_key, body, order_id, answer)
-	VALUES (p_key, p_body, placed.order_id, answer);
 END $$;
 
 /* Locks the order an answer is for; an order this service never placed cannot come later. */

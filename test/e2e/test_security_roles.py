@@ -3,6 +3,7 @@
 
 import psycopg
 import pytest
+from harness import wait_until
 from hostile_objects import HOSTILE
 from psycopg import sql
 
@@ -27,7 +28,7 @@ FUNCTIONS = {
     "dead_letter_do_discard": "", "dead_letter_do_replay": "", "dead_letter_do_restore": "", "dead_letter_edit": "operator",
     "dead_letter_need_reason": "", "dead_letter_purge": "operator", "dead_letter_replay_where": "operator",
     "dead_letter_restore_where": "operator", "dead_letter_where": "", "headers_encode": "",
-    "dead_letter_take": "", "dead_letter_unblock": "", "declare_topic": "operator", "drop_replicated": "",
+    "dead_letter_take": "", "dead_letter_unblock": "", "dead_letter_unlock": "", "declare_topic": "operator", "drop_replicated": "",
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_watch": "", "revoke_watch": "",
     "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator watcher",
@@ -163,6 +164,45 @@ def test_rights_can_be_taken_back(database, roles):
                 for _, what in allowed:
                     statement = f"insert into outbox.{name} default values" if what == "insert" else f"select 1 from outbox.{name}"
                     assert not is_allowed(connection, statement), (role, name)
+
+
+# What a role without any right can think of, and what it sees of others' locks: bigint keys, and pairs of integers.
+GUESSED_KEYS = """
+    select pg_advisory_lock(key) from (
+        select n from generate_series(-50, 200) n
+        union select hashtextextended(prefix || n, 0) from generate_series(0, 200) n,
+            unnest(array['', 'outbox.dead_letter ', 'dead_letter ', 'dead_letter', 'outbox', 'c']) prefix
+        union select hashint8extended(n, 0) from generate_series(0, 200) n) guess (key)"""
+GUESSED_PAIRS = """
+    select pg_advisory_lock(class, n) from generate_series(0, 20) n,
+        (select oid::integer from pg_class where relnamespace = 'outbox'::regnamespace and relkind = 'r'
+         union select hashtext(name) from unnest(array['outbox', 'outbox.dead_letter', 'dead_letter']) name
+         union select unnest(array[0, 1, 2, 28514])) guess (class)"""
+SEEN_KEYS = """
+    select pg_advisory_lock((classid::bigint << 32) | objid::bigint), pg_advisory_lock(classid::bigint::bit(32)::integer,
+        objid::bigint::bit(32)::integer), pg_advisory_lock(objid::bigint)
+    from (select distinct classid, objid from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()) held"""
+
+
+def test_no_role_stops_retries(database, roles):
+    """Issue 12: who has no right holds every advisory lock it can guess or see, and each letter is tried; meanwhile one
+    session has a letter, until it gives it up or ends."""
+    due = "select id from outbox.dead_letter_next('c')"
+    with database.connect(user=roles["nobody"]) as nobody, database.connect(user=roles["consumer"]) as consumer:
+        consumer.execute("""
+            select outbox.dead_letter_add('c', 'granted', 0, n, 'k' || n::text::bytea, 'v', null, now(), gen_random_uuid(),
+                'T', null, 'retrying', 'record', null, 'm', 0) from generate_series(1, 2) n""")
+        nobody.execute(GUESSED_KEYS)
+        nobody.execute(GUESSED_PAIRS)
+        (one,), = consumer.execute(due)
+        assert nobody.execute(SEEN_KEYS).rowcount >= 1
+        with database.connect(user=roles["consumer"]) as ending, database.connect(user=roles["consumer"]) as other:
+            (two,), = ending.execute(due)
+            assert two != one and not other.execute(due).fetchall()
+            consumer.execute("select outbox.dead_letter_put_back(%s)", (one,))
+            assert other.execute(due).fetchall() == [(one,)] and not consumer.execute(due).fetchall()
+            ending.close()
+            assert wait_until(lambda: consumer.execute(due).fetchall(), 30, "what the ended session had") == [(two,)]
 
 
 # A valid call of each function that runs with its owner's rights, by the role that may call it.

@@ -185,8 +185,8 @@ def test_place_is_idempotent(shop):
     body = {"customerId": "ada", "items": [{"sku": "book", "quantity": 3}]}
     assert place(shop, body, key=key)[0] == 422
     assert shop.services["order"].request("POST", "/orders", body)[0] == 400
-    # The request's row is never updated: its transaction is that of the order and of the event.
-    assert value(shop, "order", "select r.xmin::text::bigint = e.txid::text::bigint % 4294967296"
+    # The request's row is never updated: it was committed with the order and the event.
+    assert value(shop, "order", "select pg_xact_commit_timestamp(r.xmin) = pg_xact_commit_timestamp(e.txid::text::xid)"
                  " from shop.request r join outbox.event e on convert_from(e.key, 'UTF8') = r.order_id"
                  " and e.topic = 'orders.created' where r.idempotency_key = '" + key + "'")
     with shop.postgres.connect(shop.databases["order"], autocommit=False) as connection:
@@ -202,9 +202,22 @@ def test_place_in_progress(shop):
     """Row 002.11: 409 while the key's first request is under way, 201 after it."""
     key = str(uuid.uuid4())
     with shop.postgres.connect(shop.databases["order"], autocommit=False) as connection:
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('shop.request ' || %s, 0))", (key,))
+        connection.execute("select shop.place_order(%s, '{\"customerId\": \"ada\", \"items\": [{\"sku\": \"book\", \"quantity\": 1}]}', null)",
+                           (key,))
         assert place(shop, key=key)[0] == 409
+        connection.rollback()
     assert place(shop, key=key)[0] == 201
+
+
+def test_no_advisory_lock_stops_an_order(shop, unique):
+    """Issue 12: a role without any right holds the advisory lock that a request's key leads to; the order is placed."""
+    key, role = str(uuid.uuid4()), unique("locker")
+    shop.postgres.execute(f"create role {role} login")
+    with shop.postgres.connect(shop.databases["order"], user=role) as connection:
+        connection.execute("select pg_advisory_lock(hashtextextended(text, 0)), pg_advisory_lock(hashtext(text))"
+                           " from unnest(array[%(key)s, 'shop.request ' || %(key)s]) text", {"key": key})
+        assert place(shop, key=key)[0] == 201
+    shop.postgres.execute(f"drop role {role}")
 
 
 @pytest.mark.parametrize("body, reason", [
