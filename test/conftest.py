@@ -140,10 +140,11 @@ def own_postgres(session, _kafka):
 
 
 @pytest.fixture
-def shifted_clock(own_postgres):
+def shifted_clock(own_postgres, session):
     """A server, and a function that shifts its wall clock by seconds; its monotonic clock goes on."""
     cluster = own_postgres(start=False)
-    clock = ShiftedClock(cluster)
+    clock = ShiftedClock(session, cluster.name)
+    cluster.variables = clock.variables
     return cluster.start(), clock.shift
 
 

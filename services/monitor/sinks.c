@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * sinks.c
- *	  Queues and delivery of alerts.
+ *	  Delivery of alerts.
  *
- * Runs in outbox-monitor: one thread a sink; any thread queues.  A sink that does
- * not answer is tried again, 1 s to 60 s apart, and delays no other one; one that
- * refuses (4xx but for 408 and 429) loses the entry, for it would refuse it again.
+ * Runs in outbox-monitor: one thread a sink; any thread queues.  The changes of an alert are sent one
+ * after another, several alerts at once.  What is not answered is tried again, 1 s to 60 s apart, and delays
+ * no other alert; what is refused (4xx but for 408 and 429) is lost, for it would be refused again.
  */
 #define _GNU_SOURCE
 #include "sinks.h"
@@ -15,29 +15,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "http_post.h"
 #include "log.h"
 #include "metrics.h"
+#include "sink_queue.h"
 
-#define QUEUE_MAX		4096
-#define BACKOFF_FIRST_S	1
-#define BACKOFF_MAX_S	60
 #define ANSWER_MS		5000
+#define TRANSFERS		16		/* at once to a sink */
+#define RETRIES			8		/* of these at most, so that what does not answer leaves room for what was not tried */
+#define IDLE_MS			60000
+
+/* One POST under way; of a sink's thread. */
+typedef struct Transfer
+{
+	CURL	   *curl;			/* NULL: none */
+	struct curl_slist *headers;
+	char	   *body;
+	OutboxSinkLine *line;		/* NULL: the repeat */
+	const char *action;
+	char	   *key;			/* for the log */
+	bool		retry;
+} Transfer;
 
 typedef struct Sink
 {
 	OutboxSinkKind kind;
 	char		url[1024];		/* "": not configured; written before the threads start */
-	json_t	   *queue;			/* of {action, alert}, or {action: repeat, alerts}; guarded by sink_lock */
-	long		lost;			/* entries lost at the head; guarded by sink_lock */
+	OutboxSinkQueue queue;		/* guarded by sink_lock */
+	CURLM	   *multi;
+	Transfer	transfers[TRANSFERS + 1];	/* the last one for the repeat */
 	pthread_t	thread;
 	bool		started;
 } Sink;
 
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t sink_wake = PTHREAD_COND_INITIALIZER;
 static Sink sinks[OUTBOX_SINK_KINDS];
 static bool stopping;			/* guarded by sink_lock */
 
@@ -52,7 +65,7 @@ static OutboxMetric sent_total = {
 };
 static OutboxMetric failed_total = {
 	.name = "outbox_alerts_failed_total",
-	.help = "Attempts that failed (retried), were refused, or entries lost by a full queue.",
+	.help = "Attempts that failed (retried), were refused, or changes lost by a full queue.",
 	.type = OUTBOX_METRIC_COUNTER,
 };
 
@@ -96,120 +109,182 @@ outbox_sinks_open(const OutboxConfig *config, void (*changed) (void))
 		set_url(OUTBOX_SINK_PAGERDUTY, outbox_config_text(config, "pagerduty_url"), "/v2/enqueue");
 	}
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
-	{
 		sinks[kind].kind = (OutboxSinkKind) kind;
-		sinks[kind].queue = json_array();
-	}
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
-/* Ends a transfer early when the program ends. */
-static int
-watch_stop(void *arg, curl_off_t total, curl_off_t now, curl_off_t upload_total, curl_off_t upload)
+/* Caller holds sink_lock.  Takes body and key over; line NULL: the repeat. */
+static void
+begin_transfer(Sink *sink, Transfer *transfer, OutboxSinkLine *line, json_t *body, char *key)
 {
-	bool		end;
+	OutboxHttpPost post = {.url = sink->url, .timeout_ms = ANSWER_MS};
 
-	(void) arg, (void) total, (void) now, (void) upload_total, (void) upload;
-	pthread_mutex_lock(&sink_lock);
-	end = stopping;
-	pthread_mutex_unlock(&sink_lock);
-	return end ? 1 : 0;
+	memset(transfer, 0, sizeof(*transfer));
+	transfer->line = line;
+	transfer->action = line != NULL ? line->changes[0].action : "repeat";
+	transfer->retry = line != NULL && line->failures > 0;
+	transfer->key = key;
+	transfer->body = json_dumps(body, JSON_COMPACT);
+	transfer->curl = curl_easy_init();
+	json_decref(body);
+	if (transfer->body == NULL || transfer->curl == NULL || key == NULL)
+		abort();
+	post.body = transfer->body;
+	transfer->headers = outbox_http_post_prepare(transfer->curl, &post);
+	curl_easy_setopt(transfer->curl, CURLOPT_PRIVATE, transfer);
+	curl_multi_add_handle(sink->multi, transfer->curl);
 }
 
-/* Sends one entry.  true: done with it, taken or refused for good. */
+/* Caller holds sink_lock. */
+static void
+begin_repeat(Sink *sink)
+{
+	json_t	   *list = json_array();
+	json_t	   *alert;
+	const char *key;
+
+	json_object_foreach(sink->queue.repeat, key, alert)
+		json_array_append(list, alert);
+	sink->queue.repeat_under_way = true;
+	begin_transfer(sink, &sink->transfers[TRANSFERS], NULL, outbox_sink_repeat_body(list), strdup("all"));
+	json_decref(list);
+}
+
+/* Sends what is due, as far as there is room. */
+static void
+begin_transfers(Sink *sink)
+{
+	int			retries = 0;
+
+	pthread_mutex_lock(&sink_lock);
+	for (int i = 0; i < TRANSFERS; i++)
+		retries += sink->transfers[i].curl != NULL && sink->transfers[i].retry;
+	if (sink->queue.repeat != NULL && !sink->queue.repeat_under_way)
+		begin_repeat(sink);
+	for (int i = 0; i < TRANSFERS; i++)
+	{
+		Transfer   *transfer = &sink->transfers[i];
+		OutboxSinkLine *line;
+
+		if (transfer->curl != NULL)
+			continue;
+		line = outbox_sink_queue_next(&sink->queue, outbox_clock_ms(), retries < RETRIES);
+		if (line == NULL)
+			break;
+		line->under_way = true;
+		begin_transfer(sink, transfer, line,
+					   outbox_sink_body(sink->kind, line->changes[0].action, line->changes[0].alert, routing_key),
+					   strdup(line->key));
+		retries += transfer->retry;
+	}
+	pthread_mutex_unlock(&sink_lock);
+}
+
+static void
+free_transfer(Sink *sink, Transfer *transfer)
+{
+	curl_multi_remove_handle(sink->multi, transfer->curl);
+	curl_easy_cleanup(transfer->curl);
+	curl_slist_free_all(transfer->headers);
+	free(transfer->body);
+	free(transfer->key);
+	transfer->curl = NULL;
+}
+
+/* Counts and logs how a transfer ended.  true: there is nothing to be tried again. */
 static bool
-deliver(const Sink *sink, CURL *curl, json_t *entry)
+judge_transfer(const Sink *sink, const Transfer *transfer, CURLcode code)
 {
 	const char *name = outbox_sink_name(sink->kind);
-	const char *action = json_string_value(json_object_get(entry, "action"));
-	json_t	   *alert = json_object_get(entry, "alert");
-	json_t	   *alerts = json_object_get(entry, "alerts");
-	const char *key = alerts != NULL ? "all" : json_string_value(json_object_get(alert, "key"));
-	json_t	   *body = alerts != NULL ? outbox_sink_repeat_body(alerts) :
-		outbox_sink_body(sink->kind, action, alert, routing_key);
-	char	   *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-	const char *error = "out of memory";
-	const OutboxHttpPost post = {.url = sink->url, .body = text, .timeout_ms = ANSWER_MS, .watch = watch_stop};
-	long		status = text != NULL ? outbox_http_post(curl, &post, &error) : 0;
-	bool		refused = status >= 400 && status < 500 && status != 408 && status != 429;
+	long		status = 0;
+	bool		refused;
 
-	json_decref(body);
-	free(text);
+	if (code == CURLE_OK)
+		curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 200 && status < 300)
 	{
-		outbox_log(OUTBOX_LOG_INFO, "alert_sent", NULL, "%s: %s %s", name, action, key);
-		outbox_metric_add(&sent_total, 1, "sink", name, "action", action, NULL);
+		outbox_log(OUTBOX_LOG_INFO, "alert_sent", NULL, "%s: %s %s", name, transfer->action, transfer->key);
+		outbox_metric_add(&sent_total, 1, "sink", name, "action", transfer->action, NULL);
 		return true;
 	}
+	refused = status >= 400 && status < 500 && status != 408 && status != 429;
 	outbox_metric_add(&failed_total, 1, "sink", name, NULL);
 	if (status == 0)
-		outbox_log(OUTBOX_LOG_WARNING, "alert_not_sent", NULL, "%s: %s %s: %s", name, action, key, error);
+		outbox_log(OUTBOX_LOG_WARNING, "alert_not_sent", NULL, "%s: %s %s: %s", name, transfer->action,
+				   transfer->key, curl_easy_strerror(code));
 	else
 		outbox_log(refused ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
 				   refused ? "alert_refused" : "alert_not_sent", NULL, "%s: %s %s: HTTP status %ld", name,
-				   action, key, status);
+				   transfer->action, transfer->key, status);
 	return refused;
 }
 
-/* Waits at most so long, or for ever when seconds is 0.  Caller holds sink_lock. */
-static void
-wait_locked(int seconds)
+/* Ends the transfers that are over, and returns how many; *changed: something has left the queue. */
+static int
+end_transfers(Sink *sink, bool *changed)
 {
-	struct timespec until;
+	CURLMsg    *message;
+	int			left;
+	int			ended = 0;
 
-	if (seconds == 0)
+	*changed = false;
+
+	while ((message = curl_multi_info_read(sink->multi, &left)) != NULL)
 	{
-		pthread_cond_wait(&sink_wake, &sink_lock);
-		return;
+		Transfer   *transfer;
+		bool		done;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+		done = judge_transfer(sink, transfer, message->data.result);
+		pthread_mutex_lock(&sink_lock);
+		if (transfer->line != NULL)
+			outbox_sink_queue_sent(&sink->queue, transfer->line, done, outbox_clock_ms());
+		else
+			outbox_sink_queue_repeated(&sink->queue);	/* the next one is due soon */
+		pthread_mutex_unlock(&sink_lock);
+		*changed = *changed || (done && transfer->line != NULL);
+		free_transfer(sink, transfer);
+		ended++;
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += seconds;
-	while (!stopping && pthread_cond_timedwait(&sink_wake, &sink_lock, &until) != ETIMEDOUT)
-	{
-		/* woken for another entry: the back-off goes on */
-	}
+	return ended;
+}
+
+static bool
+is_stopping(Sink *sink, int *wait_ms)
+{
+	bool		end;
+
+	pthread_mutex_lock(&sink_lock);
+	end = stopping;
+	*wait_ms = (int) outbox_sink_queue_wait(&sink->queue, outbox_clock_ms(), IDLE_MS);
+	pthread_mutex_unlock(&sink_lock);
+	return end;
 }
 
 static void *
 run_sink(void *arg)
 {
 	Sink	   *sink = arg;
-	CURL	   *curl = curl_easy_init();
-	int			backoff = BACKOFF_FIRST_S;
+	int			wait_ms;
+	int			running;
+	bool		changed;
 
-	pthread_mutex_lock(&sink_lock);
-	while (!stopping)
+	while (!is_stopping(sink, &wait_ms))
 	{
-		json_t	   *entry = json_deep_copy(json_array_get(sink->queue, 0));
-		long		lost = sink->lost;
-		bool		done;
-
-		if (entry == NULL || curl == NULL)
-		{
-			wait_locked(0);
-			continue;
-		}
-		pthread_mutex_unlock(&sink_lock);
-		done = deliver(sink, curl, entry);
-		json_decref(entry);
-		pthread_mutex_lock(&sink_lock);
-		if (done)
-		{
-			/* A full queue may have lost the very entry meanwhile. */
-			if (sink->lost == lost)
-				json_array_remove(sink->queue, 0);
-			backoff = BACKOFF_FIRST_S;
-			pthread_mutex_unlock(&sink_lock);
+		begin_transfers(sink);
+		curl_multi_perform(sink->multi, &running);
+		if (end_transfers(sink, &changed) == 0)
+			curl_multi_poll(sink->multi, NULL, 0, wait_ms, NULL);
+		if (changed)
 			on_change();
-			pthread_mutex_lock(&sink_lock);
-			continue;
-		}
-		wait_locked(backoff);
-		backoff = 2 * backoff < BACKOFF_MAX_S ? 2 * backoff : BACKOFF_MAX_S;
 	}
-	pthread_mutex_unlock(&sink_lock);
-	if (curl != NULL)
-		curl_easy_cleanup(curl);
+	for (int i = 0; i <= TRANSFERS; i++)
+	{
+		if (sink->transfers[i].curl != NULL)
+			free_transfer(sink, &sink->transfers[i]);
+	}
 	return NULL;
 }
 
@@ -218,14 +293,17 @@ outbox_sinks_start(void)
 {
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 	{
-		if (sinks[kind].url[0] == '\0')
+		Sink	   *sink = &sinks[kind];
+
+		if (sink->url[0] == '\0')
 			continue;
-		if (pthread_create(&sinks[kind].thread, NULL, run_sink, &sinks[kind]) != 0)
+		sink->multi = curl_multi_init();
+		if (sink->multi == NULL || pthread_create(&sink->thread, NULL, run_sink, sink) != 0)
 		{
 			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
 			return false;
 		}
-		sinks[kind].started = true;
+		sink->started = true;
 	}
 	return true;
 }
@@ -235,40 +313,35 @@ outbox_sinks_stop(void)
 {
 	pthread_mutex_lock(&sink_lock);
 	stopping = true;
-	pthread_cond_broadcast(&sink_wake);
 	pthread_mutex_unlock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 	{
-		if (sinks[kind].started)
-			pthread_join(sinks[kind].thread, NULL);
+		if (!sinks[kind].started)
+			continue;
+		curl_multi_wakeup(sinks[kind].multi);
+		pthread_join(sinks[kind].thread, NULL);
+		curl_multi_cleanup(sinks[kind].multi);
+		sinks[kind].started = false;
 	}
 }
 
-/* Caller holds sink_lock.  Takes the entry over. */
+/* Caller holds sink_lock. */
 static void
-queue_locked(Sink *sink, json_t *entry)
+add_locked(Sink *sink, const char *action, json_t *alert)
 {
-	if (sink->url[0] == '\0')
-	{
-		json_decref(entry);
-		return;
-	}
-	if (json_array_size(sink->queue) == QUEUE_MAX)
-	{
-		outbox_log(OUTBOX_LOG_ERROR, "alert_lost", NULL, "%s: its queue is full",
-				   outbox_sink_name(sink->kind));
-		outbox_metric_add(&failed_total, 1, "sink", outbox_sink_name(sink->kind), NULL);
-		json_array_remove(sink->queue, 0);
-		sink->lost++;
-	}
-	json_array_append_new(sink->queue, entry);
-	pthread_cond_broadcast(&sink_wake);
-}
+	size_t		lost;
 
-static json_t *
-make_entry(const char *action, json_t *alert)
-{
-	return json_pack("{s:s, s:o}", "action", action, "alert", json_deep_copy(alert));
+	if (sink->url[0] == '\0')
+		return;
+	lost = outbox_sink_queue_add(&sink->queue, action, alert);
+	if (lost > 0)
+	{
+		outbox_log(OUTBOX_LOG_ERROR, "alert_lost", NULL, "%s: its queue is full, %zu changes are lost",
+				   outbox_sink_name(sink->kind), lost);
+		outbox_metric_add(&failed_total, (double) lost, "sink", outbox_sink_name(sink->kind), NULL);
+	}
+	if (sink->started)
+		curl_multi_wakeup(sink->multi);
 }
 
 void
@@ -276,7 +349,7 @@ outbox_sinks_send(const char *action, json_t *alert)
 {
 	pthread_mutex_lock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
-		queue_locked(&sinks[kind], make_entry(action, alert));
+		add_locked(&sinks[kind], action, alert);
 	pthread_mutex_unlock(&sink_lock);
 }
 
@@ -284,18 +357,12 @@ void
 outbox_sinks_repeat(json_t *alerts)
 {
 	Sink	   *sink = &sinks[OUTBOX_SINK_ALERTMANAGER];
-	json_t	   *list;
-	json_t	   *alert;
-	const char *key;
 
 	pthread_mutex_lock(&sink_lock);
-	if (json_array_size(sink->queue) == 0 && json_object_size(alerts) > 0)
-	{
-		list = json_array();
-		json_object_foreach(alerts, key, alert)
-			json_array_append_new(list, json_deep_copy(alert));
-		queue_locked(sink, json_pack("{s:s, s:o}", "action", "repeat", "alerts", list));
-	}
+	if (sink->url[0] != '\0')
+		outbox_sink_queue_repeat(&sink->queue, alerts);
+	if (sink->started)
+		curl_multi_wakeup(sink->multi);
 	pthread_mutex_unlock(&sink_lock);
 }
 
@@ -307,7 +374,7 @@ outbox_sinks_dump(void)
 	pthread_mutex_lock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 		json_object_set_new(queues, outbox_sink_name((OutboxSinkKind) kind),
-							json_deep_copy(sinks[kind].queue));
+							outbox_sink_queue_dump(&sinks[kind].queue));
 	pthread_mutex_unlock(&sink_lock);
 	return queues;
 }
@@ -327,7 +394,7 @@ outbox_sinks_restore(json_t *queues)
 			json_t	   *alert = json_object_get(entry, "alert");
 
 			if (action != NULL && outbox_sink_alert_valid(alert))
-				queue_locked(&sinks[kind], make_entry(action, alert));
+				add_locked(&sinks[kind], action, alert);
 		}
 	}
 	pthread_mutex_unlock(&sink_lock);

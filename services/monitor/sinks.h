@@ -2,7 +2,7 @@
  *
  * sinks.h
  *	  Where alerts go: a plain webhook, PagerDuty (Events v2), Alertmanager.
- *	  Each sink that is configured has a thread and a bounded queue.
+ *	  Each sink that is configured has a thread and a bounded queue (sink_queue.h).
  *
  * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster,
  * labels {name: text}, reasons [text], summary, since and at (ISO 8601, UTC),
@@ -44,10 +44,13 @@ extern bool outbox_sinks_open(const OutboxConfig *config, void (*changed) (void)
 extern bool outbox_sinks_start(void);
 extern void outbox_sinks_stop(void);
 
-/* Queues the action for every sink; a full queue loses its oldest entry, which is logged and counted. */
+/* Queues the action for every sink; what a full queue loses is logged and counted. */
 extern void outbox_sinks_send(const char *action, json_t *alert);
 
-/* Alertmanager forgets what is not repeated: sends these again, {key: alert}, as one entry, unless something waits already. */
+/*
+ * Alertmanager forgets what is not repeated: sends these, {key: alert}, again in one request, but for those of which a
+ * change waits, unless the repeat before is still under way.  One that fails is not tried again: the next one is due.
+ */
 extern void outbox_sinks_repeat(json_t *alerts);
 
 /* The queues as {sink: [entry]}: a copy; and back, but for repeats. */

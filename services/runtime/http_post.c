@@ -15,12 +15,10 @@ drop_answer(char *data, size_t size, size_t count, void *arg)
 	return size * count;
 }
 
-long
-outbox_http_post(CURL *curl, const OutboxHttpPost *post, const char **error)
+struct curl_slist *
+outbox_http_post_prepare(CURL *curl, const OutboxHttpPost *post)
 {
 	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-	CURLcode	code;
-	long		status = 0;
 
 	if (post->header != NULL)
 		headers = curl_slist_append(headers, post->header);
@@ -36,7 +34,16 @@ outbox_http_post(CURL *curl, const OutboxHttpPost *post, const char **error)
 		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, post->watch);
 	}
-	code = curl_easy_perform(curl);
+	return headers;
+}
+
+long
+outbox_http_post(CURL *curl, const OutboxHttpPost *post, const char **error)
+{
+	struct curl_slist *headers = outbox_http_post_prepare(curl, post);
+	CURLcode	code = curl_easy_perform(curl);
+	long		status = 0;
+
 	curl_slist_free_all(headers);
 	if (code == CURLE_OK)
 		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);

@@ -18,6 +18,12 @@ typedef struct OutboxHttpPost
 } OutboxHttpPost;
 
 /*
+ * Sets a handle up for the POST, which must stay as it is until the transfer is over; then the caller frees the
+ * list that is returned.
+ */
+extern struct curl_slist *outbox_http_post_prepare(CURL *curl, const OutboxHttpPost *post);
+
+/*
  * The HTTP status, or 0 with *error set when there was no answer; the answer's body is
  * dropped.  Any thread; a handle belongs to one at a time.
  */

@@ -10,11 +10,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from harness import Environment, wait_until
+from harness import Environment, ShiftedClock, wait_until
 from harness.receiver import Receiver
 
 FAST = {"poll_seconds": 1, "kafka_timeout_ms": 3000}
@@ -367,6 +368,100 @@ def test_sinks(monitor, kafka, receiver, unique, session):
     assert (done["action"], done["since"], done["total_lag"]) == ("resolve", since, 0)
     ended = wait_until(lambda: [a for [a] in posted("/api/v2/alerts") if "endsAt" in a], 20, "the end")
     assert ended == [{**firing, "annotations": {"summary": done["summary"]}, "endsAt": done["at"]}]
+
+
+def test_one_alert_stops_no_other(monitor, kafka, receiver, unique):
+    """Issue 12: one alert answered 500, another never; those behind them arrive, also by Alertmanager's repeats; when the
+    receiver has recovered, each of the two begins before it ends."""
+    topic = kafka.create_topic(unique("apart"), 1)
+    produce(kafka, topic, 2, age=100)
+    names = [unique(f"apart_{n}") for n in ("a_failing", "b_hanging", "c", "d", "e")]
+    for group in names:
+        commit(kafka, group, topic, 1)
+    recovered = threading.Event()
+
+    def judge(path, body):
+        text = json.dumps(body)
+        if names[1] in text:
+            recovered.wait(30)
+        return 500 if names[0] in text and not recovered.is_set() else None
+    receiver.judge = judge
+
+    def told(path, group):
+        """(action, ...) of the group, as Alertmanager's form or the webhook's has them."""
+        flat = [alert for body in receiver.bodies(path) for alert in (body if isinstance(body, list) else [body])]
+        return [alert.get("action") or ("resolve" if "endsAt" in alert else "trigger")
+                for alert in flat if alert["labels"].get("group") == group]
+    watch = monitor(webhook_url=receiver.url + "/hook", alertmanager_url=receiver.url, alertmanager_repeat_seconds=1,
+                    lag_threshold_seconds=60, ignore_groups="[!a]*")
+    try:
+        for group in names[2:]:
+            wait_until(lambda: told("/hook", group) == ["trigger"], 20, f"the webhook's {group}")
+            wait_until(lambda: told("/api/v2/alerts", group).count("trigger") >= 3, 20, f"repeats of {group}")
+        for group in names:
+            commit(kafka, group, topic, 2)
+        for group in names[2:]:
+            wait_until(lambda: told("/hook", group) == ["trigger", "resolve"], 20, f"the webhook's end of {group}")
+            wait_until(lambda: told("/api/v2/alerts", group)[-1] == "resolve", 20, f"the end of {group}")
+        assert not told("/hook", names[0]) and not told("/api/v2/alerts", names[0])
+    finally:
+        recovered.set()
+    for group in names[:2]:
+        for path in ("/hook", "/api/v2/alerts"):
+            wait_until(lambda: told(path, group)[-1:] == ["resolve"], 60, f"the end of {group} at {path}")
+            actions = told(path, group)
+            assert actions.index("trigger") < actions.index("resolve") and "trigger" not in actions[actions.index("resolve"):]
+    assert watch.stop() == 0
+
+
+def test_age_of_the_event(monitor, kafka, unique):
+    """Issue 12: the age of what waits is that of the event, ce_time, in binary and in structured mode; of a record without
+    one, with a date that is none, or with one that is yet to come, it is the record's."""
+    topic = kafka.create_topic(unique("aged"), 6)
+    now = time.time()
+
+    def stamp(age):
+        return time.strftime("%Y-%m-%dt%H:%M:%S.25z", time.gmtime(now - age))
+    envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "T", "time": stamp(700)}
+    records = [
+        (600, 30, [("ce_time", stamp(600))], "x"),
+        (700, 30, [("content-type", "application/cloudevents+json")], json.dumps(envelope)),
+        (40, 800, [("ce_time", stamp(40))], "x"),
+        (900, 900, [], "x"),
+        (900, 900, [("ce_time", "2026-02-31T00:00:00Z")], "x"),
+        (900, 900, [("ce_time", stamp(-7200))], "x"),
+    ]
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    group = unique("aged")
+    for number, (_, record_age, headers, value) in enumerate(records):
+        producer.produce(topic, value, partition=number, headers=headers, timestamp=int(1000 * (now - record_age)))
+    assert producer.flush(30) == 0
+    for number in range(len(records)):
+        commit(kafka, group, topic, 0, number)
+    watch = monitor(lag_threshold_seconds=100000)
+    answer = wait_lag(watch, group, lambda a: a["total_lag"] == len(records) and
+                      all(part["seconds_behind"] is not None for part in a["partitions"]))
+    ages = {part["partition"]: part["seconds_behind"] for part in answer["partitions"]}
+    late = time.time() - now
+    assert [ages[n] for n in range(6)] == [pytest.approx(age + late, abs=2) for age, _, _, _ in records]
+    assert answer["estimated_seconds_behind"] == pytest.approx(900 + late, abs=2)
+
+
+def test_clock_is_set(kafka, unique, service, session):
+    """Issue 12: the monitor's polls follow a clock that does not step: it polls on while its wall clock is an hour off."""
+    clock = ShiftedClock(session, unique("monitor"))
+    topic, group = kafka.create_topic(unique("stepped"), 1), unique("stepped")
+    produce(kafka, topic, 1)
+    commit(kafka, group, topic, 0)
+    watch = service("outbox-monitor", {"bootstrap_servers": kafka.bootstrap, "poll_seconds": 1}, env=clock.variables, start=False)
+    clock.shift(3600)
+    watch.start()
+    wait_lag(watch, group, lambda a: a["total_lag"] == 1)
+    produce(kafka, topic, 2)
+    wait_lag(watch, group, lambda a: a["total_lag"] == 3)
+    clock.shift(-3600)
+    produce(kafka, topic, 1)
+    wait_lag(watch, group, lambda a: a["total_lag"] == 4)
 
 
 def test_renamed_cluster_and_ignored_groups(monitor, kafka, receiver, unique, session):

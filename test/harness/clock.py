@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A server whose wall clock a test sets (test/clock/shifted_clock.c)."""
+"""A wall clock that a test steps, for single processes; the machine's is left alone."""
 
 import subprocess
 import sys
 
 
 class ShiftedClock:
-    """The wall clock of a cluster that is not started yet; shift(seconds) sets it, its monotonic clock goes on."""
+    """test/clock/shifted_clock.c, built once a session, and the file it reads the shift from.
 
-    def __init__(self, cluster):
-        library = cluster.data.parent / "shifted_clock.so"
-        source = cluster.environment.root / "test" / "clock" / "shifted_clock.c"
-        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-        self.file = cluster.data.parent / f"{cluster.name}.clock"
+    variables  the environment of who is to see this clock, children included
+    """
+
+    def __init__(self, session, name):
+        library = session.data / "shifted_clock.so"
+        if not library.exists():
+            source = session.environment.root / "test" / "clock" / "shifted_clock.c"
+            subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+            session.environment.give(library)
+        self.seconds = 0
+        self.file = session.data / f"{name}.clock"
         self.file.write_bytes(bytes(8))
-        cluster.variables = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK_FILE": str(self.file)}
+        session.environment.give(self.file)
+        self.variables = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK_FILE": str(self.file)}
 
     def shift(self, seconds):
-        """Set the clock so many seconds ahead of the true time, or behind it (negative)."""
+        """Be so many seconds ahead of the machine's clock, at once."""
+        self.seconds = seconds
         with open(self.file, "r+b") as clock:
             clock.write(seconds.to_bytes(8, sys.byteorder, signed=True))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A local HTTP server that keeps what is posted to it."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -9,24 +10,28 @@ import threading
 class Receiver:
     """Takes POSTs on a free port: `posts` are (path, body as JSON), in order of arrival.
 
-    status  what is answered: 200, or what a test sets, for all paths or {path: status}
+    status  what is answered: 200, or what a test sets by {path: status}
+    judge   None, or (path, body) -> status, called before status is looked at; it may take its time. None: as status says
     """
 
     def __init__(self):
         self.posts = []
         self.attempts = []
         self.status = {}
+        self.judge = None
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = receiver.status.get(self.path, 200)
                 receiver.attempts.append(self.path)
+                judge = receiver.judge
+                status = (judge and judge(self.path, body)) or receiver.status.get(self.path, 200)
                 if status < 300:
                     receiver.posts.append((self.path, body))
-                self.send_response(status)
-                self.end_headers()
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who has waited too long is gone
+                    self.send_response(status)
+                    self.end_headers()
 
             def log_message(self, *arguments):
                 pass
