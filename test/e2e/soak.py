@@ -23,7 +23,9 @@ from collections import defaultdict
 import psycopg
 from checker.remains import count_destroyed
 from fault_rounds import Blows, Missed, Rounds
-from harness import Database, KafkaBroker, PostgresCluster, Session, exit_on_sigterm, wait_until
+from harness import (
+    Database, KafkaBroker, PostgresCluster, Session, ShiftedClock, exit_on_sigterm, set_producer_quota, wait_until,
+)
 from harness.proxy import APIS
 from harness.process import command_line, descendants
 from soak_consumer import EffectsConsumer
@@ -32,6 +34,9 @@ from soak_topics import KEEP_DELETED, DeletedTopics
 CASES = list(itertools.product(APIS, ("request", "answer"), ("hold", "drop", "cut")))
 # A lost answer is noticed after two seconds instead of ten.
 QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=20000"
+CLIENT = "soak-relay"  # whom quotas concern
+# A record may be hours ahead of the broker: a stored batch keeps its time stamp when the clock is set right.
+ANY_TIME = {"log.message.timestamp.after.max.ms": "86400000"}
 TOPICS = ("soak.orders", "soak.payments", "soak.stock")
 PARTITIONS = 6
 
@@ -41,11 +46,12 @@ class Faults:
 
     Raises Missed when it found no victim."""
 
-    def __init__(self, database, postgres, kafka, proxy, choose, consumer=None):
+    def __init__(self, database, postgres, kafka, proxy, choose, clock, consumer=None):
         self.database = database
         self.postgres = postgres
         self.kafka = kafka
         self.choose = choose
+        self.clock = clock  # of the server, the sender and the consumer
         self.consumer = consumer  # an EffectsConsumer, or None
         self.deleted = DeletedTopics(kafka, database)
         self.after = []  # to be done when the fault is over and its interruption measured
@@ -117,6 +123,34 @@ class Faults:
         wait_until(lambda: self.blows.delivered() >= before + 2, 180, "further batches", interval=0.02)
         self.proxy.release(strike)
         self.turns += not self.cases
+
+    def quota_set(self):
+        """The relay may produce less than the writers emit, for a while; a batch takes seconds, or its time runs out."""
+        rate = self.choose.choice((5_000, 20_000, 50_000))
+        print(f"{rate} bytes a second", flush=True)
+        set_producer_quota(self.kafka.bootstrap, CLIENT, rate)
+        try:
+            self.let_emit(10_000)
+        finally:
+            set_producer_quota(self.kafka.bootstrap, CLIENT, None)
+
+    # Clocks ---------------------------------------------------------------
+
+    def clock_stepped(self):
+        """By minutes or hours, forwards or back, and there it stays; Kafka's and the machine's go on."""
+        away = self.choose.choice((0, 600, 3000, 7200, 21600))
+        self.shift_clock(self.choose.choice((-1, 1)) * self.choose.randint(away // 2, away))
+
+    def clock_stepped_to_and_fro(self):
+        """A step under load, and back again while what was emitted meanwhile may still be under way."""
+        before = self.clock.seconds
+        self.shift_clock(before + self.choose.choice((-1, 1)) * self.choose.randint(60, 10800))
+        self.let_emit(2000)
+        self.shift_clock(before)
+
+    def shift_clock(self, seconds):
+        print(f"the clock is {seconds} s ahead instead of {self.clock.seconds}", flush=True)
+        self.clock.shift(seconds)
 
     # Topics ---------------------------------------------------------------
 
@@ -220,7 +254,8 @@ class Faults:
     @staticmethod
     def kinds():
         """Names of the kinds but request_hurt, which comes as often as all of them."""
-        own = ("kinds", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish")
+        own = ("kinds", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish",
+               "shift_clock", "let_emit")
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
 
     @staticmethod
@@ -230,14 +265,18 @@ class Faults:
         except ProcessLookupError:
             raise Missed(f"process {pid} has ended") from None
 
-    def freeze(self, pid, most):
-        """Stop a process until the writers have emitted up to `most` further events."""
+    def let_emit(self, most):
+        """Wait until the writers have emitted up to `most` further events."""
         def emitted():
             return self.database.value("select last_value from outbox.event_seq")
         enough = emitted() + self.choose.randint(50, most)
+        wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
+
+    def freeze(self, pid, most):
+        """Stop a process until the writers have emitted up to `most` further events."""
         self.signal(pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: emitted() >= enough, 180, f"event {enough}")
+            self.let_emit(most)
         finally:
             self.signal(pid, signal.SIGCONT)
 
@@ -263,20 +302,25 @@ class Soak:
         self.choose = random.Random(options.seed)
         # The broker makes topics that are asked for, or leaves that to the relay.
         self.kafka = KafkaBroker(session, proxied=True, conf={
-            **KEEP_DELETED, "auto.create.topics.enable": "true" if options.seed % 2 else "false"}).start()
+            **KEEP_DELETED, **ANY_TIME, "auto.create.topics.enable": "true" if options.seed % 2 else "false"}).start()
         self.proxy = self.kafka.proxy()
         session.on_close(self.proxy.close)
         self.postgres = PostgresCluster(session, conf={
-            "outbox.kafka_properties": f"bootstrap.servers={self.proxy.bootstrap};{QUICK}",
+            "outbox.kafka_properties": f"bootstrap.servers={self.proxy.bootstrap};client.id={CLIENT};{QUICK}",
             "outbox.segment_size": "1MB",
             "outbox.retention": "1min",
-        }).start()
+        })
+        self.clock = ShiftedClock(session, "soak")
+        self.postgres.variables = self.clock.variables
+        self.postgres.start()
         self.database = Database(self.postgres, self.postgres.create_database("soak"))
         for topic in TOPICS:
             self.database.declare(topic, PARTITIONS)
         self.database.start_relay()
-        self.consumer = EffectsConsumer(session, self.kafka, self.database, TOPICS) if options.consumer else None
-        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose, self.consumer)
+        self.consumer = EffectsConsumer(
+            session, self.kafka, self.database, TOPICS, self.clock.variables) if options.consumer else None
+        self.faults = Faults(self.database, self.postgres, self.kafka, self.proxy, self.choose, self.clock,
+                             self.consumer)
         self.rounds = defaultdict(int)
         self.longest = defaultdict(float)
 

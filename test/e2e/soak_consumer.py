@@ -21,14 +21,14 @@ end $$;
 class EffectsConsumer:
     """The consumer and the effects it has had. ends: how often the program has ended by itself."""
 
-    def __init__(self, session, kafka, database, topics):
+    def __init__(self, session, kafka, database, topics, env=None):
         self.database = database
         database.execute(SCHEMA)
         self.service = Service(session, "outbox-consume", {
             "database": database.dsn(), "bootstrap_servers": kafka.bootstrap, "group_id": "soak-effects",
             "topics": ",".join(topics), "function": "effects.take", "kafka_properties": QUICK, "threads": 2,
             "crash_max": 100,  # it is killed so often that one record is soon in hand three times
-        })
+        }, env=env)
         self.ends = 0
         self.away = False
 

@@ -3,6 +3,7 @@
 
 import json
 import subprocess
+import time
 import uuid
 
 import pytest
@@ -135,6 +136,32 @@ def test_what_the_function_gets(consumed):
         " and (event).occurred_at = to_timestamp(1700000000.123) from app.got where (event).type is null")
     outcomes = [v for name, v in service.metrics().items() if 'outcome="stored"' in name]
     assert outcomes == [2]
+
+
+def test_when_the_event_happened(consumed):
+    """Issue 12: occurred_at and outbox_consumer_end_to_end_seconds are of the event, its ce_time as RFC 3339 has it; where
+    that is none, as 31 February, of the record."""
+    consumed.database.execute("create table app.happened (key text, at timestamptz)")
+    consumed.function("insert into app.happened values (event.key, event.occurred_at); return 'noted';")
+    now = time.time()
+    stamp = int(1000 * (now - 300))
+    times = {
+        "old": time.strftime("%Y-%m-%dt%H:%M:%S.5z", time.gmtime(now - 4000)), "leap": "2016-12-31T23:59:60+00:00",
+        "february": "2026-02-31T12:00:00Z", "midnight": "2026-01-31T24:00:00Z", "offset": "2026-01-31T12:00:00+24:00",
+        "zero": "0000-01-01T00:00:00Z", "local": "2026-01-31T12:00:00", "blank": " 2026-01-31T12:00:00Z",
+    }
+    for key, text in times.items():
+        consumed.produce({}, key, timestamp=stamp, headers=[("ce_time", text)])
+    consumed.flush()
+    service = consumed.start()
+    consumed.database.wait_for("select count(*) = 8 from app.happened")
+    happened = dict(consumed.database.execute("select key, extract(epoch from at)::float8 from app.happened"))
+    assert happened.pop("old") == int(now - 4000) + 0.5 and happened.pop("leap") == 1483228800
+    assert set(happened.values()) == {stamp / 1000} and len(happened) == 6
+    metrics = wait_until(lambda: (m := service.metrics()) and any("end_to_end_seconds_count" in name and value == 8
+                                                                  for name, value in m.items()) and m, 30, "the metric")
+    total = sum(value for name, value in metrics.items() if "end_to_end_seconds_sum" in name)
+    assert total == pytest.approx(6 * 300 + 4000 + now - 1483228800, abs=8 * (time.time() - now) + 8)
 
 
 def test_no_json(consumed):

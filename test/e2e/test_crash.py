@@ -6,7 +6,7 @@ import random
 import pytest
 from checker import Load, check_database
 from fault_rounds import Blows, Rounds, lengths
-from harness import Database
+from harness import Database, wait_until
 
 SEED = 40015
 
@@ -173,6 +173,45 @@ def test_clock_is_set_back(shifted_clock, kafka, topic_name):
     shift_clock(-7200)
     database.execute("commit prepared 'prepared'")  # found by the look alone
     check_database(database.dsn(), kafka.bootstrap, [topic]).require_ok()
+
+
+def test_clock_is_set_forward(shifted_clock, kafka, topic_name):
+    """Issue 12: steps forward far beyond outbox.retention: delivered history goes, nothing undelivered does: neither what an
+    open transaction has emitted, nor what waits for Kafka, nor what is emitted when the clock is right again."""
+    cluster, shift_clock = shifted_clock
+    cluster.configure(outbox__retention="1min", outbox__segment_size="1MB")
+    cluster.reload()
+    database = Database(cluster, cluster.create_database("forward"))
+    topic = database.declare(topic_name)
+    database.start_relay()
+    database.wait_state("idle")
+
+    def wait_rotations(more):
+        wanted = database.status()["rotations"] + more
+        wait_until(lambda: database.status()["rotations"] >= wanted, 60, f"{wanted} rotations")
+
+    with Rounds(database, kafka, [topic], SEED, rate=200, keys=5) as running, database.connect() as connection:
+        running.await_batches(3)
+        first = database.value("select min(seq) from outbox.event")
+        connection.execute("begin")
+        step(connection, topic, "open")
+        running.await_batches(3)
+        shift_clock(1200)
+        wait_rotations(1)
+        running.await_batches(3)
+        connection.execute("commit")
+        wait_until(lambda: database.value("select min(seq) from outbox.event") > first, 60, "the end of old history")
+        kafka.pause()
+        database.wait_for("select count(*) > 200 from outbox.unsent")
+        shift_clock(3000)
+        unsent = database.value("select count(*) from outbox.unsent")
+        database.wait_for("select count(*) > %s from outbox.unsent", parameters=(unsent + 200,))
+        kafka.resume()
+        running.await_batches(3)
+        wait_rotations(1)
+        shift_clock(0)
+        running.await_batches(3)
+    running.check().require_ok()
 
 
 def test_kafka_is_replaced_by_an_empty_one(relay, postgres, kafka, topic):

@@ -635,6 +635,7 @@ def test_sample():
     ("auth_file = {auth}.none\n", "cannot read"),
     ("lag_thresholds = billing\n", 'lag_thresholds: "billing" is not of the form group=seconds'),
     ("lag_thresholds = billing=0\n", 'lag_thresholds: "billing=0" is not of the form group=seconds'),
+    ("lag_thresholds = billing=99999999999999999999\n", '"billing=99999999999999999999" is not of the form group=seconds, with 1 to 31536000 seconds'),
     ("databases = dbnam=x\n", "databases: invalid connection option"),
     ("webhook_url = example.org\n", "webhook_url"),
     ("kafka_properties = plugin.library.paths=x.so\n", "plugin.library.paths"),
