@@ -14,10 +14,10 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "suspend.h"
 
@@ -236,10 +236,16 @@ suspend_slot(OutboxSuspension *suspension, const char *command, int *pid)
 static void
 wait_for_exit(int pid)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORKER_EXIT_MS);
+	instr_time	begun;
+	instr_time	waited;
 
-	while (BackendPidGetProc(pid) != NULL && GetCurrentTimestamp() < deadline)
+	INSTR_TIME_SET_CURRENT(begun);
+	while (BackendPidGetProc(pid) != NULL)
 	{
+		INSTR_TIME_SET_CURRENT(waited);
+		INSTR_TIME_SUBTRACT(waited, begun);
+		if (INSTR_TIME_GET_MILLISEC(waited) >= WORKER_EXIT_MS)
+			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 WORKER_POLL_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

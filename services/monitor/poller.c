@@ -28,6 +28,8 @@
 /* The poller's thread is dead when a poll takes longer than all its waits together could. */
 #define LIVE_POLLS		10
 
+#define THRESHOLD_MAX_S	31536000L	/* as lag_threshold_seconds */
+
 static pthread_mutex_t poller_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t poller_wake = PTHREAD_COND_INITIALIZER;
 static bool stopping;			/* guarded by poller_lock */
@@ -60,16 +62,14 @@ outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 	{
 		char	   *number = strrchr(item, '=');
 		char	   *end = NULL;
+		long		seconds;
 
 		if (item[strspn(item, " \t")] == '\0')
 			continue;
-		if (number != NULL)
-			good = strtol(number + 1, &end, 10) > 0 && *end == '\0' && end != number + 1;
-		if (number == NULL || !good)
-		{
-			good = false;
-			snprintf(error, size, "\"%s\" is not of the form group=seconds", item);
-		}
+		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
+		good = seconds >= 1 && seconds <= THRESHOLD_MAX_S && *end == '\0';
+		if (!good)
+			snprintf(error, size, "\"%s\" is not of the form group=seconds, with 1 to %ld seconds", item, THRESHOLD_MAX_S);
 	}
 	free(copy);
 	return good;
