@@ -200,6 +200,8 @@ def test_clock_is_set_forward(shifted_clock, kafka, topic_name):
         wait_rotations(1)
         running.await_batches(3)
         connection.execute("commit")
+        running.await_batches(3)
+        shift_clock(1800)  # the age of a leaf counts from when the ring moved on
         wait_until(lambda: database.value("select min(seq) from outbox.event") > first, 60, "the end of old history")
         kafka.pause()
         database.wait_for("select count(*) > 200 from outbox.unsent")
