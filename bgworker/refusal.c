@@ -23,6 +23,7 @@
 #include "leaf_reader.h"
 #include "session.h"
 #include "src/guc.h"
+#include "src/topic.h"
 
 #define SHOWN_KEY_BYTES		64
 
@@ -39,13 +40,20 @@ typedef struct SentWalk
 	int			held;			/* next of chunk->held */
 } SentWalk;
 
+/* A topic of which an event is refused; hash table key is its name. */
+typedef struct RefusedTopic
+{
+	char		name[OUTBOX_TOPIC_NAME_MAX + 1];	/* of a longer one the beginning */
+	const OutboxRefusedEvent *whole;	/* NULL: single events */
+} RefusedTopic;
+
 /* A refusal while its rows are written. */
 typedef struct Refusal
 {
 	OutboxChunk *chunk;
 	const OutboxWindow *window;
 	OutboxLeafReader reader;
-	char	   *message;
+	HTAB	   *topics;			/* RefusedTopic; NULL: none is refused as a whole, and no key holds */
 	HTAB	   *opened;			/* OutboxHeldKey: keys with a row of this refusal; NULL: policy
 								 * dead_letter */
 	int			open;
@@ -152,56 +160,104 @@ write_letter(OutboxLeafReader *reader, const OutboxChunk *chunk, const OutboxWin
 	return id;
 }
 
-/* One event that is refused, or that waits behind one: a row, unless it may be sent. */
+/* One event that is refused, or that waits behind one (refused NULL): a row, unless it may be sent. */
 static void
-refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *event, bool refused)
+refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *event,
+			 const OutboxRefusedEvent *refused)
 {
 	OutboxHeldKey *key = NULL;
 	OutboxKeyId id;
 	bool		found = false;
+	const char *message = "an earlier event of its key was refused";
 	int64		letter;
 
 	if (refusal->opened != NULL && event->key != NULL)
 	{
 		outbox_letters_identify(&id, event->topic, event->topic_len, event->key, event->key_len);
-		key = hash_search(refusal->opened, &id, refused ? HASH_ENTER : HASH_FIND, &found);
+		key = hash_search(refusal->opened, &id, refused != NULL ? HASH_ENTER : HASH_FIND, &found);
 	}
-	if (!refused && !found)
+	if (refused == NULL && !found)
 		return;
+	if (!found)
+		message = psprintf("%s (Kafka error %d)", refused->text, refused->kafka_error);
 	letter = write_letter(&refusal->reader, refusal->chunk, refusal->window, entry,
-						  found ? "held" : "open",
-						  found ? "an earlier event of its key was refused" : refusal->message,
-						  found ? key->blocked_by : 0);
+						  found ? "held" : "open", message, found ? key->blocked_by : 0);
 	refusal->open += !found;
 	if (key != NULL && !found)
 		key->blocked_by = letter;
 }
 
+static RefusedTopic *
+find_refused_topic(const Refusal *refusal, const OutboxWireEvent *event, HASHACTION action)
+{
+	char		name[OUTBOX_TOPIC_NAME_MAX + 1] = {0};
+	bool		found;
+	RefusedTopic *topic;
+
+	memcpy(name, event->topic, Min(event->topic_len, OUTBOX_TOPIC_NAME_MAX));
+	topic = hash_search(refusal->topics, name, action, &found);
+	if (action == HASH_ENTER && !found)
+		topic->whole = NULL;
+	return topic;
+}
+
+static HTAB *
+make_table(const char *name, Size key, Size entry)
+{
+	HASHCTL		control = {.keysize = key, .entrysize = entry, .hcxt = CurrentMemoryContext};
+
+	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Which topics events are refused of; a walk of its own, for a key's events may come before the refused one. */
+static void
+note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
+{
+	SentWalk	walk = {.chunk = refusal->chunk, .window = refusal->window, .entry = refusal->chunk->first};
+	OutboxWireEvent event;
+	OutboxEntry entry;
+	uint32		next = 0;
+
+	refusal->topics = make_table("outbox refused topics", OUTBOX_TOPIC_NAME_MAX + 1, sizeof(RefusedTopic));
+	while (next < count && next_sent(&walk, &entry, &event))
+	{
+		if (walk.index != refused[next].index + 1)
+			continue;
+		if (refused[next].whole_topic)
+			find_refused_topic(refusal, &event, HASH_ENTER)->whole = &refused[next];
+		else
+			(void) find_refused_topic(refusal, &event, HASH_ENTER);
+		next++;
+	}
+	if (next < count)
+		elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT,
+			 refusal->chunk->row.batch_no);
+}
+
 int
-outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index, int32 kafka_error,
-					bool whole_topic, const char *text)
+outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, const OutboxRefusedEvent *refused,
+					uint32 count)
 {
 	Refusal		refusal = {.chunk = chunk, .window = window};
 	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
-	OutboxWireEvent culprit;
 	OutboxWireEvent event;
 	OutboxEntry entry;
+	uint32		next = 0;
 
-	find_sent(chunk, window, index, &culprit);
 	outbox_session_begin();
-	refusal.message = psprintf("%s (Kafka error %d)", text, kafka_error);
 	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY)
-	{
-		HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
-		.hcxt = CurrentMemoryContext};
-
-		refusal.opened = hash_create("outbox refused keys", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		refusal.opened = make_table("outbox refused keys", sizeof(OutboxKeyId), sizeof(OutboxHeldKey));
+	note_topics(&refusal, refused, count);
 	while (next_sent(&walk, &entry, &event))
 	{
+		RefusedTopic *topic = find_refused_topic(&refusal, &event, HASH_FIND);
+		const OutboxRefusedEvent *own = NULL;
+
 		CHECK_FOR_INTERRUPTS();
-		if (event.topic_len == culprit.topic_len && memcmp(event.topic, culprit.topic, event.topic_len) == 0)
-			refuse_event(&refusal, &entry, &event, walk.index == index + 1 || whole_topic);
+		if (next < count && walk.index == refused[next].index + 1)
+			own = &refused[next++];
+		if (topic != NULL)
+			refuse_event(&refusal, &entry, &event, topic->whole != NULL ? topic->whole : own);
 	}
 	outbox_leaf_reader_close(&refusal.reader);
 	outbox_session_end();
