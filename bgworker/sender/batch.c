@@ -22,8 +22,6 @@
 #define QUEUE_FULL_WAIT_MS		10
 #define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
 #define CURSOR_DRAIN_TIMEOUT_MS	10000
-#define SMALL_REQUESTS_US		60000000	/* passed without a refusal: twice as large again */
-#define MOST_PER_REQUEST		10000	/* librdkafka's default */
 
 /* The batch under way; since outbox_batch_begin unless it says otherwise. */
 typedef struct Batch
@@ -43,15 +41,6 @@ typedef struct Batch
 } Batch;
 
 static Batch batch;
-static uint32_t per_request;	/* records of a request, to find one that is refused; 0: no limit */
-static bool leave_small_requests;	/* it was found: rebuild after a commit */
-static int64_t small_since;		/* when per_request was set */
-
-uint32_t
-outbox_batch_per_request(void)
-{
-	return per_request;
-}
 
 /* The producer goes: nothing it still reports is of interest. */
 void
@@ -477,28 +466,6 @@ blame_denied_topic(int error, const char *text)
 	return true;
 }
 
-/*
- * A request was refused for the sake of one record, or for all that it brought.  What the limits of the
- * topic explain is judged by them when the batch comes again; else the requests are made smaller.
- */
-static void
-suspect_records(const OutboxSuspects *suspects)
-{
-	OutboxTopic *topic = suspects->topic;
-	bool		crowded = suspects->error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
-		suspects->error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
-	bool		explained = outbox_limits_have_changed(outbox_producer_client(), topic);
-
-	if (crowded && topic->limits.known && topic->limits.max_message_bytes != INT64_MAX && !topic->crowded)
-		topic->crowded = explained = true;
-	if (explained)
-		return;
-	per_request = per_request == 0 || suspects->count < per_request ? suspects->count : per_request;
-	per_request = (per_request + 1) / 2;
-	small_since = outbox_clock_us();
-	leave_small_requests = false;
-}
-
 static void
 tell_refusals(const OutboxSuspects *suspects, size_t told, OutboxBatchResult *result)
 {
@@ -509,7 +476,7 @@ tell_refusals(const OutboxSuspects *suspects, size_t told, OutboxBatchResult *re
 	result->fence = suspects->count > 0;
 	result->told = (uint32_t) told;
 	result->suspects = suspects->count;
-	result->per_request = per_request;
+	result->per_request = outbox_halving_per_request();
 	snprintf(result->refused_text, sizeof(result->refused_text), "%s",
 			 text != NULL ? text : outbox_refusals_any_text());
 }
@@ -524,7 +491,7 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 
 	if (batch.passed_over)
 		(void) blame_denied_topic(denied, rd_kafka_err2str(denied));
-	told = outbox_refusals_sift(per_request == 1, &suspects);
+	told = outbox_refusals_sift(outbox_halving_per_request() == 1, &suspects);
 	if (told == 0 && suspects.count == 0)
 	{
 		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.failed_error, "sending events",
@@ -532,9 +499,9 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 		return false;
 	}
 	if (suspects.count > 0)
-		suspect_records(&suspects);
-	else if (per_request > 0 && outbox_refusals_by_kafka())
-		leave_small_requests = true;
+		outbox_halving_suspect(outbox_producer_client(), &suspects);
+	else if (outbox_refusals_by_kafka())
+		outbox_halving_found();
 	if (settings->exactly_once)
 	{
 		if (!abort_transaction(failure))
@@ -618,18 +585,6 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 	return true;
 }
 
-/* After a batch that has passed: are the next one's requests to be larger? */
-static bool
-grow_requests(void)
-{
-	if (per_request == 0 || (!leave_small_requests && outbox_clock_us() - small_since < SMALL_REQUESTS_US))
-		return false;
-	per_request = leave_small_requests || per_request > MOST_PER_REQUEST / 2 ? 0 : per_request * 2;
-	leave_small_requests = false;
-	small_since = outbox_clock_us();
-	return true;
-}
-
 /* Ends the batch: true with *result (committed or refused), or false. */
 bool
 outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchResult *result,
@@ -651,7 +606,7 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	if (!ok || result->refused)
 		return ok;
 	/* the relay fences, and with that gets a producer with larger requests */
-	result->suspect |= grow_requests();
+	result->suspect |= outbox_halving_grow();
 	result->batch_no = (uint64_t) batch.cursor.batch_no;
 	result->events = batch.events;
 	result->bytes = batch.bytes;

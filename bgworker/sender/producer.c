@@ -43,7 +43,7 @@ outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 
 	outbox_producer_drop();
 	outbox_forget_client_error();
-	conf = outbox_producer_conf(settings, outbox_batch_per_request(), outbox_topics_batch_bytes(), failure);
+	conf = outbox_producer_conf(settings, outbox_halving_per_request(), outbox_topics_batch_bytes(), failure);
 	if (conf == NULL)
 		return false;
 	outbox_watch_install(conf);

@@ -4,8 +4,8 @@
  *	  What is refused of the batch under way: collected, sifted, told in one answer.
  *
  * Runs in the sender, main thread.  The relay's dead letters of a key have the key's order, so an event is
- * told only when every event ahead of it in its topic has been answered for, or is behind a refused one of
- * its own key (policy hold_key).  What is not told is found again when the batch comes again.
+ * told only when every event ahead of it in its topic, or by Kafka in its partition, has been answered for, or is
+ * behind a refused one of its own key (policy hold_key).  What is not told is found again when the batch comes again.
  */
 #include "sender.h"
 
@@ -26,6 +26,7 @@ typedef struct Refusal
 	uint16_t	text;
 	bool		whole_topic;
 	bool		told;
+	bool		first;			/* of those of its partition that Kafka has refused: all ahead of it there is judged */
 } Refusal;
 
 static Refusal *refusals;
@@ -248,10 +249,11 @@ outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 	qsort(refusals, refusal_count, sizeof(*refusals), compare_places);
 	for (i = 0; i < refusal_count; i = end)
 	{
-		for (end = i; end < refusal_count && compare_places(&refusals[i], &refusals[end]) <= 0 &&
-			 refusals[end].topic == refusals[i].topic && refusals[end].partition == refusals[i].partition; end++)
+		for (end = i; end < refusal_count && refusals[end].topic == refusals[i].topic &&
+			 refusals[end].partition == refusals[i].partition; end++)
 			refusals[end].told = true;
-		if (!alone && refusals[i].partition >= 0 && end - i > 1)
+		refusals[i].first = refusals[i].partition >= 0;
+		if (!alone && refusals[i].first && end - i > 1)
 			suspect(&refusals[i], end - i, suspects);
 	}
 	qsort(refusals, refusal_count, sizeof(*refusals), compare_indexes);
@@ -259,7 +261,7 @@ outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 	{
 		Refusal    *refusal = &refusals[i];
 
-		refusal->told &= refusal->whole_topic || refusal->topic == NULL ||
+		refusal->told &= refusal->whole_topic || refusal->first ||
 			refusal->index <= refusal->topic->unanswered_from;
 		told += refusal->told;
 	}

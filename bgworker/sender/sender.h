@@ -226,6 +226,12 @@ extern bool outbox_limits_freshen(rd_kafka_t *client, OutboxTopic *topic, int64_
 extern bool outbox_limits_have_changed(rd_kafka_t *client, OutboxTopic *topic);
 extern void outbox_limits_forget(OutboxTopic *topic);
 
+/* halving.c */
+extern uint32_t outbox_halving_per_request(void);
+extern void outbox_halving_suspect(rd_kafka_t *client, const OutboxSuspects *suspects);
+extern void outbox_halving_found(void);
+extern bool outbox_halving_grow(void);
+
 /* judge.c */
 extern rd_kafka_resp_err_t outbox_judge_event(rd_kafka_t *client, OutboxTopic *topic, const OutboxWireEvent *event,
 											  const OutboxSettings *settings, int64_t since_us, char *text,
@@ -276,7 +282,6 @@ extern void outbox_producer_drop(void);
 extern void outbox_producer_idle(void);
 
 /* batch.c */
-extern uint32_t outbox_batch_per_request(void);
 extern void outbox_batch_forget(void);
 extern void outbox_batch_begin(const OutboxCursor *cursor);
 extern bool outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
