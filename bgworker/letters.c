@@ -102,7 +102,7 @@ outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, ui
 
 	if (found == NULL)
 		return waits_as_a_whole(letters, id->topic) && !outbox_letters_is_reissue(letters, txid) ? &by_topic : NULL;
-	if ( outbox_letters_is_reissue(letters, txid) && found->newest_txid != txid)
+	if (outbox_letters_is_reissue(letters, txid) && found->newest_txid != txid)
 		return NULL;
 	return found;
 }
