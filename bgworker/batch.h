@@ -86,13 +86,22 @@ extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool wh
  */
 extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole);
 
+/* What REFUSED says of one event. */
+typedef struct OutboxRefusedEvent
+{
+	uint32		index;			/* among those that were sent */
+	int32		kafka_error;
+	bool		whole_topic;	/* so are all of the chunk's events of its topic */
+	const char *text;
+} OutboxRefusedEvent;
+
 /*
- * refusal.c.  Own transaction, flushed.  Makes the event that was sent as `index` of the chunk
- * a dead letter (I7); with whole_topic all of the chunk's events of its topic.  With policy hold_key later events of a refused one's key become held rows.  The window's
+ * refusal.c.  Own transaction, flushed.  Makes the events dead letters (I7), which are given in the chunk's
+ * order.  With policy hold_key later events of a refused one's key become held rows.  The window's
  * letters must be read anew.  Returns the number of open letters.
  */
-extern int	outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
-								int32 kafka_error, bool whole_topic, const char *text);
+extern int	outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window,
+								const OutboxRefusedEvent *refused, uint32 count);
 
 /* refusal.c.  Inside a transaction: the rows of chunk->held. */
 extern void outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window);

@@ -30,6 +30,8 @@
 
 #define NAME_PREFIX		"outbox-relay."
 #define ALIVE_PREFIX	"outbox-alive."
+#define KAFKA_MESSAGE_BYTES	1048588	/* what a topic takes by a broker's default */
+#define LETTER_BYTES		65536	/* headers of a dead letter */
 
 typedef struct PairWriter
 {
@@ -212,12 +214,14 @@ put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *
 {
 	size_t		mark;
 	int64		retention = values->has_retention ? values->retention_ms : PG_INT64_MIN;
+	int64		bytes = values->has_max_bytes ? values->max_message_bytes : PG_INT64_MIN;
 
 	if (!outbox_wire_begin(frame, OUTBOX_FRAME_DECLARE, &mark) ||
 		!outbox_wire_put_cstring(frame, values->name) ||
 		!outbox_wire_put_u32(frame, (uint32) values->partitions) ||
 		!outbox_wire_put_u16(frame, values->has_replication ? (uint16) values->replication : (uint16) -1) ||
 		!outbox_wire_put_u64(frame, (uint64) retention) ||
+		!outbox_wire_put_u64(frame, (uint64) bytes) ||
 		!outbox_wire_put_cstring(frame, flaw == NULL ? values->cleanup_policy : NULL) ||
 		!outbox_wire_put_cstring(frame, flaw))
 		elog(ERROR, "could not write a frame");
@@ -248,7 +252,10 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 		put_topic(frame, values, flaw);
 }
 
-/* The topic, and its dead letter topic with the same number of partitions. */
+/*
+ * The topic, and its dead letter topic with the same number of partitions.  That one takes what the topic
+ * takes and the headers of a dead letter, also where a broker by default takes less.
+ */
 static void
 declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
 {
@@ -262,12 +269,15 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	values.replication = get_int64(tuple, desc, 3, &values.has_replication);
 	values.retention_ms = get_int64(tuple, desc, 4, &values.has_retention);
 	values.cleanup_policy = SPI_getvalue(tuple, desc, 5);
+	values.max_message_bytes = get_int64(tuple, desc, 6, &values.has_max_bytes);
 	declare_topic(relay, frame, &values);
 
 	letters.name = psprintf("%s" OUTBOX_DLT_SUFFIX, values.name);
 	letters.partitions = values.partitions;
 	letters.replication = values.replication;
 	letters.has_replication = values.has_replication;
+	letters.max_message_bytes = Min(values.max_message_bytes + LETTER_BYTES, PG_INT32_MAX);
+	letters.has_max_bytes = values.has_max_bytes && values.max_message_bytes > KAFKA_MESSAGE_BYTES;
 	if (outbox_topic_bad_value(&letters, &allowed) == NULL)
 		put_topic(frame, &letters, NULL);
 }
@@ -288,7 +298,8 @@ outbox_relay_declare_topics(OutboxRelay *relay)
 	topics_stale = false;
 	outbox_session_begin();
 	topic_relation = get_relname_relid("topic", get_namespace_oid("outbox", false));
-	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, cleanup_policy "
+	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, cleanup_policy, "
+					"max_message_bytes::bigint "
 					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)

@@ -79,6 +79,17 @@ outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len,
 	id->topic = hash_bytes_extended((const unsigned char *) topic, (int) topic_len, 0);
 }
 
+static bool
+waits_as_a_whole(const OutboxLetters *letters, uint64 topic)
+{
+	for (int i = 0; i < letters->ntopics; i++)
+	{
+		if (letters->topics[i] == topic)
+			return true;
+	}
+	return false;
+}
+
 /*
  * What was emitted again passes the letters that are older than it: it left them behind when it
  * was due.  Once one of its own transaction waits, the rest does too.
@@ -86,9 +97,12 @@ outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len,
 const OutboxHeldKey *
 outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, uint64 txid)
 {
+	static const OutboxHeldKey by_topic = {.blocked_by = 0};
 	const OutboxHeldKey *found = hash_search(letters->held, id, HASH_FIND, NULL);
 
-	if (found != NULL && outbox_letters_is_reissue(letters, txid) && found->newest_txid != txid)
+	if (found == NULL)
+		return waits_as_a_whole(letters, id->topic) && !outbox_letters_is_reissue(letters, txid) ? &by_topic : NULL;
+	if (outbox_letters_is_reissue(letters, txid) && found->newest_txid != txid)
 		return NULL;
 	return found;
 }
@@ -148,6 +162,13 @@ load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
 	qsort(letters->reissued, count, sizeof(uint64), outbox_txid_compare);
 }
 
+static uint64
+hash_topic(const text *topic)
+{
+	return hash_bytes_extended((const unsigned char *) VARDATA_ANY(topic), VARSIZE_ANY_EXHDR(topic), 0);
+}
+
+/* A key that waits. */
 static void
 add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
 {
@@ -155,15 +176,84 @@ add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
 	OutboxHeldKey *key;
 	bool		isnull;
 	Datum		blocked_by;
-	text	   *topic = DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &isnull));
 	bytea	   *hash = DatumGetByteaPP(SPI_getbinval(tuple, desc, 2, &isnull));
 
 	memcpy(id.key, VARDATA_ANY(hash), sizeof(id.key));
-	id.topic = hash_bytes_extended((const unsigned char *) VARDATA_ANY(topic), VARSIZE_ANY_EXHDR(topic), 0);
+	id.topic = hash_topic(DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &isnull)));
 	key = hash_search(letters->held, &id, HASH_ENTER, NULL);
 	blocked_by = SPI_getbinval(tuple, desc, 3, &isnull);
 	key->blocked_by = isnull ? 0 : DatumGetInt64(blocked_by);
 	key->newest_txid = outbox_session_txid(tuple, desc, 4);
+}
+
+/*
+ * Of the topics that wait as a whole only the copies of letters pass; of those, keys of which one was refused
+ * again.
+ */
+static void
+load_reissued_keys(OutboxLetters *letters, Datum topics)
+{
+	Oid			types[] = {TEXTARRAYOID, XID8ARRAYOID};
+	Datum		values[2] = {topics};
+	Datum	   *txids = palloc(sizeof(Datum) * (letters->nreissued + 1));
+
+	for (int i = 0; i < letters->nreissued; i++)
+		txids[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(letters->reissued[i]));
+	values[1] = PointerGetDatum(construct_array(txids, letters->nreissued, XID8OID, 8, FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_reissued_keys($1, $2)", 2, types, values, NULL,
+							  true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.dead_letter");
+	for (uint64 i = 0; i < SPI_processed; i++)
+		add_held_key(letters, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Takes the rows of dead_letter_held_keys; an array of the topics that wait as a whole. */
+static Datum
+take_held_rows(OutboxLetters *letters, SPITupleTable *table, uint64 count)
+{
+	HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
+	.hcxt = letters->context};
+	Datum	   *topics = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * count);
+	bool		isnull;
+
+	letters->held = hash_create("outbox held keys", (long) count, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	letters->topics = MemoryContextAllocHuge(letters->context, sizeof(uint64) * count);
+	for (uint64 i = 0; i < count; i++)
+	{
+		(void) SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+		if (!isnull)
+		{
+			add_held_key(letters, table->vals[i], table->tupdesc);
+			continue;
+		}
+		topics[letters->ntopics] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		letters->topics[letters->ntopics] = hash_topic(DatumGetTextPP(topics[letters->ntopics]));
+		letters->ntopics++;
+	}
+	return PointerGetDatum(construct_array(topics, letters->ntopics, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+tell_topics(OutboxLetters *letters, const SPITupleTable *table, uint64 count)
+{
+	bool		isnull;
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		char	   *text;
+
+		(void) SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+		if (!isnull)
+			continue;
+		text = psprintf("more than %d keys are held by dead letters: all events of topic \"%s\" that have a key are held, too, until some are replayed or discarded",
+						OUTBOX_LETTERS_MOST_KEYS, SPI_getvalue(table->vals[i], table->tupdesc, 1));
+		outbox_shmem_report_error(outbox_shmem_slot(), text);
+		if (letters->told_topics < letters->ntopics)
+			ereport(LOG, (errmsg("outbox relay: %s", text)));
+	}
+	letters->told_topics = letters->ntopics;
 }
 
 static void
@@ -171,24 +261,26 @@ load_held_keys(OutboxLetters *letters)
 {
 	Oid			types[] = {BOOLOID, INT4OID};
 	Datum		values[2];
+	SPITupleTable *table;
 
 	values[0] = BoolGetDatum(outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY);
-	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
+	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
 	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_held_keys($1, $2)", 2, types, values, NULL,
 							  true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
-	letters->too_many = SPI_processed > OUTBOX_LETTERS_MOST_KEYS;
-	if (SPI_processed > 0 && !letters->too_many)
+	table = SPI_tuptable;
+	if (SPI_processed > 0)
 	{
-		HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
-		.hcxt = letters->context};
+		uint64		count = SPI_processed;
+		Datum		topics = take_held_rows(letters, table, count);
 
-		letters->held = hash_create("outbox held keys", (long) SPI_processed, &control,
-									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		for (uint64 i = 0; i < SPI_processed; i++)
-			add_held_key(letters, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		tell_topics(letters, table, count);
+		if (letters->ntopics > 0 && letters->nreissued > 0)
+			load_reissued_keys(letters, topics);
 	}
-	SPI_freetuptable(SPI_tuptable);
+	else
+		letters->told_topics = 0;
+	SPI_freetuptable(table);
 }
 
 void
@@ -196,7 +288,8 @@ outbox_letters_load(OutboxLetters *letters, const OutboxSnapshot *lower, bool wi
 {
 	MemoryContextReset(letters->context);
 	letters->held = NULL;
-	letters->too_many = false;
+	letters->topics = NULL;
+	letters->ntopics = 0;
 	load_left_out(letters, lower);
 	load_reissued(letters, lower);
 	if (with_keys)
@@ -212,7 +305,7 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 	bool		may_change = letters->held != NULL ||
 	outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY;
 
-	if (letters->loaded && !letters->too_many && (!may_change || start < letters->next_reload))
+	if (letters->loaded && (!may_change || start < letters->next_reload))
 		return;
 	outbox_letters_load(letters, lower, true);
 	letters->next_reload = outbox_clock_now();
@@ -269,7 +362,7 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 		return 0;
 	}
 	values[0] = Int16GetDatum(segment);
-	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS + 1);
+	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
 	values[2] = BoolGetDatum(letters->failing);
 	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 3, types, values, NULL,
 									   false, 0) != SPI_OK_SELECT)

@@ -16,7 +16,7 @@
 
 #include "snapshot.h"
 
-#define OUTBOX_LETTERS_MOST_KEYS	100000	/* held at a time */
+#define OUTBOX_LETTERS_MOST_KEYS	100000	/* that are kept; past them whole topics wait */
 
 /* An event with a row in outbox.dead_letter. */
 typedef struct OutboxExclusion
@@ -42,14 +42,16 @@ typedef struct OutboxLetters
 {
 	MemoryContext context;		/* owns all below */
 	bool		loaded;			/* false: to be read with the next window */
-	bool		too_many;		/* more keys are held than are kept */
-	HTAB	   *held;			/* OutboxHeldKey; NULL: none */
+	HTAB	   *held;			/* OutboxHeldKey; NULL: nothing is held */
+	uint64	   *topics;			/* hashes of those with more keys than are kept: all their events with a key wait */
+	int			ntopics;
 	OutboxExclusion *left_out;	/* sorted; those a window from here on could hold */
 	int			nleft_out;
 	uint64	   *reissued;		/* sorted; transactions that emitted letters again */
 	int			nreissued;
 	TimestampTz next_look;		/* for letters that are due */
 	TimestampTz next_reload;
+	int			told_topics;	/* how many of them the log has heard of */
 	bool		failing;		/* at the last look letters could not be written: the next one takes key by key */
 } OutboxLetters;
 
@@ -72,7 +74,7 @@ extern bool outbox_letters_is_reissue(const OutboxLetters *letters, uint64 txid)
 extern void outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len,
 									const uint8 *key, size_t key_len);
 
-/* Must this event of a held key wait?  NULL: no. */
+/* Must this event of a held key, or of a topic that waits as a whole, wait?  NULL: no. */
 extern const OutboxHeldKey *outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id,
 													 uint64 txid);
 

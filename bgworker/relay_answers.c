@@ -24,6 +24,7 @@
 
 #define FENCED_WAIT_MS	1000
 #define KAFKA_INVALID_TIMESTAMP	32	/* Kafka's protocol */
+#define MOST_TOPICS_TOLD	20	/* of one refusal, as last_error */
 
 #define COPIED_REASON \
 	"the data directory was copied or moved: file \"" OUTBOX_MARKER_FILE "\" in it was made elsewhere. " \
@@ -227,11 +228,11 @@ take_committed(OutboxRelay *relay, OutboxWireReader *body)
 
 /* Policy stop: the batch is tried again until a person has mended the cause. */
 static void
-stop_at_refused(OutboxRelay *relay, const char *event, int32 error, const char *text)
+stop_at_refused(OutboxRelay *relay, const char *event, const OutboxRefusedEvent *refused)
 {
 	outbox_relay_fail(relay, false,
 					  psprintf("Kafka refuses %s of batch " INT64_FORMAT ": %s (Kafka error %d); the relay waits, outbox.dead_letter_policy is stop",
-							   event, relay->chunks[relay->sending].row.batch_no, text, error));
+							   event, relay->chunks[relay->sending].row.batch_no, refused->text, refused->kafka_error));
 }
 
 /*
@@ -246,43 +247,126 @@ fence_after_refusal(OutboxRelay *relay)
 	outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
 }
 
-static void
-take_refused(OutboxRelay *relay, OutboxWireReader *body)
+/* The events of REFUSED, texts and all; *count of them. */
+static OutboxRefusedEvent *
+read_refused_events(OutboxWireReader *body, uint32 *count)
 {
-	uint32		index = outbox_wire_get_u32(body);
-	int32		error = (int32) outbox_wire_get_u32(body);
-	bool		whole_topic = outbox_wire_get_u8(body) != 0;
-	char	   *text = outbox_link_text(body);
+	uint16		ntexts = outbox_wire_get_u16(body);
+	char	  **texts = palloc((ntexts + 1) * sizeof(char *));
+	OutboxRefusedEvent *events;
+
+	for (int i = 0; i < ntexts; i++)
+		texts[i] = outbox_link_text(body);
+	*count = outbox_wire_get_u32(body);
+	if (body->bad || *count > (size_t) (body->end - body->pos))
+		elog(ERROR, "the sender wrote a refusal that cannot be read");
+	events = MemoryContextAllocHuge(CurrentMemoryContext, (*count + (Size) 1) * sizeof(OutboxRefusedEvent));
+	for (uint32 i = 0; i < *count; i++)
+	{
+		uint16		text;
+
+		events[i].index = outbox_wire_get_u32(body);
+		events[i].kafka_error = (int32) outbox_wire_get_u32(body);
+		events[i].whole_topic = outbox_wire_get_u8(body) != 0;
+		text = outbox_wire_get_u16(body);
+		if (body->bad || text >= ntexts)
+			elog(ERROR, "the sender wrote a refusal that cannot be read");
+		events[i].text = texts[text];
+	}
+	return events;
+}
+
+/* Says so in the log, and of a whole topic in last_error. */
+static void
+tell_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count, const char *event)
+{
 	OutboxChunk *chunk = &relay->chunks[relay->sending];
-	char	   *event;
+	int			told = 0;
+
+	for (uint32 i = 0; i < count && told < MOST_TOPICS_TOLD; i++)
+	{
+		if (!refused[i].whole_topic)
+			continue;
+		outbox_shmem_report_error(relay->slot, psprintf("events of topic \"%s\" are refused: %s",
+														outbox_chunk_topic(chunk, &relay->window, refused[i].index),
+														refused[i].text));
+		told++;
+	}
+	ereport(LOG,
+			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event, chunk->row.batch_no,
+					refused[0].text),
+			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?
+			 errdetail("%u events of the batch are refused, or their topics. They become rows of outbox.dead_letter, later events of their keys wait, the batch is sent without them.", count) :
+			 errdetail("%u events of the batch are refused, or their topics. They become rows of outbox.dead_letter, the batch is sent without them.", count)));
+}
+
+/* Their dead letters, in one transaction (I7). */
+static void
+store_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count)
+{
 	int			letters;
 
-	if (relay->state != OUTBOX_RELAY_SENDING)
-		return;
-	event = outbox_chunk_describe(chunk, &relay->window, index);
-	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
-	{
-		stop_at_refused(relay, event, error, text);
-		return;
-	}
-	if (whole_topic)
-		outbox_shmem_report_error(relay->slot, psprintf("events of topic \"%s\" are refused: %s",
-													  outbox_chunk_topic(chunk, &relay->window, index), text));
-	ereport(LOG,
-			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event, chunk->row.batch_no, text),
-			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?
-			 errdetail("It becomes a row of outbox.dead_letter, later events of its key wait, the batch is sent without them.") :
-			 errdetail("It becomes a row of outbox.dead_letter, the batch is sent without it.")));
 	OUTBOX_FAULT("relay-refused");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	letters = outbox_chunk_refuse(chunk, &relay->window, index, error, whole_topic, text);
+	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, refused, count);
 	OUTBOX_FAULT("relay-refusal-committed");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH; XactLastCommitEnd = 0);
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.events_refused += letters;
 	SpinLockRelease(&relay->slot->mutex);
-	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE)
+}
+
+/*
+ * A request was refused, and which of its records is to blame is not known: the batch comes again in
+ * smaller requests, or is judged by what the sender has learned of the topic.
+ */
+static void
+tell_suspects(OutboxRelay *relay, uint32 suspects, uint32 per_request, const char *why)
+{
+	const OutboxChunk *chunk = &relay->chunks[relay->sending];
+	double		seconds = Max(outbox_clock_now() - relay->entered_at, 1) / 1e6;
+	char	   *text = psprintf("Kafka refuses a request of %u records of batch " INT64_FORMAT ": %s", suspects,
+								chunk->row.batch_no, why);
+	char	   *sizes = per_request == 0 ? pstrdup("") : psprintf(" in requests of at most %u records", per_request);
+
+	outbox_shmem_report_error(relay->slot, text);
+	ereport(LOG,
+			(errmsg("outbox relay: %s", text),
+			 errdetail("The batch of %d events is sent again%s, to find which one is to blame; this round sent %.0f events a second.",
+					   chunk->sent, sizes, chunk->sent / seconds)));
+}
+
+static void
+take_refused(OutboxRelay *relay, OutboxWireReader *body)
+{
+	bool		fence = outbox_wire_get_u8(body) != 0;
+	uint32		suspects = outbox_wire_get_u32(body);
+	uint32		per_request = outbox_wire_get_u32(body);
+	char	   *why = outbox_link_text(body);
+	uint32		count;
+	OutboxRefusedEvent *refused = read_refused_events(body, &count);
+
+	if (relay->state != OUTBOX_RELAY_SENDING)
+		return;
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.refusal_rounds++;
+	SpinLockRelease(&relay->slot->mutex);
+	if (suspects > 0)
+		tell_suspects(relay, suspects, per_request, why);
+	if (count > 0)
+	{
+		char	   *event = outbox_chunk_describe(&relay->chunks[relay->sending], &relay->window, refused[0].index);
+
+		if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
+		{
+			stop_at_refused(relay, event, &refused[0]);
+			return;
+		}
+		tell_refused(relay, refused, count, event);
+		store_refused(relay, refused, count);
+	}
+	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !fence)
 		outbox_relay_send_again(relay);
 	else
 		fence_after_refusal(relay);

@@ -187,13 +187,6 @@ outbox_relay_note_waypoint(OutboxRelay *relay)
 	outbox_session_end();
 }
 
-static void
-forget_waypoints(OutboxRelay *relay)
-{
-	MemoryContextReset(relay->waypoint_context);
-	relay->waypoints = NIL;
-}
-
 /*
  * Opens a window on what is new; waypoints first, so that a backlog stays in ordinary pieces.
  * Dead letters are emitted again between windows only: they precede what became visible since
@@ -203,9 +196,6 @@ static bool
 find_work(OutboxRelay *relay)
 {
 	bool		found = false;
-
-	if (relay->window.letters.too_many)
-		forget_waypoints(relay);	/* so that what a person releases can go */
 
 	while (relay->waypoints != NIL && !found)
 	{
@@ -268,13 +258,6 @@ step_idle(OutboxRelay *relay)
 		outbox_retention_step(relay->slot, &relay->last.range.lower);
 		backlog = (int64) pg_atomic_read_u64(&relay->slot->backlog);
 		work = find_work(relay);
-		if (work && relay->window.letters.too_many)
-		{
-			outbox_relay_fail(relay, false,
-							  psprintf("more than %d keys are held by dead letters: replay or discard some, or set outbox.dead_letter_policy",
-									   OUTBOX_LETTERS_MOST_KEYS));
-			return true;
-		}
 		if (!work)
 		{
 			outbox_backlog_take(relay->slot, backlog);	/* whatever it says, all is delivered */

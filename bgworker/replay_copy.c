@@ -208,6 +208,8 @@ copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 	bytea	   *own = get_varlena(slot, OUTBOX_EVENT_HEADERS);
 
 	event.headers = make_headers(job, own);
+	if (job->target_topic != NULL)
+		outbox_emit_check_topic(&event);	/* its own topic has taken it */
 	outbox_event_store_insert(&event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
 							  DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)), now);
 	return outbox_event_size(&event);

@@ -9,16 +9,7 @@
 CREATE FUNCTION outbox.dead_letter_fingerprint(consumer text, error_class text, sqlstate text,
 	error_message text)
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	message text COLLATE "C" := error_message;
-BEGIN
-	message := regexp_replace(message, '"[^"]*"|`[^`'']*[`'']|(?<!\w)''[^'']*''|=\([^)]*\)', '#', 'g');
-	message := regexp_replace(message,
-		'\m[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\M|\m[0-9a-f]{8,}\M|[-+]?\w*\d\w*([.,:]\w*\d\w*)*', '#', 'gi');
-	RETURN encode(substr(sha256(convert_to(
-		concat_ws(E'\n', coalesce(consumer, 'relay'), error_class, coalesce(sqlstate, ''), message), 'UTF8')), 1, 8), 'hex');
-END $$;
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_dead_letter_fingerprint';
 
 /*
  * outbox.dead_letter: what could not be sent (origin relay) or processed (origin
@@ -80,9 +71,10 @@ CREATE TABLE outbox.dead_letter (
 	fingerprint text GENERATED ALWAYS AS (outbox.dead_letter_fingerprint(consumer, error_class, sqlstate,
 		error_message)) STORED,
 	version integer NOT NULL DEFAULT 1,
-	replay_of bigint,
-	UNIQUE (consumer, topic, partition, "offset", event_id)
+	replay_of bigint
 );
+CREATE UNIQUE INDEX dead_letter_record ON outbox.dead_letter (consumer, topic, partition, "offset", event_id)
+	WHERE consumer IS NOT NULL;
 CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
 	WHERE state = 'retrying';
 CREATE INDEX dead_letter_key ON outbox.dead_letter (consumer, topic, pg_catalog.sha256(key), id)

@@ -482,7 +482,7 @@ BEGIN
 		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
 			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
 				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'open')) END)
-	ON CONFLICT (consumer, topic, partition, "offset", event_id) DO NOTHING
+	ON CONFLICT (consumer, topic, partition, "offset", event_id) WHERE consumer IS NOT NULL DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN
 		PERFORM outbox.dead_letter_publish(added, spring);

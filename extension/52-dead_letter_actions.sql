@@ -63,12 +63,24 @@ BEGIN
 	END IF;
 END $$;
 
+/*
+ * An error if the topic, as it is declared, does not take the event: as emit() refuses it (docs/errors.md).
+ * type and headers: of the record as the relay writes it.
+ */
+CREATE FUNCTION outbox.dead_letter_check_topic(topic text, key bytea, type text, payload bytea, content_type text, headers bytea)
+RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_check_topic';
+
 /* ---------------------------------- the changes of state, of a letter locked */
 
 CREATE FUNCTION outbox.dead_letter_do_replay(letter outbox.dead_letter, reason text, more jsonb DEFAULT '{}')
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF letter.origin = 'relay' THEN
+		PERFORM outbox.dead_letter_check_topic(letter.topic, letter.key, letter.event_type, letter.value,
+			letter.content_type, letter.headers);
+	END IF;
 	UPDATE outbox.dead_letter d
 	SET state = CASE d.origin WHEN 'relay' THEN 'releasing' ELSE 'retrying' END,
 		next_attempt_at = CASE d.origin WHEN 'consumer' THEN clock_timestamp() END,

@@ -52,7 +52,7 @@ $$;
  * State: open; of a consumer's also retrying.  SQLSTATE 55000: switched off, or not in such a state;
  * OBX02: another version; 22004: no version or no reason; P0002: no such letter; 42939: a
  * header's name is reserved; 54000: key, value and headers are above outbox.max_event_bytes, and a
- * consumer's also above what they were.
+ * consumer's also above what they were; 22004, 54000: the relay's topic does not take the copy, as it is declared.
  */
 CREATE FUNCTION outbox.dead_letter_edit(id bigint, version integer, value bytea, reason text,
 	headers outbox.header[] DEFAULT NULL) RETURNS bigint
@@ -75,6 +75,11 @@ BEGIN
 	PERFORM outbox.dead_letter_check_size(
 		outbox.dead_letter_bytes(letter.key, dead_letter_edit.value, copy_headers),
 		CASE letter.origin WHEN 'consumer' THEN outbox.dead_letter_bytes(letter.key, letter.value, letter.headers) + 64 ELSE 0 END);
+
+	IF letter.origin = 'relay' THEN
+		PERFORM outbox.dead_letter_check_topic(letter.topic, letter.key, letter.event_type, dead_letter_edit.value,
+			letter.content_type, copy_headers);
+	END IF;
 
 	/* attempts: a member that read the letter as it was finds that it has changed. */
 	UPDATE outbox.dead_letter d

@@ -65,48 +65,155 @@ BEGIN
 	LIMIT at_most;
 END $$;
 
+/* Keys of one topic with rows in these states, at most so many; a loose scan like the one of all topics. */
+CREATE FUNCTION outbox.dead_letter_topic_keys(topic text, states text[], at_most integer) RETURNS bytea[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	RETURN ARRAY(
+	WITH RECURSIVE found AS (
+		SELECT s.state, f.hash
+		FROM unnest(states) s (state)
+			CROSS JOIN LATERAL (SELECT sha256(d.key) AS hash FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = s.state AND d.topic = dead_letter_topic_keys.topic AND sha256(d.key) IS NOT NULL
+				ORDER BY sha256(d.key) LIMIT 1) f
+		UNION ALL
+		SELECT p.state, n.hash
+		FROM found p
+			CROSS JOIN LATERAL (SELECT sha256(d.key) AS hash FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state = p.state AND d.topic = dead_letter_topic_keys.topic AND sha256(d.key) > p.hash
+				ORDER BY sha256(d.key) LIMIT 1) n
+	)
+	SELECT DISTINCT l.hash FROM (SELECT f.hash FROM found f LIMIT cardinality(states) * at_most) l LIMIT at_most);
+END $$;
+
 /*
- * The same with what the relay must know to hold an event: blocked_by, the letter it waits
- * behind (NULL: none is open or releasing), and newest_txid, the event of the newest waiting letter.
+ * What events wait, as the relay must know it to hold them: topic and hash of a key as above, blocked_by, the
+ * letter it waits behind (NULL: none is open or releasing), and newest_txid, the event of the newest waiting letter.  At
+ * most at_most keys: of topics with more, those with the most keys are given as a whole, hash NULL,
+ * and all their events with a key wait.
  */
 CREATE FUNCTION outbox.dead_letter_held_keys(holding boolean, at_most integer)
 RETURNS TABLE (topic text, hash bytea, blocked_by bigint, newest_txid xid8)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	states text[] := CASE WHEN holding THEN '{held,open,releasing}'::text[] ELSE '{held}' END;
+	room integer := at_most;
+	waiting record;
+BEGIN
+	FOR waiting IN
+		WITH RECURSIVE found AS (
+			SELECT s.state, f.topic
+			FROM unnest(states) s (state)
+				CROSS JOIN LATERAL (SELECT d.topic FROM outbox.dead_letter d
+					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing') AND d.state = s.state
+					ORDER BY d.topic LIMIT 1) f
+			UNION ALL
+			SELECT p.state, n.topic
+			FROM found p
+				CROSS JOIN LATERAL (SELECT d.topic FROM outbox.dead_letter d
+					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+						AND d.state = p.state AND d.topic > p.topic
+					ORDER BY d.topic LIMIT 1) n
+		)
+		SELECT k.topic, k.hashes FROM (
+			SELECT t.topic, outbox.dead_letter_topic_keys(t.topic, states, at_most + 1) AS hashes
+			FROM (SELECT DISTINCT f.topic FROM found f) t OFFSET 0) k
+		ORDER BY cardinality(k.hashes), k.topic
+	LOOP
+		IF cardinality(waiting.hashes) > room THEN
+			RETURN QUERY SELECT waiting.topic, NULL::bytea, NULL::bigint, NULL::xid8;
+			CONTINUE;
+		END IF;
+		room := room - cardinality(waiting.hashes);
+		RETURN QUERY
+		SELECT waiting.topic, k.hash,
+			(SELECT min(l.id) FROM (VALUES ('open'), ('releasing')) s (state)
+				CROSS JOIN LATERAL (SELECT d.id FROM outbox.dead_letter d
+					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+						AND d.state = s.state AND d.topic = waiting.topic AND sha256(d.key) = k.hash
+					ORDER BY d.id LIMIT 1) l),
+			(SELECT l.txid FROM (VALUES ('held'), ('open'), ('releasing')) s (state)
+				CROSS JOIN LATERAL (SELECT d.id, d.txid FROM outbox.dead_letter d
+					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+						AND d.state = s.state AND d.topic = waiting.topic AND sha256(d.key) = k.hash
+					ORDER BY d.id DESC LIMIT 1) l
+				ORDER BY l.id DESC LIMIT 1)
+		FROM unnest(waiting.hashes) k (hash);
+	END LOOP;
+END $$;
+
+/*
+ * Keys of these topics that have letters among the events of these transactions, which emitted letters again: what
+ * the transaction still holds of such a key waits.  Columns as above.
+ */
+CREATE FUNCTION outbox.dead_letter_reissued_keys(topics text[], reissued xid8[])
+RETURNS TABLE (topic text, hash bytea, blocked_by bigint, newest_txid xid8)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
 	RETURN QUERY
-	SELECT k.topic, k.hash,
-		(SELECT min(l.id) FROM (VALUES ('open'), ('releasing')) s (state)
-			CROSS JOIN LATERAL (SELECT d.id FROM outbox.dead_letter d
+	SELECT d.topic, sha256(d.key), min(d.id) FILTER (WHERE d.state IN ('open', 'releasing')), max(d.txid::text::numeric)::text::xid8
+	FROM outbox.dead_letter d
+	WHERE d.origin = 'relay' AND d.txid = ANY (reissued) AND d.topic = ANY (topics)
+		AND d.state IN ('held', 'open', 'releasing') AND d.key IS NOT NULL
+	GROUP BY d.topic, sha256(d.key);
+END $$;
+
+/* Of a topic that waits as a whole: first letters of keys that are held behind nothing, at most so many. */
+CREATE FUNCTION outbox.dead_letter_stranded(topic text, at_most integer) RETURNS SETOF bytea
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	RETURN QUERY
+	WITH RECURSIVE found AS (
+		(SELECT d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+				AND d.state = 'held' AND d.topic = dead_letter_stranded.topic AND sha256(d.key) IS NOT NULL
+			ORDER BY sha256(d.key) LIMIT 1)
+		UNION ALL
+		SELECT n.key, n.hash
+		FROM found p
+			CROSS JOIN LATERAL (SELECT d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-					AND d.state = s.state AND d.topic = k.topic AND sha256(d.key) = k.hash
-				ORDER BY d.id LIMIT 1) l),
-		(SELECT l.txid FROM (VALUES ('held'), ('open'), ('releasing')) s (state)
-			CROSS JOIN LATERAL (SELECT d.id, d.txid FROM outbox.dead_letter d
-				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-					AND d.state = s.state AND d.topic = k.topic AND sha256(d.key) = k.hash
-				ORDER BY d.id DESC LIMIT 1) l
-			ORDER BY l.id DESC LIMIT 1)
-	FROM outbox.dead_letter_keys(holding, at_most) k;
+					AND d.state = 'held' AND d.topic = dead_letter_stranded.topic AND sha256(d.key) > p.hash
+				ORDER BY sha256(d.key) LIMIT 1) n
+	)
+	SELECT f.key FROM found f
+	WHERE NOT EXISTS (SELECT FROM outbox.dead_letter o
+		WHERE o.origin = 'relay' AND o.state IN ('open', 'releasing')
+			AND o.topic = dead_letter_stranded.topic AND sha256(o.key) = f.hash)
+	LIMIT at_most;
 END $$;
 
 /*
  * What is held behind nothing is due: a row held while another transaction discarded the one
- * before it.  Writes nothing when there is none.
+ * before it, or one that was held with its whole topic.  Of such a topic it is tried piece by piece, and not while a person
+ * has at_most letters of it to decide.  Writes nothing when there is none.
  */
 CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
+	piece CONSTANT integer := 2000;
 	stranded record;
+	key bytea;
 BEGIN
 	FOR stranded IN
-		SELECT l.topic, l.key FROM outbox.dead_letter_held_keys(false, at_most) k
-			CROSS JOIN LATERAL (SELECT d.topic, d.key FROM outbox.dead_letter d
+		SELECT k.topic, l.key FROM outbox.dead_letter_held_keys(false, at_most) k
+			LEFT JOIN LATERAL (SELECT d.key FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
 					AND sha256(d.key) = k.hash
-				ORDER BY d.id LIMIT 1) l
+				ORDER BY d.id LIMIT 1) l ON true
 		WHERE k.blocked_by IS NULL
 	LOOP
-		PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
+		IF stranded.key IS NOT NULL THEN
+			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
+		ELSIF at_most > (SELECT count(*) FROM (SELECT FROM outbox.dead_letter d
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing') AND d.state IN ('open', 'releasing')
+					AND d.topic = stranded.topic LIMIT at_most) w) THEN
+			FOR key IN SELECT * FROM outbox.dead_letter_stranded(stranded.topic, piece) LOOP
+				PERFORM outbox.dead_letter_unblock(stranded.topic, key, patient => false);
+			END LOOP;
+		END IF;
 	END LOOP;
 END $$;
 

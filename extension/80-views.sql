@@ -96,7 +96,7 @@ CREATE VIEW outbox.relay_status AS
 	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
 		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
-		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.rotations, s.rotations_refused,
+		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.refusal_rounds, s.rotations, s.rotations_refused,
 		   pg_catalog.clock_timestamp() - least(
 			(SELECT e.waits_since
 			 FROM outbox.reached_batch d

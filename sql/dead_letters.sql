@@ -29,7 +29,8 @@ SELECT topic, hash = sha256('a') AS a, blocked_by = :a AS behind_a, newest_txid
 FROM outbox.dead_letter_held_keys(false, 10);
 -- with the policy hold_key open ones count, too; those without a key never do; at most so many
 SELECT hash = sha256('a') AS a, hash = sha256('b') AS b FROM outbox.dead_letter_held_keys(true, 10) ORDER BY 1;
-SELECT count(*) FROM outbox.dead_letter_held_keys(true, 1);
+-- past that the topic waits as a whole: no key of it is given
+SELECT topic, hash, blocked_by, newest_txid FROM outbox.dead_letter_held_keys(true, 1);
 
 -- errors
 SELECT outbox.dead_letter_replay(0);
@@ -96,6 +97,21 @@ SELECT * FROM pg_temp.reissue(1);
 SELECT pg_temp.add(30, 'i', 'held'), pg_temp.add(31, 'i', 'held'), pg_temp.add(32, 'j', 'open'), pg_temp.add(33, 'j', 'held') \g /dev/null
 SELECT outbox.dead_letter_sweep(100);
 SELECT seq, state FROM letters WHERE seq >= 30;
+
+-- of a topic that waits as a whole, too, but not while so many letters are open; of two topics the one with more keys waits
+SELECT pg_temp.add(33 + n, ('k' || n)::bytea, 'held') FROM generate_series(1, 6) n \g /dev/null
+SELECT outbox.dead_letter_sweep(1);
+SELECT seq, state FROM letters WHERE seq >= 34;
+INSERT INTO outbox.dead_letter (origin, topic, key, event_id, error_class, error_message, state)
+SELECT 'relay', 'a few letters', 'k', gen_random_uuid(), 'held', 'one', 'held';
+SELECT topic, hash IS NULL AS whole FROM outbox.dead_letter_held_keys(true, 2) ORDER BY 1;
+SELECT outbox.dead_letter_sweep(5);
+SELECT seq, state FROM letters WHERE seq >= 34;
+DELETE FROM outbox.dead_letter WHERE topic = 'a few letters' OR topic = 'letters' AND seq >= 34;
+-- what a transaction that emitted letters again has left of a key waits behind the copy that was refused
+SELECT topic, blocked_by IS NOT NULL AS behind, newest_txid FROM outbox.dead_letter_reissued_keys('{letters}', '{7,9}')
+WHERE hash = sha256('j');
+SELECT count(*) FROM outbox.dead_letter_reissued_keys('{letters}', '{9}');
 
 -- a key longer than an index entry
 INSERT INTO outbox.dead_letter (origin, topic, key, event_id, error_class, error_message, state)

@@ -56,6 +56,25 @@ SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.test', '123456', 'T',
 SELECT * FROM refusal($$SELECT outbox.emit('refusals.test', 'k', 'T', '{}', '{"name": "value of it"}')$$);
 RESET outbox.max_event_bytes;
 
+-- what the topic, as it is declared, does not take: no key where it is compacted, nor a record above its limit
+SELECT outbox.declare_topic('refusals.compact', cleanup_policy => 'compact');
+SELECT outbox.declare_topic('refusals.both', cleanup_policy => 'compact,delete', max_message_bytes => 1024);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.compact', NULL, 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit_json('refusals.both', NULL, 'T', '{}')$$);
+SELECT * FROM refusal($$INSERT INTO outbox.outgoing (topic, type) VALUES ('refusals.both', 'T')$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.compact', '', 'T', NULL)$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.compact.DLT', NULL, 'T', '{}')$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.both', 'k', 'T', decode(repeat('00', 1000), 'hex'))$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.both', repeat('k', 1000), 'T', NULL)$$);
+SELECT * FROM refusal($$SELECT outbox.emit('refusals.both', 'k', 'T', NULL, jsonb_build_object('h', repeat('v', 1000)))$$);
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.both', 'k', 'T', decode(repeat('00', 700), 'hex'))$$);
+-- every size that is taken is one that Kafka takes: none is refused and a smaller one is not
+SELECT count(*) AS taken, max(n) - min(n) + 1 AS without_gap, min(n) FROM generate_series(600, 1024) n, refusal(format(
+	$$SELECT outbox.emit_bytes('refusals.both', 'k', 'T', decode(repeat('00', %s), 'hex'))$$, n)) r WHERE r.state IS NULL;
+-- a change of the row counts at once
+UPDATE outbox.topic SET cleanup_policy = 'delete', max_message_bytes = NULL WHERE name = 'refusals.both';
+SELECT * FROM refusal($$SELECT outbox.emit_bytes('refusals.both', NULL, 'T', decode(repeat('00', 1000), 'hex'))$$);
+
 -- undeclared topics when that is allowed
 SET outbox.require_declared_topics = off;
 SELECT * FROM refusal($$SELECT outbox.emit('refusals.unknown', 'k', 'T', '{}')$$);

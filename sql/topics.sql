@@ -66,3 +66,34 @@ UPDATE outbox.topic SET name = repeat('t', 244) || '.DLT', partitions = 10000, r
 	cleanup_policy = 'compact,delete' WHERE name = 'topics.hand';
 UPDATE outbox.topic SET retention_ms = -1, cleanup_policy = 'compact', replication_factor = NULL WHERE name = repeat('t', 244) || '.DLT';
 DELETE FROM outbox.topic WHERE name = repeat('t', 244) || '.DLT' RETURNING partitions, replication_factor, retention_ms, cleanup_policy;
+
+-- Two topics that Kafka would take for one are refused (issue 11, K11), also where one is the other's dead-letter topic.
+\set VERBOSITY default
+SELECT outbox.declare_topic('topics.alike.x');
+SELECT outbox.declare_topic('topics_alike.x');
+SELECT outbox.declare_topic('topics.alike_x');
+SELECT outbox.declare_topic('topics.alike.x_DLT');
+SELECT outbox.declare_topic('outbox_cursor');
+\set VERBOSITY terse
+SELECT outbox.declare_topic('topics.alike.x.DLT');
+SELECT outbox.declare_topic('topics_alike.x.DLT');
+SELECT outbox.declare_topic('topics_only_DLT');
+SELECT outbox.declare_topic('topics.only');
+SELECT outbox.declare_topic('topics-alike.x');
+SELECT outbox.declare_topic('topics.alike.x');
+UPDATE outbox.topic SET name = 'outbox_cursor' WHERE name = 'topics.alike.x';
+-- one that is not declared, when emit() takes such
+SET outbox.require_declared_topics = off;
+SELECT outbox.emit('topics_alike_x', 'k', 'T', '{}');
+SELECT outbox.emit('topics.alike_x.DLT', 'k', 'T', '{}');
+SELECT outbox.emit('topics.alike.x.DLT', 'k', 'T', '{}') IS NOT NULL AS emitted;
+SELECT outbox.emit('topics.alike.y', 'k', 'T', '{}') IS NOT NULL AS emitted;
+RESET outbox.require_declared_topics;
+
+-- max_message_bytes: a value like the others
+SELECT outbox.declare_topic('topics.small', max_message_bytes => 1023);
+SELECT outbox.declare_topic('topics.small', max_message_bytes => 2000);
+SELECT outbox.declare_topic('topics.small', max_message_bytes => 2000);
+SELECT outbox.declare_topic('topics.small', max_message_bytes => 2001);
+UPDATE outbox.topic SET max_message_bytes = 0 WHERE name = 'topics.small';
+SELECT name, max_message_bytes FROM outbox.topic WHERE name LIKE 'topics.small';

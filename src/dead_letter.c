@@ -19,6 +19,7 @@
 
 PG_FUNCTION_INFO_V1(outbox_dead_letter_copy_id);
 PG_FUNCTION_INFO_V1(outbox_dead_letter_check_size);
+PG_FUNCTION_INFO_V1(outbox_dead_letter_check_topic);
 PG_FUNCTION_INFO_V1(outbox_headers_encode);
 
 /* dead_letter_copy_id() returns uuid: a new event id; an error when editing is switched off */
@@ -42,6 +43,27 @@ Datum
 outbox_dead_letter_check_size(PG_FUNCTION_ARGS)
 {
 	outbox_emit_check_size(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
+	PG_RETURN_VOID();
+}
+
+/*
+ * dead_letter_check_topic(topic text, key bytea, type text, payload bytea, content_type text, headers bytea)
+ * returns void: an error if the topic does not take the event
+ */
+Datum
+outbox_dead_letter_check_topic(PG_FUNCTION_ARGS)
+{
+	OutboxEvent event = {0};
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
+		PG_RETURN_VOID();		/* of a consumer's topic nothing is declared */
+	event.topic = PG_GETARG_TEXT_PP(0);
+	event.key = PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1);
+	event.type = PG_GETARG_TEXT_PP(2);
+	event.payload = PG_ARGISNULL(3) ? NULL : PG_GETARG_BYTEA_PP(3);
+	event.content_type = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	event.headers = PG_ARGISNULL(5) ? NULL : PG_GETARG_BYTEA_PP(5);
+	outbox_emit_check_topic(&event);
 	PG_RETURN_VOID();
 }
 

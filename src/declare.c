@@ -33,6 +33,7 @@ enum
 	ARG_REPLICATION,
 	ARG_RETENTION,
 	ARG_CLEANUP,
+	ARG_MAX_BYTES,
 	ARGS
 };
 
@@ -42,7 +43,7 @@ typedef struct TopicArgs
 	char		nulls[ARGS];	/* 'n' or ' ', as SPI wants */
 } TopicArgs;
 
-static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID};
+static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID, INT4OID};
 
 /* Runs a query with the first `count` arguments; the number of its rows. */
 static uint64
@@ -94,6 +95,8 @@ check_topic_args(const TopicArgs *args)
 	values.retention_ms = values.has_retention ? DatumGetInt64(args->values[ARG_RETENTION]) : 0;
 	if (args->nulls[ARG_CLEANUP] != 'n')
 		values.cleanup_policy = TextDatumGetCString(args->values[ARG_CLEANUP]);
+	values.has_max_bytes = args->nulls[ARG_MAX_BYTES] != 'n';
+	values.max_message_bytes = values.has_max_bytes ? DatumGetInt32(args->values[ARG_MAX_BYTES]) : 0;
 	bad = outbox_topic_bad_value(&values, &allowed);
 	if (bad != NULL)
 		ereport(ERROR,
@@ -115,6 +118,7 @@ change_topic(TopicArgs *args)
 				  " replication_factor IS NOT DISTINCT FROM $3"
 				  " AND retention_ms IS NOT DISTINCT FROM $4"
 				  " AND cleanup_policy IS NOT DISTINCT FROM $5"
+				  " AND max_message_bytes IS NOT DISTINCT FROM $6"
 				  " FROM outbox.topic WHERE name = $1 FOR UPDATE",
 				  ARGS, args, SPI_OK_SELECT);
 	if (SPI_processed != 1)
@@ -142,8 +146,38 @@ change_topic(TopicArgs *args)
 }
 
 /*
+ * No other topic may be one with it in Kafka.  The lock lets no other session declare one meanwhile; emit() is
+ * not kept out.
+ */
+static void
+refuse_collision(const char *name)
+{
+	if (SPI_execute("LOCK TABLE outbox.topic IN SHARE ROW EXCLUSIVE MODE", false, 0) != SPI_OK_UTILITY ||
+		SPI_execute("SELECT name FROM outbox.topic ORDER BY name COLLATE \"C\"", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.topic");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *other = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		if (outbox_topic_names_collide(name, other))
+			outbox_topic_refuse_collision(name, other);
+	}
+}
+
+static void
+add_topic(TopicArgs *args)
+{
+	refuse_collision(TextDatumGetCString(args->values[ARG_NAME]));
+	if (execute_query("INSERT INTO outbox.topic"
+					  " (name, partitions, replication_factor, retention_ms, cleanup_policy, max_message_bytes)"
+					  " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING",
+					  ARGS, args, SPI_OK_INSERT) == 0)
+		change_topic(args);
+}
+
+/*
  * declare_topic(name text, partitions integer, replication_factor integer,
- *				 retention_ms bigint, cleanup_policy text) returns void
+ *				 retention_ms bigint, cleanup_policy text, max_message_bytes integer) returns void
  */
 Datum
 outbox_declare_topic(PG_FUNCTION_ARGS)
@@ -158,11 +192,10 @@ outbox_declare_topic(PG_FUNCTION_ARGS)
 	check_topic_args(&args);
 
 	SPI_connect();
-	if (execute_query("INSERT INTO outbox.topic"
-					  " (name, partitions, replication_factor, retention_ms, cleanup_policy)"
-					  " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING",
-					  ARGS, &args, SPI_OK_INSERT) == 0)
+	if (execute_query("SELECT FROM outbox.topic WHERE name = $1", 1, &args, SPI_OK_SELECT) > 0)
 		change_topic(&args);
+	else
+		add_topic(&args);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "backlog.h"
+#include "common/record_size.h"
 #include "emit.h"
 #include "event_headers.h"
 #include "event_store.h"
@@ -26,6 +27,7 @@
 #include "wake.h"
 
 #define COMMAND_NAME		"outbox.emit()"
+#define DEFAULT_SOURCE		"/outbox/"	/* and the database's name */
 #define JSON_CONTENT_TYPE	"application/json"
 #define TEXT_MAX			255		/* bytes of type and of content_type */
 
@@ -73,6 +75,48 @@ outbox_emit_check_size(int64 bytes, int64 known)
 				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
 }
 
+/* What Kafka compares with max.message.bytes, with the envelope as it is set now. */
+static size_t
+record_size(const OutboxEvent *event)
+{
+	OutboxRecordParts parts = {
+		.key_len = event->key == NULL ? -1 : (int64) VARSIZE_ANY_EXHDR(event->key),
+		.payload_len = event->payload == NULL ? -1 : (int64) VARSIZE_ANY_EXHDR(event->payload),
+		.headers = event->headers == NULL ? NULL : (const uint8 *) VARDATA_ANY(event->headers),
+		.headers_len = event->headers == NULL ? 0 : VARSIZE_ANY_EXHDR(event->headers),
+		.type_len = VARSIZE_ANY_EXHDR(event->type),
+		.content_type_len = event->content_type == NULL ? 0 : VARSIZE_ANY_EXHDR(event->content_type),
+		.source_len = -1,
+	};
+
+	if (outbox_guc_envelope == OUTBOX_ENVELOPE_CLOUDEVENTS)
+		parts.source_len = (int64) Max(strlen(outbox_guc_source), strlen(DEFAULT_SOURCE) + NAMEDATALEN);
+	return outbox_record_batch_size(&parts);
+}
+
+void
+outbox_emit_check_topic(const OutboxEvent *event)
+{
+	const char *name = VARDATA_ANY(event->topic);
+	int			len = VARSIZE_ANY_EXHDR(event->topic);
+	OutboxTopicRules rules = outbox_topic_rules(name, len);
+	size_t		size = rules.max_message_bytes > 0 ? record_size(event) : 0;
+
+	if (rules.compacted && event->key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key of an event of topic \"%.*s\" must not be null", len, name),
+				 errdetail("The topic is declared with a cleanup policy that has compact; Kafka refuses records without a key there."),
+				 errhint("Give the event a key, or use a topic that is not compacted.")));
+	if (size > (size_t) rules.max_message_bytes)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("event is too large for topic \"%.*s\"", len, name),
+				 errdetail("Its record has %zu bytes with all headers, uncompressed; the topic is declared with max_message_bytes %d.",
+						   size, rules.max_message_bytes),
+				 errhint("Send a reference to the data, or raise max.message.bytes of the topic in Kafka, then max_message_bytes of its row in outbox.topic.")));
+}
+
 /* Returns the event's bytes. */
 static int64
 check_event(const OutboxEvent *event)
@@ -90,6 +134,7 @@ check_event(const OutboxEvent *event)
 	size = outbox_event_size(event);
 	outbox_emit_check_size(size, 0);
 	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic), GetUserId());
+	outbox_emit_check_topic(event);
 	return size;
 }
 

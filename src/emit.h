@@ -33,6 +33,9 @@ extern void outbox_emit_check_context(void);
  */
 extern void outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id);
 
+/* Raises when the topic, as it is declared, does not take the event: 22004 without a key, 54000 too large. */
+extern void outbox_emit_check_topic(const OutboxEvent *event);
+
 /* Raises 54000 when an event of that many bytes is above outbox.max_event_bytes, and above `known`. */
 extern void outbox_emit_check_size(int64 bytes, int64 known);
 

@@ -60,6 +60,7 @@ typedef struct OutboxRelayStatus
 	int64		bytes_sent;		/* keys and payloads */
 	int64		batches_sent;
 	int64		events_refused; /* by Kafka, now dead letters */
+	int64		refusal_rounds; /* batches that came again for refused events */
 	int64		recoveries;		/* I6 taken after a failure */
 	int64		suspect_transactions;	/* torn-transaction watch fired */
 	int64		possibly_doubled;	/* events sent again that Kafka may have had */

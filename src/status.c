@@ -212,7 +212,7 @@ copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wa
 	return suspended ? "suspended" : outbox_relay_state_name(status->state);
 }
 
-#define RELAY_SLOT_COLUMNS	23
+#define RELAY_SLOT_COLUMNS	24
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
@@ -233,18 +233,19 @@ fill_relay_slot(const OutboxRelayStatus *status, const char *state, Datum *value
 	values[9] = Int64GetDatum(status->recoveries);
 	values[10] = Int64GetDatum(status->suspect_transactions);
 	values[11] = Int64GetDatum(status->possibly_doubled);
-	values[12] = Int64GetDatum(status->rotations);
-	values[13] = Int64GetDatum(status->rotations_refused);
-	put_time(&values[14], &nulls[14], status->started_at);
-	put_time(&values[15], &nulls[15], status->delivered_at);
-	put_text(&values[16], &nulls[16], status->last_error);
-	put_time(&values[17], &nulls[17], status->last_error_at);
-	values[18] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
+	values[12] = Int64GetDatum(status->refusal_rounds);
+	values[13] = Int64GetDatum(status->rotations);
+	values[14] = Int64GetDatum(status->rotations_refused);
+	put_time(&values[15], &nulls[15], status->started_at);
+	put_time(&values[16], &nulls[16], status->delivered_at);
+	put_text(&values[17], &nulls[17], status->last_error);
+	put_time(&values[18], &nulls[18], status->last_error_at);
+	values[19] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
 															  : outbox_guc_delivery));
-	values[19] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
+	values[20] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
 									 ? "commit" : "seq");
-	put_text(&values[20], &nulls[20], status->kafka);
-	values[21] = BoolGetDatum(outbox_guc_relay);
+	put_text(&values[21], &nulls[21], status->kafka);
+	values[22] = BoolGetDatum(outbox_guc_relay);
 }
 
 /* relay_slot(): the relay's shared status, one row. */
@@ -272,8 +273,8 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 		state = "not preloaded";
 	fill_relay_slot(status, state, values, nulls);
 	/* what the primary has delivered, or nobody counts, is not known */
-	nulls[22] = outbox_shared == NULL || RecoveryInProgress();
-	values[22] = Int64GetDatum(slot == NULL ? 0 : outbox_backlog_bytes(slot));
+	nulls[23] = outbox_shared == NULL || RecoveryInProgress();
+	values[23] = Int64GetDatum(slot == NULL ? 0 : outbox_backlog_bytes(slot));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

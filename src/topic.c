@@ -33,12 +33,18 @@
 
 #define MAX_REMEMBERED		4096	/* topics with a remembered answer */
 #define MAX_PARTITIONS		10000	/* of a topic */
+#define LEAST_MESSAGE_BYTES	1024
+
+/* Columns of outbox.topic. */
+#define TOPIC_CLEANUP_POLICY	5
+#define TOPIC_MAX_MESSAGE_BYTES	6
 
 /* A topic seen before. */
 typedef struct KnownTopic
 {
 	char		name[OUTBOX_TOPIC_NAME_MAX + 1];	/* hash key */
 	bool		declared;
+	OutboxTopicRules rules;		/* if declared */
 	Oid			allowed_user;	/* last user found to have the right */
 } KnownTopic;
 
@@ -121,6 +127,7 @@ remember_topic(const char *name, bool declared)
 	if (!found)
 	{
 		topic->declared = false;
+		topic->rules = (OutboxTopicRules) {0};
 		topic->allowed_user = InvalidOid;
 	}
 	topic->declared |= declared;
@@ -132,9 +139,19 @@ load_topic(TupleTableSlot *slot)
 {
 	bool		isnull;
 	char	   *name = TextDatumGetCString(slot_getattr(slot, 1, &isnull));
+	char	   *policy = NULL;
+	Datum		value = slot_getattr(slot, TOPIC_CLEANUP_POLICY, &isnull);
+	KnownTopic *topic;
 
+	if (!isnull)
+		policy = TextDatumGetCString(value);
+	value = slot_getattr(slot, TOPIC_MAX_MESSAGE_BYTES, &isnull);
 	if (strlen(name) <= OUTBOX_TOPIC_NAME_MAX)
-		remember_topic(name, true);
+	{
+		topic = remember_topic(name, true);
+		topic->rules.compacted = policy != NULL && strstr(policy, "compact") != NULL;
+		topic->rules.max_message_bytes = isnull ? 0 : DatumGetInt32(value);
+	}
 	pfree(name);
 }
 
@@ -244,11 +261,54 @@ is_legal_name(const char *name, int len)
 		!(len == 2 && name[0] == '.' && name[1] == '.');
 }
 
+/* Do the names differ at most in "." and "_"? */
+static bool
+are_alike(const char *name, int len, const char *other, int other_len)
+{
+	bool		alike = len == other_len;
+
+	for (int i = 0; i < len && alike; i++)
+		alike = (name[i] == '.' ? '_' : name[i]) == (other[i] == '.' ? '_' : other[i]);
+	return alike;
+}
+
+/* Would the other's dead-letter topic be one with the topic in Kafka, though it is another? */
+static bool
+is_like_letters_of(const char *name, const char *other)
+{
+	char	   *letters = psprintf("%s" OUTBOX_DLT_SUFFIX, other);
+	bool		alike = strcmp(name, letters) != 0 &&
+	are_alike(name, (int) strlen(name), letters, (int) strlen(letters));
+
+	pfree(letters);
+	return alike;
+}
+
+bool
+outbox_topic_names_collide(const char *name, const char *other)
+{
+	if (strcmp(name, other) == 0)
+		return false;
+	return are_alike(name, (int) strlen(name), other, (int) strlen(other)) ||
+		is_like_letters_of(name, other) || is_like_letters_of(other, name);
+}
+
+void
+outbox_topic_refuse_collision(const char *name, const char *other)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("topic \"%s\" collides with topic \"%s\"", name, other),
+			 errdetail("Kafka has no two topics whose names differ in \".\" and \"_\" alone; each topic has its dead-letter topic \"<name>%s\", too.",
+					   OUTBOX_DLT_SUFFIX),
+			 errhint("Use topic \"%s\", or another name.", other)));
+}
+
 static bool
 is_reserved_name(const char *name, int len)
 {
 	return (len >= 2 && name[0] == '_' && name[1] == '_') ||
-		(len == (int) strlen(OUTBOX_CURSOR_TOPIC) && memcmp(name, OUTBOX_CURSOR_TOPIC, len) == 0);
+		are_alike(name, len, OUTBOX_CURSOR_TOPIC, (int) strlen(OUTBOX_CURSOR_TOPIC));
 }
 
 const char *
@@ -273,6 +333,10 @@ outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed)
 	if (policy != NULL && strcmp(policy, "delete") != 0 && strcmp(policy, "compact") != 0 &&
 		strcmp(policy, "compact,delete") != 0)
 		return "cleanup_policy";
+	*allowed = "1024 to 2147483647, or NULL for the broker's default";
+	if (values->has_max_bytes &&
+		(values->max_message_bytes < LEAST_MESSAGE_BYTES || values->max_message_bytes > PG_INT32_MAX))
+		return "max_message_bytes";
 	return NULL;
 }
 
@@ -377,6 +441,25 @@ refuse_emit(const char *name, Oid user, bool declared)
 					 quote_literal_cstr(quote_identifier(GetUserNameFromId(user, false))))));
 }
 
+/* Only of a topic that is not declared: of two that are, nobody knows here which one Kafka has. */
+static void
+refuse_alike(const char *name)
+{
+	HASH_SEQ_STATUS sequence;
+	const KnownTopic *topic;
+	const KnownTopic *alike = NULL;
+
+	hash_seq_init(&sequence, known_topics);
+	while ((topic = hash_seq_search(&sequence)) != NULL)
+	{
+		if (topic->declared && outbox_topic_names_collide(name, topic->name) &&
+			(alike == NULL || strcmp(topic->name, alike->name) < 0))
+			alike = topic;
+	}
+	if (alike != NULL)
+		outbox_topic_refuse_collision(name, alike->name);
+}
+
 /* A topic without a remembered answer for this user. */
 static void
 check_unknown(const char *name, Oid user)
@@ -393,6 +476,8 @@ check_unknown(const char *name, Oid user)
 		if (!may_emit(name, user, &declared))
 			refuse_emit(name, user, declared);
 	}
+	if (!declared)
+		refuse_alike(name);
 	if (hash_get_num_entries(known_topics) >= MAX_REMEMBERED &&
 		hash_search(known_topics, name, HASH_FIND, NULL) == NULL)
 		return;
@@ -417,4 +502,20 @@ outbox_topic_check_emit(const char *name, int len, Oid user)
 	if (topic == NULL || topic->allowed_user != user ||
 		(!topic->declared && outbox_guc_require_declared_topics))
 		check_unknown(key, user);
+}
+
+OutboxTopicRules
+outbox_topic_rules(const char *name, int len)
+{
+	char		key[OUTBOX_TOPIC_NAME_MAX + 1];
+	KnownTopic *topic;
+
+	if (len > OUTBOX_TOPIC_NAME_MAX)
+		return (OutboxTopicRules) {0};
+	memcpy(key, name, len);
+	key[len] = '\0';
+	if (!cache_valid)
+		load_cache();
+	topic = hash_search(known_topics, key, HASH_FIND, NULL);
+	return topic == NULL || !topic->declared ? (OutboxTopicRules) {0} : topic->rules;
 }

@@ -19,6 +19,8 @@ typedef struct OutboxTopicValues
 	const char *cleanup_policy; /* NULL: broker's default */
 	bool		has_replication;
 	bool		has_retention;
+	int64		max_message_bytes;	/* with has_max_bytes */
+	bool		has_max_bytes;
 } OutboxTopicValues;
 
 /*
@@ -40,5 +42,27 @@ extern void outbox_topic_check_name(const char *name, int len);
  * independent of the caller's snapshot, takes no predicate lock.
  */
 extern void outbox_topic_check_emit(const char *name, int len, Oid user);
+
+/* What a declared topic does not take. */
+typedef struct OutboxTopicRules
+{
+	bool		compacted;		/* events without a key */
+	int32		max_message_bytes;	/* larger ones; 0: not declared */
+} OutboxTopicRules;
+
+/*
+ * The rules of the topic as it is declared; none for one that is not.  Call after
+ * outbox_topic_check_emit(), or anywhere in a transaction.
+ */
+extern OutboxTopicRules outbox_topic_rules(const char *name, int len);
+
+/*
+ * Would Kafka take the two for one?  It has no two topics whose names differ in "." and "_" alone.  Also true
+ * when one is the other's dead-letter topic but for that; false for equal names.
+ */
+extern bool outbox_topic_names_collide(const char *name, const char *other);
+
+/* Raises 42710: the name collides with that topic's. */
+extern void outbox_topic_refuse_collision(const char *name, const char *other);
 
 #endif							/* OUTBOX_TOPIC_H */

@@ -6,10 +6,9 @@
  * Runs in the sender, all of it in the main thread: delivery reports come
  * through rd_kafka_poll and rd_kafka_flush.
  *
- * Nothing is ever sent a second time from here (I6).  When Kafka refuses a
- * request of many records for the sake of one, the failure makes the next
- * producer send each record in a request of its own ("one by one"), and the
- * refusal then names the record.
+ * Nothing is ever sent a second time from here (I6).  What is known to be refused is not sent, the rest is, so
+ * that Kafka's own refusals come in the same answer.  When Kafka refuses a request of many records for the sake of
+ * one, the next producer's requests bring half as many, until it is alone in its request.
  */
 #include "sender.h"
 
@@ -36,29 +35,14 @@ typedef struct Batch
 	uint32_t	events;			/* EVENT frames seen */
 	uint64_t	bytes;
 	int64_t		started_us;
-	bool		refused;
-	uint32_t	refused_index;	/* the first of them */
-	rd_kafka_resp_err_t refused_error;
-	bool		refused_topic;	/* every event of its topic is */
-	char		refused_text[640];
-	rd_kafka_topic_t *refused_early;	/* its topic, if librdkafka refused it alone, before Kafka
-									 * has judged those ahead of it */
-	bool		passed_over;	/* one ahead of it in that topic was dropped without a report */
-	uint32_t	refused_in_requests;	/* refused by the broker, in a request */
-	OutboxFailedDelivery failed;	/* the first of another kind */
+	bool		passed_over;	/* an event was dropped without a report */
+	bool		denied;			/* a topic was, as a whole */
+	OutboxFailedDelivery failed;	/* the first that is no refusal */
 	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
 	const OutboxTopic *presumed;	/* librdkafka presumes that a record of it was written */
 } Batch;
 
 static Batch batch;
-static bool one_by_one;
-static bool leave_one_by_one;	/* the culprit was found: rebuild after a commit */
-
-bool
-outbox_batch_is_one_by_one(void)
-{
-	return one_by_one;
-}
 
 /* The producer goes: nothing it still reports is of interest. */
 void
@@ -82,20 +66,8 @@ outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms)
 	batch = (Batch) {.serial = serial};
 	batch.cursor = *cursor;
 	batch.time_ms = time_ms;
+	outbox_refusals_clear();
 	(void) outbox_take_shrunk_topic(is_in_batch);	/* nothing was under way */
-}
-
-static void
-note_refusal(uint32_t index, rd_kafka_resp_err_t code, bool whole_topic, const char *text)
-{
-	if (batch.refused && index >= batch.refused_index)
-		return;
-	batch.refused = true;
-	batch.refused_index = index;
-	batch.refused_error = code;
-	batch.refused_topic = whole_topic;
-	batch.refused_early = NULL;
-	snprintf(batch.refused_text, sizeof(batch.refused_text), "%s", text);
 }
 
 /* A declared topic is made again; without it its events are refused. */
@@ -123,11 +95,45 @@ note_written(OutboxTopic *topic, int32_t partition, int64_t offset)
 		batch.gone = topic;
 }
 
+/* Every event of the topic is refused, by Kafka or by librdkafka. */
+static void
+note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text)
+{
+	batch.denied |= code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+	outbox_refusals_note_topic(index, topic, code, text);
+}
+
+static void
+note_undelivered(OutboxTopic *topic, uint32_t index, int32_t partition, rd_kafka_resp_err_t code)
+{
+	char		text[640];
+
+	if (!outbox_error_is_refusal(code))
+	{
+		outbox_topic_unanswered(topic, index);
+		if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+			batch.passed_over = true;
+		else if (batch.failed.error == 0)
+			batch.failed = (OutboxFailedDelivery) {.error = code, .topic = topic,
+				.partition = partition, .time_ms = batch.time_ms};
+	}
+	else if (note_gone(topic, code))
+		return;
+	else if (outbox_error_is_whole_topic(code))
+		note_topic(index, topic, code, rd_kafka_err2str(code));
+	else
+	{
+		outbox_judge_explain(topic, code, text, sizeof(text));
+		outbox_refusals_note_kafka(index, topic, partition, code, text);
+	}
+}
+
 /* Delivery report callback of librdkafka. */
 void
 outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
 	rd_kafka_resp_err_t code = message->err;
+	const char *name;
 
 	(void) producer;
 	(void) opaque;
@@ -139,22 +145,9 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 		outbox_deadlines_acknowledged(message->len + message->key_len);
 		return;
 	}
-	if (outbox_error_is_refusal(code))
-	{
-		const char *name = rd_kafka_topic_name(message->rkt);
-
-		if (note_gone(outbox_topic_find(name, strlen(name)), code))
-			return;
-		if (!outbox_error_is_whole_topic(code))
-			batch.refused_in_requests++;
-		note_refusal((uint32_t) (uintptr_t) message->_private, code,
-					 outbox_error_is_whole_topic(code), rd_kafka_err2str(code));
-	}
-	else if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
-		batch.passed_over |= message->rkt == batch.refused_early;
-	else if (batch.failed.error == 0)
-		batch.failed = (OutboxFailedDelivery) {.error = code, .topic = rd_kafka_topic_opaque(message->rkt),
-			.partition = message->partition, .time_ms = batch.time_ms};
+	name = rd_kafka_topic_name(message->rkt);
+	note_undelivered(outbox_topic_find(name, strlen(name)), (uint32_t) (uintptr_t) message->_private,
+					 message->partition, code);
 }
 
 static bool
@@ -225,49 +218,71 @@ open_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 	return true;
 }
 
-/* The topic of the event, open; NULL with either a refusal or a failure. */
+/* The topic of the event; NULL: its name is none, or the topic is refused as a whole. */
 static OutboxTopic *
-find_open_topic(const OutboxWireEvent *event, OutboxFailure *failure, bool *failed)
+find_topic(const OutboxWireEvent *event)
 {
 	static OutboxTopic *last;	/* topics are never freed */
 	OutboxTopic *topic = last;
 
-	*failed = false;
 	if (topic == NULL || topic->name_len != event->topic_len ||
 		memcmp(topic->name, event->topic, event->topic_len) != 0)
 	{
 		if (event->topic_len == 0 || event->topic_len >= OUTBOX_TOPIC_NAME_SIZE ||
 			memchr(event->topic, '\0', event->topic_len) != NULL)
 		{
-			note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true,
-						 "the topic's name is not valid");
+			outbox_refusals_note_topic(batch.events, NULL, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+									   "the topic's name is not valid");
 			return NULL;
 		}
 		topic = outbox_topic_find(event->topic, event->topic_len);
 		last = topic;
 	}
-	if (topic->flaw[0] != '\0')
+	if (topic->seen_in_batch != batch.serial)
 	{
-		note_refusal(batch.events, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true, topic->flaw);
-		return NULL;
+		topic->seen_in_batch = batch.serial;
+		topic->unanswered_from = UINT32_MAX;
+		topic->refused = false;
 	}
+	if (topic->flaw[0] != '\0')
+		outbox_refusals_note_topic(batch.events, topic, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, topic->flaw);
+	return topic->refused ? NULL : topic;
+}
+
+/* Gives the topic a handle unless it is refused as a whole.  False: a failure. */
+static bool
+open_topic(OutboxTopic *topic, OutboxFailure *failure)
+{
+	const rd_kafka_resp_err_t unknown = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+
 	if (topic->handle == NULL)
 	{
-		*failed = !outbox_topic_open(outbox_producer_client(), topic, failure);
-		if (*failed)
-			return NULL;
+		if (!outbox_topic_open(outbox_producer_client(), topic, failure))
+			return false;
 		if (topic->handle == NULL)
-		{
-			note_refusal(batch.events, topic->create_error, true, topic->create_text);
-			return NULL;
-		}
+			outbox_refusals_note_topic(batch.events, topic, topic->create_error, topic->create_text);
+		else if (topic->absent && !topic->declared)
+			outbox_refusals_note_topic(batch.events, topic, unknown, rd_kafka_err2str(unknown));
 	}
-	if (topic->used_in_batch != batch.serial)
+	if (!topic->refused && topic->used_in_batch != batch.serial)
 	{
 		topic->used_in_batch = batch.serial;
 		topic->first_event = batch.events;
 	}
-	return topic;
+	return true;
+}
+
+/* librdkafka does not take the event; message.max.bytes is all that it knows of sizes. */
+static void
+note_ours(OutboxTopic *topic, const OutboxWireEvent *event, const rd_kafka_error_t *error)
+{
+	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+	char		text[256];
+
+	snprintf(text, sizeof(text), "%s", rd_kafka_error_string(error));
+	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		outbox_explain_size(outbox_producer_client(), (size_t) event->key_len + event->payload_len, text, sizeof(text));
+	outbox_refusals_note_ours(batch.events, topic, event, code, text);
 }
 
 /* Hands the event over; waits while librdkafka's queue is full. */
@@ -287,41 +302,79 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 			rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
 			continue;
 		}
-		if (outbox_error_is_refusal(code))
+		if (!outbox_error_is_refusal(code))
 		{
-			if (!note_gone(topic, code))
-			{
-				char		text[256];
-
-				snprintf(text, sizeof(text), "%s", rd_kafka_error_string(error));
-				if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-					outbox_explain_size(producer, (size_t) event->key_len + event->payload_len, text, sizeof(text));
-				note_refusal(batch.events, code, outbox_error_is_whole_topic(code), text);
-				batch.refused_early = batch.refused_topic ? NULL : topic->handle;
-			}
-		}
-		else
 			batch.broken = true;	/* why is told by the end of the transaction */
+			outbox_topic_unanswered(topic, batch.events);
+		}
+		else if (note_gone(topic, code))
+			;
+		else if (outbox_error_is_whole_topic(code))
+			note_topic(batch.events, topic, code, rd_kafka_error_string(error));
+		else
+			note_ours(topic, event, error);
 		rd_kafka_error_destroy(error);
 		return;
 	}
 }
 
-/* The frame stands for an event that does not fit into one.  Those ahead of it may be refused, too. */
-static void
-refuse_flawed(const OutboxTopic *topic, const OutboxWireEvent *event)
+/* The frame stands for an event that does not fit into one. */
+static rd_kafka_resp_err_t
+name_flaw(const OutboxWireEvent *event, char *text, size_t size)
 {
-	const char *text = "the event has a flaw";
+	switch ((OutboxEventFlaw) event->flaw)
+	{
+		case OUTBOX_EVENT_SOUND:
+			return RD_KAFKA_RESP_ERR_NO_ERROR;
+		case OUTBOX_EVENT_TOO_LARGE:
+			snprintf(text, size, "the event is larger than the relay can send");
+			return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+		case OUTBOX_EVENT_LONG_TEXT:
+			snprintf(text, size, "topic, type or content type of the event are longer than the relay can send");
+			return RD_KAFKA_RESP_ERR_INVALID_RECORD;
+		case OUTBOX_EVENT_NO_TIME:
+			snprintf(text, size, "the event's created_at is no time");
+			return RD_KAFKA_RESP_ERR_INVALID_RECORD;
+	}
+	snprintf(text, size, "the event has a flaw");
+	return RD_KAFKA_RESP_ERR_INVALID_RECORD;
+}
 
-	if (event->flaw == OUTBOX_EVENT_TOO_LARGE)
-		text = "the event is larger than the relay can send";
-	else if (event->flaw == OUTBOX_EVENT_LONG_TEXT)
-		text = "topic, type or content type of the event are longer than the relay can send";
-	else if (event->flaw == OUTBOX_EVENT_NO_TIME)
-		text = "the event's created_at is no time";
-	note_refusal(batch.events, event->flaw == OUTBOX_EVENT_TOO_LARGE ?
-				 RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE : RD_KAFKA_RESP_ERR_INVALID_RECORD, false, text);
-	batch.refused_early = topic->handle;
+/*
+ * Refused by us, or on its way to Kafka; or left for the batch's return, once the batch will not be committed
+ * anyway: what waits behind a refused one of its key, all after a refusal by Kafka, and a topic that is not open.
+ */
+static bool
+take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxFailure *failure)
+{
+	OutboxTopic *topic = find_topic(event);
+	rd_kafka_resp_err_t code;
+	char		text[640];
+
+	if (topic == NULL)
+		return true;
+	if (topic->handle == NULL && outbox_refusals_any())
+	{
+		outbox_topic_unanswered(topic, batch.events);
+		return true;
+	}
+	if (!open_topic(topic, failure))
+		return false;
+	if (topic->refused)
+		return true;
+	code = name_flaw(event, text, sizeof(text));
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = outbox_judge_event(outbox_producer_client(), topic, event, settings, batch.started_us,
+								  text, sizeof(text));
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_refusals_note_ours(batch.events, topic, event, code, text);
+	else if (outbox_refusals_hold(topic, event))
+		;
+	else if (outbox_refusals_by_kafka() || batch.broken)
+		outbox_topic_unanswered(topic, batch.events);
+	else
+		produce_event(settings, topic, event);
+	return true;
 }
 
 /*
@@ -332,22 +385,11 @@ bool
 outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 				   OutboxFailure *failure)
 {
-	OutboxTopic *topic;
-	bool		failed;
-
 	if (!batch.begun && !open_transaction(settings, failure))
 		return false;
-	if (!batch.refused && !batch.broken && batch.gone == NULL)
-	{
-		topic = find_open_topic(event, failure, &failed);
-		if (failed)
-			return false;
-		if (topic != NULL && event->flaw != OUTBOX_EVENT_SOUND)
-			refuse_flawed(topic, event);
-		else if (topic != NULL)
-			produce_event(settings, topic, event);
-		batch.bytes += event->key_len + event->payload_len;
-	}
+	if (batch.gone == NULL && !take_event(settings, event, failure))
+		return false;
+	batch.bytes += event->key_len + event->payload_len;
 	batch.events++;
 	OUTBOX_FAULT("sender-produced");
 	if (batch.events % POLL_EVERY == 0)
@@ -355,20 +397,11 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 	return true;
 }
 
-/*
- * A topic of the batch that is no longer there.  One that this producer has not
- * found at all is refused: librdkafka itself would be slower to say so.
- */
+/* A topic of the batch that is no longer there: librdkafka itself would be slower to say so. */
 static void
 look_for_gone(rd_kafka_t *producer)
 {
-	const OutboxTopic *gone = outbox_topics_find_gone(producer, batch.serial);
-
-	if (gone != NULL && gone->absent && !gone->declared)
-		note_refusal(gone->first_event, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, true,
-					 rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
-	else
-		batch.gone = gone;
+	batch.gone = outbox_topics_find_gone(producer, batch.serial);
 }
 
 /* Is the batch lost, whatever is still reported?  None of these errors is a refusal's consequence. */
@@ -401,19 +434,19 @@ await_reports(void)
 	{
 		if (batch.gone == NULL)
 			batch.gone = outbox_take_shrunk_topic(is_in_batch);
-		if (batch.gone != NULL || (!batch.refused && is_in_vain()))
+		if (batch.gone != NULL || (!outbox_refusals_any() && is_in_vain()))
 			break;
-		if (!batch.refused && outbox_clock_us() - looked_us > GONE_LOOK_US)
+		if (!outbox_refusals_any() && outbox_clock_us() - looked_us > GONE_LOOK_US)
 		{
 			look_for_gone(producer);
 			looked_us = outbox_clock_us();
 		}
-		if (!batch.refused)
+		if (!outbox_refusals_any())
 			continue;
-		if (refused_us == 0 || (batch.refused_early != NULL && rd_kafka_outq_len(producer) != waiting))
+		if (refused_us == 0 || (outbox_refusals_by_us() && rd_kafka_outq_len(producer) != waiting))
 			refused_us = outbox_clock_us();
 		else if (outbox_clock_us() - refused_us >
-				 (batch.refused_early != NULL ? PREVIOUS_WAIT_US : REFUSED_WAIT_US))
+				 (outbox_refusals_by_us() ? PREVIOUS_WAIT_US : REFUSED_WAIT_US))
 		{
 			/* librdkafka sends no more in a failed transaction: drop what waits */
 			(void) rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE);
@@ -458,8 +491,7 @@ abort_transaction(OutboxFailure *failure)
 		await_reports();
 		return batch.gone == NULL || fail_gone(failure);
 	}
-	if (batch.refused_error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
-		rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_INVALID_TXN_STATE)
+	if (batch.denied && rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_INVALID_TXN_STATE)
 	{
 		rd_kafka_error_destroy(error);
 		return true;
@@ -480,33 +512,46 @@ blame_denied_topic(int error, const char *text)
 	topic = outbox_topic_find(name, strlen(name));
 	if (topic->used_in_batch != batch.serial)
 		return false;
-	note_refusal(topic->first_event, error, true, text);
+	note_topic(topic->first_event, topic, (rd_kafka_resp_err_t) error, text);
 	return true;
 }
 
-/* Aborts and tells which event is to blame. */
+static void
+tell_refusals(const OutboxSuspects *suspects, size_t told, OutboxBatchResult *result)
+{
+	uint32_t	first = 0;
+	const char *text = outbox_refusals_first(&first);
+
+	result->refused = true;
+	result->fence = suspects->count > 0;
+	result->told = (uint32_t) told;
+	result->suspects = suspects->count;
+	result->per_request = outbox_halving_per_request();
+	snprintf(result->refused_text, sizeof(result->refused_text), "%s",
+			 text != NULL ? text : outbox_refusals_any_text());
+}
+
+/* Aborts and tells which events are to blame. */
 static bool
 abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
 	const rd_kafka_resp_err_t denied = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+	OutboxSuspects suspects;
+	size_t		told;
 
-	if (batch.refused_early != NULL && batch.passed_over &&
-		!blame_denied_topic(denied, rd_kafka_err2str(denied)))
+	if (batch.passed_over)
+		(void) blame_denied_topic(denied, rd_kafka_err2str(denied));
+	told = outbox_refusals_sift(outbox_halving_per_request() == 1, &suspects);
+	if (told == 0 && suspects.count == 0)
 	{
-		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.refused_error, "sending events",
-						   "%s: but Kafka has not answered for events ahead of it", batch.refused_text);
+		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.failed.error, "sending events",
+						   "%s: but Kafka has not answered for events ahead of it", outbox_refusals_any_text());
 		return false;
 	}
-	if (batch.refused_in_requests > 1 && !one_by_one)
-	{
-		one_by_one = true;
-		leave_one_by_one = false;
-		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.refused_error,
-						   "sending events",
-						   "%s: Kafka refused a request of %u events; they will be sent one by one",
-						   batch.refused_text, batch.refused_in_requests);
-		return false;
-	}
+	if (suspects.count > 0)
+		outbox_halving_suspect(outbox_producer_client(), &suspects);
+	else if (outbox_refusals_by_kafka())
+		outbox_halving_found();
 	if (settings->exactly_once)
 	{
 		if (!abort_transaction(failure))
@@ -519,14 +564,9 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 			return false;
 		}
 	}
-	leave_one_by_one = one_by_one;
-	if (outbox_error_is_whole_topic(batch.refused_error))
+	if (outbox_refusals_have_topic())
 		outbox_topics_close();	/* so that the topic is looked up again */
-	result->refused = true;
-	result->refused_index = batch.refused_index;
-	result->refused_error = batch.refused_error;
-	result->refused_topic = batch.refused_topic;
-	memcpy(result->refused_text, batch.refused_text, sizeof(result->refused_text));
+	tell_refusals(&suspects, told, result);
 	return true;
 }
 
@@ -535,15 +575,15 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
 	await_reports();
-	if (batch.gone == NULL && !batch.refused && batch.failed.error == 0 &&
+	if (batch.gone == NULL && !outbox_refusals_any() && batch.failed.error == 0 &&
 		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
 		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
-	if (batch.presumed != NULL && !batch.refused)
+	if (batch.presumed != NULL && !outbox_refusals_any())
 		return fail_presumed(failure);
 	OUTBOX_FAULT("sender-flushed");
-	if (!batch.refused && batch.failed.error == 0)
+	if (!outbox_refusals_any() && batch.failed.error == 0)
 	{
 		if (commit_transaction(settings, failure))
 		{
@@ -554,7 +594,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 		if (!blame_denied_topic(failure->kafka_error, failure->text))
 			return false;
 	}
-	if (batch.refused)
+	if (outbox_refusals_any())
 		return abort_refused(settings, result, failure);
 	outbox_explain_delivery(outbox_producer_client(), &batch.failed, failure);
 	return false;
@@ -571,14 +611,14 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
 	await_reports();
-	if (batch.gone == NULL && !batch.refused && batch.failed.error == 0 &&
+	if (batch.gone == NULL && !outbox_refusals_any() && batch.failed.error == 0 &&
 		!outbox_topics_find_changed(outbox_producer_client(), &batch.gone, failure))
 		return false;
 	if (batch.gone != NULL)
 		return fail_gone(failure);
-	if (batch.presumed != NULL && !batch.refused)
+	if (batch.presumed != NULL && !outbox_refusals_any())
 		return fail_presumed(failure);
-	if (batch.refused)
+	if (outbox_refusals_any())
 		return abort_refused(settings, result, failure);
 	if (batch.failed.error == 0 && batch.broken)
 		batch.failed.error = RD_KAFKA_RESP_ERR__FATAL;
@@ -622,11 +662,8 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 		outbox_deadlines_failed(settings, batch.bytes, !batch.failed.leaderless, failure);
 	if (!ok || result->refused)
 		return ok;
-	if (leave_one_by_one)
-		one_by_one = false;
 	/* the relay fences, and with that gets an ordinary producer again */
-	result->suspect |= leave_one_by_one | outbox_deadlines_committed();
-	leave_one_by_one = false;
+	result->suspect |= outbox_halving_grow() | outbox_deadlines_committed();
 	result->batch_no = (uint64_t) batch.cursor.batch_no;
 	result->events = batch.events;
 	result->bytes = batch.bytes;

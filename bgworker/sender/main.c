@@ -229,6 +229,7 @@ do_declare(OutboxWireReader *body)
 	topic.partitions = (int32_t) outbox_wire_get_u32(body);
 	topic.replication = (int16_t) outbox_wire_get_u16(body);
 	topic.retention_ms = (int64_t) outbox_wire_get_u64(body);
+	topic.max_message_bytes = (int64_t) outbox_wire_get_u64(body);
 	outbox_wire_get_string(body, &policy, &policy_len);
 	outbox_wire_get_string(body, &flaw, &flaw_len);
 	if (body->bad)
@@ -285,6 +286,22 @@ do_event(OutboxWireReader *body)
 }
 
 static void
+answer_refused(const OutboxBatchResult *result)
+{
+	size_t		mark = begin_answer(OUTBOX_FRAME_REFUSED);
+
+	outbox_log("%u events of the batch were refused, %u are suspected: %s", result->told, result->suspects,
+			   result->refused_text);
+	outbox_wire_put_u8(&answer, result->fence ? 1 : 0);
+	outbox_wire_put_u32(&answer, result->suspects);
+	outbox_wire_put_u32(&answer, result->per_request);
+	outbox_wire_put_cstring(&answer, result->refused_text);
+	if (!outbox_refusals_put(&answer, result->told))
+		stop_for_memory();
+	send_answer(mark);
+}
+
+static void
 do_end(OutboxWireReader *body)
 {
 	uint32_t	events = outbox_wire_get_u32(body);
@@ -302,23 +319,15 @@ do_end(OutboxWireReader *body)
 	state = SENDER_READY;
 	if (result.refused)
 	{
-		outbox_log("event %u of the batch was refused: %s", result.refused_index,
-				   result.refused_text);
-		mark = begin_answer(OUTBOX_FRAME_REFUSED);
-		outbox_wire_put_u32(&answer, result.refused_index);
-		outbox_wire_put_u32(&answer, (uint32_t) result.refused_error);
-		outbox_wire_put_u8(&answer, result.refused_topic ? 1 : 0);
-		outbox_wire_put_cstring(&answer, result.refused_text);
+		answer_refused(&result);
+		return;
 	}
-	else
-	{
-		mark = begin_answer(OUTBOX_FRAME_COMMITTED);
-		outbox_wire_put_u64(&answer, result.batch_no);
-		outbox_wire_put_u32(&answer, result.events);
-		outbox_wire_put_u64(&answer, result.bytes);
-		outbox_wire_put_u64(&answer, result.duration_us);
-		outbox_wire_put_u8(&answer, result.suspect ? 1 : 0);
-	}
+	mark = begin_answer(OUTBOX_FRAME_COMMITTED);
+	outbox_wire_put_u64(&answer, result.batch_no);
+	outbox_wire_put_u32(&answer, result.events);
+	outbox_wire_put_u64(&answer, result.bytes);
+	outbox_wire_put_u64(&answer, result.duration_us);
+	outbox_wire_put_u8(&answer, result.suspect ? 1 : 0);
 	send_answer(mark);
 }
 

@@ -37,7 +37,7 @@ static bool
 make_producer(const OutboxSettings *settings, OutboxFailure *failure)
 {
 	const OutboxDeadlines *grown = outbox_deadlines_grown();
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, outbox_batch_is_one_by_one(), grown, failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, outbox_halving_per_request(), outbox_topics_batch_bytes(), grown, failure);
 	char		error[512];
 
 	if (conf == NULL)

@@ -43,6 +43,14 @@ typedef struct OutboxProperty
 	char	   *value;
 } OutboxProperty;
 
+/* What compression can make of a record. */
+typedef enum OutboxCodec
+{
+	OUTBOX_CODEC_NONE,
+	OUTBOX_CODEC_COPYING,		/* repeats are short, all else is copied: LZ4, Snappy */
+	OUTBOX_CODEC_OTHER,
+} OutboxCodec;
+
 /* What OPEN said. */
 typedef struct OutboxSettings
 {
@@ -50,6 +58,7 @@ typedef struct OutboxSettings
 	int			property_count;
 	bool		exactly_once;	/* else at_least_once */
 	bool		cloudevents;	/* else the event's own headers only */
+	OutboxCodec codec;
 	char	   *group;
 	char	   *alive_group;	/* of the living senders; NULL = none is joined */
 	char	   *alive_client;	/* our client id there */
@@ -57,6 +66,18 @@ typedef struct OutboxSettings
 	char	   *source;
 	char	   *transactional_id;
 } OutboxSettings;
+
+/* A topic's settings in Kafka that decide what it takes. */
+typedef struct OutboxTopicLimits
+{
+	bool		known;			/* else nothing below counts */
+	bool		compacted;		/* cleanup.policy has compact: no record without a key */
+	bool		append_time;	/* message.timestamp.type: no time stamp is refused */
+	int64_t		max_message_bytes;	/* INT64_MAX: not told, as in the next two */
+	int64_t		before_max_ms;	/* message.timestamp.before.max.ms */
+	int64_t		after_max_ms;	/* message.timestamp.after.max.ms */
+	int64_t		read_us;		/* when Kafka was asked, 0: never */
+} OutboxTopicLimits;
 
 /* A topic of which the sender has heard: declared, or sent to. */
 typedef struct OutboxTopic
@@ -70,12 +91,20 @@ typedef struct OutboxTopic
 	bool		unsure;			/* has it still as many? a partition has its first record of this producer */
 	uint64_t	used_in_batch;	/* serial of the last batch that used it */
 	uint32_t	first_event;	/* its first event in that batch */
+	uint64_t	seen_in_batch;	/* serial of the last batch that had an event of it; for the next two */
+	uint32_t	unanswered_from;	/* the first event in that batch that Kafka has not judged; UINT32_MAX: none */
+	bool		refused;		/* in that batch, as a whole */
+	OutboxTopicLimits limits;
+	bool		limits_denied_told;	/* that they may not be read is in the log */
+	bool		crowded;		/* has refused requests for their size that are larger than its limit */
+	int64_t		absent_us;		/* when Kafka was last found not to have it; 0: never */
 	bool		declared;		/* the fields below were given */
 	bool		present;		/* known to exist in Kafka */
 	bool		absent;			/* the current producer did not find it when it opened it */
 	int32_t		partitions;
 	int16_t		replication;
 	int64_t		retention_ms;	/* -1 for ever, INT64_MIN broker's default */
+	int64_t		max_message_bytes;	/* INT64_MIN broker's default */
 	char		cleanup_policy[64]; /* empty: broker's default */
 	char		flaw[320];		/* what is wrong with the declaration, empty: nothing */
 	rd_kafka_resp_err_t create_error;	/* why it is not present; 0: not tried */
@@ -121,17 +150,26 @@ typedef struct OutboxFailedDelivery
 /* The outcome of END that is not a failure. */
 typedef struct OutboxBatchResult
 {
-	bool		refused;
-	uint32_t	refused_index;
-	int			refused_error;
-	bool		refused_topic;	/* every event of its topic is */
-	char		refused_text[640];
+	bool		refused;		/* refusals.c has what */
+	bool		fence;			/* before the batch comes again */
+	uint32_t	told;			/* events that are refused */
+	uint32_t	suspects;		/* records refused together, one of which may be to blame; 0: none */
+	uint32_t	per_request;	/* how many a request will have at most when the batch comes again; 0: no limit */
+	char		refused_text[640];	/* of the first that is told, else of the suspects */
 	uint64_t	batch_no;
 	uint32_t	events;
 	uint64_t	bytes;
 	uint64_t	duration_us;
 	bool		suspect;
 } OutboxBatchResult;
+
+/* Records of one partition that Kafka has refused together. */
+typedef struct OutboxSuspects
+{
+	uint32_t	count;			/* 0: none */
+	OutboxTopic *topic;
+	int32_t		error;
+} OutboxSuspects;
 
 /* errors.c */
 extern void outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
@@ -166,7 +204,7 @@ extern int64_t outbox_clock_us(void);
 extern bool outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body,
 								 OutboxFailure *failure);
 extern void outbox_settings_free(OutboxSettings *settings);
-extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, bool one_by_one,
+extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64_t batch_bytes,
 											 const OutboxDeadlines *grown, OutboxFailure *failure);
 extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
 										   OutboxFailure *failure);
@@ -220,7 +258,45 @@ extern bool outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int6
 extern bool outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed,
 									   OutboxFailure *failure);
 extern const OutboxTopic *outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial);
+extern void outbox_topic_unanswered(OutboxTopic *topic, uint32_t index);
+extern size_t outbox_topics_list_unlimited(OutboxTopic **list, size_t most, const OutboxTopic *but);
+extern int64_t outbox_topics_batch_bytes(void);
 extern void outbox_topics_close(void);
+
+/* limits.c */
+extern void outbox_limits_open(rd_kafka_t *client, OutboxTopic *topic);
+extern bool outbox_limits_freshen(rd_kafka_t *client, OutboxTopic *topic, int64_t since_us);
+extern bool outbox_limits_have_changed(rd_kafka_t *client, OutboxTopic *topic);
+extern void outbox_limits_forget(OutboxTopic *topic);
+
+/* halving.c */
+extern uint32_t outbox_halving_per_request(void);
+extern void outbox_halving_suspect(rd_kafka_t *client, const OutboxSuspects *suspects);
+extern void outbox_halving_found(void);
+extern bool outbox_halving_grow(void);
+
+/* judge.c */
+extern rd_kafka_resp_err_t outbox_judge_event(rd_kafka_t *client, OutboxTopic *topic, const OutboxWireEvent *event,
+											  const OutboxSettings *settings, int64_t since_us, char *text,
+											  size_t size);
+extern void outbox_judge_explain(const OutboxTopic *topic, rd_kafka_resp_err_t code, char *text, size_t size);
+
+/* refusals.c */
+extern void outbox_refusals_clear(void);
+extern bool outbox_refusals_any(void);
+extern bool outbox_refusals_by_us(void);
+extern bool outbox_refusals_by_kafka(void);
+extern bool outbox_refusals_hold(const OutboxTopic *topic, const OutboxWireEvent *event);
+extern void outbox_refusals_note_ours(uint32_t index, OutboxTopic *topic, const OutboxWireEvent *event,
+									  rd_kafka_resp_err_t code, const char *text);
+extern void outbox_refusals_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text);
+extern void outbox_refusals_note_kafka(uint32_t index, OutboxTopic *topic, int32_t partition,
+									   rd_kafka_resp_err_t code, const char *text);
+extern size_t outbox_refusals_sift(bool alone, OutboxSuspects *suspects);
+extern const char *outbox_refusals_first(uint32_t *index);
+extern const char *outbox_refusals_any_text(void);
+extern bool outbox_refusals_have_topic(void);
+extern bool outbox_refusals_put(OutboxWireBuffer *frame, size_t told);
 
 /* cursor.c */
 extern bool outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cursor,
@@ -249,7 +325,6 @@ extern void outbox_producer_drop(void);
 extern void outbox_producer_idle(void);
 
 /* batch.c */
-extern bool outbox_batch_is_one_by_one(void);
 extern void outbox_batch_forget(void);
 extern void outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms);
 extern bool outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,

@@ -162,6 +162,22 @@ add_pair(OutboxSettings *settings, char *name, char *value, OutboxFailure *failu
 	return false;
 }
 
+/* What the producer compresses with, as given or by default. */
+static OutboxCodec
+find_codec(const OutboxSettings *settings)
+{
+	const char *codec = "lz4";
+	int			i;
+
+	for (i = 0; i < settings->property_count; i++)
+		if (strcmp(settings->properties[i].name, "compression.codec") == 0 ||
+			strcmp(settings->properties[i].name, "compression.type") == 0)
+			codec = settings->properties[i].value;
+	if (strcmp(codec, "none") == 0)
+		return OUTBOX_CODEC_NONE;
+	return strcmp(codec, "lz4") == 0 || strcmp(codec, "snappy") == 0 ? OUTBOX_CODEC_COPYING : OUTBOX_CODEC_OTHER;
+}
+
 /* Is everything there that this delivery mode needs? */
 static bool
 check_complete(const OutboxSettings *settings, OutboxFailure *failure)
@@ -224,6 +240,7 @@ outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFai
 						   "the frame is cut off");
 		return false;
 	}
+	settings->codec = find_codec(settings);
 	return check_complete(settings, failure);
 }
 
@@ -319,6 +336,17 @@ set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
 	return set_property(conf, "message.timeout.ms", value, failure);
 }
 
+static int64_t
+get_batch_bytes(const rd_kafka_conf_t *conf)
+{
+	char		value[32];
+	size_t		size = sizeof(value);
+
+	if (rd_kafka_conf_get(conf, "batch.size", value, &size) != RD_KAFKA_CONF_OK)
+		return 0;
+	return strtoll(value, NULL, 10);
+}
+
 /*
  * For a batch that took too long: more time, and requests that show how far it comes.  One at a time, so that
  * what shares their connection is not kept waiting until it times out, which would cut the connection.
@@ -327,10 +355,8 @@ static bool
 set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDeadlines *grown, OutboxFailure *failure)
 {
 	char		value[32];
-	size_t		size = sizeof(value);
 
-	if (rd_kafka_conf_get(conf, "batch.size", value, &size) == RD_KAFKA_CONF_OK &&
-		strtol(value, NULL, 10) > SLOW_REQUEST_BYTES)
+	if (get_batch_bytes(conf) > SLOW_REQUEST_BYTES)
 	{
 		snprintf(value, sizeof(value), "%d", SLOW_REQUEST_BYTES);
 		if (!set_property(conf, "batch.size", value, failure))
@@ -350,26 +376,33 @@ set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDea
 
 /* Properties without which the invariants would not hold, after the user's. */
 static bool
-set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, bool one_by_one,
-		  OutboxFailure *failure)
+set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, uint32_t per_request,
+		  int64_t batch_bytes, OutboxFailure *failure)
 {
+	char		value[32];
+
 	if (!set_property(conf, "enable.idempotence", "true", failure) ||
 		!set_property(conf, "acks", "all", failure) ||
 		!set_message_timeout(conf, settings, failure))
 		return false;
-	if (one_by_one && !set_property(conf, "batch.num.messages", "1", failure))
+	snprintf(value, sizeof(value), "%u", per_request);
+	if (per_request > 0 && !set_property(conf, "batch.num.messages", value, failure))
+		return false;
+	snprintf(value, sizeof(value), "%" PRId64, batch_bytes);
+	if (batch_bytes > 0 && batch_bytes < get_batch_bytes(conf) &&
+		!set_property(conf, "batch.size", value, failure))
 		return false;
 	return !settings->exactly_once ||
 		set_property(conf, "transactional.id", settings->transactional_id, failure);
 }
 
 /*
- * A new configuration for the producer; one_by_one puts each record into a
- * request of its own, so that Kafka's refusal names one record; grown NULL: the settings' deadlines.
+ * A new configuration for the producer, whose requests bring at most per_request records
+ * and, if there are several, at most batch_bytes; 0: as the settings say.  grown NULL: the settings' deadlines.
  */
 rd_kafka_conf_t *
-outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, const OutboxDeadlines *grown,
-					 OutboxFailure *failure)
+outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64_t batch_bytes,
+					 const OutboxDeadlines *grown, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	bool		ok = true;
@@ -380,7 +413,7 @@ outbox_producer_conf(const OutboxSettings *settings, bool one_by_one, const Outb
 	for (i = 0; ok && i < settings->property_count; i++)
 		ok = set_property(conf, settings->properties[i].name, settings->properties[i].value,
 						  failure);
-	ok = ok && set_fixed(conf, settings, one_by_one, failure) &&
+	ok = ok && set_fixed(conf, settings, per_request, batch_bytes, failure) &&
 		(grown == NULL || set_grown(conf, settings, grown, failure));
 	if (!ok)
 	{
@@ -482,7 +515,7 @@ void
 outbox_settings_refused(const OutboxSettings *settings, const char *error, OutboxFailure *failure)
 {
 	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms", "socket.timeout.ms"};
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, NULL, failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
 	int			i;
 
 	if (conf == NULL)
@@ -519,7 +552,7 @@ append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 bool
 outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, false, NULL, failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
 	rd_kafka_t *producer;
 	size_t		size;
 	FILE	   *out;

@@ -29,6 +29,7 @@
 #define APPEAR_TIMEOUT_US		15000000	/* a created topic has its leaders */
 #define EVENT_APPEAR_TIMEOUT_US 5000000 /* the same inside a transaction */
 #define PREFETCH_TIMEOUT_US		2000000 /* a topic's metadata before its first event */
+#define ABSENT_US				30000000	/* a topic found absent is not waited for again */
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
 static OutboxTopic **slots;
@@ -258,7 +259,7 @@ describe_topic(OutboxTopic *topic)
 {
 	rd_kafka_NewTopic_t *request;
 	char		error[256];
-	char		retention[32];
+	char		number[32];
 
 	request = rd_kafka_NewTopic_new(topic->name, topic->partitions > 0 ? topic->partitions : -1,
 									topic->replication > 0 ? topic->replication : -1,
@@ -270,8 +271,13 @@ describe_topic(OutboxTopic *topic)
 	}
 	if (topic->retention_ms != INT64_MIN)
 	{
-		snprintf(retention, sizeof(retention), "%" PRId64, topic->retention_ms);
-		rd_kafka_NewTopic_set_config(request, "retention.ms", retention);
+		snprintf(number, sizeof(number), "%" PRId64, topic->retention_ms);
+		rd_kafka_NewTopic_set_config(request, "retention.ms", number);
+	}
+	if (topic->max_message_bytes != INT64_MIN)
+	{
+		snprintf(number, sizeof(number), "%" PRId64, topic->max_message_bytes);
+		rd_kafka_NewTopic_set_config(request, "max.message.bytes", number);
 	}
 	if (topic->cleanup_policy[0] != '\0')
 		rd_kafka_NewTopic_set_config(request, "cleanup.policy", topic->cleanup_policy);
@@ -415,6 +421,7 @@ outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration, OutboxF
 	topic->partitions = declaration->partitions;
 	topic->replication = declaration->replication;
 	topic->retention_ms = declaration->retention_ms;
+	topic->max_message_bytes = declaration->max_message_bytes;
 	memcpy(topic->cleanup_policy, declaration->cleanup_policy, sizeof(topic->cleanup_policy));
 	return client == NULL || !is_missing(topic) ||
 		make_topics(client, &topic, 1, APPEAR_TIMEOUT_US, failure);
@@ -459,6 +466,7 @@ outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic, OutboxFailure
 		cursor->partitions = 1;
 		cursor->replication = -1;
 		cursor->retention_ms = INT64_MIN;
+		cursor->max_message_bytes = INT64_MIN;
 		cursor->cleanup_policy[0] = '\0';
 	}
 	count = list_missing(&missing);
@@ -548,7 +556,9 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		outbox_failure_precede(failure, "topic \"%s\"", topic->name);
 		return false;
 	}
-	deadline = outbox_clock_us() + PREFETCH_TIMEOUT_US;
+	deadline = outbox_clock_us();
+	if (topic->absent_us == 0 || deadline - topic->absent_us > ABSENT_US)
+		deadline += PREFETCH_TIMEOUT_US;
 	while (wait)
 	{
 		const rd_kafka_metadata_t *metadata;
@@ -573,7 +583,48 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		if (wait)
 			pause_briefly();
 	}
+	topic->absent_us = topic->absent ? outbox_clock_us() : 0;
+	if (topic->absent)
+		outbox_limits_forget(topic);
+	else
+		outbox_limits_open(producer, topic);
 	return true;
+}
+
+/* Kafka has not judged the topic's event of that index, and may not know it. */
+void
+outbox_topic_unanswered(OutboxTopic *topic, uint32_t index)
+{
+	if (index < topic->unanswered_from)
+		topic->unanswered_from = index;
+}
+
+/* Declared topics that Kafka has, but one, whose limits were never asked for; returns their number, at most `most`. */
+size_t
+outbox_topics_list_unlimited(OutboxTopic **list, size_t most, const OutboxTopic *but)
+{
+	size_t		count = 0;
+	size_t		i;
+
+	for (i = 0; i < slot_count && count < most; i++)
+		if (slots[i] != NULL && slots[i] != but && slots[i]->declared && slots[i]->present &&
+			slots[i]->limits.read_us == 0)
+			list[count++] = slots[i];
+	return count;
+}
+
+/* What a request may bring at most, so that each topic takes it that has refused larger ones; 0: no limit. */
+int64_t
+outbox_topics_batch_bytes(void)
+{
+	int64_t		least = 0;
+	size_t		i;
+
+	for (i = 0; i < slot_count; i++)
+		if (slots[i] != NULL && slots[i]->crowded && slots[i]->limits.known &&
+			(least == 0 || slots[i]->limits.max_message_bytes < least))
+			least = slots[i]->limits.max_message_bytes;
+	return least;
 }
 
 /* Forgets what belongs to the producer that is about to go. */

@@ -19,7 +19,8 @@
  *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
  *	  DECLARE               -> nothing            (FAILED if Kafka cannot be asked)
  *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
- * After REFUSED the transaction is aborted and the next BATCH may follow.
+ * REFUSED names all events of the batch that are known to be refused.  Its transaction is aborted and the next
+ * BATCH may follow, after FENCE if REFUSED says so.
  * After FAILED the sender has dropped its producer: only OPEN, LOOK, ALIVE or FENCE
  * may follow, and frames of a batch still in the pipe are skipped.
  */
@@ -61,7 +62,7 @@ typedef enum OutboxFrameType
 	/*
 	 * string topic, i32 partitions, i16 replication factor (-1: broker's
 	 * default), i64 retention ms (-1: for ever, INT64_MIN: broker's default),
-	 * string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
+	 * i64 max.message.bytes (INT64_MIN: broker's default), string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
 	 * dead letter topic (*.DLT) with its first event; an existing topic is
 	 * never altered.  Events of a topic that cannot be created are REFUSED, and so are those of
 	 * one with a flaw (NULL: none): it says what is wrong with the declaration.
@@ -104,8 +105,11 @@ typedef enum OutboxFrameType
 	OUTBOX_FRAME_COMMITTED = 'k',
 
 	/*
-	 * u32 index of the event in the batch, i32 Kafka error, u8 whole topic (1: every
-	 * event of its topic is refused alike), string text
+	 * u8 fence (1: the relay must FENCE before the batch comes again), u32 suspects (records refused together,
+	 * of which none is known to be to blame; 0: none), u32 records of a request at most when the batch comes
+	 * again (0: no limit), string why; u16 texts, that many strings; u32 events, and for each, in
+	 * the batch's order: u32 index in the batch, i32 Kafka error, u8 whole topic (1: every event of its topic is
+	 * refused alike), u16 number of its text.  No events: there are suspects.
 	 */
 	OUTBOX_FRAME_REFUSED = 'r',
 

@@ -172,6 +172,8 @@ alter table outbox.dead_letter alter first_failed_at set default hostile.fixed('
 create index on outbox.dead_letter (hostile.fixed('index_dead_letter', topic));
 create index on outbox.batch_0 (hostile.fixed('index_batch', nonce::text)) where hostile.fixed('predicate', 'x') = 'x';
 create index on outbox.event_0 (hostile.fixed('index_event', topic));
+create or replace function outbox.dead_letter_fingerprint(consumer text, error_class text, sqlstate text, error_message text)
+    returns text immutable language plpgsql as $$ begin perform hostile.note('dead_letter_fingerprint'); return 'all alike'; end $$;
 create rule hostile as on update to outbox.replay_job do also insert into hostile.seen values ('rule', current_user);
 truncate hostile.seen;
 """

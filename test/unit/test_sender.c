@@ -179,6 +179,7 @@ declare_with(const char *name, uint32_t partitions, const char *policy, const ch
 	outbox_wire_put_u32(&out, partitions);
 	outbox_wire_put_u16(&out, 1);
 	outbox_wire_put_u64(&out, (uint64_t) INT64_MIN);
+	outbox_wire_put_u64(&out, (uint64_t) INT64_MIN);
 	outbox_wire_put_cstring(&out, policy);
 	outbox_wire_put_cstring(&out, flaw);
 	outbox_wire_finish(&out, mark);
@@ -242,12 +243,62 @@ is_committed(char type, OutboxWireReader *body, uint64_t number, uint32_t events
 	return outbox_wire_get_u8(body) == suspect && !body->bad;
 }
 
-/* Does REFUSED blame that event, for that error, and with it its topic? */
-static bool
-is_refused(OutboxWireReader *body, uint32_t index, int32_t error, bool whole_topic)
+/* What REFUSED says: how many suspects and events, the first event, its text. */
+typedef struct Refused
 {
-	return outbox_wire_get_u32(body) == index && (int32_t) outbox_wire_get_u32(body) == error &&
-		outbox_wire_get_u8(body) == whole_topic && !body->bad;
+	bool		fence;
+	uint32_t	suspects;
+	uint32_t	per_request;
+	uint32_t	events;
+	uint32_t	index[8];		/* of the first events */
+	int32_t		error;			/* of the first event */
+	bool		whole_topic;
+	char		text[256];
+} Refused;
+
+static bool
+read_refused(char type, OutboxWireReader *body, Refused *refused)
+{
+	const char *text;
+	uint32_t	len;
+	uint16_t	texts;
+	uint32_t	i;
+
+	memset(refused, 0, sizeof(*refused));
+	if (type != OUTBOX_FRAME_REFUSED)
+		return false;
+	refused->fence = outbox_wire_get_u8(body) != 0;
+	refused->suspects = outbox_wire_get_u32(body);
+	refused->per_request = outbox_wire_get_u32(body);
+	outbox_wire_get_string(body, &text, &len);
+	snprintf(refused->text, sizeof(refused->text), "%.*s", (int) len, text);
+	texts = outbox_wire_get_u16(body);
+	for (i = 0; i < texts; i++)
+		outbox_wire_get_string(body, &text, &len);
+	refused->events = outbox_wire_get_u32(body);
+	for (i = 0; i < refused->events && i < 8; i++)
+	{
+		int32_t		error;
+		bool		whole_topic;
+
+		refused->index[i] = outbox_wire_get_u32(body);
+		error = (int32_t) outbox_wire_get_u32(body);
+		whole_topic = outbox_wire_get_u8(body) != 0;
+		outbox_wire_get_u16(body);
+		refused->error = i == 0 ? error : refused->error;
+		refused->whole_topic = i == 0 ? whole_topic : refused->whole_topic;
+	}
+	return !body->bad;
+}
+
+/* Does it blame that event alone, for that error, or with it its topic? */
+static bool
+is_refused(char type, OutboxWireReader *body, uint32_t index, int32_t error, bool whole_topic)
+{
+	Refused		refused;
+
+	return read_refused(type, body, &refused) && refused.events == 1 && refused.index[0] == index &&
+		refused.error == error && refused.whole_topic == whole_topic;
 }
 
 /* Is the answer CURSOR with that batch number (-1: absent)? */
@@ -335,8 +386,7 @@ test_transactions(const char *program)
 	CHECK(is_cursor(fence(&body), &body, -1), "a fresh group has no cursor");
 	CHECK(is_committed(send_batch(0, 0, 0, &body), &body, 0, 0, 0), "an empty batch commits");
 	CHECK(is_committed(send_batch(1, 100, 10, &body), &body, 1, 100, 0), "100 events commit");
-	CHECK(send_batch(2, 3, 2000000, &body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
+	CHECK(is_refused(send_batch(2, 3, 2000000, &body), &body, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
 		  "the event that is too large is refused by index, it alone");
 	CHECK(is_committed(send_batch(2, 2, 10, &body), &body, 2, 2, 0),
 		  "the batch without it commits");
@@ -348,15 +398,16 @@ static void
 test_order_of_refusals(const char *program)
 {
 	OutboxWireReader body;
+	Refused		refused;
 
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
 	fence(&body);
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
 	rd_kafka_mock_broker_set_rtt(cluster, -1, SLOW_MS);
-	CHECK(send_batch(3, 2, 2000000, &body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_INVALID_RECORD, false),
-		  "Kafka's refusal of an event precedes that of a later one");
+	CHECK(read_refused(send_batch(3, 2, 2000000, &body), &body, &refused) && refused.events == 2 &&
+		  refused.index[0] == 0 && refused.index[1] == 1 && refused.error == RD_KAFKA_RESP_ERR_INVALID_RECORD,
+		  "Kafka's refusal of an event and ours of a later one are told together, in order");
 	rd_kafka_mock_broker_set_rtt(cluster, -1, 0);
 	stop_sender();
 }
@@ -378,8 +429,7 @@ test_impossible_topics(const char *program)
 	declare_topic("impossible.DLT", IMPOSSIBLE_PARTITIONS);
 	declare_topic("other", IMPOSSIBLE_PARTITIONS);
 	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "other topics go on");
-	CHECK(send_to("impossible", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 0, RD_KAFKA_RESP_ERR__INVALID_ARG, true),
+	CHECK(is_refused(send_to("impossible", 4, 2, 1, &body), &body, 0, RD_KAFKA_RESP_ERR__INVALID_ARG, true),
 		  "its event is refused, and with it the topic");
 	CHECK(send_to("impossible.DLT", 4, 1, 1, &body) == OUTBOX_FRAME_REFUSED,
 		  "and that of an impossible dead letter topic");
@@ -396,9 +446,8 @@ test_flaws(const char *program)
 	OutboxWireEvent event = {.id = id, .topic = "topic", .topic_len = 5, .type = "T", .type_len = 1,
 		.key = (const uint8_t *) "k", .key_len = 1, .flaw = OUTBOX_EVENT_TOO_LARGE};
 	OutboxWireReader body;
+	Refused		refused;
 	size_t		mark;
-	const char *text;
-	uint32_t	len;
 
 	memset(longer, 'x', sizeof(longer) - 1);
 	start_sender(program);
@@ -411,12 +460,11 @@ test_flaws(const char *program)
 	declare_with("topic", 1, NULL, longer);
 	declare_topic("topic", 1);
 	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "wrong declarations do not end the sender");
-	CHECK(send_to("repeated", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true) &&
-		  outbox_wire_get_string(&body, &text, &len) && memmem(text, len, "\"repeated\"", 10) != NULL,
+	CHECK(read_refused(send_to("repeated", 4, 2, 1, &body), &body, &refused) && refused.events == 1 &&
+		  refused.error == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION && refused.whole_topic &&
+		  strstr(refused.text, "\"repeated\"") != NULL,
 		  "events of a topic with a policy too long are refused, and it is named");
-	CHECK(send_to("told", 4, 2, 1, &body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true), "and those of one with a flaw");
+	CHECK(is_refused(send_to("told", 4, 2, 1, &body), &body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true), "and those of one with a flaw");
 	declare_topic("told", 1);
 	CHECK(is_committed(send_to("told", 4, 2, 1, &body), &body, 4, 2, 0), "until it is declared well");
 
@@ -430,8 +478,7 @@ test_flaws(const char *program)
 	outbox_wire_put_u32(&out, 1);
 	outbox_wire_finish(&out, mark);
 	flush_frames();
-	CHECK(read_answer(&body) == OUTBOX_FRAME_REFUSED &&
-		  is_refused(&body, 0, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
+	CHECK(is_refused(read_answer(&body), &body, 0, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
 		  "the frame of an event that fits into none is refused, it alone");
 	CHECK(is_committed(send_batch(5, 2, 10, &body), &body, 5, 2, 0), "the batch without it commits");
 	CHECK(stop_sender() == 0, "the sender has lived through it");
@@ -441,7 +488,7 @@ static void
 test_failures(const char *program)
 {
 	OutboxWireReader body;
-	char		type;
+	Refused		refused;
 
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
@@ -453,22 +500,32 @@ test_failures(const char *program)
 	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "and FENCE begins anew");
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1,
 									  RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
-	type = send_batch(3, 20, 1, &body);
-	CHECK(is_failed(type, &body, OUTBOX_ERROR_ABORTABLE),
-		  "a refused request of many events fails, blaming none");
+	CHECK(read_refused(send_batch(3, 20, 1, &body), &body, &refused) && refused.fence && refused.events == 0 &&
+		  refused.suspects == 20 && refused.per_request == 10,
+		  "a refused request of many events blames none; the next ones are half as large");
+	fence(&body);
+	CHECK(is_committed(send_batch(3, 20, 1, &body), &body, 3, 20, 0), "the batch comes again and passes");
+	for (uint32_t records = 10; records > 1; records = refused.per_request)
+	{
+		fence(&body);
+		rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+		CHECK(read_refused(send_batch(4, 20, 1, &body), &body, &refused) && refused.fence && refused.events == 0 &&
+			  refused.suspects >= records && refused.per_request == (records + 1) / 2,
+			  "and half as large again");
+	}
 	fence(&body);
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NO_ERROR,
 									  RD_KAFKA_RESP_ERR_NO_ERROR,
 									  RD_KAFKA_RESP_ERR_INVALID_RECORD);
-	type = send_batch(3, 20, 1, &body);
-	CHECK(type == OUTBOX_FRAME_REFUSED && outbox_wire_get_u32(&body) < 20,
-		  "sent one by one the refusal names an event");
-	CHECK(is_committed(send_batch(3, 19, 1, &body), &body, 3, 19, 1),
-		  "the batch without it asks for a fence, which ends one by one");
+	CHECK(read_refused(send_batch(4, 20, 1, &body), &body, &refused) && refused.events >= 1 &&
+		  refused.index[0] < 20 && !refused.whole_topic,
+		  "alone in its request the event is to blame");
+	CHECK(is_committed(send_batch(4, 19, 1, &body), &body, 4, 19, 1),
+		  "the batch without it asks for a fence, which ends the small requests");
 	rd_kafka_mock_push_request_errors(cluster, API_TXN_OFFSET_COMMIT, 1,
 									  RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
 	fence(&body);
-	CHECK(is_failed(send_batch(4, 1, 1, &body), &body, OUTBOX_ERROR_AUTH),
+	CHECK(is_failed(send_batch(5, 1, 1, &body), &body, OUTBOX_ERROR_AUTH),
 		  "no right to the group: FAILED auth");
 	stop_sender();
 }

@@ -97,6 +97,16 @@ class Answer:
             raise AttributeError(name) from None
 
 
+@dataclass
+class Refused:
+    """One event of REFUSED."""
+
+    index: int
+    error: int
+    whole_topic: bool
+    text: str
+
+
 class _Body:
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -132,9 +142,14 @@ def parse(kind, data):
         values["duration_us"] = body.take("Q")
         return Answer("COMMITTED", dict(values, suspect=body.take("B")))
     if kind == b"r":
-        values = {"index": body.take("I"), "error": body.take("i")}
-        values["whole_topic"] = bool(body.take("B"))
-        return Answer("REFUSED", dict(values, text=body.string().decode()))
+        values = {"fence": bool(body.take("B")), "suspects": body.take("I"), "per_request": body.take("I")}
+        values["why"] = body.string().decode()
+        texts = [body.string().decode() for _ in range(body.take("H"))]
+        events = [Refused(body.take("I"), body.take("i"), bool(body.take("B")), texts[body.take("H")])
+                  for _ in range(body.take("I"))]
+        if events:
+            values |= {name: getattr(events[0], name) for name in ("index", "error", "whole_topic", "text")}
+        return Answer("REFUSED", dict(values, events=events))
     if kind == b"f":
         values = {"error_class": ERROR_CLASSES[body.take("B")], "error": body.take("i")}
         values["tried"] = body.string().decode()
@@ -207,8 +222,8 @@ class Sender:
         self.write(frame(b"F"))
         return self.answer()
 
-    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None, flaw=None):
-        values = struct.pack(">ihq", partitions, replication, retention)
+    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None, flaw=None, size=FROM_BROKER):
+        values = struct.pack(">ihqq", partitions, replication, retention, size)
         self.write(frame(b"D", string(topic) + values + string(policy) + string(flaw)))
 
     def send(self, number, events, metadata="{}", at=None):
