@@ -95,12 +95,12 @@ test_grown(void)
 	static const OutboxDeadlines grown = {.message_ms = 600000, .transaction_ms = 615000, .socket_ms = 80000};
 	OutboxSettings settings = make_settings(1);
 	OutboxFailure failure = {0};
-	rd_kafka_conf_t *conf = outbox_producer_conf(&settings, false, NULL, &failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(&settings, 0, 0, NULL, &failure);
 
 	CHECK(has(conf, "message.timeout.ms", "30000") && has(conf, "max.in.flight.requests.per.connection", "5"),
 		  "usually the settings' deadlines count");
 	rd_kafka_conf_destroy(conf);
-	conf = outbox_producer_conf(&settings, false, &grown, &failure);
+	conf = outbox_producer_conf(&settings, 0, 0, &grown, &failure);
 	CHECK(has(conf, "message.timeout.ms", "600000") && has(conf, "transaction.timeout.ms", "615000") &&
 		  has(conf, "socket.timeout.ms", "80000"), "grown ones take their place");
 	CHECK(has(conf, "batch.size", "262144") && has(conf, "max.in.flight.requests.per.connection", "1"),
