@@ -13,27 +13,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "failure.h"
+
 #define OUTBOX_DB_STATEMENTS	48
-
-/* What a failure asks for; by SQLSTATE. */
-typedef enum OutboxFailure
-{
-	OUTBOX_FAILURE_NONE = 0,
-	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing; for one record alone: trouble.h */
-	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
-	OUTBOX_FAILURE_DECODE,		/* this record is not what its topic should hold: dead letter at once */
-	OUTBOX_FAILURE_PERMANENT,	/* this record, by its handler's OBX01: dead letter at once */
-	OUTBOX_FAILURE_CRASH,		/* this record has ended the process or its session too often: dead letter at once */
-	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
-} OutboxFailure;
-
-typedef struct OutboxError
-{
-	OutboxFailure failure;
-	bool		ended;			/* the session ended with it */
-	char		sqlstate[6];	/* "" when there is none */
-	char		message[1024];
-} OutboxError;
 
 typedef struct OutboxDb
 {
@@ -48,11 +30,6 @@ typedef struct OutboxDb
 
 /* Copies text, cut to the buffer between two UTF-8 characters. */
 extern void outbox_text_copy(char *buffer, size_t size, const char *text);
-
-extern const char *outbox_failure_name(OutboxFailure failure);
-extern OutboxFailure outbox_failure_classify(const char *sqlstate);
-extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
-							 const char *message);
 
 extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
 extern void outbox_db_close(OutboxDb *db);

@@ -103,15 +103,11 @@ note_success(OutboxMember *member, const OutboxItem *item)
 	outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
 }
 
-/* Has the first row failed often and long enough, while the database has worked for others? */
+/* Has the first row failed so often, and for so long? */
 static bool
-is_troublesome(const OutboxMember *member, const DueRun *run)
+is_overdue(const OutboxMember *member, const DueRun *run, int troubles)
 {
-	OutboxRuntime *runtime = member->runtime;
-
-	return run->troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= runtime->crash_after_ms &&
-		(run->last.ended || !run->alike ||
-		 outbox_breaker_success_at(&runtime->breaker) > outbox_clock_ms() - run->troubled_ms);
+	return troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= member->runtime->crash_after_ms;
 }
 
 /* Fills verdict and call of the first row, or the error of one that ends the process or its session. */
@@ -121,7 +117,7 @@ prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
 	OutboxItem *item = &run->rows[0].item;
 	bool		crashed = run->crashes >= member->runtime->crash_max;
 
-	if (crashed || is_troublesome(member, run))
+	if (crashed || (run->last.ended && is_overdue(member, run, run->troubles)))
 	{
 		if (crashed)
 			outbox_crash_error(error, run->crashes);
@@ -174,21 +170,32 @@ note_run(OutboxMember *member, DueRun *run, int count, int done, int64_t took_ms
 		member->run_limit = 2 * count < OUTBOX_RUN_MAX ? 2 * count : OUTBOX_RUN_MAX;
 }
 
-/* The first row's call has failed with what is waited for: is it its own failure?  Sets later_ms. */
-static void
-note_trouble(OutboxMember *member, DueRun *run, const OutboxError *error)
+/*
+ * The first row's call has failed with what is waited for.  true: often and long enough, while the database has worked
+ * for others; *error is class crash then.  Else it is noted; sets later_ms.
+ */
+static bool
+note_trouble(OutboxMember *member, DueRun *run, OutboxError *error)
 {
+	OutboxError last = *error;
 	const char *values[3] = {
 		run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
 	};
 	int64_t		backoff = outbox_member_backoff(member, (unsigned) run->troubles + 1);
 
 	if (!outbox_trouble_counts(error))
-		return;
+		return false;
+	if (!error->ended && is_overdue(member, run, run->troubles + 1) &&
+		(!run->alike || outbox_breaker_success_at(&member->runtime->breaker) > outbox_clock_ms() - run->troubled_ms))
+	{
+		outbox_trouble_error(error, &last, run->troubles + 1, run->trouble_ms);
+		return true;
+	}
 	if (outbox_db_connect(&member->db))
 		run_statement(&member->db, troubled_sql, 3, values, NULL, 0);
-	run->later_ms = run->troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= member->runtime->crash_after_ms ? backoff
+	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ? backoff
 		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms);
+	return false;
 }
 
 /*
@@ -234,9 +241,9 @@ try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 		return true;
 	if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE || error->failure == OUTBOX_FAILURE_DEPLOY)
 	{
-		if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE && begun && (count == 1 || (culprit == 0 && !error->ended)))
-			note_trouble(member, run, error);
-		return false;
+		if (error->failure == OUTBOX_FAILURE_DEPLOY || !begun || (count > 1 && (culprit != 0 || error->ended)) ||
+			!note_trouble(member, run, error))
+			return false;
 	}
 	*failed = true;
 	return false;

@@ -5,9 +5,9 @@
  *
  * Runs in the services, member threads.  A record that was in hand when its session ended, or whose
  * call failed with what is waited for, is run alone, in new sessions; the others of the batch go on.
- * Each try is noted before it is made, in a transaction of its own: when that one succeeds and the
- * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and nothing else fails
- * alike, the record is the cause.
+ * Each try is noted before it is made, in a transaction of its own.  When that one succeeds and the
+ * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session has ended or others
+ * have been done just before the last try, the record is the cause.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -257,8 +257,8 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 }
 
 /*
- * Has the database worked for others, when the record has failed once more?  The note of the try is
- * enough where the session has ended, or where there is nobody else to ask.
+ * Does the database work for others, just before the record is tried once more?  The note of the try is
+ * enough where there is nobody else to ask.
  */
 static bool
 is_proven(OutboxMember *member, OutboxItem *item)
@@ -266,7 +266,7 @@ is_proven(OutboxMember *member, OutboxItem *item)
 	OutboxTrouble *trouble = &item->record.source->trouble;
 	bool		asked = false;
 
-	if (trouble->error.ended || outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at ||
+	if (outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at ||
 		ask_others(member, item, &asked))
 		return true;
 	return !asked && !others_fail(member, trouble);
@@ -316,12 +316,16 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 	failing_ms = outbox_clock_ms() - trouble->since;
 	if (trouble->tries > OUTBOX_TROUBLE_TRIES && failing_ms >= member->runtime->crash_after_ms)
 	{
-		trouble->unproven = !is_proven(member, item);
-		if (!trouble->unproven)
+		if (trouble->error.ended || trouble->proven)
 		{
 			outbox_trouble_error(&item->call.error, &trouble->error, trouble->tries - 1, failing_ms);
 			item->tries = trouble->tries - 1;
 			item->verdict = OUTBOX_VERDICT_REJECT;
+		}
+		else
+		{
+			trouble->proven = is_proven(member, item);
+			trouble->unproven = !trouble->proven;
 		}
 	}
 	trouble->tried_at = outbox_clock_ms();

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "db.h"
 #include "event_id.h"
+#include "failure.h"
 
 #define OUTBOX_TROUBLE_TRIES	5	/* alone, over crash_after_seconds: then it is the record's own */
 
@@ -29,6 +29,7 @@ typedef struct OutboxTrouble
 	int64_t		tried_at;		/* last try begun, outbox_clock_ms */
 	int64_t		proof_from;		/* offset from which on other records are asked for proof */
 	bool		unproven;		/* proof was asked for in vain */
+	bool		proven;			/* the database has worked for others just before the last try */
 	OutboxError error;			/* of the last try */
 	int			singly;			/* so many next records are run one by one: a session has ended with them in hand */
 } OutboxTrouble;
