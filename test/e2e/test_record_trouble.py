@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A record that ends its session, or raises for itself alone what is waited for: tried alone, then a dead letter of class crash."""
 
+import psycopg
 import pytest
 from harness import wait_until
 
@@ -127,3 +128,30 @@ def test_in_a_retry(hazard, code):
     hazard.heal()
     hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
     hazard.wait_taken(2)
+
+
+def test_server_crash(hazard):
+    """Field K5: a record whose backend is killed restarts the server a few times, not for ever; the others are done once each."""
+    hazard.fail("bad", code="kill")
+    for n in range(6):
+        hazard.produce(f"{n}", key=f"{n}", partition=n % 3)
+    hazard.produce("bad", key="bad", partition=1)
+    hazard.produce("last", key="last", partition=1)
+    hazard.flush()
+    service = hazard.start(wait=False, crash_after_seconds=4)
+
+    def is_dead():
+        try:
+            return hazard.letters("open") == 1 and len(hazard.taken()) == 7
+        except psycopg.Error:
+            return False  # it restarts
+    wait_until(is_dead, 90, "the dead letter and the others' effects")
+    server = "select backend_start from pg_stat_activity where backend_type = 'walwriter'"
+    started = hazard.database.value(server)
+    hazard.produce("later", key="later", partition=1)
+    hazard.flush()
+    hazard.wait_taken(8)
+    assert hazard.database.value(server) == started and len(set(hazard.taken())) == 8
+    (_, failure, _, attempts, _), = letters_of(hazard)
+    assert failure == "crash" and 5 <= attempts <= 6
+    assert service.stop() == 0
