@@ -173,9 +173,11 @@ int64_t
 outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
 {
 	const OutboxTrouble *trouble = &partition->trouble;
-	int64_t		backoff = outbox_member_backoff(member, partition->failures);
+	bool		counts = outbox_trouble_counts(&trouble->error);
+	int64_t		backoff = outbox_member_backoff(member, counts ? (unsigned) (trouble->tries + trouble->failed)
+												: partition->failures);
 
-	if (!outbox_trouble_counts(&trouble->error) || trouble->unproven)
+	if (!counts || trouble->unproven)
 		return backoff;
 	return outbox_trouble_pause(trouble->tries + trouble->failed, outbox_clock_ms() - trouble->since, trouble->error.ended,
 								backoff, member->runtime->crash_after_ms);
@@ -298,6 +300,7 @@ note_try(OutboxMember *member, OutboxItem *item)
 	trouble->tries = atoi(PQgetvalue(result, 0, 0)) + 1;
 	trouble->since = outbox_clock_ms() - strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 	trouble->noted = true;
+	item->record.source->failures = 0;	/* the database is there */
 	PQclear(result);
 	return true;
 }
