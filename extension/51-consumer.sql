@@ -582,39 +582,18 @@ COMMENT ON FUNCTION outbox.dead_letter_put_back(bigint, integer) IS 'ends what d
 CREATE FUNCTION outbox.dead_letter_begin(dead_letter bigint, attempts integer,
 	claim_id uuid DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	letter outbox.dead_letter;
 BEGIN
 	PERFORM outbox.need('dead_letter_begin', ARRAY['dead_letter', dead_letter::text, 'attempts', attempts::text]);
-	SELECT * INTO letter FROM outbox.dead_letter d
-	WHERE d.id = dead_letter_begin.dead_letter AND d.state = 'retrying'
-		AND d.attempts = dead_letter_begin.attempts
-	FOR UPDATE SKIP LOCKED;
-	IF NOT FOUND THEN
-		RETURN NULL;
-	END IF;
-	IF letter.replay_of IS NOT NULL THEN
-		claim_id := letter.event_id;
-	END IF;
-	RETURN CASE WHEN outbox.claim(letter.consumer, coalesce(claim_id, letter.event_id)) THEN 'n' ELSE 'd' END;
+	RETURN nullif(outbox.dead_letter_begin_run(ARRAY[dead_letter], attempts, ARRAY[claim_id]), '');
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_begin(bigint, integer, uuid) IS 'first statement of a retry';
 
 /* The try has succeeded. */
 CREATE FUNCTION outbox.dead_letter_resolve(dead_letter bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	letter outbox.dead_letter;
 BEGIN
 	PERFORM outbox.need('dead_letter_resolve', ARRAY['dead_letter', dead_letter::text]);
-	UPDATE outbox.dead_letter d
-	SET state = 'resolved', attempts = d.attempts + greatest(d.unended, 1), unended = 0, next_attempt_at = NULL,
-		resolved_at = clock_timestamp(), resolved_by = session_user, reason = 'retry succeeded'
-	WHERE d.id = dead_letter_resolve.dead_letter AND d.state = 'retrying'
-	RETURNING * INTO letter;
-	IF FOUND THEN
-		PERFORM outbox.dead_letter_release(letter.consumer, letter.topic, letter.key);
-	END IF;
+	PERFORM outbox.dead_letter_resolve_run(ARRAY[dead_letter]);
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_resolve(bigint) IS 'last statement of a retry that succeeded';
 
@@ -637,8 +616,9 @@ BEGIN
 		'permanent', permanent::text, 'retry_max', retry_max::text, 'backoff_ms', backoff_ms::text,
 		'error_class', error_class, 'error_message', error_message]);
 	UPDATE outbox.dead_letter d
-	SET attempts = d.attempts + greatest(d.unended - (dead_letter_failed.error_class = 'crash')::integer, 1),
-		unended = 0, last_failed_at = clock_timestamp(),
+	SET attempts = d.attempts + CASE WHEN dead_letter_failed.error_class = 'crash' THEN greatest(d.unended - 1, d.troubles, 1)
+			ELSE greatest(d.unended, 1) END,
+		unended = 0, troubles = 0, troubled_since = NULL, last_failed_at = clock_timestamp(),
 		state = CASE WHEN final THEN 'open' ELSE 'retrying' END,
 		next_attempt_at = CASE WHEN NOT final
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,

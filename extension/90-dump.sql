@@ -63,4 +63,5 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency_31', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.idempotency_timeless', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_attempt', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_trouble', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.consumer_anchor', '');

@@ -40,6 +40,8 @@ BEGIN
 		outbox.consumer_anchors, outbox.keep_anchor, outbox.rewind_offset, outbox.dead_letter_add,
 		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
 		outbox.dead_letter_failed, outbox.dead_letter_fingerprint, outbox.dead_letter_put_back, outbox.dead_letter_counts,
+		outbox.dead_letter_next_run, outbox.dead_letter_begin_run, outbox.dead_letter_resolve_run, outbox.dead_letter_troubled,
+		outbox.note_trouble, outbox.partition_trouble, outbox.end_trouble,
 		outbox.take_partition, outbox.note_attempt, outbox.leave_partition, outbox.required,
 		outbox.consumer_is_new') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'USAGE ON TYPE outbox.consumed_event, outbox.consumed_bytes')

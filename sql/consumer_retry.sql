@@ -52,3 +52,42 @@ WHERE outbox.set_context('d', NULL, '');
 COMMIT;
 SELECT current_setting('outbox.correlation_id') AS flow;
 SELECT outbox.set_context(NULL, 'no trace', NULL);
+
+UPDATE outbox.dead_letter SET state = 'discarded', next_attempt_at = NULL WHERE consumer = 'r';
+-- what is held behind a letter comes with it, up to one that somebody has done with; the rest stays held
+SELECT pg_temp.add(20, '\x20', 'open') AS first \gset run_
+SELECT count(pg_temp.add(n, '\x20', 'held')) AS held FROM generate_series(21, 25) n;
+SELECT outbox.dead_letter_replay(:run_first);
+UPDATE outbox.dead_letter SET attempts = 0 WHERE id = :run_first;
+SELECT array_agg(id ORDER BY "offset") AS ids, array_agg("offset" ORDER BY "offset") AS offsets FROM outbox.dead_letter_next_run('r', '{t}', 6) \gset run_
+SELECT :'run_offsets' AS offsets;
+SELECT outbox.claim('r', '00000000-0000-7000-9000-000000000021');
+SELECT outbox.dead_letter_discard(id, 'a test') FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 23;
+BEGIN;
+SELECT outbox.dead_letter_begin_run(:'run_ids', 0, array_fill(NULL::uuid, '{6}'));
+ROLLBACK;
+SELECT outbox.dead_letter_begin_run(:'run_ids', 1, array_fill(NULL::uuid, '{6}')) AS stale;
+BEGIN;
+SELECT outbox.dead_letter_begin_run((:'run_ids'::bigint[])[1:3], 0, array_fill(NULL::uuid, '{3}'));
+SELECT outbox.dead_letter_resolve_run((:'run_ids'::bigint[])[1:3]);
+COMMIT;
+SELECT outbox.dead_letter_put_back(:run_first);
+SELECT "offset", state, attempts, unended FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" BETWEEN 20 AND 25 ORDER BY 1;
+-- one that has failed before, or was in hand when a process ended, comes alone
+UPDATE outbox.dead_letter SET unended = 1 WHERE consumer = 'r' AND "offset" = 24;
+SELECT "offset", crashes FROM outbox.dead_letter_next_run('r', '{t}', 6);
+SELECT pg_advisory_unlock_all();
+
+-- tries that failed for a record alone
+SELECT * FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000030', 1, 0, '57014', 'too long', false) \gset note_
+SELECT :note_tries AS tries, :note_failing_ms < 60000 AS soon;
+SELECT tries, failing_ms >= 0 AS since FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000030', 0, 0, '57P01', 'ended', true);
+SELECT * FROM outbox.partition_trouble('r', 't', 0);
+-- another record of the place is another one
+SELECT tries FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000031', 0, 0, NULL, 'else', false);
+SELECT outbox.end_trouble('r', 't', 0, 29), outbox.end_trouble('r', 't', 0, 30);
+SELECT count(*) FROM outbox.consumer_trouble;
+SELECT outbox.dead_letter_troubled(id, '57014', 'too long') FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
+SELECT state, error_class, sqlstate, troubles, troubled_since IS NOT NULL AS since FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
+SELECT outbox.dead_letter_failed(id, attempts, true, 3, 0, 'crash', '57014', 'too long') FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
+SELECT state, error_class, troubles, troubled_since, attempts FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;

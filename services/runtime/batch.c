@@ -410,6 +410,8 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	*culprit = -1;
 	*done = 0;
 	*fenced = false;
+	for (int i = 0; i < count; i++)
+		items[i]->claim = '\0';
 	db->error.failure = OUTBOX_FAILURE_NONE;
 	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit) ||
 		!outbox_db_begin_pipeline(db))
@@ -428,4 +430,26 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	if (good)
 		return OUTBOX_FAILURE_NONE;
 	return error.failure != OUTBOX_FAILURE_NONE ? error.failure : OUTBOX_FAILURE_INFRASTRUCTURE;
+}
+
+OutboxFailure
+outbox_batch_prove(OutboxMember *member, OutboxItem *item)
+{
+	OutboxDb   *db = &member->db;
+	OutboxError error;
+	bool		skipped;
+
+	db->error.failure = OUTBOX_FAILURE_NONE;
+	if (!outbox_db_connect(db) || !outbox_context_prepare(member, &item->call) || !outbox_db_begin_pipeline(db))
+		return db->error.failure;
+	if (outbox_db_send(db, "BEGIN", 0, NULL) && outbox_context_send(member, item) && outbox_db_sync(db))
+	{
+		PQclear(outbox_db_result(db, &skipped));
+		PQclear(outbox_db_result(db, &skipped));
+		outbox_db_finish_sync(db);
+	}
+	error = db->error;
+	outbox_db_end_pipeline(db);
+	db->error = error;
+	return error.failure;
 }

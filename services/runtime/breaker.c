@@ -60,6 +60,17 @@ outbox_breaker_room(OutboxBreaker *breaker)
 	return room;
 }
 
+int64_t
+outbox_breaker_success_at(OutboxBreaker *breaker)
+{
+	int64_t		success_at;
+
+	pthread_mutex_lock(&breaker->lock);
+	success_at = breaker->success_at;
+	pthread_mutex_unlock(&breaker->lock);
+	return success_at;
+}
+
 bool
 outbox_breaker_success(OutboxBreaker *breaker)
 {

@@ -45,6 +45,9 @@ extern int64_t outbox_breaker_try_at(OutboxBreaker *breaker);
 /* How many more dead letters leave it closed, and the one that opens it; at least 1 while it is closed. */
 extern int	outbox_breaker_room(OutboxBreaker *breaker);
 
+/* outbox_clock_ms of the last record that was done; INT64_MIN: none. */
+extern int64_t outbox_breaker_success_at(OutboxBreaker *breaker);
+
 /* A record is done.  true: that has closed it. */
 extern bool outbox_breaker_success(OutboxBreaker *breaker);
 

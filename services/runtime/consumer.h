@@ -18,6 +18,7 @@
 #include "anchor.h"
 #include "clock.h"
 #include "record.h"
+#include "trouble.h"
 
 struct OutboxLogQuestion;
 
@@ -42,6 +43,7 @@ typedef struct OutboxPartition
 	bool		noted;			/* its row of outbox.consumer_attempt is this member's */
 	bool		drained;		/* the log's end was seen and no record since */
 	int			alone;			/* as many next records are run one by one: one may end the process */
+	OutboxTrouble trouble;		/* the record that is tried alone, in new sessions */
 	bool		taken;			/* assigned, and no record done since */
 	int64_t		progress_at;	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
 	OutboxAnchor anchors[OUTBOX_ANCHORS];	/* of outbox.consumer_anchor, the newest first */

@@ -142,7 +142,7 @@ outbox_crash_limit(OutboxMember *member)
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (partition->active && partition->alone > 0 && member->gather_limit > ALONE_AT_ONCE)
+		if (partition->active && (partition->alone > 0 || partition->trouble.singly > 0) && member->gather_limit > ALONE_AT_ONCE)
 			return ALONE_AT_ONCE;
 	}
 	return member->gather_limit;

@@ -40,7 +40,8 @@ outbox_failure_name(OutboxFailure failure)
 OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
-	static const char *const waits[] = {"08", "53", "57P", "40001", "40P01", "55P03", "25006", "25P03"};
+	static const char *const waits[] = {"08", "53", "57014", "57P", "58", "72", "XX", "40001", "40003", "40P01",
+	"55P03", "25006", "25P03"};
 	static const char *const deploys[] = {"28", "3D", "26000", "0A000", "3F000", "42501", "42P01", "42P02",
 	"42703", "42704", "42725", "42883"};
 
@@ -83,6 +84,7 @@ outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate
 	size_t		len;
 
 	error->failure = failure;
+	error->ended = false;
 	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate != NULL ? sqlstate : "");
 	outbox_text_copy(error->message, sizeof(error->message), message != NULL ? message : "");
 	len = strlen(error->message);
@@ -100,6 +102,8 @@ take_error(OutboxDb *db, const PGresult *result)
 	const char *severity = result != NULL ? PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
 	char		text[1024];
 
+	if (result == NULL && db->error.ended)
+		return;					/* the server has said why */
 	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
 		sqlstate = LOST_CONNECTION;
 	if (primary == NULL)
@@ -107,9 +111,12 @@ take_error(OutboxDb *db, const PGresult *result)
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
 			 detail != NULL ? detail : "");
 	outbox_error_set(&db->error, outbox_failure_classify(sqlstate), sqlstate, text);
-	/* What ends the session is no record's. */
-	if (severity != NULL && strcmp(severity, "ERROR") != 0 && db->error.failure == OUTBOX_FAILURE_RECORD)
+	db->error.ended = PQstatus(db->conn) == CONNECTION_BAD || (severity != NULL && strcmp(severity, "ERROR") != 0);
+	/* What ends the session is no record's, as long as it is not shown to be. */
+	if (db->error.ended && db->error.failure == OUTBOX_FAILURE_RECORD)
 		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
+	/* A server that is not the primary any more, a session that has gone wrong inside. */
+	db->stale = db->stale || strcmp(db->error.sqlstate, "25006") == 0 || strncmp(db->error.sqlstate, "XX", 2) == 0;
 }
 
 static void
@@ -135,6 +142,13 @@ drop_connection(OutboxDb *db)
 	PQfinish(db->conn);
 	db->conn = NULL;
 	db->prepared_count = 0;
+	db->stale = false;
+}
+
+void
+outbox_db_renew(OutboxDb *db)
+{
+	db->stale = true;
 }
 
 void
@@ -257,10 +271,11 @@ outbox_db_connect(OutboxDb *db)
 	char		settings[320];
 	long		lock_timeout_ms = LOCK_TIMEOUT_MAX_MS;
 
-	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK &&
+	if (db->conn != NULL && !db->stale && PQstatus(db->conn) == CONNECTION_OK &&
 		PQtransactionStatus(db->conn) == PQTRANS_IDLE)
 		return true;
 	drop_connection(db);
+	db->error.ended = false;
 	db->conn = PQconnectdbParams(keywords, values, 1);
 	if (PQstatus(db->conn) != CONNECTION_OK && !explain_refusal(db))
 	{

@@ -13,26 +13,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "failure.h"
+
 #define OUTBOX_DB_STATEMENTS	48
-
-/* What a failure asks for; by SQLSTATE. */
-typedef enum OutboxFailure
-{
-	OUTBOX_FAILURE_NONE = 0,
-	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing */
-	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
-	OUTBOX_FAILURE_DECODE,		/* this record is not what its topic should hold: dead letter at once */
-	OUTBOX_FAILURE_PERMANENT,	/* this record, by its handler's OBX01: dead letter at once */
-	OUTBOX_FAILURE_CRASH,		/* this record has ended the process too often: dead letter at once */
-	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
-} OutboxFailure;
-
-typedef struct OutboxError
-{
-	OutboxFailure failure;
-	char		sqlstate[6];	/* "" when there is none */
-	char		message[1024];
-} OutboxError;
 
 typedef struct OutboxDb
 {
@@ -41,19 +24,18 @@ typedef struct OutboxDb
 	long		statement_timeout_ms;
 	const char *prepared[OUTBOX_DB_STATEMENTS]; /* by address of the SQL text */
 	int			prepared_count;
+	bool		stale;			/* the next use needs a new session */
 	OutboxError error;
 } OutboxDb;
 
 /* Copies text, cut to the buffer between two UTF-8 characters. */
 extern void outbox_text_copy(char *buffer, size_t size, const char *text);
 
-extern const char *outbox_failure_name(OutboxFailure failure);
-extern OutboxFailure outbox_failure_classify(const char *sqlstate);
-extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
-							 const char *message);
-
 extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
 extern void outbox_db_close(OutboxDb *db);
+
+/* The next outbox_db_connect makes a new session. */
+extern void outbox_db_renew(OutboxDb *db);
 
 /*
  * Connects unless connected and idle; a broken or busy connection is replaced.  A server that

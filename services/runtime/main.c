@@ -44,6 +44,7 @@ static const OutboxOption runtime_options[] = {
 	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0, "by which that time grows with each try, 1 .. 100", check_multiplier},
 	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000, "longest time between tries", NULL},
 	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100, "a record in hand at so many ends of the process is a dead letter", NULL},
+	{"crash_after_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "a record that has failed alone for so long, five times at least, while the database worked is a dead letter", NULL},
 	{"dlt_breaker", OUTBOX_OPTION_INTEGER, "20", 0, 100000, "so many dead letters of one kind in a row pause the consumer, 0: never", NULL},
 	{"dlt_breaker_pause_ms", OUTBOX_OPTION_INTEGER, "60000", 100, 86400000, "pause until one record is tried", NULL},
 	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0, "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
@@ -154,6 +155,7 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.retry_backoff_multiplier = strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
 	runtime.retry_backoff_max_ms = outbox_config_integer(config, "retry_backoff_max_ms");
 	runtime.crash_max = (int) outbox_config_integer(config, "crash_max");
+	runtime.crash_after_ms = 1000 * outbox_config_integer(config, "crash_after_seconds");
 	outbox_breaker_init(&runtime.breaker, (int) outbox_config_integer(config, "dlt_breaker"),
 						outbox_config_integer(config, "dlt_breaker_pause_ms"));
 	runtime.hold = strcmp(outbox_config_text(config, "dlt_order"), "hold") == 0;

@@ -41,6 +41,7 @@ typedef struct OutboxRuntime
 	double		retry_backoff_multiplier;
 	long		retry_backoff_max_ms;
 	int			crash_max;
+	int64_t		crash_after_ms;
 	bool		hold;			/* dlt_order */
 	bool		spring;			/* dlt_headers */
 	long		idle_ms;
@@ -90,6 +91,8 @@ typedef struct OutboxMember
 	int			cautious;		/* so many records more are run with savepoints between them */
 	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
 	unsigned	retry_failures; /* in a row, for the back-off */
+	int			run_limit;		/* dead letters of a key in one transaction; 0: not chosen yet */
+	int			run_singly;		/* so many next ones are tried one by one */
 	int64_t		watch_at;		/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
 	unsigned	watch_failures; /* in a row, for the back-off */
 	unsigned	random_state;
@@ -176,6 +179,35 @@ extern void outbox_crash_settle(OutboxMember *member);
 /* How many records may be in hand at once. */
 extern int	outbox_crash_limit(OutboxMember *member);
 
+/*
+ * trouble.c: records that fail for themselves alone with what is waited for
+ */
+
+/* Reads what is known of the partition's record in trouble.  false: member->db.error. */
+extern bool outbox_trouble_take(OutboxMember *member, OutboxPartition *partition);
+
+/*
+ * The transaction of the items has failed with OUTBOX_FAILURE_INFRASTRUCTURE (member->db.error; culprit as of
+ * outbox_batch_run): the item that is to be tried alone, which is noted in its partition.  NULL: the database's, or
+ * not known which; then each one is run alone.
+ */
+extern OutboxItem *outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int culprit);
+
+/* Milliseconds until the partition's record in trouble is tried again. */
+extern int64_t outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition);
+
+/* Is it its partition's record in trouble? */
+extern bool outbox_trouble_is(const OutboxItem *item);
+
+/*
+ * Before it is run, alone: a new session, and the try is noted; condemns it when it has failed often and long enough
+ * while the database has worked.  false: member->db.error.
+ */
+extern bool outbox_trouble_note(OutboxMember *member, OutboxItem *item);
+
+/* After a batch: the partition's record in trouble may be done. */
+extern void outbox_trouble_done(OutboxMember *member, OutboxPartition *partition);
+
 /* call.c: malloc'ed text of bytea, \x...; NULL for NULL. */
 extern char *outbox_bytea_text(const uint8_t *data, size_t len);
 
@@ -203,10 +235,13 @@ extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);
 extern OutboxFailure outbox_batch_run(OutboxMember *member, OutboxItem **items, int count,
 									  int *culprit, int *done, bool *fenced);
 
+/* Runs the item's call alone and rolls it back; member->db.error. */
+extern OutboxFailure outbox_batch_prove(OutboxMember *member, OutboxItem *item);
+
 /* Works off member->items; what cannot be done now is read again later. */
 extern void outbox_batch_process(OutboxMember *member);
 
-/* retry.c: one due row of outbox.dead_letter; sets retry_at. */
+/* retry.c: one due row of outbox.dead_letter and what is held behind it; sets retry_at. */
 extern void outbox_retry_run(OutboxMember *member);
 
 /* maintain.c: once an hour, in one member of the process, forgets claims that are too old. */

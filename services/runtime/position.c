@@ -88,7 +88,7 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 	PQclear(result);
 	for (size_t i = 0; i < count; i++)
 	{
-		if (!due[i]->noted && !outbox_crash_take(member, due[i]))
+		if (!due[i]->noted && (!outbox_trouble_take(member, due[i]) || !outbox_crash_take(member, due[i])))
 			return false;
 	}
 	return outbox_log_read_anchors(member, due, count);

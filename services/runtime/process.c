@@ -81,6 +81,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		{
 			partition->watermark = partition->next;
 			partition->alone -= partition->alone > 0;	/* not spent on what is read twice */
+			partition->trouble.singly -= partition->trouble.singly > 0;
 		}
 		partition->store_due = true;
 		partition->failures = 0;
@@ -200,6 +201,26 @@ wait_for_infrastructure(OutboxMember *member, Work *work, const OutboxError *err
 	suspend_items(member, work->items, work->count, false, false);
 }
 
+/* The record that has failed waits with its partition; the database's failure is waited for by all. */
+static void
+wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
+{
+	OutboxError error = member->db.error;
+	OutboxItem *item = outbox_trouble_find(member, work->items, count, culprit);
+	OutboxPartition *partition;
+
+	if (item == NULL)
+	{
+		wait_for_infrastructure(member, work, &error);
+		return;
+	}
+	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
+	partition = item->record.source;
+	partition->failures++;
+	partition->halted = false;
+	outbox_consumer_suspend(member->consumer, partition, outbox_clock_ms() + outbox_trouble_wait(member, partition));
+}
+
 static void
 halt_items(OutboxMember *member, Work *work, int count)
 {
@@ -223,7 +244,7 @@ handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failur
 	bool		condemned = is_refused(item);
 
 	if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
-		wait_for_infrastructure(member, work, &member->db.error);
+		wait_for_item(member, work, count, culprit);
 	else if (count > 1 && culprit < 0 && failure != OUTBOX_FAILURE_DEPLOY)
 		work->singles = count;
 	else if (failure != OUTBOX_FAILURE_DEPLOY && !condemned)
@@ -232,6 +253,16 @@ handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failur
 		work->alone = item;
 	else
 		halt_items(member, work, count);	/* also when no dead letter can be written */
+}
+
+static void
+end_troubles(OutboxMember *member, OutboxItem **items, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i]->record.source->trouble.known)
+			outbox_trouble_done(member, items[i]->record.source);
+	}
 }
 
 static void
@@ -249,6 +280,7 @@ run_items(OutboxMember *member, Work *work, int count)
 		outbox_observe_batch(member, work->items, done,
 							 (double) (outbox_clock_ms() - started) / 1000);
 		note_done(member, work->items, done);
+		end_troubles(member, work->items, done);
 		work->singles -= work->singles > done ? done : work->singles;
 		member->cautious -= member->cautious > done ? done : member->cautious;
 	}
@@ -272,7 +304,8 @@ is_alone(const Work *work, const OutboxItem *item)
 {
 	const OutboxPartition *partition = item->record.source;
 
-	return item == work->alone || (partition->alone > 0 && item->record.offset >= partition->watermark);
+	return item == work->alone || outbox_trouble_is(item) ||
+		((partition->alone > 0 || partition->trouble.singly > 0) && item->record.offset >= partition->watermark);
 }
 
 /* Length of the next transaction, before its records are looked at. */
@@ -332,7 +365,10 @@ outbox_batch_process(OutboxMember *member)
 			continue;
 		}
 		count = prepare_items(member, &work, count);
-		if (is_hopeless(member, items[0]))
+		if (count > 0 && items[0]->verdict == OUTBOX_VERDICT_CALL && outbox_trouble_is(items[0]) &&
+			!outbox_trouble_note(member, items[0]))
+			handle_failure(member, &work, 1, member->db.error.failure, -1);
+		else if (is_hopeless(member, items[0]))
 		{
 			outbox_breaker_record_failed(member, &items[0]->record, &items[0]->call.error);
 			suspend_items(member, items, 1, false, false);

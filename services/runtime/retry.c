@@ -5,9 +5,10 @@
  *
  * Runs in the services, member threads.  Any member of the consumer takes any
  * row of its topics (SKIP LOCKED); the state is in the table, so a crash loses
- * nothing.  A row is one transaction of two trips: lock and claim; the handler's call,
- * resolve and COMMIT.  After a failure the next try is noted, or the dead letter is
- * published; a row that has to wait, or that this program has no handler for, is put
+ * nothing.  What is held behind a row that is due for the first time follows in the same
+ * transaction (retry_run.c); more of it each time, as long as all goes well.  When a row fails, what
+ * was before it is run again without it; then it is first.  After its failure the next try is noted, or the dead letter
+ * is published; a row that has to wait, or that this program has no handler for, is put
  * back for later and stops no other row.
  */
 #define _GNU_SOURCE
@@ -16,111 +17,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "retry.h"
 
 #define LOOK_AGAIN_MS	2000		/* for rows another member has left */
 #define NEXT_ROW_MS		100			/* after a row that has to wait */
+#define PREPARE_BUDGET_MS 1000
+#define SLOW_RUN_MS		200			/* after a longer one the next is shorter: new records wait meanwhile */
 
-static const char next_sql[] =
-"SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms,"
-" record_ms, crashes, failing_ms FROM outbox.dead_letter_next($1, $2::text[])";
 static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint, $2::integer)";
-static const char claim_sql[] = "SELECT outbox.dead_letter_begin($1::bigint, $2::integer, $3::uuid)";
-static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve($1::bigint)";
+static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, $3)";
 static const char failed_sql[] =
 "SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
 " $5::integer, $6, $7, $8, $9::boolean)";
-
-typedef struct DueRow
-{
-	char		id[24];
-	char		attempts[16];
-	int			crashes;		/* ends of the process while it tried this row */
-	int64_t		failing_ms;		/* since it failed first */
-	int64_t		later_ms;		/* to be put back for so long; 0: dealt with */
-	OutboxItem	item;
-	char	   *topic;
-	uint8_t    *key;
-	uint8_t    *value;
-} DueRow;
-
-static uint8_t *
-read_bytes(const PGresult *result, int column, size_t *len)
-{
-	unsigned char *unescaped;
-	uint8_t    *copy;
-
-	*len = 0;
-	if (PQgetisnull(result, 0, column))
-		return NULL;
-	unescaped = PQunescapeBytea((const unsigned char *) PQgetvalue(result, 0, column), len);
-	copy = malloc(*len + 1);
-	if (unescaped == NULL || copy == NULL)
-		abort();
-	memcpy(copy, unescaped, *len);
-	PQfreemem(unescaped);
-	return copy;
-}
-
-static void
-read_row(const PGresult *result, DueRow *row)
-{
-	OutboxRecord *record = &row->item.record;
-
-	memset(row, 0, sizeof(*row));
-	snprintf(row->id, sizeof(row->id), "%s", PQgetvalue(result, 0, 0));
-	snprintf(row->attempts, sizeof(row->attempts), "%s", PQgetvalue(result, 0, 1));
-	row->topic = strdup(PQgetvalue(result, 0, 2));
-	row->key = read_bytes(result, 5, &record->key_len);
-	row->value = read_bytes(result, 6, &record->value_len);
-	record->header_memory = read_bytes(result, 7, &record->headers_len);
-	record->topic = row->topic;
-	record->key = row->key;
-	record->value = row->value;
-	record->headers = record->header_memory;
-	record->partition = atoi(PQgetvalue(result, 0, 3));
-	record->offset = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
-	row->crashes = atoi(PQgetvalue(result, 0, 10));
-	row->failing_ms = strtoll(PQgetvalue(result, 0, 11), NULL, 10);
-	record->timestamp_ms = PQgetisnull(result, 0, 9) ? -1 : strtoll(PQgetvalue(result, 0, 9), NULL, 10);
-	outbox_record_identify(record);
-}
-
-static void
-free_row(DueRow *row)
-{
-	outbox_call_clear(&row->item.call);
-	outbox_record_clear(&row->item.record);
-	free(row->topic);
-	free(row->key);
-	free(row->value);
-}
-
-/* Fetches the next row; false: none is due, or the database failed (*error). */
-static bool
-fetch_due(OutboxMember *member, DueRow *row, bool *error)
-{
-	const char *values[2] = {member->runtime->consumer, member->topics};
-	PGresult   *result = NULL;
-	int64_t		wait = LOOK_AGAIN_MS;
-	bool		due = false;
-
-	if (outbox_db_connect(&member->db))
-		result = outbox_db_query(&member->db, next_sql, 2, values);
-	*error = result == NULL;
-	if (result == NULL)
-		return false;
-	if (PQntuples(result) > 0)
-	{
-		wait = strtoll(PQgetvalue(result, 0, 8), NULL, 10);
-		due = wait <= 0;
-		if (due)
-			read_row(result, row);
-	}
-	member->retry_at = outbox_clock_ms() + (wait < LOOK_AGAIN_MS ? wait : LOOK_AGAIN_MS);
-	PQclear(result);
-	return due;
-}
 
 /* Runs a statement; copies its first value when `text` is not NULL. */
 static bool
@@ -137,111 +45,24 @@ run_statement(OutboxDb *db, const char *sql, int count, const char *const *value
 	return true;
 }
 
-/* Outside the pipeline.  false: member->db.error. */
+/* Notes the failed try of the first row; false: the database is away. */
 static bool
-prepare_try(OutboxMember *member, const OutboxItem *item)
-{
-	OutboxDb   *db = &member->db;
-
-	return outbox_db_connect(db) && outbox_db_prepare(db, claim_sql) && outbox_db_prepare(db, resolve_sql) &&
-		outbox_context_prepare(member, &item->call);
-}
-
-static PGresult *
-read_result(OutboxDb *db, bool *good)
-{
-	bool		skipped;
-	PGresult   *result = outbox_db_result(db, &skipped);
-
-	*good = *good && result != NULL;
-	return result;
-}
-
-/* First trip: BEGIN, lock and claim. */
-static bool
-begin_try(OutboxMember *member, DueRow *row)
-{
-	OutboxDb   *db = &member->db;
-	const char *values[3] = {row->id, row->attempts, row->item.record.claim_id};
-	PGresult   *result;
-	bool		good = true;
-
-	if (!outbox_db_send(db, "BEGIN", 0, NULL) || !outbox_db_send(db, claim_sql, 3, values) ||
-		!outbox_db_sync(db))
-		return false;
-	PQclear(read_result(db, &good));
-	result = read_result(db, &good);
-	/* x: somebody else has dealt with it */
-	if (result != NULL)
-		row->item.claim = PQgetisnull(result, 0, 0) ? 'x' : PQgetvalue(result, 0, 0)[0];
-	PQclear(result);
-	return outbox_db_finish_sync(db) && good;
-}
-
-/* Second trip: the call, resolve, COMMIT. */
-static bool
-finish_try(OutboxMember *member, DueRow *row)
-{
-	OutboxDb   *db = &member->db;
-	OutboxItem *item = &row->item;
-	const char *values[1] = {row->id};
-	PGresult   *result;
-	bool		good = true;
-
-	if ((item->claim == 'n' && !outbox_context_send(member, item)) ||
-		!outbox_db_send(db, resolve_sql, 1, values) || !outbox_db_send(db, "COMMIT", 0, NULL) ||
-		!outbox_db_sync(db))
-		return false;
-	if (item->claim == 'n')
-	{
-		result = read_result(db, &good);
-		if (result != NULL)
-			snprintf(item->outcome, sizeof(item->outcome), "%s",
-					 PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-		PQclear(result);
-	}
-	PQclear(read_result(db, &good));
-	PQclear(read_result(db, &good));
-	return outbox_db_finish_sync(db) && good;
-}
-
-/* The whole transaction, rolled back when it fails.  false: member->db.error. */
-static bool
-try_row(OutboxMember *member, DueRow *row)
-{
-	OutboxDb   *db = &member->db;
-	OutboxError error;
-	bool		good;
-
-	db->error.failure = OUTBOX_FAILURE_NONE;
-	if (!prepare_try(member, &row->item) || !outbox_db_begin_pipeline(db))
-		return false;
-	good = begin_try(member, row) && (row->item.claim == 'x' || finish_try(member, row));
-	error = db->error;
-	outbox_db_end_pipeline(db);
-	db->error = error;
-	if (!good && error.failure == OUTBOX_FAILURE_NONE)
-		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
-	return good;
-}
-
-/* Notes the failed try; false: the database is away. */
-static bool
-note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
+note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
 	const OutboxRuntime *runtime = member->runtime;
+	DueRow	   *row = &run->rows[0];
 	char		retry_max[16];
 	char		backoff[24];
 	char		state[16];
 	const char *values[9] = {
-		row->id, row->attempts, error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
+		row->id, run->attempts, error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
 		retry_max, backoff, outbox_failure_name(error->failure),
 		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message,
 		runtime->spring ? "t" : "f"
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
-	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(runtime, atoi(row->attempts) + 1));
+	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(runtime, atoi(run->attempts) + 1));
 	if (!outbox_db_connect(&member->db) ||
 		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
 		return false;
@@ -255,17 +76,17 @@ note_failure(OutboxMember *member, DueRow *row, const OutboxError *error)
 
 /* What is needed is away: the row waits, and when the connection is lost the member with it. */
 static void
-wait_longer(OutboxMember *member, DueRow *row, const OutboxError *error)
+wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
 	int64_t		pause = outbox_member_backoff(member, ++member->retry_failures);
 	bool		connected = member->db.conn != NULL && PQstatus(member->db.conn) == CONNECTION_OK;
 
-	member->retry_at = outbox_clock_ms() + (connected && row != NULL ? NEXT_ROW_MS : pause);
-	if (row != NULL)
-		row->later_ms = pause;
+	member->retry_at = outbox_clock_ms() + (connected && run != NULL ? NEXT_ROW_MS : pause);
+	if (run != NULL && run->later_ms == 0)
+		run->later_ms = pause;
 	outbox_count_failure(member, error->failure);
 	outbox_log(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
-			   "retry_postponed", row != NULL ? &row->item.record : NULL, "%s", error->message);
+			   "retry_postponed", run != NULL ? &run->rows[0].item.record : NULL, "%s", error->message);
 }
 
 static void
@@ -277,21 +98,31 @@ note_success(OutboxMember *member, const OutboxItem *item)
 		outbox_count_outcome(member, item);
 		outbox_breaker_record_done(member);
 	}
-	else if (item->claim == 'd')
+	else
 		outbox_count_record(member, item->record.topic, "duplicate");
-	if (item->claim != 'x')
-		outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
+	outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
 }
 
-/* Fills verdict and call, or the error of a row that ends the process. */
-static void
-prepare_row(OutboxMember *member, DueRow *row, OutboxError *error)
+/* Has the first row failed so often, and for so long? */
+static bool
+is_overdue(const OutboxMember *member, const DueRun *run, int troubles)
 {
-	OutboxItem *item = &row->item;
+	return troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= member->runtime->crash_after_ms;
+}
 
-	if (row->crashes >= member->runtime->crash_max)
+/* Fills verdict and call of the first row, or the error of one that ends the process or its session. */
+static void
+prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
+{
+	OutboxItem *item = &run->rows[0].item;
+	bool		crashed = run->crashes >= member->runtime->crash_max;
+
+	if (crashed || (run->last.ended && is_overdue(member, run, run->troubles)))
 	{
-		outbox_crash_error(error, row->crashes);
+		if (crashed)
+			outbox_crash_error(error, run->crashes);
+		else
+			outbox_trouble_error(error, &run->last, run->troubles, run->trouble_ms);
 		outbox_span_begin_record(&item->span, &item->record);
 		item->verdict = OUTBOX_VERDICT_REJECT;
 		return;
@@ -300,30 +131,146 @@ prepare_row(OutboxMember *member, DueRow *row, OutboxError *error)
 	*error = item->call.error;
 }
 
-/* One try of a row.  false: what is needed is away, error says what. */
-static bool
-run_row(OutboxMember *member, DueRow *row, OutboxError *error)
+/* How many rows go into the transaction: up to one that is no call.  The first is one. */
+static int
+prepare_behind(OutboxMember *member, DueRun *run)
 {
-	OutboxItem *item = &row->item;
+	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
+	int			count = 1;
 
-	prepare_row(member, row, error);
+	while (count < run->count && outbox_clock_ms() < deadline)
+	{
+		outbox_item_prepare(member, &run->rows[count].item);
+		if (run->rows[count].item.verdict != OUTBOX_VERDICT_CALL)
+			break;
+		count++;
+	}
+	return count;
+}
+
+/* How many rows may be tried together. */
+static int
+choose_most(const OutboxMember *member)
+{
+	if (member->run_singly > 0 || outbox_breaker_state(&member->runtime->breaker) != OUTBOX_BREAKER_CLOSED)
+		return 1;
+	return member->run_limit > 0 ? member->run_limit : 1;
+}
+
+/* All went well: more the next time. */
+static void
+note_run(OutboxMember *member, DueRun *run, int count, int done, int64_t took_ms)
+{
+	for (int i = 0; i < done; i++)
+		note_success(member, &run->rows[i].item);
+	member->run_singly -= member->run_singly > done ? done : member->run_singly;
+	if (took_ms > SLOW_RUN_MS)
+		member->run_limit = count / 2;
+	else if (member->run_limit < 2 * count)
+		member->run_limit = 2 * count < OUTBOX_RUN_MAX ? 2 * count : OUTBOX_RUN_MAX;
+}
+
+/*
+ * The first row's call has failed with what is waited for.  true: often and long enough, while the database has worked
+ * for others; *error is class crash then.  Else it is noted; sets later_ms.
+ */
+static bool
+note_trouble(OutboxMember *member, DueRun *run, OutboxError *error)
+{
+	OutboxError last = *error;
+	const char *values[3] = {
+		run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
+	};
+	int64_t		backoff = outbox_member_backoff(member, (unsigned) run->troubles + 1);
+
+	if (!outbox_trouble_counts(error))
+		return false;
+	if (!error->ended && is_overdue(member, run, run->troubles + 1) &&
+		(!run->alike || outbox_breaker_success_at(&member->runtime->breaker) > outbox_clock_ms() - run->troubled_ms))
+	{
+		outbox_trouble_error(error, &last, run->troubles + 1, run->trouble_ms);
+		return true;
+	}
+	if (outbox_db_connect(&member->db))
+		run_statement(&member->db, troubled_sql, 3, values, NULL, 0);
+	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ? backoff
+		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms);
+	return false;
+}
+
+/*
+ * The transaction of `count` rows has failed, begun: in its calls.  true: for the sake of a later row, what is due is
+ * tried again without it.
+ */
+static bool
+split_run(OutboxMember *member, int count, int culprit, bool begun)
+{
+	const OutboxError *error = &member->db.error;
+
+	if (!begun || count == 1)
+		return false;
+	if (error->ended || culprit < 0)
+	{
+		member->run_singly = count;
+		return error->failure != OUTBOX_FAILURE_INFRASTRUCTURE && error->failure != OUTBOX_FAILURE_DEPLOY;
+	}
+	if (culprit == 0)
+		return false;
+	member->run_limit = culprit;
+	return true;
+}
+
+/* Runs the first row's call, and those behind it.  false: what is needed is away, or *failed: the first row's call has. */
+static bool
+try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
+{
+	int			count = prepare_behind(member, run);
+	int64_t		started = outbox_clock_ms();
+	int			done;
+	int			culprit;
+	bool		begun;
+
+	*failed = false;
+	if (outbox_run_try(member, run, count, &done, &culprit, &begun))
+	{
+		note_run(member, run, count, done, outbox_clock_ms() - started);
+		return true;
+	}
+	*error = member->db.error;
+	if (split_run(member, count, culprit, begun))
+		return true;
+	if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE || error->failure == OUTBOX_FAILURE_DEPLOY)
+	{
+		if (error->failure == OUTBOX_FAILURE_DEPLOY || !begun || (count > 1 && (culprit != 0 || error->ended)) ||
+			!note_trouble(member, run, error))
+			return false;
+	}
+	*failed = true;
+	return false;
+}
+
+/* One try of what is due.  false: what is needed is away, error says what. */
+static bool
+try_run(OutboxMember *member, DueRun *run, OutboxError *error)
+{
+	OutboxItem *item = &run->rows[0].item;
+	bool		failed;
+
+	if (run->crashes > 0)
+		member->run_singly = OUTBOX_RUN_MAX;	/* it may have been one behind it */
+	prepare_first(member, run, error);
 	if (item->verdict == OUTBOX_VERDICT_WAIT)
 		return false;
 	if (item->verdict == OUTBOX_VERDICT_IGNORE)
 	{
-		row->later_ms = LOOK_AGAIN_MS;	/* for a member that has a handler, perhaps of a later version */
+		run->later_ms = LOOK_AGAIN_MS;	/* for a member that has a handler, perhaps of a later version */
 		return true;
 	}
 	if (item->verdict == OUTBOX_VERDICT_CALL)
 	{
-		if (try_row(member, row))
-		{
-			note_success(member, item);
+		if (try_calls(member, run, error, &failed))
 			return true;
-		}
-		*error = member->db.error;
-		if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE ||
-			error->failure == OUTBOX_FAILURE_DEPLOY)
+		if (!failed)
 			return false;
 	}
 	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_TRYING)
@@ -331,13 +278,13 @@ run_row(OutboxMember *member, DueRow *row, OutboxError *error)
 		outbox_breaker_record_failed(member, &item->record, error);
 		return true;
 	}
-	if (note_failure(member, row, error))
+	if (note_failure(member, run, error))
 		return true;
 	*error = member->db.error;
 	return false;
 }
 
-/* Ends what fetch_due began; when the database is away, at the next turn. */
+/* Ends what outbox_run_fetch began; when the database is away, at the next turn. */
 static bool
 put_back(OutboxMember *member, int64_t later_ms)
 {
@@ -357,8 +304,9 @@ put_back(OutboxMember *member, int64_t later_ms)
 void
 outbox_retry_run(OutboxMember *member)
 {
-	DueRow		row;
+	DueRun		run;
 	OutboxError error;
+	int64_t		wait_ms = LOOK_AGAIN_MS;
 	bool		failed;
 
 	if (!put_back(member, 0))
@@ -366,22 +314,27 @@ outbox_retry_run(OutboxMember *member)
 		wait_longer(member, NULL, &member->db.error);
 		return;
 	}
-	if (!fetch_due(member, &row, &failed))
+	if (!outbox_run_fetch(member, choose_most(member), &run, &wait_ms, &failed))
 	{
 		if (failed)
 			wait_longer(member, NULL, &member->db.error);
 		else
+		{
 			member->retry_failures = 0;
+			member->retry_at = outbox_clock_ms() + (wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
+		}
 		return;
 	}
-	snprintf(member->owed, sizeof(member->owed), "%s", row.id);
-	if (run_row(member, &row, &error))
+	snprintf(member->owed, sizeof(member->owed), "%s", run.rows[0].id);
+	if (try_run(member, &run, &error))
 	{
 		member->retry_failures = 0;
 		member->retry_at = outbox_clock_ms();
 	}
 	else
-		wait_longer(member, &row, &error);
-	put_back(member, row.later_ms);
-	free_row(&row);
+		wait_longer(member, &run, &error);
+	put_back(member, run.later_ms);
+	if (run.troubles > 0)
+		outbox_db_renew(&member->db);	/* each try of such a row is made in a session of its own */
+	outbox_run_free(&run);
 }

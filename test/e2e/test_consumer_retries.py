@@ -136,3 +136,100 @@ def test_growing_backoff(payment):
     steps = [later - earlier for earlier, later in zip(times, times[1:])]
     # A busy machine makes them later, never sooner.
     assert len(steps) == 3 and all(step >= least - 0.02 for step, least in zip(steps, (0.05, 1, 2)))
+
+
+def held_run(hazard, count, **settings):
+    """One dead record, `count` held behind it, then the letter is replayed; returns the service."""
+    hazard.fail("first")
+    service = hazard.start(retry_max=0, **settings)
+    hazard.produce("first")
+    for n in range(count):
+        hazard.produce(f"{n}")
+    hazard.flush()
+    hazard.wait_letters("held", count)
+    return service
+
+
+def replay(hazard):
+    hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
+
+
+def test_held_together(hazard):
+    """Issue 12, held rows: what is held behind a letter follows in order, each once, many in one transaction."""
+    held_run(hazard, 600)
+    hazard.heal()
+    replay(hazard)
+    hazard.wait_taken(601)
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(600)]
+    hazard.wait_letters("resolved", 601)
+    assert hazard.database.value("select count(distinct xmin::text) from hazard.taken") < 60
+    rows = hazard.database.execute("select distinct attempts, unended, blocked_by, troubles from outbox.dead_letter where \"offset\" > 0")
+    assert rows == [(1, 0, None, 0)]
+
+
+def test_failure_among_held(hazard):
+    """Issue 12, held rows: what is before a failing one is done, the rest is held; also with several failing, and a text that is none."""
+    hazard.fail("100", code="OBX01")
+    hazard.fail("101", code="23505")
+    held_run(hazard, 200)
+    hazard.database.execute("delete from hazard.failure where what = 'first'")
+    replay(hazard)
+    hazard.wait_taken(101)
+    wait_until(lambda: hazard.letters("open") == 1 and hazard.letters("held") == 99, 30, "the failing one to be open")
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(100)]
+    hazard.database.execute("select outbox.dead_letter_discard(id, 'never') from outbox.dead_letter where state = 'open'")
+    wait_until(lambda: hazard.letters("open") == 1 and hazard.letters("held") == 98, 30, "the next failing one to be open")
+    hazard.heal()
+    replay(hazard)
+    hazard.wait_taken(200)
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(200) if n != 100]
+
+
+def test_killed_among_held(hazard):
+    """Issue 12, held rows: kill -9 amid a run, again and again: each effect is made once, in order, by whoever goes on."""
+    service = held_run(hazard, 800)
+    hazard.heal()
+    replay(hazard)
+    for least in (50, 200, 400):
+        wait_until(lambda n=least: len(hazard.taken()) >= n, 60, f"{least} effects")
+        service.kill9()
+        service = hazard.start(wait=False)
+    hazard.wait_taken(801)
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(800)]
+    hazard.wait_letters("resolved", 801)
+
+
+def test_ended_among_held(hazard):
+    """Issue 12, held rows: one whose session ends is found among those of its transaction; it alone becomes class crash."""
+    hazard.fail("40", code="end")
+    held_run(hazard, 80, crash_after_seconds=2)
+    hazard.database.execute("delete from hazard.failure where what = 'first'")
+    replay(hazard)
+    hazard.database.wait_for("select count(*) = 1 from outbox.dead_letter where error_class = 'crash' and state = 'open'", 60)
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(40)] and hazard.letters("held") == 39
+    hazard.database.execute("select outbox.dead_letter_discard(id, 'never') from outbox.dead_letter where state = 'open'")
+    hazard.wait_taken(80)
+    assert hazard.taken() == ["first"] + [f"{n}" for n in range(80) if n != 40]
+
+
+def test_held_by_many_members(hazard):
+    """Issue 12, held rows: two processes of two members each on three held keys: order within each, each effect once."""
+    for key in range(3):
+        hazard.fail(f"{key}-first")
+    services = [hazard.start(retry_max=0, threads=2) for _ in range(2)]
+    for key in range(3):
+        hazard.produce(f"{key}-first", key=f"{key}", partition=key)
+        for n in range(200):
+            hazard.produce(f"{key}-{n}", key=f"{key}", partition=key)
+    hazard.flush()
+    hazard.wait_letters("held", 600)
+    hazard.heal()
+    replay(hazard)
+    for n in range(200, 300):
+        hazard.produce(f"{n % 3}-late-{n}", key=f"{n % 3}", partition=n % 3)
+    hazard.flush()
+    hazard.wait_taken(703)
+    for key in range(3):
+        expected = [f"{key}-first"] + [f"{key}-{n}" for n in range(200)] + [f"{key}-late-{n}" for n in range(200, 300) if n % 3 == key]
+        assert [what for what in hazard.taken() if what.startswith(f"{key}-")] == expected
+    assert all(service.stop() == 0 for service in services)

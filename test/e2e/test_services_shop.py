@@ -234,6 +234,24 @@ def test_bad_orders(shop, body, reason):
     assert status == 400 and reason in json.loads(text)["error"]
 
 
+@pytest.mark.parametrize("code, expected", [
+    *((code, 503) for code in ("57014", "58030", "XX000", "53100", "53200", "40001", "40P01", "55P03", "25006", "72000", "57P01")),
+    *((code, 400) for code in ("22003", "23514", "P0001", "OBX01")),
+])
+def test_refusal_of_the_database(shop, code, expected):
+    """Field K10: what may pass, a statement's time-out first, is 503, to be repeated with the same key; what is the order's is 400."""
+    database = shop.databases["order"]
+    shop.postgres.execute(f"""create function shop.refuse() returns trigger language plpgsql as
+        $$ begin raise exception using errcode = '{code}'; end $$;
+        create trigger refuse before insert on shop.orders for each row execute function shop.refuse()""", dbname=database)
+    key = str(uuid.uuid4())
+    try:
+        assert place(shop, key=key)[0] == expected
+    finally:
+        shop.postgres.execute("drop function shop.refuse cascade", dbname=database)
+    assert place(shop, key=key)[0] == 201
+
+
 def test_unknown_paths(shop):
     """404 and 405."""
     request = shop.services["order"].request

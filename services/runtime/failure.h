@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * failure.h
+ *	  What has gone wrong, and what it asks for.
+ */
+#ifndef OUTBOX_FAILURE_H
+#define OUTBOX_FAILURE_H
+
+#include <stdbool.h>
+
+/* What a failure asks for; by SQLSTATE. */
+typedef enum OutboxFailure
+{
+	OUTBOX_FAILURE_NONE = 0,
+	OUTBOX_FAILURE_INFRASTRUCTURE,	/* wait, try again for ever, count nothing; for one record alone: trouble.h */
+	OUTBOX_FAILURE_RECORD,		/* this record: a number of tries, then dead letter */
+	OUTBOX_FAILURE_DECODE,		/* this record is not what its topic should hold: dead letter at once */
+	OUTBOX_FAILURE_PERMANENT,	/* this record, by its handler's OBX01: dead letter at once */
+	OUTBOX_FAILURE_CRASH,		/* this record has ended the process or its session too often: dead letter at once */
+	OUTBOX_FAILURE_DEPLOY,		/* the program or the schema: halt and say so */
+} OutboxFailure;
+
+typedef struct OutboxError
+{
+	OutboxFailure failure;
+	bool		ended;			/* the session ended with it */
+	char		sqlstate[6];	/* "" when there is none */
+	char		message[1024];
+} OutboxError;
+
+extern const char *outbox_failure_name(OutboxFailure failure);
+extern OutboxFailure outbox_failure_classify(const char *sqlstate);
+extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
+							 const char *message);
+
+#endif							/* OUTBOX_FAILURE_H */

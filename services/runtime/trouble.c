@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * trouble.c
+ *	  Tells a record that fails for itself alone from a database that is away.
+ *
+ * Runs in the services, member threads.  A record that was in hand when its session ended, or whose
+ * call failed with what is waited for, is run alone, in new sessions; the others of the batch go on.
+ * Each try is noted before it is made, in a transaction of its own.  When that one succeeds and the
+ * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session has ended or others
+ * have been done just before the last try, the record is the cause.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "member.h"
+
+#define PROOFS_MAX	3			/* other records asked at once: the member must poll */
+#define DECISION_MS 200			/* until the next look, when nothing but proof is missing */
+#define PAUSE_MAX_MS 12000		/* between tries that count */
+
+static const char note_sql[] = "SELECT * FROM outbox.note_trouble($1, $2, $3::integer, $4::bigint, $5::uuid,"
+" $6::integer, $7::bigint, $8, $9, $10::boolean)";
+static const char read_sql[] = "SELECT * FROM outbox.partition_trouble($1, $2, $3::integer)";
+static const char end_sql[] = "SELECT outbox.end_trouble($1, $2, $3::integer, $4::bigint)";
+
+bool
+outbox_trouble_counts(const OutboxError *error)
+{
+	return strcmp(error->sqlstate, "55P03") != 0 && strcmp(error->sqlstate, "40P01") != 0;
+}
+
+void
+outbox_trouble_error(OutboxError *error, const OutboxError *last, int tries, int64_t failing_ms)
+{
+	char		text[sizeof(last->message) + 128];
+
+	snprintf(text, sizeof(text), "failed %d times in %" PRId64 " s, alone and in new sessions, while the database worked; %s%s",
+			 tries, failing_ms / 1000, last->ended ? "its session ended: " : "the last time: ", last->message);
+	outbox_error_set(error, OUTBOX_FAILURE_CRASH, last->sqlstate, text);
+}
+
+int64_t
+outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms, int64_t after_ms)
+{
+	int64_t		left = after_ms - failing_ms;
+	int64_t		pause = backoff_ms < PAUSE_MAX_MS ? backoff_ms : PAUSE_MAX_MS;
+
+	if (tries >= OUTBOX_TROUBLE_TRIES && left <= 0)
+		return DECISION_MS;
+	if (ended)
+		return tries < 2 ? pause : after_ms / (OUTBOX_TROUBLE_TRIES - 2) + 1;
+	return left > 0 && left < pause ? left : pause;
+}
+
+static bool
+is_same(const OutboxTrouble *trouble, const OutboxRecord *record)
+{
+	return trouble->known && trouble->offset == record->offset &&
+		strcmp(trouble->event_id, record->event_id) == 0;
+}
+
+static bool
+is_call(const OutboxItem *item)
+{
+	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
+}
+
+/* Runs a statement about the partition, in a transaction of its own.  NULL: member->db.error. */
+static PGresult *
+run_about(OutboxMember *member, const char *sql, const OutboxPartition *partition, int count, const char **values)
+{
+	char		number[16];
+
+	snprintf(number, sizeof(number), "%d", (int) partition->partition);
+	values[0] = member->runtime->consumer;
+	values[1] = partition->topic;
+	values[2] = number;
+	return outbox_db_connect(&member->db) ? outbox_db_query(&member->db, sql, count, values) : NULL;
+}
+
+bool
+outbox_trouble_take(OutboxMember *member, OutboxPartition *partition)
+{
+	OutboxTrouble *trouble = &partition->trouble;
+	const char *values[3];
+	PGresult   *result = run_about(member, read_sql, partition, 3, values);
+
+	if (result == NULL)
+		return false;
+	memset(trouble, 0, sizeof(*trouble));
+	if (PQntuples(result) > 0)
+	{
+		trouble->offset = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+		snprintf(trouble->event_id, sizeof(trouble->event_id), "%s", PQgetvalue(result, 0, 1));
+		outbox_error_set(&trouble->error, OUTBOX_FAILURE_INFRASTRUCTURE, PQgetvalue(result, 0, 2), PQgetvalue(result, 0, 3));
+		trouble->error.ended = PQgetvalue(result, 0, 4)[0] == 't';
+		trouble->since = trouble->tried_at = outbox_clock_ms();
+		trouble->known = trouble->offset >= partition->watermark;	/* else it is done */
+	}
+	PQclear(result);
+	return true;
+}
+
+/* The items of a batch whose session has ended, or that failed at its end, are run one by one. */
+static void
+run_singly(OutboxItem **items, int count)
+{
+	for (int i = 0; i < count; i++)
+		items[i]->record.source->trouble.singly = 0;
+	for (int i = 0; i < count; i++)
+		items[i]->record.source->trouble.singly++;
+}
+
+/* Which item's failure it is; NULL: nobody's, or not known. */
+static OutboxItem *
+find_item(OutboxItem **items, int count, int culprit, const OutboxError *error)
+{
+	OutboxItem *found = NULL;
+	int			calls = 0;
+
+	if (culprit >= 0 && !error->ended)
+		return is_call(items[culprit]) ? items[culprit] : NULL;
+	for (int i = 0; i < count; i++)
+	{
+		if (is_call(items[i]))
+		{
+			found = items[i];
+			calls++;
+		}
+	}
+	return calls == 1 ? found : NULL;
+}
+
+OutboxItem *
+outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int culprit)
+{
+	const OutboxError *error = &member->db.error;
+	OutboxItem *item;
+	OutboxTrouble *trouble;
+
+	if (items[0]->claim == '\0')
+		return NULL;			/* nothing was run */
+	item = find_item(items, count, culprit, error);
+	if (item == NULL)
+	{
+		if (count > 1 && (error->ended || culprit < 0))
+			run_singly(items, count);
+		return NULL;
+	}
+	trouble = &item->record.source->trouble;
+	if (!is_same(trouble, &item->record))
+	{
+		*trouble = (OutboxTrouble) {
+			.known = true, .offset = item->record.offset, .singly = trouble->singly
+		};
+		memcpy(trouble->event_id, item->record.event_id, sizeof(trouble->event_id));
+	}
+	if (trouble->tries + trouble->failed == 0)
+		trouble->since = outbox_clock_ms();
+	if (count == 1 && !trouble->noted && outbox_trouble_counts(error))
+		trouble->failed++;
+	trouble->noted = false;
+	trouble->error = *error;
+	outbox_log(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
+			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
+	return item;
+}
+
+int64_t
+outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
+{
+	const OutboxTrouble *trouble = &partition->trouble;
+	bool		counts = outbox_trouble_counts(&trouble->error);
+	int64_t		backoff = outbox_member_backoff(member, counts ? (unsigned) (trouble->tries + trouble->failed)
+												: partition->failures);
+
+	if (!counts || trouble->unproven)
+		return backoff;
+	return outbox_trouble_pause(trouble->tries + trouble->failed, outbox_clock_ms() - trouble->since, trouble->error.ended,
+								backoff, member->runtime->crash_after_ms);
+}
+
+bool
+outbox_trouble_is(const OutboxItem *item)
+{
+	return is_same(&item->record.source->trouble, &item->record);
+}
+
+/* Does another partition's record fail alike at present? */
+static bool
+others_fail(OutboxMember *member, const OutboxTrouble *trouble)
+{
+	OutboxPartition *partition;
+
+	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	{
+		if (&partition->trouble != trouble && partition->owned && partition->trouble.known &&
+			partition->trouble.tries + partition->trouble.failed > 0 &&
+			strcmp(partition->trouble.error.sqlstate, trouble->error.sqlstate) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Can the item be run for proof? */
+static bool
+can_prove(OutboxMember *member, const OutboxTrouble *trouble, OutboxItem *item)
+{
+	const OutboxPartition *partition = item->record.source;
+
+	if (!partition->active || partition->alone > 0 || item->record.offset < partition->next ||
+		is_same(&partition->trouble, &item->record))
+		return false;
+	if (&partition->trouble == trouble && item->record.offset < trouble->proof_from)
+		return false;
+	if (!item->prepared)
+		outbox_item_prepare(member, item);
+	return item->verdict == OUTBOX_VERDICT_CALL;
+}
+
+/*
+ * Runs other records in hand and rolls them back: does one of them not fail alike?  Which are
+ * asked changes from time to time.
+ */
+static bool
+ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
+{
+	OutboxTrouble *trouble = &item->record.source->trouble;
+	int			proofs = 0;
+
+	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX; i++)
+	{
+		OutboxItem *other = &member->items[i];
+		OutboxFailure failure;
+
+		if (other == item || !can_prove(member, trouble, other))
+			continue;
+		failure = outbox_batch_prove(member, other);
+		proofs++;
+		*asked = true;
+		if (failure != OUTBOX_FAILURE_INFRASTRUCTURE ||
+			(!member->db.error.ended && outbox_trouble_counts(&member->db.error) &&
+			 strcmp(member->db.error.sqlstate, trouble->error.sqlstate) != 0))
+			return true;
+		if (other->record.source == item->record.source)
+			trouble->proof_from = other->record.offset + 1;
+		if (member->db.error.ended)
+			return false;
+	}
+	if (proofs == 0 && trouble->proof_from > 0)
+	{
+		trouble->proof_from = 0;	/* from the beginning, the next time */
+		*asked = true;
+	}
+	return false;
+}
+
+/*
+ * Does the database work for others, just before the record is tried once more?  The note of the try is
+ * enough where there is nobody else to ask.
+ */
+static bool
+is_proven(OutboxMember *member, OutboxItem *item)
+{
+	OutboxTrouble *trouble = &item->record.source->trouble;
+	bool		asked = false;
+
+	if (outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at ||
+		ask_others(member, item, &asked))
+		return true;
+	return !asked && !others_fail(member, trouble);
+}
+
+/* Notes the try that is to come.  false: member->db.error. */
+static bool
+note_try(OutboxMember *member, OutboxItem *item)
+{
+	OutboxTrouble *trouble = &item->record.source->trouble;
+	char		offset[24];
+	char		failed[16];
+	char		failed_ms[24];
+	const char *values[10] = {
+		NULL, NULL, NULL, offset, trouble->event_id, failed, failed_ms,
+		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL, trouble->error.message,
+		trouble->error.ended ? "t" : "f"
+	};
+	PGresult   *result;
+
+	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
+	snprintf(failed, sizeof(failed), "%d", trouble->failed);
+	snprintf(failed_ms, sizeof(failed_ms), "%" PRId64, trouble->failed > 0 ? outbox_clock_ms() - trouble->since : 0);
+	outbox_db_renew(&member->db);
+	result = run_about(member, note_sql, item->record.source, 10, values);
+	if (result == NULL)
+		return false;
+	trouble->failed = 0;
+	trouble->tries = atoi(PQgetvalue(result, 0, 0)) + 1;
+	trouble->since = outbox_clock_ms() - strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	trouble->noted = true;
+	item->record.source->failures = 0;	/* the database is there */
+	PQclear(result);
+	return true;
+}
+
+bool
+outbox_trouble_note(OutboxMember *member, OutboxItem *item)
+{
+	OutboxTrouble *trouble = &item->record.source->trouble;
+	int64_t		failing_ms;
+
+	item->claim = '\0';
+	if (!outbox_trouble_counts(&trouble->error))
+		return true;
+	if (!note_try(member, item))
+		return false;
+	failing_ms = outbox_clock_ms() - trouble->since;
+	if (trouble->tries > OUTBOX_TROUBLE_TRIES && failing_ms >= member->runtime->crash_after_ms)
+	{
+		if (trouble->error.ended || trouble->proven)
+		{
+			outbox_trouble_error(&item->call.error, &trouble->error, trouble->tries - 1, failing_ms);
+			item->tries = trouble->tries - 1;
+			item->verdict = OUTBOX_VERDICT_REJECT;
+		}
+		else
+		{
+			trouble->proven = is_proven(member, item);
+			trouble->unproven = !trouble->proven;
+		}
+	}
+	trouble->tried_at = outbox_clock_ms();
+	return true;
+}
+
+void
+outbox_trouble_done(OutboxMember *member, OutboxPartition *partition)
+{
+	OutboxTrouble *trouble = &partition->trouble;
+	char		offset[24];
+	const char *values[4] = {NULL, NULL, NULL, offset};
+
+	if (!trouble->known || partition->next <= trouble->offset)
+		return;
+	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
+	/* What is left of it says nothing: the watermark is beyond. */
+	if (trouble->tries > 0)
+		PQclear(run_about(member, end_sql, partition, 4, values));
+	*trouble = (OutboxTrouble) {.singly = trouble->singly};
+}

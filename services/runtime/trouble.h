@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * trouble.h
+ *	  A record that fails for itself alone with what is waited for otherwise: its session ends, the
+ *	  server runs out of something, an error inside.
+ *
+ * A partition's trouble belongs to its member's thread.
+ */
+#ifndef OUTBOX_TROUBLE_H
+#define OUTBOX_TROUBLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "event_id.h"
+#include "failure.h"
+
+#define OUTBOX_TROUBLE_TRIES	5	/* alone, over crash_after_seconds: then it is the record's own */
+
+typedef struct OutboxTrouble
+{
+	bool		known;			/* there is such a record: it is run alone */
+	int64_t		offset;
+	char		event_id[OUTBOX_UUID_TEXT];
+	int			failed;			/* tries alone that failed and are not in outbox.consumer_trouble yet */
+	int			tries;			/* those in it, the running one included */
+	bool		noted;			/* the running one is */
+	int64_t		since;			/* first try alone that failed, outbox_clock_ms */
+	int64_t		tried_at;		/* last try begun, outbox_clock_ms */
+	int64_t		proof_from;		/* offset from which on other records are asked for proof */
+	bool		unproven;		/* proof was asked for in vain */
+	bool		proven;			/* the database has worked for others just before the last try */
+	OutboxError error;			/* of the last try */
+	int			singly;			/* so many next records are run one by one: a session has ended with them in hand */
+} OutboxTrouble;
+
+/* Is the failure one that can be a record's own?  Somebody else's lock never is. */
+extern bool outbox_trouble_counts(const OutboxError *error);
+
+/* The error of a record that is given up, after so many tries and for so long. */
+extern void outbox_trouble_error(OutboxError *error, const OutboxError *last, int tries, int64_t failing_ms);
+
+/*
+ * Milliseconds until the next try, after so many that failed over failing_ms; backoff_ms: the ordinary pause.  What ends its
+ * session may have restarted the server: its tries are spread over the whole time.
+ */
+extern int64_t outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms, int64_t after_ms);
+
+#endif							/* OUTBOX_TROUBLE_H */
