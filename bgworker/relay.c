@@ -236,12 +236,14 @@ reload_settings(OutboxRelay *relay)
 static void
 watch_answer(OutboxRelay *relay, TimestampTz now)
 {
-	int64		answer_ms = Max(ANSWER_MS, relay->longest_ms + ANSWER_SLACK_MS);
+	int64		answer_ms = ANSWER_MS;
 	char	   *text;
 
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING &&
 		relay->state != OUTBOX_RELAY_SENDING)
 		return;
+	if (relay->state == OUTBOX_RELAY_SENDING)
+		answer_ms = Max(ANSWER_MS, relay->longest_ms + ANSWER_SLACK_MS);
 	if (now - relay->entered_at > answer_ms * 1000)
 		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
 	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))

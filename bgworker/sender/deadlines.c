@@ -18,6 +18,7 @@ static int	tries;				/* failed ones of the batch, by time */
 static int64_t limit_ms;		/* the most that Kafka lets a transaction take; 0: not known */
 static bool limit_asked;
 static int64_t allowed_ms;		/* the most it has let one take so far */
+static int64_t refused_ms;		/* the least it has not; 0: none, or the limit is known */
 static OutboxProgress progress; /* of the batch under way, or that failed last */
 static int64_t begun_us;
 
@@ -35,10 +36,12 @@ void
 outbox_deadlines_read(const OutboxSettings *settings, rd_kafka_conf_t *conf)
 {
 	usual.message_ms = read_ms(conf, "message.timeout.ms");
-	usual.transaction_ms = settings->exactly_once ? read_ms(conf, "transaction.timeout.ms") : usual.message_ms;
+	usual.transaction_ms = settings->exactly_once ? read_ms(conf, "transaction.timeout.ms") : OUTBOX_RATE_MOST_MS;
 	usual.socket_ms = read_ms(conf, "socket.timeout.ms");
 	if (usual.message_ms <= 0)	/* for ever: the transaction ends it */
-		usual.message_ms = usual.transaction_ms > 0 ? usual.transaction_ms : OUTBOX_RATE_MOST_MS;
+		usual.message_ms = usual.transaction_ms;
+	if (!settings->exactly_once)
+		usual.transaction_ms = usual.message_ms;
 }
 
 /* NULL: the settings' are good enough. */
@@ -61,13 +64,16 @@ outbox_deadlines_want_limit(const OutboxSettings *settings)
 	return tries > 0 && !limit_asked && settings->exactly_once;
 }
 
-/* What Kafka's limit is; 0: it does not say. */
+/* What Kafka's limit is; 0: it does not say, and what is known of it stays. */
 void
 outbox_deadlines_set_limit(int64_t ms)
 {
 	limit_asked = true;
+	if (ms <= 0)
+		return;
 	limit_ms = ms;
-	if (ms > 0 && grown.transaction_ms > ms && ms >= usual.transaction_ms)
+	refused_ms = 0;
+	if (grown.transaction_ms > ms && ms >= usual.transaction_ms)
 	{
 		grown.message_ms -= grown.transaction_ms - ms;
 		grown.transaction_ms = ms;
@@ -78,28 +84,59 @@ outbox_deadlines_set_limit(int64_t ms)
 void
 outbox_deadlines_allowed(void)
 {
-	allowed_ms = tries > 0 ? grown.transaction_ms : usual.transaction_ms;
+	int64_t		ms = tries > 0 ? grown.transaction_ms : usual.transaction_ms;
+
+	if (ms > allowed_ms)
+		allowed_ms = ms;
+	if (refused_ms > 0 && ms >= refused_ms)
+		limit_ms = refused_ms = 0;	/* it was raised */
+}
+
+/* Between what Kafka has allowed and what it has refused; what it has allowed, when the two are close. */
+static int64_t
+search_limit(void)
+{
+	int64_t		floor_ms = allowed_ms > usual.transaction_ms && allowed_ms < refused_ms ?
+		allowed_ms : usual.transaction_ms;
+	int64_t		middle_ms = floor_ms + (refused_ms - floor_ms) / 2;
+
+	return middle_ms < floor_ms + floor_ms / 8 ? floor_ms : middle_ms;
 }
 
 /*
- * Kafka has refused the grown transaction.timeout.ms and does not tell its limit: the middle between what it has
- * allowed and that.  False: it was the settings' own.
+ * Kafka has refused the grown transaction.timeout.ms: less, for a producer made at once.
+ * False: it was the settings' own.
  */
 bool
 outbox_deadlines_lower(void)
 {
 	int64_t		rest = usual.transaction_ms - usual.message_ms;
-	int64_t		floor_ms = allowed_ms > usual.transaction_ms && allowed_ms < grown.transaction_ms ?
-		allowed_ms : usual.transaction_ms;
 
 	if (tries == 0 || grown.transaction_ms <= usual.transaction_ms)
 		return false;
-	limit_ms = floor_ms + (grown.transaction_ms - floor_ms) / 2;
-	if (limit_ms < floor_ms + floor_ms / 8)
-		limit_ms = floor_ms;
+	refused_ms = grown.transaction_ms;
+	if (allowed_ms >= refused_ms)
+		allowed_ms = 0;			/* it was lowered */
+	limit_ms = search_limit();
 	grown.transaction_ms = limit_ms;
 	grown.message_ms = limit_ms - rest;
 	return true;
+}
+
+/*
+ * No try can be longer, as far as is known: the next producer asks Kafka for its limit anew, or tries a longer
+ * one, for somebody may have raised it.
+ */
+static void
+look_again(void)
+{
+	int64_t		wanted_ms = refused_ms > 0 ? refused_ms : 2 * grown.transaction_ms;
+
+	limit_asked = false;
+	if (wanted_ms > OUTBOX_RATE_MOST_MS)
+		return;
+	grown.message_ms += wanted_ms - grown.transaction_ms;
+	grown.transaction_ms = wanted_ms;
 }
 
 /* A try of a batch begins. */
@@ -118,11 +155,11 @@ outbox_deadlines_acknowledged(size_t bytes)
 	progress.took_ms = (outbox_clock_us() - begun_us) / 1000;
 }
 
-/* How far the batch that failed came; zeros where none has since this was asked. */
+/* How far the batch that failed came; zeros where none has since this was asked, or not all of it was read. */
 void
 outbox_deadlines_take_progress(OutboxProgress *taken)
 {
-	*taken = progress;
+	*taken = progress.bytes > 0 ? progress : (OutboxProgress) {0};
 	progress = (OutboxProgress) {0};
 }
 
@@ -161,9 +198,13 @@ outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool may
 	progress.bytes = (int64_t) bytes;
 	if (!may_pass || (outbox_clock_us() - begun_us) / 1000 < last.message_ms - last.message_ms / 10)
 		return;
+	if (refused_ms > 0)
+		limit_ms = search_limit();
 	more = outbox_rate_grow(&usual, &last, &progress, settings->exactly_once ? limit_ms : 0, &grown);
 	tries++;
 	tell_progress(settings, more, failure);
+	if (!more && settings->exactly_once)
+		look_again();
 }
 
 /* The batch is committed.  True: the settings' deadlines count again, for a producer made anew. */
@@ -182,6 +223,6 @@ void
 outbox_deadlines_forget(void)
 {
 	tries = 0;
-	limit_ms = allowed_ms = 0;
+	limit_ms = allowed_ms = refused_ms = 0;
 	limit_asked = false;
 }
