@@ -80,6 +80,8 @@ CREATE UNIQUE INDEX dead_letter_record ON outbox.dead_letter (consumer, topic, p
 	WHERE consumer IS NOT NULL;
 CREATE INDEX dead_letter_waiting ON outbox.dead_letter (consumer, next_attempt_at)
 	WHERE state = 'retrying';
+CREATE INDEX dead_letter_last_failed ON outbox.dead_letter (consumer, last_failed_at)
+	WHERE state = 'retrying';
 CREATE INDEX dead_letter_key ON outbox.dead_letter (consumer, topic, pg_catalog.sha256(key), id)
 	WHERE consumer IS NOT NULL AND state IN ('retrying', 'open');
 CREATE INDEX dead_letter_held ON outbox.dead_letter (consumer, topic, pg_catalog.sha256(key), id)

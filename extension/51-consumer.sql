@@ -515,14 +515,14 @@ DECLARE
 BEGIN
 	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer]);
 	/* The clock was set back: what failed by the time it had waits as long as it was to, and no longer. */
-	IF (SELECT d.last_failed_at > clock_timestamp() FROM outbox.dead_letter d
-		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying' ORDER BY d.next_attempt_at DESC LIMIT 1)
+	IF (SELECT max(d.last_failed_at) > clock_timestamp() FROM outbox.dead_letter d
+		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying')
 	THEN
 		UPDATE outbox.dead_letter d
 		SET next_attempt_at = clock_timestamp() + (d.next_attempt_at - d.last_failed_at), last_failed_at = clock_timestamp()
 		WHERE d.id IN (SELECT w.id FROM outbox.dead_letter w
 			WHERE w.consumer = dead_letter_next.consumer AND w.state = 'retrying' AND w.last_failed_at > clock_timestamp()
-			FOR UPDATE SKIP LOCKED);
+			ORDER BY w.next_attempt_at LIMIT 1000 FOR UPDATE SKIP LOCKED);
 	END IF;
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d

@@ -25,9 +25,13 @@ SELECT outbox.dead_letter_put_back(:first_first, 3600000);
 SELECT unended, next_attempt_at FROM outbox.dead_letter WHERE id = :first_first;
 SELECT "offset" FROM outbox.dead_letter_next('r', '{t}');
 SELECT pg_advisory_unlock_all();
--- the clock was set back by hours since a row failed: it waits as long as it was to
+-- a session has a row once, however often a statement took it that then failed
+SELECT outbox.dead_letter_lock(:first_first), outbox.dead_letter_lock(:first_first), outbox.dead_letter_unlock(:first_first);
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+-- the clock was set back by hours since a row failed: it waits as long as it was to, also where another waits for longer
 UPDATE outbox.dead_letter SET last_failed_at = now() + interval '6 hours', next_attempt_at = now() + interval '6 hours 10 seconds'
 WHERE consumer = 'r' AND topic = 'other';
+UPDATE outbox.dead_letter SET next_attempt_at = now() + interval '1 day' WHERE consumer = 'r' AND topic = 't' AND "offset" = 4;
 SELECT "offset", wait_ms BETWEEN 1 AND 10000 AS as_meant FROM outbox.dead_letter_next('r', '{other}');
 
 -- a record behind a dead one of its key: held, or done before; the leaves of other days are not locked

@@ -27,13 +27,19 @@ make_tag(int64 letter)
 	return tag;
 }
 
-/* dead_letter_lock(dead_letter bigint) returns boolean, STRICT: false when another session has it; not waited for */
+/*
+ * dead_letter_lock(dead_letter bigint) returns boolean, STRICT: false when another session has it; not waited for.
+ * A session has it once, however often it asks: what a statement took that then failed is given up with the next try.
+ */
 Datum
 outbox_dead_letter_lock(PG_FUNCTION_ARGS)
 {
 	LOCKTAG		tag = make_tag(PG_GETARG_INT64(0));
+	LockAcquireResult result = LockAcquire(&tag, ExclusiveLock, true, true);
 
-	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL);
+	if (result == LOCKACQUIRE_ALREADY_HELD)
+		(void) LockRelease(&tag, ExclusiveLock, true);
+	PG_RETURN_BOOL(result != LOCKACQUIRE_NOT_AVAIL);
 }
 
 /* dead_letter_unlock(dead_letter bigint) returns boolean, STRICT: false, with a warning, when this session does not have it */
