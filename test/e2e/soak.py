@@ -49,7 +49,7 @@ class Faults:
         self.postgres = postgres
         self.kafka = kafka
         self.choose = choose
-        self.clock = clock  # of the server, the sender and the consumer
+        self.clock = clock  # of the server with its relay, and of the consumer; the sender takes the time from the relay
         self.consumer = consumer  # an EffectsConsumer, or None
         self.deleted = DeletedTopics(kafka, database)
         self.after = []  # to be done when the fault is over and its interruption measured
