@@ -17,62 +17,32 @@
 #define ASK_TIMEOUT_MS		3000
 #define UNKNOWN_VALUE		"?"
 
-/* Takes the values of those limits from the answer. */
+/* For outbox_limits_describe: transaction.max.timeout.ms of the broker. */
 static void
-take_entries(const rd_kafka_ConfigResource_t *resource, OutboxLimit *limits, int count)
+take_transaction_limit(const rd_kafka_ConfigResource_t *resource, void *limit_ms)
 {
 	const rd_kafka_ConfigEntry_t **entries;
-	size_t		found;
+	size_t		count;
 	size_t		i;
-	int			k;
 
-	entries = rd_kafka_ConfigResource_configs(resource, &found);
-	for (i = 0; i < found; i++)
+	if (rd_kafka_ConfigResource_error(resource) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	entries = rd_kafka_ConfigResource_configs(resource, &count);
+	for (i = 0; i < count; i++)
 	{
 		const char *value = rd_kafka_ConfigEntry_value(entries[i]);
 
-		for (k = 0; k < count && value != NULL; k++)
-			if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), limits[k].name) == 0)
-				snprintf(limits[k].value, sizeof(limits[k].value), "%s", value);
+		if (value != NULL && strcmp(rd_kafka_ConfigEntry_name(entries[i]), "transaction.max.timeout.ms") == 0)
+			*(int64_t *) limit_ms = strtoll(value, NULL, 10);
 	}
-}
-
-/* Asks for the limits of one topic or broker; what is not told stays UNKNOWN_VALUE. */
-static void
-ask_limits(rd_kafka_t *client, rd_kafka_ResourceType_t type, const char *name, OutboxLimit *limits, int count)
-{
-	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(type, name);
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
-	const rd_kafka_ConfigResource_t **answers;
-	rd_kafka_event_t *event;
-	char		error[128];
-	size_t		answered = 0;
-	int			i;
-
-	for (i = 0; i < count; i++)
-		snprintf(limits[i].value, sizeof(limits[i].value), UNKNOWN_VALUE);
-	rd_kafka_AdminOptions_set_request_timeout(options, ASK_TIMEOUT_MS, error, sizeof(error));
-	rd_kafka_DescribeConfigs(client, &resource, 1, options, queue);
-	event = rd_kafka_queue_poll(queue, ASK_TIMEOUT_MS + 500);
-	if (event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		answers = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &answered);
-		if (answered == 1 && rd_kafka_ConfigResource_error(answers[0]) == RD_KAFKA_RESP_ERR_NO_ERROR)
-			take_entries(answers[0], limits, count);
-	}
-	if (event != NULL)
-		rd_kafka_event_destroy(event);
-	rd_kafka_queue_destroy(queue);
-	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_ConfigResource_destroy(resource);
 }
 
 /* transaction.max.timeout.ms of a broker; 0: it does not say. */
 int64_t
 outbox_explain_transaction_limit(rd_kafka_t *client)
 {
-	OutboxLimit limit = {.name = "transaction.max.timeout.ms"};
+	rd_kafka_ConfigResource_t *resource;
+	int64_t		limit_ms = 0;
 	const rd_kafka_metadata_t *metadata;
 	char		broker[16] = "";
 
@@ -83,8 +53,9 @@ outbox_explain_transaction_limit(rd_kafka_t *client)
 	rd_kafka_metadata_destroy(metadata);
 	if (broker[0] == '\0')
 		return 0;
-	ask_limits(client, RD_KAFKA_RESOURCE_BROKER, broker, &limit, 1);
-	return strtoll(limit.value, NULL, 10);
+	resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_BROKER, broker);
+	(void) outbox_limits_describe(client, &resource, 1, take_transaction_limit, &limit_ms);
+	return limit_ms;
 }
 
 /* Kafka does not allow our transaction.timeout.ms. */
@@ -101,26 +72,38 @@ outbox_explain_transaction_timeout(rd_kafka_t *client, int64_t ours_ms, OutboxFa
 							   "transaction.max.timeout.ms of the brokers", ours_ms);
 }
 
+/* "name (value)"; "?" for one that is not told. */
+static void
+describe_limit(const char *name, int64_t ms, char *text, size_t size)
+{
+	if (ms >= 0)
+		snprintf(text, size, "%s (%" PRId64 ")", name, ms);
+	else
+		snprintf(text, size, "%s (" UNKNOWN_VALUE ")", name);
+}
+
 /* The record's time is not one that the topic takes. */
 static void
 explain_time(rd_kafka_t *client, const OutboxFailedDelivery *failed, OutboxFailure *failure)
 {
-	OutboxLimit limits[] = {{.name = "message.timestamp.before.max.ms"}, {.name = "message.timestamp.after.max.ms"},
-	{.name = "message.timestamp.difference.max.ms"}};
+	bool		known = outbox_limits_freshen(client, failed->topic, outbox_clock_us());
+	const OutboxTopicLimits *limits = &failed->topic->limits;
 	time_t		second = (time_t) (failed->time_ms / 1000);
 	struct tm	utc;
 	char		ours[32];
+	char		before[64];
+	char		after[64];
+	char		difference[80] = "";
 
 	gmtime_r(&second, &utc);
 	strftime(ours, sizeof(ours), "%Y-%m-%dT%H:%M:%SZ", &utc);
-	ask_limits(client, RD_KAFKA_RESOURCE_TOPIC, failed->topic->name, limits, 3);
+	describe_limit("message.timestamp.before.max.ms", known ? limits->before_max_ms : -1, before, sizeof(before));
+	describe_limit("message.timestamp.after.max.ms", known ? limits->after_max_ms : -1, after, sizeof(after));
+	if (known && limits->difference_max_ms >= 0)
+		snprintf(difference, sizeof(difference), " (message.timestamp.difference.max.ms %" PRId64 ")", limits->difference_max_ms);
 	outbox_failure_precede(failure, "topic \"%s\" takes no records of %s, the time of the batch by the database's clock: by Kafka's clock "
-						   "that is earlier than message.timestamp.before.max.ms (%s) or later than "
-						   "message.timestamp.after.max.ms (%s) allows%s%s%s. The relay tries again until the clocks agree "
-						   "or the limit is raised", failed->topic->name, ours, limits[0].value, limits[1].value,
-						   limits[2].value[0] == UNKNOWN_VALUE[0] ? "" : " (message.timestamp.difference.max.ms ",
-						   limits[2].value[0] == UNKNOWN_VALUE[0] ? "" : limits[2].value,
-						   limits[2].value[0] == UNKNOWN_VALUE[0] ? "" : ")");
+						   "that is earlier than %s or later than %s allows%s. The relay tries again until the clocks agree "
+						   "or the limit is raised", failed->topic->name, ours, before, after, difference);
 }
 
 /* Has the partition a leader, as far as Kafka says now? */

@@ -127,10 +127,6 @@ outbox_judge_explain(const OutboxTopic *topic, rd_kafka_resp_err_t code, char *t
 	else if (limits->known && code == RD_KAFKA_RESP_ERR_INVALID_RECORD && limits->compacted)
 		snprintf(text, size, "%s: cleanup.policy of topic \"%s\" has compact, which takes no event without a key",
 				 told, topic->name);
-	else if (limits->known && code == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP && !limits->append_time)
-		snprintf(text, size, "%s: message.timestamp.before.max.ms of topic \"%s\" is %" PRId64
-				 ", message.timestamp.after.max.ms %" PRId64,
-				 told, topic->name, limits->before_max_ms, limits->after_max_ms);
 	else
 		snprintf(text, size, "%s", told);
 }

@@ -4,9 +4,9 @@
  *	  What a topic takes, as Kafka's configuration of it says.
  *
  * Runs in the sender, main thread.  Asked with DescribeConfigs when a topic is opened, and again before
- * an event is refused by an answer that is not fresh, for a person may have changed it.  Without the right to
- * ask, or without an answer, nothing is known, and Kafka itself has to refuse.  The call is
- * one to the controller, not to a coordinator, so librdkafka 2.0.2 takes it on a producer handle.
+ * an event is refused by an answer that is not fresh, for a person may have changed it.  Without the right
+ * to ask, or without an answer, nothing is known, and Kafka itself has to refuse.  The call is one to the
+ * controller, for explain.c to a broker, not to a coordinator, so librdkafka 2.0.2 takes it on a producer handle.
  */
 #include "sender.h"
 
@@ -48,29 +48,31 @@ take_entries(OutboxTopicLimits *limits, const rd_kafka_ConfigResource_t *resourc
 			limits->compacted = strstr(value, "compact") != NULL;
 		else if (strcmp(name, "max.message.bytes") == 0)
 			limits->max_message_bytes = read_number(value);
-		else if (strcmp(name, "message.timestamp.type") == 0)
-			limits->append_time = strcmp(value, "LogAppendTime") == 0;
 		else if (strcmp(name, "message.timestamp.before.max.ms") == 0)
 			limits->before_max_ms = read_number(value);
 		else if (strcmp(name, "message.timestamp.after.max.ms") == 0)
 			limits->after_max_ms = read_number(value);
+		else if (strcmp(name, "message.timestamp.difference.max.ms") == 0)
+			limits->difference_max_ms = read_number(value);
 	}
 }
 
 /* One topic's part of the answer. */
 static void
-take_resource(const rd_kafka_ConfigResource_t *resource)
+take_resource(const rd_kafka_ConfigResource_t *resource, void *arg)
 {
 	const char *name = rd_kafka_ConfigResource_name(resource);
 	OutboxTopic *topic = outbox_topic_find(name, strlen(name));
 	rd_kafka_resp_err_t code = rd_kafka_ConfigResource_error(resource);
 
+	(void) arg;
 	topic->limits = (OutboxTopicLimits) {
 		.known = code == RD_KAFKA_RESP_ERR_NO_ERROR,
 		.read_us = outbox_clock_us(),
 		.max_message_bytes = INT64_MAX,
-		.before_max_ms = INT64_MAX,
-		.after_max_ms = INT64_MAX,
+		.before_max_ms = -1,
+		.after_max_ms = -1,
+		.difference_max_ms = -1,
 	};
 	if (topic->limits.known)
 		take_entries(&topic->limits, resource);
@@ -82,38 +84,49 @@ take_resource(const rd_kafka_ConfigResource_t *resource)
 	}
 }
 
-/* Asks for the topics; those without an answer keep what is known of them. */
-static void
-ask(rd_kafka_t *client, OutboxTopic **topics, size_t count)
+/* Asks Kafka for the settings of topics or brokers, which are freed; take sees each one's.  False: no answer. */
+bool
+outbox_limits_describe(rd_kafka_t *client, rd_kafka_ConfigResource_t **resources, size_t count,
+					   void (*take) (const rd_kafka_ConfigResource_t *resource, void *arg), void *arg)
 {
-	rd_kafka_ConfigResource_t *resources[ASK_MOST];
 	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
 	const rd_kafka_ConfigResource_t **answers;
 	rd_kafka_event_t *event;
 	char		error[256];
+	size_t		answered = 0;
 	size_t		i;
+	bool		told;
 
-	for (i = 0; i < count; i++)
-		resources[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topics[i]->name);
 	rd_kafka_AdminOptions_set_request_timeout(options, ASK_TIMEOUT_MS, error, sizeof(error));
 	rd_kafka_DescribeConfigs(client, resources, count, options, queue);
 	event = rd_kafka_queue_poll(queue, ASK_TIMEOUT_MS + 500);
-	if (event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	told = event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (told)
 	{
-		size_t		answered;
-
 		answers = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &answered);
 		for (i = 0; i < answered; i++)
-			take_resource(answers[i]);
+			take(answers[i], arg);
 	}
-	else
-		silent_until = outbox_clock_us() + SILENT_US;
 	if (event != NULL)
 		rd_kafka_event_destroy(event);
 	rd_kafka_ConfigResource_destroy_array(resources, count);
 	rd_kafka_queue_destroy(queue);
 	rd_kafka_AdminOptions_destroy(options);
+	return told;
+}
+
+/* Asks for the topics; those without an answer keep what is known of them. */
+static void
+ask(rd_kafka_t *client, OutboxTopic **topics, size_t count)
+{
+	rd_kafka_ConfigResource_t *resources[ASK_MOST];
+	size_t		i;
+
+	for (i = 0; i < count; i++)
+		resources[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topics[i]->name);
+	if (!outbox_limits_describe(client, resources, count, take_resource, NULL))
+		silent_until = outbox_clock_us() + SILENT_US;
 }
 
 static bool

@@ -72,10 +72,10 @@ typedef struct OutboxTopicLimits
 {
 	bool		known;			/* else nothing below counts */
 	bool		compacted;		/* cleanup.policy has compact: no record without a key */
-	bool		append_time;	/* message.timestamp.type: no time stamp is refused */
-	int64_t		max_message_bytes;	/* INT64_MAX: not told, as in the next two */
-	int64_t		before_max_ms;	/* message.timestamp.before.max.ms */
+	int64_t		max_message_bytes;	/* INT64_MAX: not told */
+	int64_t		before_max_ms;	/* message.timestamp.before.max.ms; -1: not told, as in the next two */
 	int64_t		after_max_ms;	/* message.timestamp.after.max.ms */
+	int64_t		difference_max_ms;	/* message.timestamp.difference.max.ms, before Kafka 4 */
 	int64_t		read_us;		/* when Kafka was asked, 0: never */
 } OutboxTopicLimits;
 
@@ -130,18 +130,11 @@ typedef struct OutboxMembers
 	uint16_t	count;
 } OutboxMembers;
 
-/* A property of a topic or broker, and its value; "?" = not told. */
-typedef struct OutboxLimit
-{
-	const char *name;
-	char		value[32];
-} OutboxLimit;
-
 /* The first delivery of a batch that failed, and was not refused. */
 typedef struct OutboxFailedDelivery
 {
 	rd_kafka_resp_err_t error;	/* 0: none */
-	const OutboxTopic *topic;
+	OutboxTopic *topic;
 	int32_t		partition;		/* -1: not chosen yet */
 	int64_t		time_ms;		/* time stamp of the record */
 	bool		leaderless;		/* its partition, as was found when it was explained */
@@ -264,6 +257,8 @@ extern int64_t outbox_topics_batch_bytes(void);
 extern void outbox_topics_close(void);
 
 /* limits.c */
+extern bool outbox_limits_describe(rd_kafka_t *client, rd_kafka_ConfigResource_t **resources, size_t count,
+								   void (*take) (const rd_kafka_ConfigResource_t *resource, void *arg), void *arg);
 extern void outbox_limits_open(rd_kafka_t *client, OutboxTopic *topic);
 extern bool outbox_limits_freshen(rd_kafka_t *client, OutboxTopic *topic, int64_t since_us);
 extern bool outbox_limits_have_changed(rd_kafka_t *client, OutboxTopic *topic);
