@@ -37,6 +37,7 @@ typedef struct Batch
 	int64_t		started_us;
 	bool		passed_over;	/* an event was dropped without a report */
 	bool		denied;			/* a topic was, as a whole */
+	bool		stalled;		/* Kafka, which has refused nothing, did not answer for events for long */
 	OutboxFailedDelivery failed;	/* the first that is no refusal */
 	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
 	const OutboxTopic *presumed;	/* librdkafka presumes that a record of it was written */
@@ -87,10 +88,13 @@ note_gone(const OutboxTopic *topic, rd_kafka_resp_err_t code)
  * partition succeeded, but a log without a record of the producer takes any sequence number as its first.
  */
 static void
-note_written(OutboxTopic *topic, int32_t partition, int64_t offset)
+note_written(OutboxTopic *topic, uint32_t index, int32_t partition, int64_t offset)
 {
 	if (offset < 0)
+	{
 		batch.presumed = topic;
+		outbox_topic_unanswered(topic, index);
+	}
 	else if (!outbox_topic_note_offset(topic, partition, offset))
 		batch.gone = topic;
 }
@@ -133,6 +137,7 @@ void
 outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
 	rd_kafka_resp_err_t code = message->err;
+	uint32_t	index = (uint32_t) (uintptr_t) message->_private;
 	const char *name;
 
 	(void) producer;
@@ -141,13 +146,12 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 		return;
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		note_written(rd_kafka_topic_opaque(message->rkt), message->partition, message->offset);
+		note_written(rd_kafka_topic_opaque(message->rkt), index, message->partition, message->offset);
 		outbox_deadlines_acknowledged(message->len + message->key_len);
 		return;
 	}
 	name = rd_kafka_topic_name(message->rkt);
-	note_undelivered(outbox_topic_find(name, strlen(name)), (uint32_t) (uintptr_t) message->_private,
-					 message->partition, code);
+	note_undelivered(outbox_topic_find(name, strlen(name)), index, message->partition, code);
 }
 
 static bool
@@ -342,7 +346,8 @@ name_flaw(const OutboxWireEvent *event, char *text, size_t size)
 
 /*
  * Refused by us, or on its way to Kafka; or left for the batch's return, once the batch will not be committed
- * anyway: what waits behind a refused one of its key, all after a refusal by Kafka, and a topic that is not open.
+ * anyway: what waits behind a refused one of its key, all after a refusal by Kafka, and a topic that is not open
+ * once Kafka or a whole topic has refused, for to find a topic absent takes its time.
  */
 static bool
 take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxFailure *failure)
@@ -353,7 +358,7 @@ take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxF
 
 	if (topic == NULL)
 		return true;
-	if (topic->handle == NULL && outbox_refusals_any())
+	if (topic->handle == NULL && outbox_refusals_any() && !outbox_refusals_only_ours())
 	{
 		outbox_topic_unanswered(topic, batch.events);
 		return true;
@@ -412,6 +417,22 @@ is_in_vain(void)
 		batch.failed.error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
 }
 
+/* Is the transaction whole, though it will be aborted for what we refuse? */
+static bool
+is_sending_on(void)
+{
+	return outbox_refusals_by_us() && !outbox_refusals_by_kafka() && batch.failed.error == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* How long Kafka may be silent about what precedes an event that we refuse: as long as a request may take. */
+static int64_t
+longest_silence_us(void)
+{
+	const OutboxDeadlines *grown = outbox_deadlines_grown();
+
+	return grown != NULL && grown->socket_ms * 1000 > PREVIOUS_WAIT_US ? grown->socket_ms * 1000 : PREVIOUS_WAIT_US;
+}
+
 /*
  * Waits for the report of every event; short flushes, because each one wakes
  * the broker threads.  It ends, since every message times out; events of a topic
@@ -443,12 +464,12 @@ await_reports(void)
 		}
 		if (!outbox_refusals_any())
 			continue;
-		if (refused_us == 0 || (outbox_refusals_by_us() && rd_kafka_outq_len(producer) != waiting))
+		if (refused_us == 0 || (is_sending_on() && rd_kafka_outq_len(producer) != waiting))
 			refused_us = outbox_clock_us();
-		else if (outbox_clock_us() - refused_us >
-				 (outbox_refusals_by_us() ? PREVIOUS_WAIT_US : REFUSED_WAIT_US))
+		else if (outbox_clock_us() - refused_us > (is_sending_on() ? longest_silence_us() : REFUSED_WAIT_US))
 		{
 			/* librdkafka sends no more in a failed transaction: drop what waits */
+			batch.stalled |= is_sending_on();
 			(void) rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE);
 			refused_us = outbox_clock_us();
 		}
@@ -542,9 +563,14 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	if (batch.passed_over)
 		(void) blame_denied_topic(denied, rd_kafka_err2str(denied));
 	told = outbox_refusals_sift(outbox_halving_per_request() == 1, &suspects);
+	if (told == 0 && suspects.count == 0 && batch.failed.error != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		outbox_explain_delivery(outbox_producer_client(), &batch.failed, failure);
+		return false;
+	}
 	if (told == 0 && suspects.count == 0)
 	{
-		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, batch.failed.error, "sending events",
+		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, 0, "sending events",
 						   "%s: but Kafka has not answered for events ahead of it", outbox_refusals_any_text());
 		return false;
 	}
@@ -659,7 +685,7 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
 		end_at_least_once(settings, result, failure);
 	if (!ok)
-		outbox_deadlines_failed(settings, batch.bytes, !batch.failed.leaderless, failure);
+		outbox_deadlines_failed(settings, batch.bytes, batch.stalled, !batch.failed.leaderless, failure);
 	if (!ok || result->refused)
 		return ok;
 	/* the relay fences, and with that gets an ordinary producer again */

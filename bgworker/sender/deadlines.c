@@ -188,15 +188,18 @@ tell_progress(const OutboxSettings *settings, bool more, OutboxFailure *failure)
 							   need > 0 ? need + rest : 2 * grown.transaction_ms);
 }
 
-/* A try of a batch has failed: the next one gets more time if this one ran out of it and may_pass with more. */
+/*
+ * A try of a batch has failed: the next one gets more time if this one ran out of it, or stalled, and may_pass
+ * with more.
+ */
 void
-outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool may_pass, OutboxFailure *failure)
+outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool stalled, bool may_pass, OutboxFailure *failure)
 {
 	OutboxDeadlines last = tries > 0 ? grown : usual;
 	bool		more;
 
 	progress.bytes = (int64_t) bytes;
-	if (!may_pass || (outbox_clock_us() - begun_us) / 1000 < last.message_ms - last.message_ms / 10)
+	if (!may_pass || (!stalled && (outbox_clock_us() - begun_us) / 1000 < last.message_ms - last.message_ms / 10))
 		return;
 	if (refused_ms > 0)
 		limit_ms = search_limit();

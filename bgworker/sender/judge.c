@@ -18,6 +18,7 @@
 
 #define JOINT_BYTES			32	/* sequences that span key, payload and what lies between */
 #define LEAST_BITS			(64 * 1024)
+#define MOST_BITS			(64 * 1024 * 1024)	/* 8 MB; beyond, more seems to repeat */
 #define BITS_OF_A_BYTE		16	/* of the table of sequences, for a byte of the event */
 
 static void
@@ -44,7 +45,7 @@ least_compressed(const OutboxWireEvent *event, size_t enough)
 	OutboxSequences sequences = {.bits = LEAST_BITS};
 	size_t		least;
 
-	while (sequences.bits < wanted)
+	while (sequences.bits < wanted && sequences.bits < MOST_BITS)
 		sequences.bits *= 2;
 	if (sequences.bits / 8 > room)
 	{

@@ -16,6 +16,7 @@
 #include "../../src/common/hash.h"
 
 #define TEXTS_MOST		64
+#define OTHER_TEXT		"refused for one of so many reasons that they are not told one by one"
 
 typedef struct Refusal
 {
@@ -35,6 +36,7 @@ static size_t refusal_room;
 static char *texts[TEXTS_MOST];
 static size_t text_count;
 static bool by_us;				/* one was refused before Kafka has judged those ahead of it */
+static bool by_topic;			/* a whole topic was */
 static bool by_kafka;
 
 /* Hashes of topic and key of those refused by us; open addressing, 0 is free. */
@@ -61,7 +63,7 @@ outbox_refusals_clear(void)
 	if (key_count > 0)
 		memset(keys, 0, key_room * sizeof(*keys));
 	refusal_count = key_count = 0;
-	by_us = by_kafka = false;
+	by_us = by_kafka = by_topic = false;
 }
 
 bool
@@ -82,6 +84,13 @@ bool
 outbox_refusals_by_kafka(void)
 {
 	return by_kafka;
+}
+
+/* Were all refused by us, one by one? */
+bool
+outbox_refusals_only_ours(void)
+{
+	return by_us && !by_kafka && !by_topic;
 }
 
 static uint64_t
@@ -144,6 +153,8 @@ keep_text(const char *text)
 			return (uint16_t) (i - 1);
 	if (text_count == TEXTS_MOST)
 		return TEXTS_MOST - 1;
+	if (text_count == TEXTS_MOST - 1)
+		text = OTHER_TEXT;
 	texts[text_count] = need_memory(strdup(text));
 	return (uint16_t) text_count++;
 }
@@ -181,6 +192,7 @@ outbox_refusals_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err
 	if (topic != NULL)
 		topic->refused = true;
 	add(index, topic, code, text)->whole_topic = true;
+	by_topic = true;
 }
 
 /* Kafka has refused the record, or the request that it was part of. */
@@ -205,12 +217,15 @@ compare_places(const void *a, const void *b)
 	return (left->index > right->index) - (left->index < right->index);
 }
 
+/* An event that is refused twice, also with its whole topic: that comes first. */
 static int
 compare_indexes(const void *a, const void *b)
 {
 	const Refusal *left = a;
 	const Refusal *right = b;
 
+	if (left->index == right->index)
+		return right->whole_topic - left->whole_topic;
 	return (left->index > right->index) - (left->index < right->index);
 }
 
@@ -263,6 +278,8 @@ outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 
 		refusal->told &= refusal->whole_topic || refusal->first ||
 			refusal->index <= refusal->topic->unanswered_from;
+		if (i > 0 && refusals[i - 1].index == refusal->index && refusals[i - 1].told)
+			refusal->told = false;
 		told += refusal->told;
 	}
 	return told;

@@ -223,8 +223,8 @@ extern void outbox_deadlines_allowed(void);
 extern bool outbox_deadlines_lower(void);
 extern void outbox_deadlines_begun(void);
 extern void outbox_deadlines_acknowledged(size_t bytes);
-extern void outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool may_pass,
-									OutboxFailure *failure);
+extern void outbox_deadlines_failed(const OutboxSettings *settings, uint64_t bytes, bool stalled,
+									bool may_pass, OutboxFailure *failure);
 extern void outbox_deadlines_take_progress(OutboxProgress *progress);
 extern bool outbox_deadlines_committed(void);
 extern void outbox_deadlines_forget(void);
@@ -281,6 +281,7 @@ extern void outbox_refusals_clear(void);
 extern bool outbox_refusals_any(void);
 extern bool outbox_refusals_by_us(void);
 extern bool outbox_refusals_by_kafka(void);
+extern bool outbox_refusals_only_ours(void);
 extern bool outbox_refusals_hold(const OutboxTopic *topic, const OutboxWireEvent *event);
 extern void outbox_refusals_note_ours(uint32_t index, OutboxTopic *topic, const OutboxWireEvent *event,
 									  rd_kafka_resp_err_t code, const char *text);

@@ -600,9 +600,9 @@ test_suspect(const char *program)
 	stop_sender();
 }
 
-/* FENCE is answered with that deadline of a batch, ms. */
+/* FENCE is answered with that deadline of a batch, and that message.timeout.ms of the settings, ms. */
 static bool
-fences_with(uint32_t longest_ms)
+fences_with_usual(uint32_t longest_ms, uint32_t usual_ms)
 {
 	OutboxWireReader body;
 	const char *metadata;
@@ -613,12 +613,18 @@ fences_with(uint32_t longest_ms)
 	outbox_wire_get_u8(&body);
 	outbox_wire_get_u64(&body);
 	outbox_wire_get_string(&body, &metadata, &len);
-	return outbox_wire_get_u32(&body) == longest_ms && outbox_wire_get_u32(&body) == 1000 && !body.bad;
+	return outbox_wire_get_u32(&body) == longest_ms && outbox_wire_get_u32(&body) == usual_ms && !body.bad;
 }
 
-/* Sends a batch that Kafka does not take before message.timeout.ms is over. */
+static bool
+fences_with(uint32_t longest_ms)
+{
+	return fences_with_usual(longest_ms, 1000);
+}
+
+/* Sends a batch whose first events Kafka does not take before message.timeout.ms is over. */
 static char
-send_late(uint64_t number, OutboxWireReader *body)
+send_late(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireReader *body)
 {
 	static rd_kafka_resp_err_t errors[1000];
 	char		type;
@@ -626,7 +632,7 @@ send_late(uint64_t number, OutboxWireReader *body)
 	for (int i = 0; i < 1000; i++)
 		errors[i] = RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
 	rd_kafka_mock_push_request_errors_array(cluster, API_PRODUCE, 1000, errors);
-	type = send_batch(number, 1, 1, body);
+	type = send_batch(number, events, payload_len, body);
 	rd_kafka_mock_clear_request_errors(cluster, API_PRODUCE);
 	return type;
 }
@@ -642,14 +648,34 @@ test_deadlines(const char *program)
 	start_sender(program);
 	open_with("exactly_once", impatient, &body);
 	CHECK(fences_with(3000), "the settings' deadlines count");
-	CHECK(is_failed(send_late(10, &body), &body, OUTBOX_ERROR_RETRIABLE), "a batch runs out of time");
+	CHECK(is_failed(send_late(10, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "a batch runs out of time");
 	CHECK(fences_with(4000), "the next producer has twice the time, and as much for the commit");
 	CHECK(is_committed(send_batch(10, 1, 1, &body), &body, 10, 1, 1), "with it the batch is committed, and a fence asked for");
 	CHECK(fences_with(3000), "after which the settings' deadlines count again");
-	CHECK(is_failed(send_late(11, &body), &body, OUTBOX_ERROR_RETRIABLE), "another batch runs out of time");
+	CHECK(is_failed(send_late(11, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "another batch runs out of time");
 	rd_kafka_mock_push_request_errors(cluster, API_INIT_PRODUCER_ID, 1, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
 	CHECK(fences_with(3500), "what Kafka does not allow is lowered at once");
 	CHECK(is_committed(send_batch(11, 1, 1, &body), &body, 11, 1, 1), "and the batch committed");
+	stop_sender();
+}
+
+/* A link too slow to say what becomes of the events ahead of one that we refuse is one for longer deadlines. */
+static void
+test_stalled(const char *program)
+{
+	static const char *const patient[] = {"message.timeout.ms", "20000", "transaction.timeout.ms", "25000",
+		"retry.backoff.ms", "50", NULL, NULL};
+	OutboxWireReader body;
+	Refused		refused;
+
+	start_sender(program);
+	open_with("exactly_once", patient, &body);
+	CHECK(fences_with_usual(25000, 20000), "the settings' deadlines count");
+	CHECK(is_failed(send_late(12, 2, 2000000, &body), &body, OUTBOX_ERROR_ABORTABLE),
+		  "an event is refused, and nobody knows what becomes of the one ahead of it");
+	CHECK(fences_with_usual(45000, 20000), "the next producer has more time");
+	CHECK(read_refused(send_batch(12, 2, 2000000, &body), &body, &refused) && refused.events == 1 && refused.index[0] == 1,
+		  "with which it is told");
 	stop_sender();
 }
 
@@ -729,6 +755,7 @@ main(int argc, char **argv)
 	test_skip(argv[1]);
 	test_suspect(argv[1]);
 	test_deadlines(argv[1]);
+	test_stalled(argv[1]);
 	test_leaderless(argv[1]);
 	test_at_least_once(argv[1]);
 	rd_kafka_mock_cluster_destroy(cluster);
