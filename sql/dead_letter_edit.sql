@@ -123,6 +123,30 @@ UPDATE outbox.dead_letter SET txid = '4', reissue_txid = '4' WHERE topic = 'edit
 SELECT outbox.dead_letter_purge(now() - interval '1 day'), outbox.dead_letter_purge(now() - interval '1 day') AS the_original;
 SELECT detail - 'before' AS detail FROM outbox.audit WHERE action = 'dead_letter_purge' ORDER BY id;
 
+-- what the topic does not take, as it is declared, neither an edit nor a replay sends; a consumer's letter asks nothing of its topic
+SELECT outbox.declare_topic('edit.compact', cleanup_policy => 'compact'), outbox.declare_topic('edit.narrow', max_message_bytes => 1024);
+INSERT INTO outbox.dead_letter (origin, topic, key, value, record_time, event_id, event_type, error_class, error_message, state)
+SELECT 'relay', t, k, v, now(), gen_random_uuid(), 'Tested', 'refused', 'not taken', 'open'
+FROM (VALUES (1, 'edit.compact', NULL::bytea, 'v'::bytea), (2, 'edit.narrow', 'k', convert_to(repeat('x', 2000), 'UTF8'))) l (n, t, k, v) ORDER BY n;
+SELECT id AS compact FROM outbox.dead_letter WHERE topic = 'edit.compact' \gset
+SELECT id AS narrow FROM outbox.dead_letter WHERE topic = 'edit.narrow' \gset
+SELECT outbox.dead_letter_replay(:compact);
+SELECT outbox.dead_letter_replay(:narrow);
+SELECT count(*) FROM outbox.dead_letter_replay_where(topic => 'edit.narrow', reason => 'all');
+SELECT outbox.dead_letter_edit(:compact, 1, 'w', 'other');
+SELECT outbox.dead_letter_edit(:narrow, 1, convert_to(repeat('y', 1000), 'UTF8'), 'still too large');
+SELECT outbox.dead_letter_edit(:narrow, 1, 'y', 'headers', ARRAY[('a', repeat('y', 1000))]::outbox.header[]);
+SELECT topic, state, version FROM outbox.dead_letter WHERE topic IN ('edit.compact', 'edit.narrow') ORDER BY topic;
+SELECT outbox.dead_letter_edit(:narrow, 1, convert_to(repeat('y', 500), 'UTF8'), 'cut') > 0 AS edited;
+UPDATE outbox.topic SET cleanup_policy = NULL WHERE name = 'edit.compact';
+SELECT outbox.dead_letter_replay(:compact, 'mended');
+SELECT topic, state FROM outbox.dead_letter WHERE id IN (:compact, :narrow) ORDER BY topic;
+UPDATE outbox.topic SET cleanup_policy = 'compact' WHERE name = 'edit.compact';
+SELECT outbox.dead_letter_add('edit', 'edit.compact', 0, 1, NULL, 'bad', NULL, now(), gen_random_uuid(), 'Tested', 'corr', 'open', 'decode', NULL, 'not JSON', 3600000) AS consumers \gset
+SELECT outbox.dead_letter_replay(:consumers);
+DELETE FROM outbox.dead_letter WHERE topic IN ('edit.compact', 'edit.narrow');
+DELETE FROM outbox.topic WHERE name IN ('edit.compact', 'edit.narrow');
+
 DELETE FROM outbox.dead_letter WHERE topic LIKE 'edit.%';
 DELETE FROM outbox.idempotency WHERE consumer = 'edit';
 DELETE FROM outbox.consumer_offset WHERE consumer = 'edit';

@@ -44,6 +44,22 @@ def test_what_a_topic_does_not_take_is_told_in_one_round(relay, kafka, unique):
     assert status["refusal_rounds"] <= 3  # both in one, unless a topic is opened in the round
 
 
+def test_refusals_of_many_topics_are_told_in_one_round(relay, kafka, unique):
+    """K5: each topic that refuses adds no round of its own: what they do not take is known before it is sent."""
+    names = [unique(f"compact{number}") for number in range(12)]
+    kafka.create_topics(names, 1, {"cleanup.policy": "compact"})
+    for name in names:
+        relay.declare(name, 1)
+    with relay.connect(autocommit=False) as connection:
+        for name in names:
+            connection.execute("select outbox.emit(%s, null, 'T', '{}'), outbox.emit(%s, 'k', 'T', '{}')", (name, name))
+        connection.commit()
+    for name in names:
+        assert [record.key() for record in kafka.wait_for_records(name, 1)] == [b"k"]
+    assert [open_letters(relay, name) for name in names] == [1] * len(names)
+    assert relay.status()["refusal_rounds"] == 1
+
+
 def test_changed_limits_count_at_once(relay, kafka, topic_name):
     """K5: a limit that was raised before the event refuses nothing, one that was lowered is found, and the sender stays."""
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "100000"})

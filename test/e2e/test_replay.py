@@ -76,6 +76,28 @@ def test_copies_are_the_events(relay, kafka, topic, unique):
     assert (events, job(relay, replay_id)[1]) == (0, 0)
 
 
+def test_a_target_that_does_not_take_an_event_fails_the_job(relay, kafka, topic, unique):
+    """K5: what emit() refuses of a topic, a replay into it refuses, too; the relay goes on, and nothing is half done."""
+    relay.emit(topic, "k", "T", '{"n": 1}')
+    relay.execute("select outbox.emit(%s, null, 'T', to_jsonb(repeat('x', 3000)))", (topic,))
+    kafka.wait_for_records(topic, 2)
+    for option, wanted in (("cleanup_policy => 'compact'", "key of an event of topic"),
+                           ("max_message_bytes => 2000", "event is too large for topic")):
+        target = unique("target")
+        relay.execute(f"select outbox.declare_topic(%s, 1, {option})", (target,))
+        replay_id, events = replay(relay, topic, target_topic=target)
+        wait_until(lambda: job(relay, replay_id)[0] not in ("running", "paused"), 30, "the end of the replay")
+        state, replayed, error = job(relay, replay_id)
+        assert (state, events, replayed) == ("failed", 2, 0) and wanted in error and target in error
+        assert relay.value("select count(*) from outbox.event where topic = %s", (target,)) == 0
+    assert relay.status()["state"] in ("idle", "preparing", "sending") and relay.status()["recoveries"] == 0
+    # Its own topic has taken an event: of that nothing is asked.
+    relay.execute("update outbox.topic set cleanup_policy = 'compact' where name = %s", (topic,))
+    replay_id, _ = replay(relay, topic)
+    wait_done(relay, replay_id)
+    assert len(kafka.wait_for_records(topic, 4)) == 4
+
+
 def test_commit_order_and_open_transactions(relay, kafka, topic_name, unique):
     """Rows 001.3, 003.4: copies come in commit order, not by seq or txid; what was open at the call is no part."""
     topic = relay.declare(topic_name, 1)

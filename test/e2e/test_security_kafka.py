@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import confluent_kafka
 import psycopg
 import pytest
-from harness import PostgresCluster, wait_until
+from harness import OVERSIZED, PostgresCluster, wait_until
 from harness.secure_kafka import Authority, SecureBroker
 from hostile_objects import HOSTILE
 from psycopg import sql
@@ -265,6 +265,43 @@ def test_no_right_to_see_who_is_alive(session, broker, cluster, folder, authorit
     log = cluster.child.log_path.read_bytes()[since:].decode()
     assert log.count("a copy of this server that sends at the same time would not be seen") == 1
     assert "outbox-alive." in log
+
+
+def test_no_right_to_read_what_a_topic_takes(session, broker, cluster, folder, authority_file, make_database, unique):
+    """Issue 12, K5: without the right to DescribeConfigs what a topic does not take is found by trying, and said to be; with
+    it, in one round."""
+    use(session, cluster, folder, sasl(broker, authority_file))
+    database, topic, other = make_database(cluster), unique("unread"), unique("other")
+    broker.create_topic(topic, 1, {"max.message.bytes": "2000", "cleanup.policy": "compact"})
+    for name in (topic, other):
+        database.declare(name, 1)
+    since = cluster.log_size()
+    database.start_relay()
+
+    def emit(wave):
+        """Small events, and two in their midst that are refused; in order around them."""
+        with database.connect(autocommit=False) as connection:
+            connection.execute("select outbox.emit(%s, 'k', 'Small', to_jsonb(n)) from generate_series(1, 20) n", (topic,))
+            connection.execute(f"select outbox.emit(%s, 'large', 'T', {OVERSIZED}), outbox.emit(%s, null, 'T', '{{}}')", (topic, topic))
+            connection.execute("select outbox.emit(%s, 'k', 'Small', to_jsonb(n)) from generate_series(21, 40) n", (topic,))
+            connection.execute("select outbox.emit(%s, 'o', 'T', '{}')", (other,))
+            connection.commit()
+        records = broker.wait_for_records(topic, 40 * wave, 60)
+        assert [int(record.value()) for record in records] == [*range(1, 41)] * wave
+        assert len(broker.wait_for_records(other, wave)) == wave
+        return [m for (m,) in database.execute("select error_message from outbox.dead_letter where state = 'open' order by id")]
+
+    found = emit(1)
+    rounds = database.status()["refusal_rounds"]
+    assert len(found) == 2 and not any("cleanup.policy" in m or "max.message.bytes" in m for m in found)
+    assert 2 <= rounds <= 14  # two of 42 records, each found by halving
+    log = cluster.child.log_path.read_bytes()[since:].decode()
+    assert log.count(f'the settings of topic "{topic}" may not be read') == 1
+
+    broker.allow("relay", "topic", topic, "describe_configs")
+    os.kill(database.status()["sender_pid"], signal.SIGKILL)  # a new one asks at once, this one after five minutes
+    assert [m for m in emit(2) if "cleanup.policy" in m or "max.message.bytes" in m] != [] and len(emit(3)) == 6
+    assert database.status()["refusal_rounds"] - rounds <= 3
 
 
 def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):
