@@ -207,6 +207,7 @@ END $$;
  *	old_ids_to	records below it may be known by an event id without time stamp and digest; NULL: an older
  *		version wrote the row, all below next_offset may
  *	seen_to	the highest next_offset there ever was
+ *	called_at	when a handler was called last, and its effects committed with the row
  *	last_offset, last_ms, last_digest	the last record read of this log, as in outbox.consumer_anchor; NULL: not known
  */
 CREATE TABLE outbox.consumer_offset (
@@ -222,5 +223,6 @@ CREATE TABLE outbox.consumer_offset (
 	last_offset bigint,
 	last_ms bigint,
 	last_digest bigint,
+	called_at timestamptz,
 	PRIMARY KEY (consumer, topic, partition)
 ) WITH (fillfactor = 50);

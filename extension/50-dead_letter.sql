@@ -29,6 +29,7 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_dead_letter_fin
  *	unended	origin consumer: tries begun that have not ended: the running one, and those the process
  *			did not survive
  *	troubles	origin consumer: tries that failed with what is waited for, in a row; the first at troubled_since
+ *	ends	origin consumer: of these the last so many ended their session
  *	fingerprint	the same for failures of one kind
  *	version	raised whenever the state changes, or the content by an edit
  *	replay_of	the letter that keeps what this edited one was before
@@ -57,6 +58,7 @@ CREATE TABLE outbox.dead_letter (
 	attempts integer NOT NULL DEFAULT 1,
 	unended integer NOT NULL DEFAULT 0,
 	troubles integer NOT NULL DEFAULT 0,
+	ends integer NOT NULL DEFAULT 0,
 	troubled_since timestamptz,
 	first_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	last_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),

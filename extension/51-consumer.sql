@@ -29,11 +29,12 @@ COMMENT ON FUNCTION outbox.consumer_offsets(text) IS 'how far a consumer has com
 /*
  * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log, for a caller that
  * knows records without id by their old event ids alone, so these count up to next; record_ms,
- * digest: of the record before next, NULL: not known.  moved is false when another member was here; seen_to,
+ * digest: of the record before next, NULL: not known; calls: a handler is called in the transaction.  moved is false when another member was here; seen_to,
  * old_ids_to: as before, NULL when there was no row.
  */
 CREATE FUNCTION outbox.move_offset(consumer text, topic text, partition integer,
-	expected bigint, next bigint, log_no integer, record_ms bigint, digest bigint, OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
+	expected bigint, next bigint, log_no integer, record_ms bigint, digest bigint, calls boolean,
+	OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -41,10 +42,11 @@ DECLARE
 BEGIN
 	IF expected IS NULL THEN
 		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset, old_ids_to,
-			last_offset, last_ms, last_digest)
+			last_offset, last_ms, last_digest, called_at)
 		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next,
 			CASE WHEN move_offset.log_no IS NULL THEN move_offset.next ELSE 0 END,
-			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest)
+			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest,
+			CASE WHEN calls THEN clock_timestamp() END)
 		ON CONFLICT DO NOTHING;
 		moved := FOUND;
 		RETURN;
@@ -57,7 +59,8 @@ BEGIN
 		last_offset = CASE WHEN newer THEN move_offset.next - 1 ELSE o.last_offset END,
 		last_ms = CASE WHEN newer THEN move_offset.record_ms ELSE o.last_ms END,
 		last_digest = CASE WHEN newer THEN move_offset.digest ELSE o.last_digest END,
-		updated_at = clock_timestamp()
+		updated_at = clock_timestamp(),
+		called_at = CASE WHEN calls THEN clock_timestamp() ELSE o.called_at END
 	WHERE o.consumer = move_offset.consumer AND o.topic = move_offset.topic
 		AND o.partition = move_offset.partition AND o.next_offset = expected
 		AND (move_offset.log_no IS NULL OR o.log_no = move_offset.log_no)
@@ -74,7 +77,7 @@ BEGIN
 	IF consumer IS NULL OR topic IS NULL OR partition IS NULL OR next IS NULL THEN
 		PERFORM outbox.need('advance_offset', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'next', next::text]);
 	END IF;
-	RETURN (outbox.move_offset(consumer, topic, partition, expected, next, NULL, NULL, NULL)).moved;
+	RETURN (outbox.move_offset(consumer, topic, partition, expected, next, NULL, NULL, NULL, false)).moved;
 END $$;
 COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) IS
 	'moves a watermark by compare-and-set';
@@ -209,7 +212,7 @@ BEGIN
 	END IF;
 	FOR i IN 1 .. cardinality(part_topics) LOOP
 		part := outbox.move_offset(consumer, part_topics[i], part_numbers[i],
-			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i]);
+			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i], true = ANY (wanted));
 		IF NOT part.moved THEN
 			RETURN NULL;
 		END IF;
@@ -618,7 +621,7 @@ BEGIN
 	UPDATE outbox.dead_letter d
 	SET attempts = d.attempts + CASE WHEN dead_letter_failed.error_class = 'crash' THEN greatest(d.unended - 1, d.troubles, 1)
 			ELSE greatest(d.unended, 1) END,
-		unended = 0, troubles = 0, troubled_since = NULL, last_failed_at = clock_timestamp(),
+		unended = 0, troubles = 0, ends = 0, troubled_since = NULL, last_failed_at = clock_timestamp(),
 		state = CASE WHEN final THEN 'open' ELSE 'retrying' END,
 		next_attempt_at = CASE WHEN NOT final
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,

@@ -86,7 +86,7 @@ BEGIN
 	SET event_id = copy_id, value = dead_letter_edit.value,
 		headers = copy_headers,
 		state = CASE d.origin WHEN 'relay' THEN 'releasing' ELSE 'retrying' END,
-		attempts = d.attempts + CASE d.origin WHEN 'relay' THEN 0 ELSE 1 END, unended = 0, troubles = 0, troubled_since = NULL,
+		attempts = d.attempts + CASE d.origin WHEN 'relay' THEN 0 ELSE 1 END, unended = 0, troubles = 0, ends = 0, troubled_since = NULL,
 		next_attempt_at = CASE d.origin WHEN 'consumer' THEN clock_timestamp() END,
 		txid = NULL, seq = NULL, batch_no = NULL,
 		resolved_by = session_user, reason = dead_letter_edit.reason, replay_of = original

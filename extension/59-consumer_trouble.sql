@@ -9,7 +9,9 @@
 /* outbox.consumer_trouble
  *
  *	tries	made alone; those that failed, and the running one
+ *	ends	of those that failed the last so many ended their session
  *	failing_since	the first of them
+ *	tried_at	the running one
  *	sqlstate, error_message, ended	what the try before the last one failed with; ended: its session did
  */
 CREATE TABLE outbox.consumer_trouble (
@@ -19,7 +21,9 @@ CREATE TABLE outbox.consumer_trouble (
 	"offset" bigint NOT NULL,
 	event_id uuid NOT NULL,
 	tries integer NOT NULL,
+	ends integer NOT NULL,
 	failing_since timestamptz NOT NULL,
+	tried_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	sqlstate text,
 	error_message text NOT NULL,
 	ended boolean NOT NULL,
@@ -27,48 +31,95 @@ CREATE TABLE outbox.consumer_trouble (
 ) WITH (fillfactor = 50);
 
 /*
+ * Has anything else of the consumer, or of another one with the same SQLSTATE, failed lately and is not done?  The record
+ * at a place, or a letter (letter: its id), does not count itself.
+ */
+CREATE FUNCTION outbox.others_fail(consumer text, topic text, partition integer, error_code text, letter bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT EXISTS (SELECT FROM outbox.consumer_trouble c
+			WHERE (c.consumer = others_fail.consumer OR c.sqlstate = error_code) AND c.tried_at > clock_timestamp() - interval '5 min'
+				AND (letter IS NOT NULL OR (c.consumer, c.topic, c.partition)
+					<> (others_fail.consumer, others_fail.topic, others_fail.partition)))
+		OR EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.state = 'retrying' AND d.troubles > 0 AND (d.consumer = others_fail.consumer OR d.sqlstate = error_code)
+				AND d.last_failed_at > clock_timestamp() - interval '5 min' AND d.id IS DISTINCT FROM letter)
+$$;
+
+/* Has a handler's call of the consumer been made since, and committed? */
+CREATE FUNCTION outbox.others_work(consumer text, since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT EXISTS (SELECT FROM outbox.consumer_offset o
+		WHERE o.consumer = others_work.consumer AND o.called_at > since)
+$$;
+
+/*
+ * A try that began so long ago has failed.  Does it count?  Not when somebody has stopped the server meanwhile (57P01; a crash leaves
+ * another SQLSTATE).  Has its own session ended, and not with the whole server, or because another process has crashed?
+ */
+CREATE FUNCTION outbox.judge_try(error_code text, ended boolean, tried_ms bigint, OUT counts boolean, OUT own_end boolean)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT NOT (s.restarted AND error_code IS NOT DISTINCT FROM '57P01'), ended AND NOT s.restarted AND error_code IS DISTINCT FROM '57P02'
+	FROM (SELECT coalesce(pg_postmaster_start_time() > clock_timestamp() - tried_ms * interval '1 millisecond', false) AS restarted) s
+$$;
+
+/*
  * The record is going to be tried alone.  earlier: tries that failed before it was noted first, earlier_ms: since
- * the first of them; sqlstate, error_message, ended: of the last try that failed.  Returns the tries before
- * this one and for how long they have failed.
+ * the first of them; sqlstate, error_message, ended: of the last try that failed; counts: the try that was noted last has
+ * failed for the record's sake; tried_ms: since it began, NULL: not known.  Returns the tries before this one, of them the last so many
+ * that ended their session, for how long they have failed; from the fifth on whether others fail alike, and whether others
+ * of the consumer have been done since the last.
  */
 CREATE FUNCTION outbox.note_trouble(consumer text, topic text, partition integer, "offset" bigint, event_id uuid,
-	earlier integer, earlier_ms bigint, error_code text, error_message text, ended boolean, OUT tries integer, OUT failing_ms bigint)
+	earlier integer, earlier_ms bigint, error_code text, error_message text, ended boolean, counts boolean, tried_ms bigint,
+	OUT tries integer, OUT ends integer, OUT failing_ms bigint, OUT alike boolean, OUT works boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+	try record;
+	more integer;
 	noted outbox.consumer_trouble;
 BEGIN
 	PERFORM outbox.need('note_trouble', ARRAY['consumer', note_trouble.consumer, 'topic', note_trouble.topic,
 		'partition', note_trouble.partition::text, 'offset', note_trouble."offset"::text, 'event_id', note_trouble.event_id::text,
-		'earlier', earlier::text, 'earlier_ms', earlier_ms::text, 'error_message', note_trouble.error_message, 'ended', note_trouble.ended::text]);
+		'earlier', earlier::text, 'earlier_ms', earlier_ms::text, 'error_message', note_trouble.error_message, 'ended', note_trouble.ended::text,
+		'counts', note_trouble.counts::text]);
 	PERFORM set_config('synchronous_commit', 'local', true);
-	INSERT INTO outbox.consumer_trouble AS c (consumer, topic, partition, "offset", event_id, tries, failing_since,
+	SELECT * INTO try FROM outbox.judge_try(error_code, note_trouble.ended, tried_ms);
+	more := (note_trouble.counts AND try.counts)::integer;
+	INSERT INTO outbox.consumer_trouble AS c (consumer, topic, partition, "offset", event_id, tries, ends, failing_since,
 		sqlstate, error_message, ended)
 	VALUES (note_trouble.consumer, note_trouble.topic, note_trouble.partition, note_trouble."offset", note_trouble.event_id,
-		earlier + 1, clock_timestamp() - earlier_ms * interval '1 millisecond', error_code,
-		left(note_trouble.error_message, 1024), note_trouble.ended)
+		earlier + 1, CASE WHEN try.own_end THEN least(earlier, 1) ELSE 0 END, clock_timestamp() - earlier_ms * interval '1 millisecond',
+		error_code, left(note_trouble.error_message, 1024), note_trouble.ended)
 	ON CONFLICT (consumer, topic, partition) DO UPDATE
 	SET "offset" = excluded."offset", event_id = excluded.event_id, sqlstate = excluded.sqlstate,
-		error_message = excluded.error_message, ended = excluded.ended,
+		error_message = excluded.error_message, ended = excluded.ended, tried_at = excluded.tried_at,
 		tries = CASE WHEN (c."offset", c.event_id) = (excluded."offset", excluded.event_id)
-			THEN c.tries + 1 ELSE excluded.tries END,
+			THEN c.tries + more ELSE excluded.tries END,
+		ends = CASE WHEN (c."offset", c.event_id) <> (excluded."offset", excluded.event_id) THEN excluded.ends
+			WHEN more = 0 THEN c.ends WHEN try.own_end THEN c.ends + 1 ELSE 0 END,
 		failing_since = CASE WHEN (c."offset", c.event_id) = (excluded."offset", excluded.event_id)
 			THEN c.failing_since ELSE excluded.failing_since END
 	RETURNING * INTO noted;
 	tries := noted.tries - 1;
+	ends := noted.ends;
 	failing_ms := round(extract(epoch FROM clock_timestamp() - noted.failing_since) * 1000);
+	IF tries >= 5 THEN
+		alike := outbox.others_fail(note_trouble.consumer, note_trouble.topic, note_trouble.partition, error_code, NULL);
+		works := outbox.others_work(note_trouble.consumer, clock_timestamp() - tried_ms * interval '1 millisecond');
+	END IF;
 END $$;
-COMMENT ON FUNCTION outbox.note_trouble(text, text, integer, bigint, uuid, integer, bigint, text, text, boolean) IS
+COMMENT ON FUNCTION outbox.note_trouble(text, text, integer, bigint, uuid, integer, bigint, text, text, boolean, boolean, bigint) IS
 	'notes a record that may end the session';
 
 /* The record of the partition that was tried alone last and is not done, if any. */
 CREATE FUNCTION outbox.partition_trouble(consumer text, topic text, partition integer)
-RETURNS TABLE ("offset" bigint, event_id uuid, sqlstate text, error_message text, ended boolean)
+RETURNS TABLE ("offset" bigint, event_id uuid, sqlstate text, error_message text, ended boolean, tries integer)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	PERFORM outbox.need('partition_trouble', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text]);
-	RETURN QUERY SELECT c."offset", c.event_id, c.sqlstate, c.error_message, c.ended
+	RETURN QUERY SELECT c."offset", c.event_id, c.sqlstate, c.error_message, c.ended, c.tries
 	FROM outbox.consumer_trouble c
 	WHERE c.consumer = partition_trouble.consumer AND c.topic = partition_trouble.topic
 		AND c.partition = partition_trouble.partition;
@@ -90,21 +141,28 @@ COMMENT ON FUNCTION outbox.end_trouble(text, text, integer, bigint) IS 'takes th
 
 /*
  * The same of a dead letter that is tried again: the try, taken by outbox.dead_letter_next_run, has failed with what is
- * waited for otherwise.
+ * waited for otherwise; ended: and its session with it.
  */
-CREATE FUNCTION outbox.dead_letter_troubled(dead_letter bigint, error_code text, error_message text) RETURNS void
+CREATE FUNCTION outbox.dead_letter_troubled(dead_letter bigint, error_code text, error_message text, ended boolean, tried_ms bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
+DECLARE
+	try record;
 BEGIN
-	PERFORM outbox.need('dead_letter_troubled', ARRAY['dead_letter', dead_letter::text, 'error_message', dead_letter_troubled.error_message]);
+	PERFORM outbox.need('dead_letter_troubled', ARRAY['dead_letter', dead_letter::text, 'error_message', dead_letter_troubled.error_message,
+		'ended', dead_letter_troubled.ended::text]);
+	SELECT * INTO try FROM outbox.judge_try(error_code, dead_letter_troubled.ended, tried_ms);
+	IF NOT try.counts THEN
+		RETURN;
+	END IF;
 	PERFORM set_config('synchronous_commit', 'local', true);
 	UPDATE outbox.dead_letter d
-	SET troubles = d.troubles + 1, troubled_since = coalesce(d.troubled_since, clock_timestamp()),
+	SET troubles = d.troubles + 1, ends = CASE WHEN try.own_end THEN d.ends + 1 ELSE 0 END,
+		troubled_since = coalesce(d.troubled_since, clock_timestamp()),
 		last_failed_at = clock_timestamp(), error_class = 'infrastructure', sqlstate = error_code,
 		error_message = left(dead_letter_troubled.error_message, 1024)
 	WHERE d.id = dead_letter_troubled.dead_letter AND d.state = 'retrying';
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text) IS 'notes a retry that failed for itself alone';
+COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text, boolean, bigint) IS 'notes a retry that failed for itself alone';
 
 /* ------------------------------------------------- many letters of one key
  *
@@ -113,14 +171,15 @@ COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text) IS 'notes a 
 
 /*
  * What outbox.dead_letter_next tells, and when it is due and has neither been tried before nor been in hand when a process
- * ended, the letters held behind it in their order, together at most `most` and 4 MB.  troubles, trouble_ms,
- * troubled_ms: how often the first has failed as outbox.dead_letter_troubled notes, since when, and when last;
- * alike: another record or letter of the consumer is failing the same way.
+ * ended, the letters held behind it in their order, together at most `most` and 4 MB.  troubles, ends, trouble_ms,
+ * troubled_ms: how often the first has failed as outbox.dead_letter_troubled notes, the last so many with their session, since
+ * when, and when last; alike: another record or letter is failing the same way, and nobody's has been done since.
  */
 CREATE FUNCTION outbox.dead_letter_next_run(consumer text, topics text[], most integer)
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
-	failing_ms bigint, troubles integer, trouble_ms bigint, troubled_ms bigint, alike boolean, sqlstate text, error_message text)
+	failing_ms bigint, troubles integer, ends integer, trouble_ms bigint, troubled_ms bigint, alike boolean,
+	sqlstate text, error_message text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -134,21 +193,18 @@ BEGIN
 	END IF;
 	SELECT * INTO letter FROM outbox.dead_letter d WHERE d.id = first.id;
 	RETURN QUERY SELECT first.id, first.attempts, first.topic, first.partition, first."offset", first.key, first.value,
-		first.headers, first.wait_ms, first.record_ms, first.crashes, first.failing_ms, letter.troubles,
+		first.headers, first.wait_ms, first.record_ms, first.crashes, first.failing_ms, letter.troubles, letter.ends,
 		round(extract(epoch FROM clock_timestamp() - letter.troubled_since) * 1000)::bigint,
 		round(extract(epoch FROM clock_timestamp() - letter.last_failed_at) * 1000)::bigint,
-		letter.troubles > 0 AND (EXISTS (SELECT FROM outbox.dead_letter d
-				WHERE d.consumer = dead_letter_next_run.consumer AND d.state = 'retrying' AND d.troubles > 0
-					AND d.id <> first.id AND d.sqlstate = letter.sqlstate)
-			OR EXISTS (SELECT FROM outbox.consumer_trouble c
-				WHERE c.consumer = dead_letter_next_run.consumer AND c.sqlstate = letter.sqlstate)),
+		letter.troubles > 0 AND outbox.others_fail(letter.consumer, letter.topic, letter.partition, letter.sqlstate, letter.id)
+			AND NOT outbox.others_work(letter.consumer, letter.last_failed_at),
 		letter.sqlstate, letter.error_message;
 	IF first.wait_ms > 0 OR first.attempts > 0 OR first.crashes > 0 OR letter.troubles > 0 OR most < 2 THEN
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT h.id, h.attempts, h.topic, h.partition, h."offset", h.key, h.value, h.headers, 0::bigint,
 		round(extract(epoch FROM h.record_time) * 1000)::bigint, 0,
-		round(extract(epoch FROM clock_timestamp() - h.first_failed_at) * 1000)::bigint, 0, NULL::bigint, NULL::bigint, false,
+		round(extract(epoch FROM clock_timestamp() - h.first_failed_at) * 1000)::bigint, 0, 0, NULL::bigint, NULL::bigint, false,
 		NULL::text, NULL::text
 	FROM (SELECT d.*, sum(coalesce(octet_length(d.value), 0) + coalesce(octet_length(d.headers), 0)) OVER (ORDER BY d.id) AS bytes
 			FROM (SELECT * FROM outbox.dead_letter w
@@ -210,7 +266,7 @@ BEGIN
 	PERFORM outbox.need('dead_letter_resolve_run', ARRAY['ids', ids::text]);
 	WITH done AS (UPDATE outbox.dead_letter d
 	SET state = 'resolved', attempts = d.attempts + greatest(d.unended, 1), unended = 0, next_attempt_at = NULL,
-		blocked_by = NULL, troubles = 0, troubled_since = NULL,
+		blocked_by = NULL, troubles = 0, ends = 0, troubled_since = NULL,
 		resolved_at = clock_timestamp(), resolved_by = session_user, reason = 'retry succeeded'
 	WHERE d.id = ANY (ids) AND d.state = CASE WHEN d.id = ids[1] THEN 'retrying' ELSE 'held' END
 	RETURNING *)

@@ -83,15 +83,40 @@ SELECT "offset", crashes FROM outbox.dead_letter_next_run('r', '{t}', 6);
 SELECT pg_advisory_unlock_all();
 
 -- tries that failed for a record alone
-SELECT * FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000030', 1, 0, '57014', 'too long', false) \gset note_
-SELECT :note_tries AS tries, :note_failing_ms < 60000 AS soon;
-SELECT tries, failing_ms >= 0 AS since FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000030', 0, 0, '57P01', 'ended', true);
+CREATE FUNCTION pg_temp.note(code text, ended boolean, counts boolean DEFAULT true, tried_ms bigint DEFAULT 0, earlier integer DEFAULT 0,
+	event uuid DEFAULT '00000000-0000-7000-9000-000000000030', part integer DEFAULT 0,
+	OUT tries integer, OUT ends integer, OUT soon boolean, OUT alike boolean, OUT works boolean)
+LANGUAGE sql AS $$
+	SELECT n.tries, n.ends, n.failing_ms BETWEEN 0 AND 60000, n.alike, n.works
+	FROM outbox.note_trouble('r', 't', part, 30, event, earlier, 0, code, 'why', ended, counts, tried_ms) n
+$$;
+SELECT * FROM pg_temp.note('57014', false, earlier => 1);
+SELECT * FROM pg_temp.note('57P01', true);
 SELECT * FROM outbox.partition_trouble('r', 't', 0);
+-- one that has not come to its call, or was ended by who stopped the server, counts nothing; that of another's crash, or the server's, is no end of its own
+SELECT * FROM pg_temp.note('57P01', true, counts => false);
+SELECT * FROM pg_temp.note('57P01', true, tried_ms => 1000000000000);
+SELECT * FROM pg_temp.note('57P02', true, tried_ms => 1000000000000);
+SELECT * FROM pg_temp.note('08006', true, tried_ms => 1000000000000);
+SELECT * FROM pg_temp.note('08006', true);
+SELECT * FROM pg_temp.note('58030', false);
+-- nobody else fails, somebody does, and others of the consumer are done
+SELECT * FROM pg_temp.note('58030', false, part => 1);
+SELECT * FROM pg_temp.note('58030', false);
+SELECT * FROM pg_temp.note('57014', false);
+UPDATE outbox.consumer_trouble SET tried_at = tried_at - interval '1 hour' WHERE partition = 1;
+SELECT * FROM pg_temp.note('58030', false);
+SELECT outbox.begin_batch('r', '{t}', '{5}', '{NULL}', '{2}', '{1}', '{1}', '{NULL}', '{00000000-0000-7000-8000-000000000051}', '{f}');
+SELECT * FROM pg_temp.note('58030', false, tried_ms => 10000);
+SELECT outbox.begin_batch('r', '{t}', '{5}', '{2}', '{3}', '{1}', '{2}', '{NULL}', '{00000000-0000-7000-8000-000000000052}', '{t}');
+SELECT * FROM pg_temp.note('58030', false, tried_ms => 10000);
+SELECT outbox.end_trouble('r', 't', 1, 30);
 -- another record of the place is another one
-SELECT tries FROM outbox.note_trouble('r', 't', 0, 30, '00000000-0000-7000-9000-000000000031', 0, 0, NULL, 'else', false);
+SELECT * FROM pg_temp.note(NULL, false, event => '00000000-0000-7000-9000-000000000031');
 SELECT outbox.end_trouble('r', 't', 0, 29), outbox.end_trouble('r', 't', 0, 30);
 SELECT count(*) FROM outbox.consumer_trouble;
-SELECT outbox.dead_letter_troubled(id, '57014', 'too long') FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
-SELECT state, error_class, sqlstate, troubles, troubled_since IS NOT NULL AS since FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
+SELECT outbox.dead_letter_troubled(id, code, 'why', ended, tried_ms) FROM outbox.dead_letter,
+	(VALUES ('57P01', true, 1000000000000), ('57014', false, 0), ('57P01', true, 0)) t (code, ended, tried_ms) WHERE consumer = 'r' AND "offset" = 24;
+SELECT state, error_class, sqlstate, troubles, ends, troubled_since IS NOT NULL AS since FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
 SELECT outbox.dead_letter_failed(id, attempts, true, 3, 0, 'crash', '57014', 'too long') FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
-SELECT state, error_class, troubles, troubled_since, attempts FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;
+SELECT state, error_class, troubles, ends, troubled_since, attempts FROM outbox.dead_letter WHERE consumer = 'r' AND "offset" = 24;

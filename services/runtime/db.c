@@ -105,7 +105,7 @@ take_error(OutboxDb *db, const PGresult *result)
 	if (result == NULL && db->error.ended)
 		return;					/* the server has said why */
 	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
-		sqlstate = LOST_CONNECTION;
+		sqlstate = db->warned[0] != '\0' ? db->warned : LOST_CONNECTION;
 	if (primary == NULL)
 		primary = PQerrorMessage(db->conn);
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
@@ -119,10 +119,15 @@ take_error(OutboxDb *db, const PGresult *result)
 	db->stale = db->stale || strcmp(db->error.sqlstate, "25006") == 0 || strncmp(db->error.sqlstate, "XX", 2) == 0;
 }
 
+/* Where another process has crashed the server ends a session with a warning. */
 static void
 log_notice(void *arg, const PGresult *result)
 {
-	(void) arg;
+	OutboxDb   *db = arg;
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (sqlstate != NULL && strncmp(sqlstate, "57P", 3) == 0)
+		snprintf(db->warned, sizeof(db->warned), "%s", sqlstate);
 	outbox_log(OUTBOX_LOG_INFO, "database_notice", NULL, "%s",
 			   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
@@ -143,6 +148,7 @@ drop_connection(OutboxDb *db)
 	db->conn = NULL;
 	db->prepared_count = 0;
 	db->stale = false;
+	db->warned[0] = '\0';
 }
 
 void
@@ -282,7 +288,7 @@ outbox_db_connect(OutboxDb *db)
 		drop_connection(db);
 		return false;
 	}
-	PQsetNoticeReceiver(db->conn, log_notice, NULL);
+	PQsetNoticeReceiver(db->conn, log_notice, db);
 	if (db->statement_timeout_ms > 0 && db->statement_timeout_ms / 2 < lock_timeout_ms)
 		lock_timeout_ms = (db->statement_timeout_ms + 1) / 2;
 	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms, lock_timeout_ms);

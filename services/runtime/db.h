@@ -25,6 +25,7 @@ typedef struct OutboxDb
 	const char *prepared[OUTBOX_DB_STATEMENTS]; /* by address of the SQL text */
 	int			prepared_count;
 	bool		stale;			/* the next use needs a new session */
+	char		warned[6];		/* SQLSTATE of the server's warning that it ends the session; "" */
 	OutboxError error;
 } OutboxDb;
 

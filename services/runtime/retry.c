@@ -25,7 +25,7 @@
 #define SLOW_RUN_MS		200			/* after a longer one the next is shorter: new records wait meanwhile */
 
 static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint, $2::integer)";
-static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, $3)";
+static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, $3, $4::boolean, $5::bigint)";
 static const char failed_sql[] =
 "SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
 " $5::integer, $6, $7, $8, $9::boolean)";
@@ -117,7 +117,7 @@ prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
 	OutboxItem *item = &run->rows[0].item;
 	bool		crashed = run->crashes >= member->runtime->crash_max;
 
-	if (crashed || (run->last.ended && is_overdue(member, run, run->troubles)))
+	if (crashed || (run->ends >= OUTBOX_TROUBLE_TRIES && is_overdue(member, run, run->troubles)))
 	{
 		if (crashed)
 			outbox_crash_error(error, run->crashes);
@@ -165,7 +165,7 @@ note_run(OutboxMember *member, DueRun *run, int count, int done, int64_t took_ms
 		note_success(member, &run->rows[i].item);
 	member->run_singly -= member->run_singly > done ? done : member->run_singly;
 	if (took_ms > SLOW_RUN_MS)
-		member->run_limit = count / 2;
+		member->run_limit = (int) (count * SLOW_RUN_MS / took_ms) + 1;
 	else if (member->run_limit < 2 * count)
 		member->run_limit = 2 * count < OUTBOX_RUN_MAX ? 2 * count : OUTBOX_RUN_MAX;
 }
@@ -175,11 +175,12 @@ note_run(OutboxMember *member, DueRun *run, int count, int done, int64_t took_ms
  * for others; *error is class crash then.  Else it is noted; sets later_ms.
  */
 static bool
-note_trouble(OutboxMember *member, DueRun *run, OutboxError *error)
+note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *error)
 {
 	OutboxError last = *error;
-	const char *values[3] = {
-		run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
+	char		tried_ms[24];
+	const char *values[5] = {
+		run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message, error->ended ? "t" : "f", tried_ms
 	};
 	int64_t		backoff = outbox_member_backoff(member, (unsigned) run->troubles + 1);
 
@@ -191,10 +192,13 @@ note_trouble(OutboxMember *member, DueRun *run, OutboxError *error)
 		outbox_trouble_error(error, &last, run->troubles + 1, run->trouble_ms);
 		return true;
 	}
+	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - started);
 	if (outbox_db_connect(&member->db))
-		run_statement(&member->db, troubled_sql, 3, values, NULL, 0);
+		run_statement(&member->db, troubled_sql, 5, values, NULL, 0);
 	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ? backoff
-		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms);
+		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms,
+							   (unsigned) rand_r(&member->random_state));
+	run->troubles++;
 	return false;
 }
 
@@ -242,7 +246,7 @@ try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 	if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE || error->failure == OUTBOX_FAILURE_DEPLOY)
 	{
 		if (error->failure == OUTBOX_FAILURE_DEPLOY || !begun || (count > 1 && (culprit != 0 || error->ended)) ||
-			!note_trouble(member, run, error))
+			!note_trouble(member, run, started, error))
 			return false;
 	}
 	*failed = true;

@@ -28,7 +28,8 @@ typedef struct DueRun
 	int			count;
 	char		attempts[16];
 	int			crashes;		/* ends of the process while it tried this row */
-	int			troubles;		/* failures with what is waited for, in a row */
+	int			troubles;		/* failures with what is waited for, in a row; this try's included once it is noted */
+	int			ends;			/* of these the last so many ended their session */
 	int64_t		trouble_ms;		/* since the first of these */
 	int64_t		troubled_ms;	/* since the last */
 	bool		alike;			/* others of the consumer fail the same way */

@@ -17,7 +17,7 @@
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, crashes, failing_ms,"
-" troubles, trouble_ms, troubled_ms, alike, sqlstate, error_message"
+" troubles, trouble_ms, troubled_ms, alike, sqlstate, error_message, ends"
 " FROM outbox.dead_letter_next_run($1, $2::text[], $3::integer)";
 static const char begin_sql[] = "SELECT outbox.dead_letter_begin_run($1::bigint[], $2::integer, $3::uuid[])";
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve_run($1::bigint[])";
@@ -79,7 +79,8 @@ read_first(const PGresult *result, DueRun *run)
 	run->troubled_ms = read_integer(result, 0, 14);
 	run->alike = PQgetvalue(result, 0, 15)[0] == 't';
 	outbox_error_set(&run->last, OUTBOX_FAILURE_INFRASTRUCTURE, sqlstate, PQgetvalue(result, 0, 17));
-	run->last.ended = strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0;
+	run->ends = atoi(PQgetvalue(result, 0, 18));
+	run->last.ended = run->ends > 0;
 }
 
 bool

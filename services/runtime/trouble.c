@@ -6,8 +6,8 @@
  * Runs in the services, member threads.  A record that was in hand when its session ended, or whose
  * call failed with what is waited for, is run alone, in new sessions; the others of the batch go on.
  * Each try is noted before it is made, in a transaction of its own.  When that one succeeds and the
- * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session has ended or others
- * have been done just before the last try, the record is the cause.
+ * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session has ended each time or others
+ * have been done just before the last try, the record is the cause.  A try counts that has come to the record's call.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -18,42 +18,11 @@
 #include "member.h"
 
 #define PROOFS_MAX	3			/* other records asked at once: the member must poll */
-#define DECISION_MS 200			/* until the next look, when nothing but proof is missing */
-#define PAUSE_MAX_MS 12000		/* between tries that count */
 
 static const char note_sql[] = "SELECT * FROM outbox.note_trouble($1, $2, $3::integer, $4::bigint, $5::uuid,"
-" $6::integer, $7::bigint, $8, $9, $10::boolean)";
+" $6::integer, $7::bigint, $8, $9, $10::boolean, $11::boolean, $12::bigint)";
 static const char read_sql[] = "SELECT * FROM outbox.partition_trouble($1, $2, $3::integer)";
 static const char end_sql[] = "SELECT outbox.end_trouble($1, $2, $3::integer, $4::bigint)";
-
-bool
-outbox_trouble_counts(const OutboxError *error)
-{
-	return strcmp(error->sqlstate, "55P03") != 0 && strcmp(error->sqlstate, "40P01") != 0;
-}
-
-void
-outbox_trouble_error(OutboxError *error, const OutboxError *last, int tries, int64_t failing_ms)
-{
-	char		text[sizeof(last->message) + 128];
-
-	snprintf(text, sizeof(text), "failed %d times in %" PRId64 " s, alone and in new sessions, while the database worked; %s%s",
-			 tries, failing_ms / 1000, last->ended ? "its session ended: " : "the last time: ", last->message);
-	outbox_error_set(error, OUTBOX_FAILURE_CRASH, last->sqlstate, text);
-}
-
-int64_t
-outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms, int64_t after_ms)
-{
-	int64_t		left = after_ms - failing_ms;
-	int64_t		pause = backoff_ms < PAUSE_MAX_MS ? backoff_ms : PAUSE_MAX_MS;
-
-	if (tries >= OUTBOX_TROUBLE_TRIES && left <= 0)
-		return DECISION_MS;
-	if (ended)
-		return tries < 2 ? pause : after_ms / (OUTBOX_TROUBLE_TRIES - 2) + 1;
-	return left > 0 && left < pause ? left : pause;
-}
 
 static bool
 is_same(const OutboxTrouble *trouble, const OutboxRecord *record)
@@ -81,6 +50,20 @@ run_about(OutboxMember *member, const char *sql, const OutboxPartition *partitio
 	return outbox_db_connect(&member->db) ? outbox_db_query(&member->db, sql, count, values) : NULL;
 }
 
+/* What is left of a record that is done says nothing: the watermark is beyond. */
+static void
+end_trouble(OutboxMember *member, OutboxPartition *partition)
+{
+	OutboxTrouble *trouble = &partition->trouble;
+	char		offset[24];
+	const char *values[4] = {NULL, NULL, NULL, offset};
+
+	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
+	if (trouble->tries > 0)
+		PQclear(run_about(member, end_sql, partition, 4, values));
+	*trouble = (OutboxTrouble) {.singly = trouble->singly};
+}
+
 bool
 outbox_trouble_take(OutboxMember *member, OutboxPartition *partition)
 {
@@ -97,10 +80,13 @@ outbox_trouble_take(OutboxMember *member, OutboxPartition *partition)
 		snprintf(trouble->event_id, sizeof(trouble->event_id), "%s", PQgetvalue(result, 0, 1));
 		outbox_error_set(&trouble->error, OUTBOX_FAILURE_INFRASTRUCTURE, PQgetvalue(result, 0, 2), PQgetvalue(result, 0, 3));
 		trouble->error.ended = PQgetvalue(result, 0, 4)[0] == 't';
-		trouble->since = trouble->tried_at = outbox_clock_ms();
-		trouble->known = trouble->offset >= partition->watermark;	/* else it is done */
+		trouble->tries = atoi(PQgetvalue(result, 0, 5));
+		trouble->since = outbox_clock_ms();
+		trouble->known = trouble->noted = true;
 	}
 	PQclear(result);
+	if (trouble->known && trouble->offset < partition->watermark)
+		end_trouble(member, partition);
 	return true;
 }
 
@@ -163,6 +149,7 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 	if (count == 1 && !trouble->noted && outbox_trouble_counts(error))
 		trouble->failed++;
 	trouble->noted = false;
+	trouble->proven = trouble->proven && outbox_trouble_counts(error);
 	trouble->error = *error;
 	outbox_log(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
 			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
@@ -180,29 +167,13 @@ outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
 	if (!counts || trouble->unproven)
 		return backoff;
 	return outbox_trouble_pause(trouble->tries + trouble->failed, outbox_clock_ms() - trouble->since, trouble->error.ended,
-								backoff, member->runtime->crash_after_ms);
+								backoff, member->runtime->crash_after_ms, (unsigned) rand_r(&member->random_state));
 }
 
 bool
 outbox_trouble_is(const OutboxItem *item)
 {
 	return is_same(&item->record.source->trouble, &item->record);
-}
-
-/* Does another partition's record fail alike at present? */
-static bool
-others_fail(OutboxMember *member, const OutboxTrouble *trouble)
-{
-	OutboxPartition *partition;
-
-	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
-	{
-		if (&partition->trouble != trouble && partition->owned && partition->trouble.known &&
-			partition->trouble.tries + partition->trouble.failed > 0 &&
-			strcmp(partition->trouble.error.sqlstate, trouble->error.sqlstate) == 0)
-			return true;
-	}
-	return false;
 }
 
 /* Can the item be run for proof? */
@@ -222,8 +193,8 @@ can_prove(OutboxMember *member, const OutboxTrouble *trouble, OutboxItem *item)
 }
 
 /*
- * Runs other records in hand and rolls them back: does one of them not fail alike?  Which are
- * asked changes from time to time.
+ * Runs other records in hand and rolls them back: does one of them not fail?  Which are
+ * asked changes from time to time.  One that is refused may not have come to what ails the database.
  */
 static bool
 ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
@@ -231,7 +202,7 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 	OutboxTrouble *trouble = &item->record.source->trouble;
 	int			proofs = 0;
 
-	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX; i++)
+	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX && !member->runtime->stopping; i++)
 	{
 		OutboxItem *other = &member->items[i];
 		OutboxFailure failure;
@@ -240,11 +211,10 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 			continue;
 		failure = outbox_batch_prove(member, other);
 		proofs++;
-		*asked = true;
-		if (failure != OUTBOX_FAILURE_INFRASTRUCTURE ||
-			(!member->db.error.ended && outbox_trouble_counts(&member->db.error) &&
-			 strcmp(member->db.error.sqlstate, trouble->error.sqlstate) != 0))
+		if (failure == OUTBOX_FAILURE_NONE)
 			return true;
+		if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
+			*asked = true;		/* in a database in trouble SQLSTATEs differ */
 		if (other->record.source == item->record.source)
 			trouble->proof_from = other->record.offset + 1;
 		if (member->db.error.ended)
@@ -268,10 +238,12 @@ is_proven(OutboxMember *member, OutboxItem *item)
 	OutboxTrouble *trouble = &item->record.source->trouble;
 	bool		asked = false;
 
-	if (outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at ||
+	/* The note, and what begins the record's transaction, are written: the server is not read-only. */
+	if (strcmp(trouble->error.sqlstate, "25006") == 0 || trouble->works ||
+		(trouble->tried_at > 0 && outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at) ||
 		ask_others(member, item, &asked))
 		return true;
-	return !asked && !others_fail(member, trouble);
+	return !asked && !trouble->alike;
 }
 
 /* Notes the try that is to come.  false: member->db.error. */
@@ -282,23 +254,28 @@ note_try(OutboxMember *member, OutboxItem *item)
 	char		offset[24];
 	char		failed[16];
 	char		failed_ms[24];
-	const char *values[10] = {
+	char		tried_ms[24];
+	const char *values[12] = {
 		NULL, NULL, NULL, offset, trouble->event_id, failed, failed_ms,
 		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL, trouble->error.message,
-		trouble->error.ended ? "t" : "f"
+		trouble->error.ended ? "t" : "f", trouble->noted ? "f" : "t", trouble->tried_at > 0 ? tried_ms : NULL
 	};
 	PGresult   *result;
 
 	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
 	snprintf(failed, sizeof(failed), "%d", trouble->failed);
 	snprintf(failed_ms, sizeof(failed_ms), "%" PRId64, trouble->failed > 0 ? outbox_clock_ms() - trouble->since : 0);
+	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - trouble->tried_at);
 	outbox_db_renew(&member->db);
-	result = run_about(member, note_sql, item->record.source, 10, values);
+	result = run_about(member, note_sql, item->record.source, 12, values);
 	if (result == NULL)
 		return false;
 	trouble->failed = 0;
 	trouble->tries = atoi(PQgetvalue(result, 0, 0)) + 1;
-	trouble->since = outbox_clock_ms() - strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	trouble->ends = atoi(PQgetvalue(result, 0, 1));
+	trouble->since = outbox_clock_ms() - strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+	trouble->alike = PQgetvalue(result, 0, 3)[0] == 't';
+	trouble->works = PQgetvalue(result, 0, 4)[0] == 't';
 	trouble->noted = true;
 	item->record.source->failures = 0;	/* the database is there */
 	PQclear(result);
@@ -310,6 +287,7 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 {
 	OutboxTrouble *trouble = &item->record.source->trouble;
 	int64_t		failing_ms;
+	bool		failed = !trouble->noted;	/* else proof is of a try that was not made */
 
 	item->claim = '\0';
 	if (!outbox_trouble_counts(&trouble->error))
@@ -319,7 +297,7 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 	failing_ms = outbox_clock_ms() - trouble->since;
 	if (trouble->tries > OUTBOX_TROUBLE_TRIES && failing_ms >= member->runtime->crash_after_ms)
 	{
-		if (trouble->error.ended || trouble->proven)
+		if (trouble->ends >= OUTBOX_TROUBLE_TRIES || (trouble->proven && failed))
 		{
 			outbox_trouble_error(&item->call.error, &trouble->error, trouble->tries - 1, failing_ms);
 			item->tries = trouble->tries - 1;
@@ -338,15 +316,6 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 void
 outbox_trouble_done(OutboxMember *member, OutboxPartition *partition)
 {
-	OutboxTrouble *trouble = &partition->trouble;
-	char		offset[24];
-	const char *values[4] = {NULL, NULL, NULL, offset};
-
-	if (!trouble->known || partition->next <= trouble->offset)
-		return;
-	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
-	/* What is left of it says nothing: the watermark is beyond. */
-	if (trouble->tries > 0)
-		PQclear(run_about(member, end_sql, partition, 4, values));
-	*trouble = (OutboxTrouble) {.singly = trouble->singly};
+	if (partition->trouble.known && partition->next > partition->trouble.offset)
+		end_trouble(member, partition);
 }

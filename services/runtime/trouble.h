@@ -24,9 +24,12 @@ typedef struct OutboxTrouble
 	char		event_id[OUTBOX_UUID_TEXT];
 	int			failed;			/* tries alone that failed and are not in outbox.consumer_trouble yet */
 	int			tries;			/* those in it, the running one included */
-	bool		noted;			/* the running one is */
+	int			ends;			/* of those that failed the last so many ended their session */
+	bool		noted;			/* the last one in it has not failed for the record's sake: it runs, has not begun, or nobody knows */
 	int64_t		since;			/* first try alone that failed, outbox_clock_ms */
-	int64_t		tried_at;		/* last try begun, outbox_clock_ms */
+	int64_t		tried_at;		/* last try begun, outbox_clock_ms; 0: not known */
+	bool		alike;			/* others fail alike, in whichever process */
+	bool		works;			/* others of the consumer have been done since tried_at, in whichever process */
 	int64_t		proof_from;		/* offset from which on other records are asked for proof */
 	bool		unproven;		/* proof was asked for in vain */
 	bool		proven;			/* the database has worked for others just before the last try */
@@ -42,8 +45,10 @@ extern void outbox_trouble_error(OutboxError *error, const OutboxError *last, in
 
 /*
  * Milliseconds until the next try, after so many that failed over failing_ms; backoff_ms: the ordinary pause.  What ends its
- * session may have restarted the server: its tries are spread over the whole time.
+ * session may have restarted the server: its tries are spread over the whole time, and by random_number apart from those of others
+ * whose sessions ended at the same moment.
  */
-extern int64_t outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms, int64_t after_ms);
+extern int64_t outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms, int64_t after_ms,
+									unsigned random_number);
 
 #endif							/* OUTBOX_TROUBLE_H */

@@ -72,6 +72,137 @@ def test_database_away(hazard):
     assert letters_of(hazard) == [] and logged(service, "dead_letter") == 0
 
 
+def break_all(hazard, body="raise disk_full using message = 'no space left on device';"):
+    """Have every effect fail, for the sake of the database."""
+    hazard.database.execute(f"""create sequence if not exists hazard.broken;
+        create or replace function hazard.break_all() returns trigger language plpgsql as $$ begin {body} return new; end $$;
+        create or replace trigger break_all before insert on hazard.taken for each row execute function hazard.break_all()""")
+
+
+def mend_all(hazard):
+    hazard.database.execute("drop trigger break_all on hazard.taken")
+
+
+TRIED = "select count(*) >= 3 and min(tries) >= 7 from outbox.consumer_trouble"
+
+
+def test_database_away_from_each(hazard):
+    """Field K5: the same where each member has one record only and nobody to ask: it sees that the others' fail alike."""
+    break_all(hazard)
+    for n in range(3):
+        hazard.produce(f"{n}", key=f"{n}", partition=n)
+    hazard.flush()
+    hazard.start(crash_after_seconds=1, threads=3)
+    hazard.database.wait_for(TRIED, 60)
+    assert letters_of(hazard) == []
+    mend_all(hazard)
+    hazard.wait_taken(3)
+    assert letters_of(hazard) == []
+
+
+def test_invalid_is_no_proof(hazard):
+    """Field K5: a record that is refused before it meets the database's trouble does not show that there is none."""
+    break_all(hazard)
+    hazard.fail("invalid")
+    for n in range(3):
+        hazard.produce(f"{n}", key=f"{n}", partition=n)
+        hazard.produce("invalid", key="invalid", partition=n)
+    hazard.flush()
+    hazard.start(crash_after_seconds=1)
+    hazard.database.wait_for(TRIED, 60)
+    assert letters_of(hazard) == []
+    mend_all(hazard)
+    hazard.wait_taken(3)
+    assert "crash" not in {row[1] for row in letters_of(hazard)}
+
+
+def test_ended_after_other_failures(hazard):
+    """Field K5: a session that ends once, as by the restart that is to help a database in trouble, condemns nobody."""
+    break_all(hazard, "raise query_canceled;")
+    for n in range(12):
+        hazard.produce(f"{n}", key=f"{n}", partition=n % 3)
+    hazard.flush()
+    service = hazard.start(crash_after_seconds=1)
+    hazard.database.wait_for(TRIED, 60)
+    break_all(hazard, "if nextval('hazard.broken') <= 3 then perform pg_terminate_backend(pg_backend_pid()); end if; raise query_canceled;")
+    hazard.database.wait_for("select last_value >= 12 from hazard.broken", 60)
+    assert letters_of(hazard) == []
+    mend_all(hazard)
+    hazard.wait_taken(12)
+    assert letters_of(hazard) == [] and logged(service, "dead_letter") == 0
+
+
+def test_not_begun(hazard):
+    """Field K5: a try that ends before the record's turn, for a lock or the server's end, is none of its own."""
+    hazard.produce("first", key="first")
+    hazard.flush()
+    service = hazard.start(crash_after_seconds=2, statement_timeout_ms=400)
+    hazard.wait_taken(1)
+    hazard.fail("second", code="end")
+    hazard.produce("second", key="second")
+    hazard.flush()
+    hazard.database.wait_for("select count(*) = 1 from outbox.consumer_trouble where ended", 60)
+    with hazard.database.connect(autocommit=False) as connection:
+        connection.execute("select from outbox.consumer_offset for update")
+        hazard.heal()
+        wait_until(lambda: sum("55P03" in line["msg"] for line in service.log_lines()) >= 15, 60, "locks waited for in vain")
+        connection.rollback()
+    hazard.wait_taken(2)
+    assert letters_of(hazard) == []
+
+
+def test_others_elsewhere(hazard):
+    """Field K5: records fail alike one after the other, alone in their process; what other processes do is proof."""
+    services = [hazard.start(wait=False, **SOON) for _ in range(3)]
+    for n in range(3):
+        hazard.produce(f"{n}", key=f"{n}", partition=n)
+    hazard.flush()
+    hazard.wait_taken(3)
+    for what in ("bad-1", "bad-2", "bad-3"):
+        hazard.fail(what, code="58030")
+        hazard.produce(what, key=what, partition=0)
+    hazard.flush()
+    others = 0
+
+    def is_dead():
+        nonlocal others
+        hazard.produce(f"other-{others}", key=f"{others}", partition=1 + others % 2)
+        others += 1
+        hazard.flush()
+        return hazard.letters("open") == 2
+    wait_until(is_dead, 60, "two dead letters, and the third in hand")
+    assert all(service.running for service in services)
+
+
+def test_crash_of_another(hazard):
+    """Field K5: a session that ends with the crash of another one's process is told from one whose own process has crashed."""
+    with hazard.database.connect() as connection:
+        pid = connection.info.backend_pid
+        break_all(hazard, f"""if nextval('hazard.broken') = 1 then
+            execute 'copy (select 1) to program ''kill -9 {pid}'''; perform pg_sleep(20); end if;""")
+        hazard.produce("only")
+        hazard.flush()
+        service = hazard.start(wait=False)
+
+        def is_done():
+            try:
+                return hazard.taken() == ["only"]
+            except psycopg.Error:
+                return False  # it restarts
+        wait_until(is_done, 60, "the effect")
+    assert any("57P02" in line["msg"] for line in service.log_lines() if line["event"] == "waiting")
+
+
+def test_restored(hazard, postgres, make_database):
+    """Field K5: a dump has the tries that are noted."""
+    hazard.database.execute("""select outbox.note_trouble('c', 't', 3, 77, '00000000-0000-7000-9000-000000000077', 2, 5000, '58030',
+        'I/O error', false, true, null)""")
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", hazard.database.dsn()), restored.name)
+    rows = "select to_jsonb(t) from outbox.consumer_trouble t"
+    assert hazard.database.value(rows)["tries"] == 3 and restored.execute(rows) == hazard.database.execute(rows)
+
+
 def test_read_only(hazard):
     """Field K5: a server that is read-only for a while is nobody's fault: no try is counted."""
     for n in range(6):
@@ -127,6 +258,22 @@ def test_in_a_retry(hazard, code):
     # Healed and replayed, it has all its tries again.
     hazard.heal()
     hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
+    hazard.wait_taken(2)
+
+
+def test_others_away_in_a_retry(hazard):
+    """Field K5: letters that fail alike with what another server does not give (08001, no end of the session) wait, too."""
+    for what in ("a", "b"):
+        hazard.fail(what)
+        hazard.produce(what, key=what)
+    hazard.flush()
+    hazard.start(retry_max=0, crash_after_seconds=1)
+    hazard.wait_letters("open", 2)
+    hazard.database.execute("update hazard.failure set code = '08001'")
+    hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter")
+    hazard.database.wait_for("select min(troubles) >= 7 from outbox.dead_letter", 60)
+    assert hazard.letters("retrying") == 2
+    hazard.heal()
     hazard.wait_taken(2)
 
 

@@ -13,6 +13,7 @@
 #include "../../services/runtime/metrics.h"
 #include "../../services/runtime/service.h"
 #include "../../services/runtime/trace_export.h"
+#include "../../services/runtime/trouble.h"
 #include "../../src/common/kafka_headers.h"
 #include "unit.h"
 
@@ -411,6 +412,27 @@ test_failures(void)
 		CHECK(outbox_failure_classify(cases[i].sqlstate) == cases[i].failure, cases[i].sqlstate);
 }
 
+/* When the last of five tries is begun that end their session, with these random numbers. */
+static int64_t
+last_try_at(unsigned random_number)
+{
+	int64_t		at = 0;
+
+	for (int tries = 1; tries < OUTBOX_TROUBLE_TRIES; tries++)
+		at += outbox_trouble_pause(tries, at, true, 100, 60000, random_number);
+	return at;
+}
+
+static void
+test_trouble(void)
+{
+	CHECK(last_try_at(0) >= 60000, "five tries take the whole time");
+	CHECK(last_try_at(4000) - last_try_at(0) == 3 * 4000, "records whose sessions ended together are not tried together");
+	CHECK(last_try_at(4294967295u) <= 75100, "nor much longer");
+	CHECK(outbox_trouble_pause(9, 70000, true, 100, 60000, 4000) < 1000, "where only proof is missing it is looked for");
+	CHECK(outbox_trouble_pause(3, 59990, false, 100, 60000, 0) == 10, "the time's end is not missed");
+}
+
 static void
 test_client_watch(void)
 {
@@ -483,6 +505,7 @@ main(void)
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
+	test_trouble();
 	test_client_watch();
 	test_text_copy();
 	test_decoding();
