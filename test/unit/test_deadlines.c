@@ -92,7 +92,7 @@ deliver(const OutboxSettings *settings, int64_t takes_ms, int most)
 			outbox_deadlines_committed();
 			return tries;
 		}
-		outbox_deadlines_failed(settings, 32 * MB, true, &failure);
+		outbox_deadlines_failed(settings, 32 * MB, false, true, &failure);
 	}
 	return 0;
 }
@@ -151,12 +151,12 @@ test_edges(void)
 	CHECK(progress.done == 0, "a batch that was not read to its end shows no rate");
 	outbox_deadlines_begun();
 	outbox_deadlines_acknowledged(1000);
-	outbox_deadlines_failed(&settings, 2000, true, &failure);
+	outbox_deadlines_failed(&settings, 2000, false, true, &failure);
 	CHECK(outbox_deadlines_grown() == NULL, "one that failed early gets no more time");
 	outbox_deadlines_take_progress(&progress);
 	CHECK(progress.bytes == 2000 && progress.done == 1000, "but shows how far it came");
 	now_ms += 30000;
-	outbox_deadlines_failed(&settings, 2000, false, &failure);
+	outbox_deadlines_failed(&settings, 2000, false, false, &failure);
 	CHECK(outbox_deadlines_grown() == NULL, "neither does one that may not pass with more");
 	settings = open_settings(false, "0");
 	CHECK(deadlines()->message_ms == OUTBOX_RATE_MOST_MS && deadlines()->transaction_ms == OUTBOX_RATE_MOST_MS,
