@@ -269,6 +269,7 @@ watch_time(OutboxRelay *relay)
 		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
 	}
 	watch_answer(relay, now);
+	outbox_window_watch_clock();
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)

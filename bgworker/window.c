@@ -51,21 +51,29 @@ outbox_commit_times_from(void)
 	return full > next ? full - (UINT64CONST(1) << 32) : full;
 }
 
+/* Of the wall clock, as noticed; for as long as the process lives. */
+static TimestampTz clock_distance = 0;	/* to the clock that does not step */
+static uint64 next_at_step = 0; /* transaction id when it was last set back */
+
 /*
- * Was the wall clock set back while the window's transactions committed?  Their
- * commit times are not their order then.  Known by its distance to the clock that does
- * not step: from one window to the next, for as long as the process lives.
+ * Notices a wall clock that was set back, by its distance to the clock that does not step.  Called before each
+ * window and in between, for a clock may be set back and forth while a window is on its way.
  */
+void
+outbox_window_watch_clock(void)
+{
+	TimestampTz distance = GetCurrentTimestamp() - outbox_clock_now();
+
+	if (clock_distance != 0 && distance < clock_distance - STEP_BACK_US)
+		next_at_step = U64FromFullTransactionId(ReadNextFullTransactionId());
+	clock_distance = distance;
+}
+
+/* Was the wall clock set back while the window's transactions committed?  Their commit times are not their order then. */
 static bool
 has_clock_stepped_back(const OutboxRange *range)
 {
-	static TimestampTz distance = 0;
-	static uint64 next_at_step = 0;
-	TimestampTz now = GetCurrentTimestamp() - outbox_clock_now();
-
-	if (distance != 0 && now < distance - STEP_BACK_US)
-		next_at_step = U64FromFullTransactionId(ReadNextFullTransactionId());
-	distance = now;
+	outbox_window_watch_clock();
 	return range->lower.xmax <= next_at_step;
 }
 
