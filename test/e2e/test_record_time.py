@@ -3,6 +3,7 @@
 
 import datetime
 
+import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from harness import Database, wait_until
 
@@ -108,3 +109,29 @@ def test_clock_ahead(shifted_clock, kafka, topic_name):
     assert [r.key() for r in records] == [b"before", b"ahead", b"later"]
     assert all(abs(r.timestamp()[1] - records[0].timestamp()[1]) < HOUR * 1000 for r in records)
     assert open_letters(database) == 0
+
+
+@pytest.mark.long
+def test_clock_to_and_fro(shifted_clock, kafka, topic_name):
+    """K8: a clock two hours ahead, and back, before a window is opened on what committed meanwhile: the order is that of the commits."""
+    cluster, shift_clock = shifted_clock
+    cluster.configure(outbox__kafka_properties="bootstrap.servers=127.0.0.1:1")
+    cluster.reload()
+    database = Database(cluster, cluster.create_database("fro"))
+    database.declare(topic_name, 1)
+    database.start_relay()
+
+    def turn():
+        """Wait until the relay has had a turn, and with it looked at the clock."""
+        seen = database.status()["recoveries"]
+        wait_until(lambda: database.status()["recoveries"] > seen, 60, "a turn of the relay")
+    turn()
+    shift_clock(2 * HOUR)
+    database.emit(topic_name, "key", payload="1")
+    turn()
+    shift_clock(0)
+    database.emit(topic_name, "key", payload="2")
+    turn()
+    cluster.configure(outbox__kafka_properties=f"bootstrap.servers={kafka.bootstrap}")
+    cluster.reload()
+    assert [r.value() for r in kafka.wait_for_records(topic_name, 2, 60)] == [b"1", b"2"]
