@@ -214,7 +214,7 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 		if (failure == OUTBOX_FAILURE_NONE)
 			return true;
 		if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
-			*asked = true;		/* in a database in trouble SQLSTATEs differ */
+			*asked = trouble->refuted = true;	/* in a database in trouble SQLSTATEs differ */
 		if (other->record.source == item->record.source)
 			trouble->proof_from = other->record.offset + 1;
 		if (member->db.error.ended)
@@ -223,8 +223,11 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 	if (proofs == 0 && trouble->proof_from > 0)
 	{
 		trouble->proof_from = 0;	/* from the beginning, the next time */
-		*asked = true;
+		*asked = *asked || trouble->refuted;
+		trouble->refuted = false;
 	}
+	else if (proofs == PROOFS_MAX || member->runtime->stopping)
+		*asked = true;			/* there are more */
 	return false;
 }
 

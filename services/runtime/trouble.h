@@ -31,6 +31,7 @@ typedef struct OutboxTrouble
 	bool		alike;			/* others fail alike, in whichever process */
 	bool		works;			/* others of the consumer have been done since tried_at, in whichever process */
 	int64_t		proof_from;		/* offset from which on other records are asked for proof */
+	bool		refuted;		/* one of them has failed with what is waited for */
 	bool		unproven;		/* proof was asked for in vain */
 	bool		proven;			/* the database has worked for others just before the last try */
 	OutboxError error;			/* of the last try */

@@ -125,7 +125,7 @@ def test_ended_after_other_failures(hazard):
     service = hazard.start(crash_after_seconds=1)
     hazard.database.wait_for(TRIED, 60)
     break_all(hazard, "if nextval('hazard.broken') <= 3 then perform pg_terminate_backend(pg_backend_pid()); end if; raise query_canceled;")
-    hazard.database.wait_for("select last_value >= 12 from hazard.broken", 60)
+    hazard.database.wait_for("select last_value >= 6 from hazard.broken", 60)
     assert letters_of(hazard) == []
     mend_all(hazard)
     hazard.wait_taken(12)
@@ -271,7 +271,7 @@ def test_others_away_in_a_retry(hazard):
     hazard.wait_letters("open", 2)
     hazard.database.execute("update hazard.failure set code = '08001'")
     hazard.database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter")
-    hazard.database.wait_for("select min(troubles) >= 7 from outbox.dead_letter", 60)
+    hazard.database.wait_for("select min(troubles) >= 6 from outbox.dead_letter", 60)
     assert hazard.letters("retrying") == 2
     hazard.heal()
     hazard.wait_taken(2)
