@@ -125,7 +125,7 @@ def test_ended_after_other_failures(hazard):
     service = hazard.start(crash_after_seconds=1)
     hazard.database.wait_for(TRIED, 60)
     break_all(hazard, "if nextval('hazard.broken') <= 3 then perform pg_terminate_backend(pg_backend_pid()); end if; raise query_canceled;")
-    hazard.database.wait_for("select last_value >= 6 from hazard.broken", 60)
+    hazard.database.wait_for("select last_value >= 4 from hazard.broken", 60)
     assert letters_of(hazard) == []
     mend_all(hazard)
     hazard.wait_taken(12)
