@@ -116,6 +116,7 @@ def test_invalid_is_no_proof(hazard):
     assert "crash" not in {row[1] for row in letters_of(hazard)}
 
 
+@pytest.mark.long
 def test_ended_after_other_failures(hazard):
     """Field K5: a session that ends once, as by the restart that is to help a database in trouble, condemns nobody."""
     break_all(hazard, "raise query_canceled;")
