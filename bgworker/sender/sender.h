@@ -239,13 +239,20 @@ extern rd_kafka_error_t *outbox_record_produce(rd_kafka_t *producer, OutboxTopic
 											   const OutboxWireEvent *event, uint32_t index, int64_t time_ms,
 											   const OutboxSettings *settings);
 
-/* topics.c */
-extern OutboxTopic *outbox_topic_find(const char *name, size_t len);
+/* topic_create.c */
 extern bool outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration,
 								 OutboxFailure *failure);
 extern bool outbox_topics_untried(void);
 extern bool outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic,
 								 OutboxFailure *failure);
+extern bool outbox_topic_make_for_event(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);
+
+/* topics.c */
+extern void outbox_exit_out_of_memory(void);
+extern void outbox_pause_briefly(void);
+extern OutboxTopic *outbox_topic_find(const char *name, size_t len);
+extern OutboxTopic *outbox_topic_known(const char *name);
+extern OutboxTopic *outbox_topics_next(size_t *at);
 extern bool outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure);
 extern bool outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset);
 extern bool outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed,
