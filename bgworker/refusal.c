@@ -5,7 +5,7 @@
  *
  * Runs in the relay.  I7: a row is committed before the batch is sent again, or with the batch
  * row.  The ids of a key's letters tell their order: rows are written in the order of the window, and
- * the sender tells the refusals of a key in its order (await_reports of sender/batch.c).
+ * the sender tells the refusals of a key in its order (await_reports of sender/batch_end.c).
  */
 #include "postgres.h"
 

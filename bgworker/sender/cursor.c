@@ -5,7 +5,7 @@
  *	  committed on partition 0 of the cursor topic is a batch number (I4).
  *
  * Runs in the sender.  In exactly_once the offset is part of the transaction
- * (batch.c); here it is read, and in at_least_once committed.  Both go through
+ * (batch_end.c); here it is read, and in at_least_once committed.  Both go through
  * consumer handles that never join the group: the admin calls of librdkafka
  * 2.0.2 crash a producer handle when the group's coordinator moves.
  */
