@@ -372,7 +372,8 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	if (!ok || result->refused)
 		return ok;
 	/* the relay fences, and with that gets an ordinary producer again */
-	result->suspect |= outbox_halving_grow() | outbox_deadlines_committed();
+	result->suspect |= outbox_halving_grow() | outbox_deadlines_committed() |
+		outbox_topics_leave_crowd(outbox_batch.serial);
 	result->batch_no = (uint64_t) outbox_batch.cursor.batch_no;
 	result->events = outbox_batch.events;
 	result->bytes = outbox_batch.bytes;

@@ -34,8 +34,12 @@ outbox_halving_suspect(rd_kafka_t *client, const OutboxSuspects *suspects)
 		suspects->error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
 	bool		explained = outbox_limits_have_changed(client, topic);
 
-	if (crowded && topic->limits.known && topic->limits.max_message_bytes != INT64_MAX && !topic->crowded)
-		topic->crowded = explained = true;
+	if (crowded && topic->limits.known && topic->limits.max_message_bytes != INT64_MAX &&
+		topic->crowded_us == 0)
+	{
+		topic->crowded_us = outbox_clock_us();
+		explained = true;
+	}
 	if (explained)
 		return;
 	per_request = per_request == 0 || suspects->count < per_request ? suspects->count : per_request;

@@ -96,7 +96,7 @@ typedef struct OutboxTopic
 	bool		refused;		/* in that batch, as a whole */
 	OutboxTopicLimits limits;
 	bool		limits_denied_told;	/* that they may not be read is in the log */
-	bool		crowded;		/* has refused requests for their size that are larger than its limit */
+	int64_t		crowded_us;		/* last used since it refused requests larger than its limit; 0: has not */
 	int64_t		absent_us;		/* when Kafka was last found not to have it; 0: never */
 	bool		declared;		/* the fields below were given */
 	bool		present;		/* known to exist in Kafka */
@@ -261,6 +261,7 @@ extern const OutboxTopic *outbox_topics_find_gone(rd_kafka_t *client, uint64_t s
 extern void outbox_topic_unanswered(OutboxTopic *topic, uint32_t index);
 extern size_t outbox_topics_list_unlimited(OutboxTopic **list, size_t most, const OutboxTopic *but);
 extern int64_t outbox_topics_batch_bytes(void);
+extern bool outbox_topics_leave_crowd(uint64_t serial);
 extern void outbox_topics_close(void);
 
 /* limits.c */

@@ -15,6 +15,7 @@
 #define METADATA_TIMEOUT_MS		10000
 #define GONE_TIMEOUT_MS			1000
 #define PREFETCH_TIMEOUT_US		2000000 /* a topic's metadata before its first event */
+#define CROWD_US				60000000	/* small requests for a topic that is not used */
 #define ABSENT_US				30000000	/* a topic found absent is not waited for again */
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
@@ -304,10 +305,36 @@ outbox_topics_batch_bytes(void)
 	size_t		i;
 
 	for (i = 0; i < slot_count; i++)
-		if (slots[i] != NULL && slots[i]->crowded && slots[i]->limits.known &&
+		if (slots[i] != NULL && slots[i]->crowded_us != 0 && slots[i]->limits.known &&
 			(least == 0 || slots[i]->limits.max_message_bytes < least))
 			least = slots[i]->limits.max_message_bytes;
 	return least;
+}
+
+/*
+ * After the batch of that serial has passed: true when a topic for whose sake requests are small was not used
+ * for CROWD_US.  The small requests are those of all topics.
+ */
+bool
+outbox_topics_leave_crowd(uint64_t serial)
+{
+	int64_t		now_us = outbox_clock_us();
+	bool		left = false;
+	size_t		i;
+
+	for (i = 0; i < slot_count; i++)
+	{
+		if (slots[i] == NULL || slots[i]->crowded_us == 0)
+			continue;
+		if (slots[i]->used_in_batch == serial)
+			slots[i]->crowded_us = now_us;
+		else if (now_us - slots[i]->crowded_us > CROWD_US)
+		{
+			slots[i]->crowded_us = 0;
+			left = true;
+		}
+	}
+	return left;
 }
 
 /* Forgets what belongs to the producer that is about to go. */

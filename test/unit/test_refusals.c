@@ -113,9 +113,27 @@ test_texts(void)
 	free(frame.data);
 }
 
+/* Requests are small for the sake of a topic only while it is used: their size is that of all topics. */
+static void
+test_small_requests(void)
+{
+	OutboxTopic *small = outbox_topic_find("small", 5);
+	int64_t		now_us = outbox_clock_us();
+
+	small->limits = (OutboxTopicLimits) {.known = true, .max_message_bytes = 2000};
+	CHECK(outbox_topics_batch_bytes() == 0, "requests are as large as the settings say");
+	small->used_in_batch = 7;
+	small->crowded_us = now_us - 61000000;
+	CHECK(!outbox_topics_leave_crowd(7) && outbox_topics_batch_bytes() == 2000, "as long as it is used");
+	CHECK(!outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 2000, "and a while after");
+	small->crowded_us = now_us - 61000000;
+	CHECK(outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 0, "but no longer than a minute");
+}
+
 int
 main(void)
 {
+	test_small_requests();
 	test_twice();
 	test_order();
 	test_texts();
