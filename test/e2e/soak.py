@@ -352,6 +352,8 @@ class Soak:
                     self.consumer.look()
             self.faults.close()
             running.await_batches(1, timeout=180)
+        self.postgres.configure(outbox__batch_max_events=5000)  # batches of 7 events would not make up in time
+        self.postgres.reload()
         deleted = self.faults.deleted
         self.database.wait_delivered(600)
         deleted.require_known(TOPICS)
