@@ -20,6 +20,7 @@
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "storage/lmgr.h"
+#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -169,14 +170,19 @@ lock_ring(void)
 {
 	Oid			locked = InvalidOid;
 	Oid			ring;
+	uint64		heard;
 
-	while ((ring = outbox_segment_named_relation("event")) != locked)
+	do
 	{
+		heard = SharedInvalidMessageCounter;
+		ring = outbox_segment_named_relation("event");
+		if (ring == locked)
+			break;
 		if (OidIsValid(locked))
 			UnlockRelationOid(locked, RowExclusiveLock);	/* dropped while this waited */
 		LockRelationOid(ring, RowExclusiveLock);
 		locked = ring;
-	}
+	} while (heard != SharedInvalidMessageCounter);
 }
 
 void
