@@ -279,9 +279,9 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	return true;
 }
 
+/* Every report is in, or refusals are known.  False: what was reported does not tell where the records are. */
 static bool
-end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
-				 OutboxFailure *failure)
+gather_reports(OutboxFailure *failure)
 {
 	await_reports();
 	if (outbox_batch.gone == NULL && !outbox_refusals_any() && outbox_batch.failed.error == 0 &&
@@ -291,6 +291,15 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 		return fail_gone(failure);
 	if (outbox_batch.presumed != NULL && !outbox_refusals_any())
 		return fail_presumed(failure);
+	return true;
+}
+
+static bool
+end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
+				 OutboxFailure *failure)
+{
+	if (!gather_reports(failure))
+		return false;
 	OUTBOX_FAULT("sender-flushed");
 	if (!outbox_refusals_any() && outbox_batch.failed.error == 0)
 	{
@@ -319,14 +328,8 @@ static bool
 end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
 				  OutboxFailure *failure)
 {
-	await_reports();
-	if (outbox_batch.gone == NULL && !outbox_refusals_any() && outbox_batch.failed.error == 0 &&
-		!outbox_topics_find_changed(outbox_producer_client(), &outbox_batch.gone, failure))
+	if (!gather_reports(failure))
 		return false;
-	if (outbox_batch.gone != NULL)
-		return fail_gone(failure);
-	if (outbox_batch.presumed != NULL && !outbox_refusals_any())
-		return fail_presumed(failure);
 	if (outbox_refusals_any())
 		return abort_refused(settings, result, failure);
 	if (outbox_batch.failed.error == 0 && outbox_batch.broken)
