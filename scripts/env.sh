@@ -4,6 +4,7 @@
 #   HARNESS_ROOT   the checkout
 #   HARNESS_CACHE  downloads kept between runs: Kafka jars, Python environment
 #   HARNESS_USER   the unprivileged user servers run as (the caller, unless root)
+#   HARNESS_PYTHON, HARNESS_JARS  of the cache: Python with its packages, a folder of jars for each Maven profile
 #   HARNESS_RUN    everything a run writes; .run is this directory or a link to it
 # Values already in the environment are kept. (OUTBOX_ begins the services' own settings.)
 
@@ -54,6 +55,8 @@ fi
 # One environment for each list of packages: checkouts of several versions share the cache.
 outbox_requirements=$(sha256sum <"$HARNESS_ROOT/test/requirements.txt")
 HARNESS_PYTHON=$HARNESS_CACHE/python-${outbox_requirements:0:12}/bin/python
+outbox_requirements=$(sha256sum <"$HARNESS_ROOT/test/java/pom.xml")
+HARNESS_JARS=$HARNESS_CACHE/java-${outbox_requirements:0:12}
 unset outbox_requirements
-export HARNESS_ROOT HARNESS_CACHE HARNESS_USER HARNESS_RUN HARNESS_PYTHON
+export HARNESS_ROOT HARNESS_CACHE HARNESS_USER HARNESS_RUN HARNESS_PYTHON HARNESS_JARS
 export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 
-_NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_USER", "HARNESS_RUN")
+_NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_JARS", "HARNESS_USER", "HARNESS_RUN")
 
 
 class Environment:
@@ -34,6 +34,7 @@ class Environment:
             values = {name: found[name] for name in _NAMES}
         self.root = pathlib.Path(values["HARNESS_ROOT"])
         self.cache = pathlib.Path(values["HARNESS_CACHE"])
+        self._jars = pathlib.Path(values["HARNESS_JARS"])
         self.run = pathlib.Path(values["HARNESS_RUN"])
         self.user = values["HARNESS_USER"]
         config = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
@@ -90,7 +91,7 @@ class Environment:
 
     def jars(self, profile="broker"):
         """Class path of one profile of test/java/pom.xml ("broker" or "clients")."""
-        return f"{self.cache / profile}/*"
+        return f"{self._jars / profile}/*"
 
     def java(self):
         """The java program."""
