@@ -7,7 +7,7 @@
  *	txid			top-level transaction (never the tuple's xmin)
  *	seq				order inside a transaction; not an identity (reissued after a failover)
  *	segment			leaf
- *	id				UUID version 7, the event's identity
+ *	id				the event's identity: a UUID of version 7, or what the emitter gave to outbox.outgoing; not unique
  *	topic, key		Kafka topic and record key; key NULL allowed
  *	type			ce_type
  *	payload			record value, verbatim; NULL = tombstone

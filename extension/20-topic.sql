@@ -113,7 +113,7 @@ DECLARE
 	identifier text := outbox.role_identifier(role);
 BEGIN
 	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes') || ' %s', identifier);
-	EXECUTE format(replace(change, '...', 'INSERT ON outbox.outgoing') || ' %s', identifier);
+	EXECUTE format(replace(change, '...', 'INSERT, SELECT ON outbox.outgoing') || ' %s', identifier);
 	EXECUTE format(replace(change, '...', 'USAGE ON TYPE outbox.header') || ' %s', identifier);
 END
 $$;

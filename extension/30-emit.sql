@@ -26,6 +26,10 @@ AS 'MODULE_PATHNAME', 'outbox_emit_bytes';
 /*
  * For plain INSERTs (ORMs) and COPY: each row is emit(), in every session_replication_role.  A
  * foreign table, because a view's trigger cannot be ENABLE ALWAYS; it holds nothing.
+ *
+ *	topic, key, type, payload, headers	as of emit(); topic and type are needed
+ *	id	the event's id, as RETURNING shows it; NULL or left out: made, of version 7.  One that is given is taken, nil
+ *		is refused (22023); it is not looked up, so a second event of the same id is for consumers the first one again
  */
 CREATE FUNCTION outbox.outgoing_handler() RETURNS fdw_handler LANGUAGE C
 AS 'MODULE_PATHNAME', 'outbox_outgoing_handler';
@@ -37,8 +41,16 @@ CREATE FOREIGN TABLE outbox.outgoing (
 	key text,
 	type text,
 	payload jsonb,
-	headers jsonb
+	headers jsonb,
+	id uuid
 ) SERVER outbox_outgoing;
+COMMENT ON FOREIGN TABLE outbox.outgoing IS 'each row that is inserted is emitted; RETURNING shows it, a SELECT shows no row';
+COMMENT ON COLUMN outbox.outgoing.topic IS 'Kafka topic; not null';
+COMMENT ON COLUMN outbox.outgoing.key IS 'record key; null: none';
+COMMENT ON COLUMN outbox.outgoing.type IS 'ce_type; not null';
+COMMENT ON COLUMN outbox.outgoing.payload IS 'record value; null: tombstone, which the JSON text null is not';
+COMMENT ON COLUMN outbox.outgoing.headers IS 'an object of strings; null: none';
+COMMENT ON COLUMN outbox.outgoing.id IS 'ce_id; null: made; that a given one is unique is the caller''s promise';
 
 /* Only a superuser may own a wrapper: the first one does, so that REASSIGN OWNED can give
  * away all the rest. */

@@ -117,6 +117,19 @@ outbox_emit_check_topic(const OutboxEvent *event)
 				 errhint("Send a reference to the data, or raise max.message.bytes of the topic in Kafka, then max_message_bytes of its row in outbox.topic.")));
 }
 
+static void
+check_id(const pg_uuid_t *id)
+{
+	static const pg_uuid_t nil = {{0}};
+
+	if (memcmp(id, &nil, UUID_LEN) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("id of an event must not be the nil UUID"),
+				 errdetail("Consumers take it for no id at all."),
+				 errhint("Give an id of its own, or NULL: then one is made.")));
+}
+
 /* Returns the event's bytes. */
 static int64
 check_event(const OutboxEvent *event)
@@ -130,6 +143,8 @@ check_event(const OutboxEvent *event)
 	check_text("type", event->type);
 	if (event->content_type != NULL)
 		check_text("content_type", event->content_type);
+	if (event->id != NULL)
+		check_id(event->id);
 
 	size = outbox_event_size(event);
 	outbox_emit_check_size(size, 0);
@@ -146,7 +161,10 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 
 	outbox_wake_at_commit();
 	outbox_backlog_admit(bytes);
-	outbox_uuidv7_make(id, now);
+	if (event->id != NULL)
+		*id = *event->id;
+	else
+		outbox_uuidv7_make(id, now);
 	outbox_event_store_insert(event, id, now, 0);
 }
 

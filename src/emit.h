@@ -18,6 +18,7 @@ typedef struct OutboxEvent
 	bytea	   *payload;		/* NULL: tombstone */
 	text	   *content_type;	/* NULL: no content-type header */
 	bytea	   *headers;		/* Kafka's encoding; NULL: none */
+	const pg_uuid_t *id;		/* NULL: one is made; nil is refused; that it is unique is the caller's promise */
 } OutboxEvent;
 
 /*
@@ -27,7 +28,7 @@ typedef struct OutboxEvent
 extern void outbox_emit_check_context(void);
 
 /*
- * Checks and stores one event, sets *id, and makes the commit wake the relay.
+ * Checks and stores one event, sets *id to the id it has, and makes the commit wake the relay.
  * Application backend, in a transaction; reads nothing through the caller's
  * snapshot.  Errors: docs/errors.md.
  */

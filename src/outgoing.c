@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
@@ -18,9 +19,11 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "emit.h"
 #include "event_headers.h"
+#include "uuidv7.h"
 
 typedef enum OutgoingColumn
 {
@@ -29,6 +32,7 @@ typedef enum OutgoingColumn
 	OUTGOING_TYPE,
 	OUTGOING_PAYLOAD,
 	OUTGOING_HEADERS,
+	OUTGOING_ID,
 	OUTGOING_COLUMNS
 } OutgoingColumn;
 
@@ -42,6 +46,7 @@ static const struct
 	[OUTGOING_TYPE] = {"type", TEXTOID},
 	[OUTGOING_PAYLOAD] = {"payload", JSONBOID},
 	[OUTGOING_HEADERS] = {"headers", JSONBOID},
+	[OUTGOING_ID] = {"id", UUIDOID},
 };
 
 /* Where the table has the columns; an index of the slot's arrays. */
@@ -126,6 +131,30 @@ get_value(const OutgoingInsert *insert, const TupleTableSlot *slot, OutgoingColu
 	return !slot->tts_isnull[insert->places[column]];
 }
 
+/*
+ * An id where none was given, before anything looks at the row: what constraints, triggers and
+ * RETURNING see is what is stored.  A new tuple, as the slot may have one already.
+ */
+static void
+fill_id(const OutgoingInsert *insert, TupleTableSlot *slot)
+{
+	int			place = insert->places[OUTGOING_ID];
+	pg_uuid_t	id;
+	MemoryContext caller;
+
+	slot_getallattrs(slot);
+	if (!slot->tts_isnull[place])
+		return;
+	outbox_uuidv7_make(&id, GetCurrentTimestamp());
+	slot->tts_values[place] = UUIDPGetDatum(&id);
+	slot->tts_isnull[place] = false;
+	caller = MemoryContextSwitchTo(slot->tts_mcxt);
+	ExecForceStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull),
+							slot, true);
+	MemoryContextSwitchTo(caller);
+	slot_getallattrs(slot);
+}
+
 static void
 emit_row(const OutgoingInsert *insert, const TupleTableSlot *slot)
 {
@@ -133,6 +162,8 @@ emit_row(const OutgoingInsert *insert, const TupleTableSlot *slot)
 	pg_uuid_t	id;
 	Datum		value;
 
+	if (get_value(insert, slot, OUTGOING_ID, &value))
+		event.id = DatumGetUUIDP(value);
 	if (get_value(insert, slot, OUTGOING_TOPIC, &value))
 		event.topic = DatumGetTextPP(value);
 	if (get_value(insert, slot, OUTGOING_KEY, &value))
@@ -154,7 +185,7 @@ insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTab
 	MemoryContext caller;
 
 	outbox_emit_check_context();
-	slot_getallattrs(slot);
+	fill_id(result->ri_FdwState, slot);
 	/* The executor leaves a foreign table's constraints to the other side, and here there is none. */
 	if (RelationGetDescr(result->ri_RelationDesc)->constr != NULL)
 		ExecConstraints(result, slot, estate);

@@ -106,3 +106,12 @@ def test_emit_is_refused_in_recovery(own_postgres, make_database):
     cluster.start()
     with database.connect() as connection:
         emit(connection, topic)
+
+
+def test_given_ids(relay, kafka, topic):
+    """K11: ids given to outbox.outgoing arrive as they are, whatever their version: of another time, the same twice in a batch, max."""
+    given = ["11111111-1111-4111-8111-111111111111", "ffffffff-ffff-7fff-bfff-ffffffffffff", "00000000-0000-7000-8000-000000000000",
+             "11111111-1111-4111-8111-111111111111", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
+    relay.execute("insert into outbox.outgoing (topic, key, type, id) select %s, 'k', 'T', id from unnest(%s::uuid[]) with ordinality i (id, n)"
+                  " order by n", (topic, given))
+    assert [dict(m.headers())["ce_id"].decode() for m in kafka.wait_for_records(topic, len(given))] == given

@@ -314,6 +314,7 @@ def test_grants_in_a_dump(roles, database, postgres, make_database, unique):
         for user in (stays, new_name):
             with restored.connect(user=user) as connection:
                 assert connection.execute("select outbox.emit('dumped', 'k', 'T', '{}')").fetchone()
+                assert connection.execute("insert into outbox.outgoing (topic, type) values ('dumped', 'T') returning id").fetchone()
         postgres.execute(sql.SQL("create role {} login").format(sql.Identifier(missing)))
         for user in (missing, later):
             restored.execute("select outbox.grant_consume(%s::regrole)", (user,))

@@ -56,14 +56,14 @@ def upgrade(old, new, *options):
 
 
 def insert_as_replica(database, topic):
-    """Issue 11, K4: what outbox.outgoing is survives pg_upgrade: a replica's INSERT is stored, of a role with the right alone."""
+    """Issue 11, K4: what outbox.outgoing is survives pg_upgrade: a replica's INSERT is stored, and its id returned, of a role with the right alone."""
     with database.connect() as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("set role upgrade_writer")
-        assert connection.execute("insert into outbox.outgoing (topic, key, type) values (%s, 'replica', 'Kept')",
-                                  (f"{topic}.outgoing",)).rowcount == 1
+        returned = connection.execute("insert into outbox.outgoing (topic, key, type) values (%s, 'replica', 'Kept') returning id",
+                                      (f"{topic}.outgoing",)).fetchall()
         connection.execute("reset role")
-        assert connection.execute("select count(*) from outbox.event where type = 'Kept'").fetchone() == (1,)
+        assert connection.execute("select id from outbox.event where type = 'Kept'").fetchall() == returned
 
 
 def server_identity(cluster, name):
