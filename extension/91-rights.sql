@@ -16,7 +16,7 @@ BEGIN
 		outbox.dead_letter_replay, outbox.dead_letter_discard, outbox.dead_letter_restore,
 		outbox.dead_letter_replay_where, outbox.dead_letter_discard_where, outbox.dead_letter_restore_where,
 		outbox.dead_letter_edit, outbox.dead_letter_purge,
-		outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text, outbox.headers_decode,
+		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text, outbox.headers_decode,
 		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow, outbox.replays') || ' %s', outbox.role_identifier(role));

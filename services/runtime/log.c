@@ -122,6 +122,8 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 		json_object_set_new(line, "partition", json_integer(record->partition));
 		json_object_set_new(line, "offset", json_integer(record->offset));
 		json_object_set_new(line, "event_id", make_text(record->event_id));
+		if (record->reprocess)
+			json_object_set_new(line, "replay_id", make_text(record->replay_id));
 		if (record->correlation_id != NULL)
 			json_object_set_new(line, "correlation_id", make_text(record->correlation_id));
 		if (record->trace_id[0] != '\0')

@@ -2,6 +2,7 @@
 """What a failure's class makes of it: waited out, tried again, a dead letter at once, or a halt."""
 
 import re
+import uuid
 
 import pytest
 from harness import wait_until
@@ -72,6 +73,27 @@ def test_deploy(hazard):
     assert halted in asked and {"outbox_consumer_breaker_open", "outbox_consumer_infra_errors_total"} < set(asked)
     told = {series.split("{")[0] for series in service.metrics()}
     assert set(asked) <= told
+
+
+def test_skipped_by_hand(hazard):
+    """K11: a record that halts its partition for good is stepped over with outbox.consumer_skip, the partition's first, a later one and
+    a replay's copy of that; what follows is taken."""
+    service = hazard.start(retry_max=0)
+    hazard.fail("broken", code="42P01")
+    replay, event = str(uuid.uuid4()), None
+    for n, headers in enumerate(((), (), (("outbox-replay-id", replay), ("outbox-replay-mode", "reprocess")))):
+        event = hazard.produce("broken", key=f"broken-{n}", event_id=event if headers else None, headers=headers)
+        hazard.produce(f"good-{n}")
+        hazard.flush()
+        line = wait_until(lambda: next((line for line in service.log_lines() if line["event"] == "partition_halted"
+                                        and line.get("offset") == 2 * n), None), 60, "the halt")
+        assert (line["event_id"], line.get("replay_id")) == (event, replay if headers else None)
+        hazard.database.execute("select outbox.consumer_skip(%s, %s, %s, %s, %s, 'its table is gone', %s)", (
+            hazard.group, line["topic"], line["partition"], line["offset"], line["event_id"], line.get("replay_id")))
+        hazard.wait_taken(n + 1)
+    assert hazard.taken() == ["good-0", "good-1", "good-2"]
+    wait_until(lambda: gauge(service, "outbox_consumer_halted_partitions", hazard.group) == 0, 60, "the gauge to fall")
+    assert hazard.database.value("select count(*) from outbox.audit where action = 'consumer_skip'") == 3
 
 
 def test_lock_wait(payment):

@@ -13,7 +13,7 @@ FUNCTIONS = {
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
     "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
-    "claim": "consumer", "claim_many": "consumer", "consumer_is_new": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
+    "claim": "consumer", "claim_many": "consumer", "consumer_skip": "operator", "consumer_is_new": "consumer", "consumer_offsets": "consumer", "database_slots": "operator watcher",
     "dead_letter_add": "consumer", "dead_letter_audit": "", "dead_letter_begin": "consumer", "dead_letter_blocked": "",
     "dead_letter_bytes": "", "dead_letter_check_topic": "", "dead_letter_emit": "", "dead_letter_reissued_keys": "", "dead_letter_stranded": "",
     "dead_letter_topic_keys": "", "dead_letter_check_size": "", "dead_letter_counts": "consumer", "dead_letter_discard": "operator", "dead_letter_failed": "consumer",
@@ -45,7 +45,7 @@ FUNCTIONS = {
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
     "audit": {("operator", "select")}, "dead_letters": {("operator", "select")}, "flow": {("operator", "select")},
-    "outgoing": {("writer", "insert")},
+    "outgoing": {("writer", "insert"), ("writer", "select")},
     **{name: {("operator", "select"), ("watcher", "select")} for name in (
         "backlog", "batches", "databases", "dead_letter_depth", "dead_letter_groups", "relay_status", "replays",
     )},
@@ -218,6 +218,7 @@ DEFINER_CALLS = {
     "consumer_anchors": "outbox.consumer_anchors('c', '{granted}', '{7}')",
     "consumer_is_new": "outbox.consumer_is_new('c', '{granted}')",
     "consumer_offsets": "outbox.consumer_offsets('c')",
+    "consumer_skip": "outbox.consumer_skip('c', 'granted', 7, 5, '00000000-0000-7000-8000-000000000005', 'why')",
     "dead_letter_add": "outbox.dead_letter_add('c', 'granted', 0, 1, 'k', 'v', null, null, "
                        "'00000000-0000-7000-8000-000000000003', 'T', null, 'open', 'record', null, 'm', 0)",
     "dead_letter_begin": "outbox.dead_letter_begin(1, 1)",

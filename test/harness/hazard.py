@@ -40,12 +40,12 @@ class HazardTest:
                 return service, ends
         raise AssertionError(f"the process has ended {starts} times")
 
-    def produce(self, what, key="k", partition=0, event_id=None, value=None):
-        """Sends one record; value (bytes) instead of an event. Returns the event id."""
+    def produce(self, what, key="k", partition=0, event_id=None, value=None, headers=()):
+        """Sends one record; value (bytes) instead of an event, headers besides its own. Returns the event id."""
         event_id = event_id or str(uuid.uuid4())
         value = json.dumps({"what": what}).encode() if value is None else value
         self.producer.produce(self.topic, value, key, partition=partition,
-                              headers=[("ce_id", event_id), ("ce_type", "Hazard")])
+                              headers=[("ce_id", event_id), ("ce_type", "Hazard"), *headers])
         self.producer.poll(0)
         return event_id
 
