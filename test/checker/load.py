@@ -25,7 +25,7 @@ create table if not exists checker.counter (
 create table if not exists checker.truth (
     id uuid primary key, topic text not null, key text not null, key_seq bigint not null
 );
-create or replace function checker.step(topic text, key text, filler int) returns void
+create or replace function checker.step(topic text, key text, filler int, type text default 'Checked') returns void
 language plpgsql as $$
 declare
     rank bigint;
@@ -35,8 +35,8 @@ begin
     insert into checker.counter as c values (step.topic, step.key, 1)
         on conflict on constraint counter_pkey do update set key_seq = c.key_seq + 1
         returning c.key_seq into rank;
-    event := outbox.emit(step.topic, step.key, 'Checked',
-        jsonb_build_object('keySeq', rank, 'filler', repeat('x', filler)));
+    event := outbox.emit(step.topic, step.key, step.type,
+        jsonb_build_object('keySeq', rank, 'key', step.key, 'filler', repeat('x', filler)));
     insert into checker.truth values (event, step.topic, step.key, rank);
 end $$;
 """
@@ -72,7 +72,8 @@ class Load:
     """What to write. transactions is the total over all writers; async_share is the
     share (0 to 1) of writers that commit with synchronous_commit = off; patience is
     how many seconds a writer waits for a server that is away; crew is how many
-    writers share a process, each with a thread and a connection of its own."""
+    writers share a process, each with a thread and a connection of its own;
+    key_name is what keys begin with, event_type one of observe.TYPES."""
 
     dsn: str
     topics: tuple
@@ -86,6 +87,8 @@ class Load:
     patience: float = 60.0
     rate: float = 0.0
     crew: int = 1
+    key_name: str = "key"
+    event_type: str = "Checked"
 
     def prepare(self):
         """Make the truth table and its function. Call once, before run or start."""
@@ -189,8 +192,8 @@ class Writer:
 
     def step(self):
         topic = self.choose.choice(self.load.topics)
-        key = f"key-{self.choose.randrange(self.load.keys)}"
-        return f"select checker.step('{topic}', '{key}', {self.load.filler});"
+        key = f"{self.load.key_name}-{self.choose.randrange(self.load.keys)}"
+        return f"select checker.step('{topic}', '{key}', {self.load.filler}, '{self.load.event_type}');"
 
     def transaction(self, kind):
         """The text of one transaction of a kind; what must follow a PREPARE comes separately."""

@@ -10,6 +10,8 @@ from harness.wait import WaitTimeout, wait_until
 
 from .check import Seen, Truth, check
 
+TYPES = ("Checked", "Geprüft", "Poison")  # of the events written with a load
+
 
 def read_truth(dsn):
     """All committed events that load wrote, after any recovery. Returns a list of Truth."""
@@ -28,7 +30,12 @@ def decode(topic, partition, offset, key, value, headers):
     names = dict(headers)
     try:
         event_id = (names.get("ce_id") or names["id"]).decode()
-        return Seen(event_id, topic, key.decode(), json.loads(value)["keySeq"], partition, offset)
+        payload = json.loads(value)
+        if "ce_type" in names and names["ce_type"].decode() not in TYPES:
+            raise ValueError(f"its type is {names['ce_type']}")
+        if payload.get("key") not in (None, key.decode()):
+            raise ValueError(f"its key is {key}, in its payload {payload['key']}")
+        return Seen(event_id, topic, key.decode(), payload["keySeq"], partition, offset)
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         where = f"{topic}[{partition}]@{offset}"
         raise ForeignRecord(f"the record at {where} is not one of the load's: {error!r}") from error

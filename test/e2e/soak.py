@@ -7,7 +7,7 @@ were deleted included: they are read from the broker's files (checker.remains). 
 it is given, and must have noted each record once that is still there. The seed
 decides which fault comes when, and what the writers write. Every second fault or so is one of the 36 cases of
 the protocol proxy, all of them in turn. For each kind of fault the longest interruption is told: from its begin
-to the next delivered batch.
+to the next delivered batch. The database is in UTF8 or LATIN1, keys and types are not ASCII.
 """
 
 import argparse
@@ -35,6 +35,9 @@ CASES = list(itertools.product(APIS, ("request", "answer"), ("hold", "drop", "cu
 # A lost answer is noticed after two seconds instead of ten.
 QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=20000"
 CLIENT = "soak-relay"  # whom quotas concern
+WIDENED = ("outbox.event", "outbox.batch", "outbox.topic", "outbox.dead_letter", "outbox.idempotency", "checker.truth",
+           "checker.counter", "effects.taken")
+ADDED = "Größe"  # what the columns added to them hold
 TOPICS = ("soak.orders", "soak.payments", "soak.stock")
 PARTITIONS = 6
 
@@ -57,6 +60,8 @@ class Faults:
         self.proxy = proxy
         self.cases = []  # of CASES, still to come in this turn
         self.turns = 0  # of all CASES that have come
+        self.columns = defaultdict(list)  # names of the columns added to each table
+        self.column_numbers = itertools.count()
         self.open = []  # sessions with a transaction that stays open over several faults
 
     # Processes ------------------------------------------------------------
@@ -233,6 +238,30 @@ class Faults:
         except psycopg.errors.LockNotAvailable as error:
             raise Missed(str(error)) from None
 
+    def column_added(self):
+        """A column with a constant default, or the end of one, of our tables or the application's, in use meanwhile."""
+        table = self.choose.choice(WIDENED if self.consumer else WIDENED[:-1])
+        added = self.columns[table]
+        with self.database.connect() as connection:
+            connection.execute("set lock_timeout = '2s'")
+            try:
+                if len(added) > self.choose.randint(0, 3):
+                    connection.execute(f"alter table {table} drop column {added[0]}")
+                    del added[0]
+                else:
+                    name = f"added_{next(self.column_numbers)}"
+                    connection.execute(f"alter table {table} add column {name} text not null default '{ADDED}'")
+                    added.append(name)
+            except psycopg.errors.LockNotAvailable as error:
+                raise Missed(f"{table}: {error}") from None
+
+    def require_added(self):
+        """What the direct write of emit() put into added columns is their default."""
+        for table, names in self.columns.items():
+            for name in names:
+                wrong = self.database.value(f"select count(*) from {table} where {name} is distinct from %s", (ADDED,))
+                assert wrong == 0, f"{wrong} rows of {table} without the default of {name}"
+
     def database_made_and_dropped(self):
         name = self.postgres.create_database("soak_other")
         self.postgres.drop_database(name)
@@ -252,7 +281,7 @@ class Faults:
     def kinds():
         """Names of the kinds but request_hurt, which comes as often as all of them."""
         own = ("kinds", "freeze", "signal", "close", "request_hurt", "topic_to_delete", "delete_unseen", "finish",
-               "shift_clock", "let_emit")
+               "shift_clock", "let_emit", "require_added")
         return [name for name in vars(Faults) if not name.startswith("_") and name not in own]
 
     @staticmethod
@@ -310,7 +339,8 @@ class Soak:
         self.clock = ShiftedClock(session, "soak")
         self.postgres.variables = self.clock.variables
         self.postgres.start()
-        self.database = Database(self.postgres, self.postgres.create_database("soak"))
+        self.database = Database(self.postgres, self.postgres.create_database("soak", encoding=options.encoding))
+        print(f"encoding={options.encoding}", flush=True)
         for topic in TOPICS:
             self.database.declare(topic, PARTITIONS)
         self.database.start_relay()
@@ -344,7 +374,7 @@ class Soak:
         if self.consumer:
             self.consumer.start()
         with Rounds(self.database, self.kafka, TOPICS, self.options.seed, rate=self.options.rate,
-                    patience=180.0) as running:
+                    patience=180.0, key_name="schlüssel", event_type="Geprüft") as running:
             while time.monotonic() < until:
                 running.await_batches(self.choose.randint(1, 40), timeout=180)
                 self.strike(running, self.choose.choice((self.choose.choice(kinds), "request_hurt")))
@@ -361,6 +391,7 @@ class Soak:
         report = running.check(600, self.destroyed, deleted.logs)
         self.done = self.consumer and self.consumer.check(running.seen, deleted.readable(), 120)
         self.database.wait_state("idle", 60)
+        self.faults.require_added()
         return report
 
     def tell(self, report):
@@ -401,7 +432,9 @@ def main():
     parser.add_argument("--turns", type=int, default=0, help="how often all cases of the proxy must have come")
     parser.add_argument("--faults", default="", help="only kinds with this in their names, and those of the proxy")
     parser.add_argument("--no-consumer", dest="consumer", action="store_false", help="without outbox-consume")
+    parser.add_argument("--encoding", choices=("UTF8", "LATIN1"), help="of the database; the seed decides if not given")
     options = parser.parse_args()
+    options.encoding = options.encoding or ("UTF8", "LATIN1")[options.seed // 2 % 2]
     exit_on_sigterm()
     session = Session("soak")
     try:

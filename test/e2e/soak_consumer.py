@@ -12,6 +12,9 @@ create schema effects;
 create table effects.taken (place bigserial, id uuid not null);
 create function effects.take(event outbox.consumed_event) returns text language plpgsql as $$
 begin
+    if event.type <> 'Geprüft' or event.key not like 'schlüssel-%' then
+        raise exception 'type %, key %', event.type, event.key;
+    end if;
     insert into effects.taken (id) values (event.id::uuid);
     return 'taken';
 end $$;

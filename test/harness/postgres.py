@@ -187,11 +187,13 @@ class PostgresCluster:
             raise RuntimeError(f"psql -f {path} failed ({done.returncode}):\n{done.stdout}")
         return done.stdout
 
-    def create_database(self, name, extension=True, template=None):
-        """A new database, with the extension unless told otherwise."""
+    def create_database(self, name, extension=True, template=None, encoding=None):
+        """A new database, with the extension unless told otherwise; one of another encoding has the locale C."""
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         if template:
             statement += sql.SQL(" template {}").format(sql.Identifier(template))
+        if encoding:
+            statement += sql.SQL(" template template0 encoding {} locale 'C'").format(sql.Literal(encoding))
         self.execute(statement)
         if extension:
             self.execute("create extension outbox", dbname=name)
