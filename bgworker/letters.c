@@ -31,7 +31,8 @@
 #define LOOK_MS			1000
 #define ERROR_MS		2000	/* until letters are tried again after an error */
 #define RELOAD_MS		5000
-#define RELOAD_SHARE	20		/* a reload may take one part in so many of the time */
+#define RELOAD_SHARE	20		/* a reload may take one part in so many of the time ... */
+#define RELOAD_MOST_MS	60000	/* ... but what is due waits no longer than this for the next */
 #define REISSUE_PIECE	10000	/* letters of one transaction, more only of one key */
 #define CAREFUL_PIECE	1000	/* the same, and keys that fail, after an error */
 #define NOT_SENT		"dead letters are not sent again: "
@@ -309,8 +310,9 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 		return;
 	outbox_letters_load(letters, lower, true);
 	letters->next_reload = outbox_clock_now();
-	letters->next_reload += Max(RELOAD_MS * INT64CONST(1000),
-								(letters->next_reload - start) * RELOAD_SHARE);
+	letters->next_reload += Min(RELOAD_MOST_MS * INT64CONST(1000),
+								Max(RELOAD_MS * INT64CONST(1000),
+									(letters->next_reload - start) * RELOAD_SHARE));
 }
 
 /* --------------------------------------------------------------- return */
