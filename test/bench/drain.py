@@ -25,24 +25,28 @@ TOPICS = {"relay": "drain.relay", "raw": "drain.raw"}
 PARTITIONS = 6
 PAYLOAD_BYTES = 300
 
+# SQL of event n's payload, as JSON text.
+PAYLOAD = """(
+	select head || left(repeat(md5(n::text) || md5((-n)::text), 4), {size} - 2 - length(head)) || '"}}'
+	from (select format('{{"order_id":%%s,"customer_id":"customer-%%s","status":"created",'
+		'"currency":"EUR","items":[{{"sku":"SKU-%%s","quantity":%%s,"price":"%%s.%%s"}}],"note":"',
+		n, n %% 20011, n %% 997, 1 + n %% 5, n %% 211, 10 + n %% 90) as head) h)
+""".format(size=PAYLOAD_BYTES).replace("%%", "%")
+
 STORE = """
 do $$
 declare
 	first integer := 1;
 begin
 	while first <= {events} loop
-		perform outbox.emit_json('{topic}', 'order-' || lpad((n %% 100000)::text, 7, '0'), '{type}',
-			(head || left(repeat(md5(n::text) || md5((-n)::text), 4), {size} - 2 - length(head)) || '"}}')::json)
-		from generate_series(first, least(first + {each} - 1, {events})) n,
-			lateral (select format('{{"order_id":%%s,"customer_id":"customer-%%s","status":"created",'
-				'"currency":"EUR","items":[{{"sku":"SKU-%%s","quantity":%%s,"price":"%%s.%%s"}}],"note":"',
-				n, n %% 20011, n %% 997, 1 + n %% 5, n %% 211, 10 + n %% 90) as head) h;
+		perform outbox.emit_json('{topic}', 'order-' || lpad((n % 100000)::text, 7, '0'), '{type}', {payload}::json)
+		from generate_series(first, least(first + {each} - 1, {events})) n;
 		commit;
 		first := first + {each};
 	end loop;
 end
 $$
-""".replace("%%", "%")
+"""
 
 RECORDS = """
 copy (
@@ -55,8 +59,11 @@ copy (
 
 
 class Drain:
-    def __init__(self, session, options):
+    """The stored events and a round of each side; payload is SQL of event n's, as JSON text."""
+
+    def __init__(self, session, options, payload=PAYLOAD):
         self.options = options
+        self.payload = payload
         self.kafka = KafkaBroker(session, fast_start=False, heap="1g", conf={
             "log.segment.delete.delay.ms": "1000",
             "file.delete.delay.ms": "1000",
@@ -82,13 +89,14 @@ class Drain:
             connection.execute("select outbox.declare_topic(%s, %s)", (TOPICS["relay"], PARTITIONS))
             connection.execute("set synchronous_commit = off")
             connection.execute(STORE.format(
-                events=options.events, each=options.each, topic=TOPICS["relay"], type=TYPE, size=PAYLOAD_BYTES,
+                events=options.events, each=options.each, topic=TOPICS["relay"], type=TYPE, payload=self.payload,
             ))
-            count, sizes = connection.execute(
-                "select count(*), array_agg(distinct length(payload)) from outbox.event"
+            count, least, mean, most = connection.execute(
+                "select count(*), min(length(payload)), avg(length(payload)), max(length(payload)) from outbox.event"
             ).fetchone()
-            if (count, sizes) != (options.events, [PAYLOAD_BYTES]):
-                raise RuntimeError(f"{count} events of {sizes} bytes were stored")
+            if count != options.events:
+                raise RuntimeError(f"{count} events were stored")
+            say(f"stored {count} events of {least} .. {most} bytes (mean {mean:.0f}) in transactions of {options.each}")
             with open(self.records, "wb") as out, connection.cursor().copy(RECORDS) as rows:
                 for piece in rows:
                     out.write(piece)
@@ -200,7 +208,6 @@ def main():
     try:
         drain = Drain(session, options)
         drain.store()
-        say(f"stored {options.events} events of {PAYLOAD_BYTES} bytes in transactions of {options.each}")
         drain.run_pair(0)
         report([drain.run_pair(number) for number in range(1, options.pairs + 1)], options.events)
     finally:
