@@ -19,6 +19,7 @@
 
 #define LOG_LEVEL_NOTICE	5	/* librdkafka's log_level, as of syslog */
 #define SLOW_REQUEST_BYTES	262144
+#define DEFAULT_CODEC		"none"	/* Kafka's own producer's: the one that every client reads at once */
 
 /*
  * Ours first, the user's after.  retry.backoff.ms: a small transaction with
@@ -36,7 +37,7 @@ static const struct
 	{"client.id", "outbox-relay"},
 	{"log_level", "4"},
 	{"partitioner", "murmur2_random"},
-	{"compression.codec", "lz4"},
+	{"compression.codec", DEFAULT_CODEC},
 	{"linger.ms", "0.5"},
 	{"socket.nagle.disable", "true"},
 	{"retry.backoff.ms", "1"},
@@ -166,7 +167,7 @@ add_pair(OutboxSettings *settings, char *name, char *value, OutboxFailure *failu
 static OutboxCodec
 find_codec(const OutboxSettings *settings)
 {
-	const char *codec = "lz4";
+	const char *codec = DEFAULT_CODEC;
 	int			i;
 
 	for (i = 0; i < settings->property_count; i++)

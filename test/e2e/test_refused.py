@@ -77,13 +77,22 @@ def test_changed_limits_count_at_once(relay, kafka, topic_name):
     assert relay.status()["sender_pid"] == sender
 
 
-def test_compressed_records_count_compressed(relay, kafka, topic_name):
-    """K5: what Kafka takes because it is compressed is sent, however large it is before."""
+@pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
+def test_compressed_records_count_compressed(relay, postgres, kafka, topic_name, codec):
+    """K5: what Kafka takes because it is compressed is sent, however large it is before; what is not is told in one round."""
+    if codec:
+        properties = f"{postgres.settings['outbox.kafka_properties']}; compression.codec={codec}"
+        postgres.configure(**{"outbox.kafka_properties": properties})
+        postgres.reload()
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
     relay.declare(topic_name, 1)
     emit_many(relay, topic_name, 10, REPEATED)
-    kafka.wait_for_records(topic_name, 10)
-    assert relay.value("select count(*) from outbox.dead_letter") == 0
+    relay.emit(topic_name, "small", "T")
+    kafka.wait_for_records(topic_name, 11 if codec else 1)
+    assert open_letters(relay, topic_name) == (0 if codec else 10)
+    assert f"compression.codec={codec or 'none'};" in relay.value("select kafka from outbox.relay_slot()")
+    if not codec:
+        assert relay.status()["refusal_rounds"] == 1
 
 
 def test_requests_keep_to_the_limit_of_a_topic(relay, kafka, topic_name):
