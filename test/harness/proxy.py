@@ -26,7 +26,7 @@ APIS = {
     "EndTxn": 26,
     "TxnOffsetCommit": 28,
 }
-_ALL_APIS = {**APIS, "OffsetFetch": 9}
+_ALL_APIS = {**APIS, "OffsetFetch": 9, "OffsetCommit": 8}
 
 # Where the transactional id, or the group, stands in all these requests: near the front.
 _HEAD = 400
@@ -37,7 +37,7 @@ _HUGE = 1 << 28
 class Strike:
     """What befalls one frame. struck, struck_at (of time.monotonic) and passed are set by the proxy.
 
-    api     a name of APIS, or "OffsetFetch"         side   "request" or "answer"
+    api     a name of APIS, "OffsetFetch" or "OffsetCommit"         side   "request" or "answer"
     action  "hold": it and what follows on its connection wait for release();
             "drop": it vanishes, the connection goes on; "cut": it vanishes and
             the connection is reset on both sides; "refuse": the client is answered
