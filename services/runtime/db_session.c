@@ -20,8 +20,8 @@
 #include "clock.h"
 
 #define SETTINGS_MS		5000	/* for the first statement of a session */
-#define PROBE_MS		2000	/* another connection may have to wait for a session of the pool */
-#define PROBE_ROUNDS	8
+#define SPARE_MS		2000	/* another connection may have to wait for a session of the pool */
+#define PROBES			32		/* in a pool of others' it is not by chance that all of them find the same */
 #define UNREAD_MAX		1000	/* messages of an idle session that are looked at */
 
 /* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
@@ -57,6 +57,14 @@ find_sqlstate(const char *message, char sqlstate[6])
 	}
 }
 
+/* PgBouncer knows no other code than 08P01; these are of its configuration and ours, not of a server that is away. */
+static bool
+is_misconfigured(const char *message)
+{
+	return strstr(message, "unsupported startup parameter") != NULL || strstr(message, "no such database") != NULL ||
+		strstr(message, "no such user") != NULL;
+}
+
 /* db->conn is not connected: tries once more to learn the code when a server has said no.  Returns whether it is now. */
 static bool
 explain_refusal(OutboxDb *db)
@@ -72,7 +80,8 @@ explain_refusal(OutboxDb *db)
 	if (PQstatus(db->conn) == CONNECTION_OK)
 		return true;
 	find_sqlstate(PQerrorMessage(db->conn), sqlstate);
-	if (sqlstate[0] != '\0' && outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY)
+	if (sqlstate[0] != '\0' && (outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY ||
+								(strcmp(sqlstate, "08P01") == 0 && is_misconfigured(db->error.message))))
 	{
 		db->error.failure = OUTBOX_FAILURE_DEPLOY;
 		memcpy(db->error.sqlstate, sqlstate, sizeof(sqlstate));
@@ -116,38 +125,52 @@ ask_process(OutboxDb *db, int64_t deadline)
 	return process;
 }
 
-/*
- * Does the pooler give a connection one session now and another one then?  One that has none to spare for the second
- * connection, or does not answer, shows nothing.
- */
-static bool
-is_shared(OutboxDb *db)
+/* What a pooler gives its clients. */
+typedef enum PoolerKind
+{
+	POOLER_KEEPS,				/* a session of its own, or nothing else is shown: there is none to spare for a second connection */
+	POOLER_SHARES,				/* one session now and another one then */
+	POOLER_SILENT,				/* it does not answer */
+} PoolerKind;
+
+/* Both have answered once: whose sessions are their own never have others. */
+static PoolerKind
+compare_sessions(OutboxDb *db, int own, OutboxDb *other, int others)
+{
+	int64_t		deadline = outbox_clock_ms() + SETTINGS_MS;
+	PoolerKind	kind = own == others ? POOLER_SHARES : POOLER_KEEPS;
+
+	/* In the order db, other, other, db. */
+	for (int i = 0; i < PROBES && kind == POOLER_KEEPS; i++)
+	{
+		bool		first = i % 4 == 0 || i % 4 == 3;
+		int			process = ask_process(first ? db : other, deadline);
+
+		if (process == 0)
+			kind = POOLER_SILENT;
+		else if (process != (first ? own : others))
+			kind = POOLER_SHARES;
+	}
+	return kind;
+}
+
+static PoolerKind
+probe_pooler(OutboxDb *db)
 {
 	OutboxDb	other;
-	int64_t		deadline = outbox_clock_ms() + PROBE_MS;
-	int			own = ask_process(db, deadline);
+	int			own = ask_process(db, outbox_clock_ms() + SETTINGS_MS);
 	int			others = 0;
-	bool		shared = false;
+	PoolerKind	kind = POOLER_KEEPS;
 
 	if (own == 0 || !outbox_db_open(&other, db->conninfo, 0))
-		return false;
+		return POOLER_SILENT;
 	other.reads = db->reads;
 	if (open_connection(&other))
-		others = ask_process(&other, deadline);
-	for (int i = 0; i < PROBE_ROUNDS && own != 0 && others != 0 && !shared; i++)
-	{
-		int			pairs[2][2] = {
-			{ask_process(db, deadline), ask_process(&other, deadline)},
-			{ask_process(&other, deadline), ask_process(db, deadline)},
-		};
-
-		if (pairs[0][0] == 0 || pairs[0][1] == 0 || pairs[1][0] == 0 || pairs[1][1] == 0)
-			break;
-		shared = own == others || pairs[0][0] != own || pairs[0][1] != others || pairs[1][0] != others ||
-			pairs[1][1] != own;
-	}
+		others = ask_process(&other, outbox_clock_ms() + SPARE_MS);
+	if (others != 0)
+		kind = compare_sessions(db, own, &other, others);
 	outbox_db_close(&other);
-	return shared;
+	return kind;
 }
 
 /* Sets what the session needs, if it is that of `process` (NULL: whichever).  Returns the rows: 0, it is another one; -1: db->error. */
@@ -186,12 +209,18 @@ begin_session(OutboxDb *db)
 	if (rows != 0)
 		return rows > 0;
 	db->pooled = true;
-	if (is_shared(db))
+	switch (probe_pooler(db))
 	{
-		outbox_db_refuse_pooler(db);
-		return false;
+		case POOLER_KEEPS:
+			return set_session(db, NULL) > 0;
+		case POOLER_SHARES:
+			outbox_db_refuse_pooler(db);
+			break;
+		case POOLER_SILENT:
+			outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST, "the pooler did not answer in time");
+			break;
 	}
-	return db->conn != NULL && set_session(db, NULL) > 0;
+	return false;
 }
 
 void

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
 """Through PgBouncer: emit() in every mode, services in session mode and never in transaction mode."""
 
+import contextlib
 import json
+import threading
 
 import psycopg
 import pytest
@@ -67,33 +69,78 @@ def test_emit(pooler, database, topic):
     assert database.value("select count(*) from outbox.event") == 9
 
 
-@pytest.mark.parametrize("mode", ("transaction", "statement"))
-def test_service(pooler, hazard, mode):
-    """Field K10: in transaction mode a service says what it needs, sets nothing in a session of the pool, and works when it has it."""
-    pool = pooler(mode, size=2)
+def wait_halted(service):
+    """Wait until the service has told why it halts; returns the line."""
+    def halted():
+        return [line for line in service.log_lines() if line["event"] == "partition_halted"]
+    found = wait_until(halted, 60, "the service to say why it does not work")
+    wait_until(lambda: "halted" in service.request("GET", "/readyz")[1], 60, "the service to be halted")
+    assert service.request("GET", "/livez")[0] == 200 and found[0]["level"] == "error"
+    return found[0]["msg"]
+
+
+@contextlib.contextmanager
+def busy(pool, database, clients):
+    """So many clients of the pool use its sessions without a pause."""
+    stop = threading.Event()
+
+    def use():
+        with pool.connect(database) as connection:
+            while not stop.is_set():
+                connection.execute("select pg_sleep(random() / 500)")
+    threads = [threading.Thread(target=use) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def all_settings(pool, database):
+    """The settings of every session of the pool: each is held by a transaction."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(pool.connect(database, autocommit=False)) for _ in range(pool.size)]
+        found = [settings_of(client) for client in clients]
+        assert len({client.execute("select pg_backend_pid()").fetchone() for client in clients}) == pool.size
+        assert all(client.execute("select count(*) from pg_prepared_statements").fetchone() == (0,) for client in clients)
+    return found
+
+
+def test_service(pooler, hazard):
+    """Field K10: in transaction mode a service says what it needs, leaves nothing in a session of the pool, and works when it has it."""
+    pool = pooler("transaction", size=3)
     hazard.produce("taken", key="k")
     hazard.flush()
-    with pool.connect(hazard.database.name) as application:
-        before = settings_of(application)
+    before = all_settings(pool, hazard.database.name)
+    with busy(pool, hazard.database.name, 2):
         service = hazard.start(wait=False, database=pool.dsn(hazard.database.name))
-        halted = wait_until(lambda: [line for line in service.log_lines() if line["event"] == "partition_halted"], 60,
-                            "the service to say what it needs")
-        assert "pool_mode = session" in halted[0]["msg"] and halted[0]["level"] == "error"
-        wait_until(lambda: "halted" in service.request("GET", "/readyz")[1], 60, "the service to be halted")
-        # Every session there is: two applications at once have both.
-        with pool.connect(hazard.database.name) as second:
-            for _ in range(10):
-                assert settings_of(application) == before and settings_of(second) == before
-        assert application.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
-    assert service.request("GET", "/livez")[0] == 200 and hazard.taken() == []
+        assert "pool_mode = session" in wait_halted(service)
+    assert all_settings(pool, hazard.database.name) == before and hazard.taken() == []
     pool.restart("session")
     hazard.wait_taken(1)
     service.wait_ready(60)
     assert service.stop() == 0
 
 
+def test_statement_mode(pooler, hazard):
+    """Field K10: neither does a service work in statement mode, and it says the same."""
+    pool = pooler("statement")
+    service = hazard.start(wait=False, database=pool.dsn(hazard.database.name))
+    assert "pool_mode = session" in wait_halted(service)
+
+
+def test_refused_parameter(pooler, hazard):
+    """Field K10: a parameter that the pooler does not take is no outage."""
+    pool = pooler("session")
+    service = hazard.start(wait=False, database=pool.dsn(hazard.database.name, options="-c work_mem=8MB"))
+    assert "unsupported startup parameter" in wait_halted(service)
+
+
 def test_session_mode(pooler, hazard):
-    """Field K10: in session mode a service runs, and what it has set goes with its session, also where none is to spare at its start."""
+    """Field K10: in session mode a service runs, and what it has set goes with its session, also where none is to spare."""
     pool = pooler("session", size=2)
     with pool.connect(hazard.database.name) as application:
         before = settings_of(application)
