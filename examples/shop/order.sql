@@ -95,7 +95,8 @@ END $$;
 
 /*
  * Notes a request with its answer before it is carried out; false: the key is known, or its first request is
- * under way.  Who else uses the key finds the row, and is not waited for: an advisory lock could be taken by any role.
+ * under way, or was until after this transaction's snapshot (repeatable read).  Who else uses the key finds the row, and is
+ * not waited for: an advisory lock could be taken by any role.
  */
 CREATE FUNCTION shop.note_request(p_key text, p_body jsonb, p_order text, p_answer jsonb) RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '50ms' AS $$
@@ -104,7 +105,7 @@ BEGIN
 	VALUES (p_key, p_body, p_order, p_answer)
 	ON CONFLICT DO NOTHING;
 	RETURN FOUND;
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN lock_not_available OR serialization_failure THEN
 	RETURN false;
 END $$;
 

@@ -143,7 +143,10 @@ add_database(const char *conninfo, PQconninfoOption *options)
 	snprintf(database->server, sizeof(database->server), "%s:%s", host, port);
 	snprintf(database->error, sizeof(database->error), "not asked yet");
 	database_count++;
-	return outbox_db_open(&database->db, conninfo, STATEMENT_MS);
+	if (!outbox_db_open(&database->db, conninfo, STATEMENT_MS))
+		return false;
+	database->db.reads = true;
+	return true;
 }
 
 static char *

@@ -7,7 +7,6 @@
  * Runs in outbox-monitor, main thread: settings, threads, signals, end.
  */
 #define _GNU_SOURCE
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "log.h"
 #include "poller.h"
 #include "sinks.h"
+#include "startup.h"
 
 #define PROGRAM		"outbox-monitor"
 
@@ -93,13 +93,10 @@ run_monitor(const OutboxConfig *config)
 	int			got;
 	bool		closed;
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	outbox_startup_await_ends(&signals);
 	outbox_log_level_parse(outbox_config_text(config, "log_level"), &level);
 	outbox_log_setup(PROGRAM, level);
+	outbox_log_start();
 	if (outbox_config_text(config, "auth_file")[0] != '\0')
 		outbox_http_protect(outbox_auth_admits);
 	if (!start_threads(config))
@@ -112,6 +109,7 @@ run_monitor(const OutboxConfig *config)
 	outbox_letters_stop();
 	outbox_sinks_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "done");
+	outbox_log_stop();
 	if (!closed)
 		_exit(EXIT_SUCCESS);	/* no exit handler may pull the ground from under the client's threads */
 	return EXIT_SUCCESS;
@@ -123,6 +121,7 @@ main(int argc, char **argv)
 	static OutboxConfig config;
 	int			code;
 
+	outbox_startup();
 	outbox_config_add(&config, options);
 	code = outbox_arguments_read(argc, argv, PROGRAM,
 								 "lag of consumer groups, depth of dead letters, alerts", &config,

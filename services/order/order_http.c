@@ -16,6 +16,7 @@
 #include "trace.h"
 
 #define KEY_MAX 255
+#define TRIES_MAX 4				/* of a statement that meets other transactions */
 
 static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, $3, $4)";
 static const char show_sql[] = "SELECT shop.order_json($1)";
@@ -34,20 +35,48 @@ order_http_start(const OutboxConfig *config)
 	return true;
 }
 
+/*
+ * Is the failed statement to be sent again?  Nothing of it is committed, or its key tells: a session that was kept from an
+ * earlier request has ended or is of no use, or another transaction came first.
+ */
+static bool
+is_to_be_repeated(const OutboxDb *db, bool kept, int tries)
+{
+	if (strcmp(db->error.sqlstate, "40001") == 0 || strcmp(db->error.sqlstate, "40P01") == 0)
+		return tries < TRIES_MAX;
+	return kept && (db->conn == NULL || db->stale);
+}
+
+/* The statement's result; NULL: db->error. */
+static PGresult *
+run_statement(OutboxDb *db, const char *sql, int count, const char *const *values)
+{
+	for (int tries = 1;; tries++)
+	{
+		bool		kept = db->conn != NULL && !db->stale;
+		PGresult   *result;
+
+		if (!outbox_db_connect(db))
+			return NULL;
+		result = outbox_db_query(db, sql, count, values);
+		if (result != NULL || !is_to_be_repeated(db, kept, tries))
+			return result;
+	}
+}
+
 /* NULL when the database did not do it; the answer is filled then. */
 static PGresult *
 query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *answer)
 {
 	OutboxDb   *db = &thread_db;
-	PGresult   *result = NULL;
+	PGresult   *result;
 
 	if (db->conninfo == NULL && !outbox_db_open(db, order_database, order_timeout_ms))
 	{
 		outbox_http_error(answer, 503, "out of memory");
 		return NULL;
 	}
-	if (outbox_db_connect(db))
-		result = outbox_db_query(db, sql, count, values);
+	result = run_statement(db, sql, count, values);
 	if (result != NULL)
 		return result;
 	outbox_log(OUTBOX_LOG_WARNING, "request_failed", NULL, "%s, SQLSTATE %s", db->error.message,

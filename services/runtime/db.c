@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * db.c
- *	  Connection, prepared statements, pipeline, classes of failure.
+ *	  Prepared statements, pipeline, classes of failure.
  *
  * Runs in the services, on the thread that owns the connection.
  */
 #define _GNU_SOURCE
-#include "db.h"
+#include "db_session.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -14,19 +14,8 @@
 #include <string.h>
 
 #include "clock.h"
-#include "log.h"
 
-#define LOST_CONNECTION "08006"
-#define SETTINGS_MS		5000	/* for the first statement of a connection */
-#define NO_DEADLINE		INT64_MAX
 #define POLL_MAX_MS		60000
-
-/* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
-#define LOCK_TIMEOUT_MAX_MS	10000	/* waiting for a lock is no failure of the record */
-#define SESSION_SETTINGS \
-	"SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 10;" \
-	" SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET statement_timeout = %ld;" \
-	" SET lock_timeout = %ld"
 
 const char *
 outbox_failure_name(OutboxFailure failure)
@@ -41,8 +30,8 @@ OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
 	static const char *const waits[] = {"08", "53", "57014", "57P", "58", "72", "XX", "40001", "40003", "40P01",
-	"55P03", "25006", "25P03"};
-	static const char *const deploys[] = {"28", "3D", "26000", "0A000", "3F000", "42501", "42P01", "42P02",
+	"55P03", "25006", "25P03", "25P04"};
+	static const char *const deploys[] = {"28", "3D", "26000", "42P05", "0A000", "3F000", "42501", "42P01", "42P02",
 	"42703", "42704", "42725", "42883"};
 
 	if (sqlstate == NULL || sqlstate[0] == '\0')
@@ -60,6 +49,23 @@ outbox_failure_classify(const char *sqlstate)
 			return OUTBOX_FAILURE_DEPLOY;
 	}
 	return OUTBOX_FAILURE_RECORD;
+}
+
+bool
+outbox_failure_ends_session(const char *sqlstate)
+{
+	/*
+	 * The server is not the primary any more; it is about to end the session, or its transaction is not ours; the session
+	 * has gone wrong inside.  A deployment may have changed what was prepared.
+	 */
+	static const char *const ends[] = {"08", "25", "57P", "58", "XX"};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+	{
+		if (strncmp(sqlstate, ends[i], strlen(ends[i])) == 0)
+			return true;
+	}
+	return outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY;
 }
 
 void
@@ -93,8 +99,8 @@ outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate
 }
 
 /* Takes the failure from a result, or from the connection when result is NULL. */
-static void
-take_error(OutboxDb *db, const PGresult *result)
+void
+outbox_db_take_error(OutboxDb *db, const PGresult *result)
 {
 	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 	const char *primary = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
@@ -105,7 +111,7 @@ take_error(OutboxDb *db, const PGresult *result)
 	if (result == NULL && db->error.ended)
 		return;					/* the server has said why */
 	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
-		sqlstate = db->warned[0] != '\0' ? db->warned : LOST_CONNECTION;
+		sqlstate = db->warned[0] != '\0' ? db->warned : OUTBOX_DB_LOST;
 	if (primary == NULL)
 		primary = PQerrorMessage(db->conn);
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
@@ -115,21 +121,12 @@ take_error(OutboxDb *db, const PGresult *result)
 	/* What ends the session is no record's, as long as it is not shown to be. */
 	if (db->error.ended && db->error.failure == OUTBOX_FAILURE_RECORD)
 		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
-	/* A server that is not the primary any more, a session that has gone wrong inside. */
-	db->stale = db->stale || strcmp(db->error.sqlstate, "25006") == 0 || strncmp(db->error.sqlstate, "XX", 2) == 0;
-}
-
-/* Where another process has crashed the server ends a session with a warning. */
-static void
-log_notice(void *arg, const PGresult *result)
-{
-	OutboxDb   *db = arg;
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-	if (sqlstate != NULL && strncmp(sqlstate, "57P", 3) == 0)
-		snprintf(db->warned, sizeof(db->warned), "%s", sqlstate);
-	outbox_log(OUTBOX_LOG_INFO, "database_notice", NULL, "%s",
-			   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+	if (db->error.sqlstate[0] == '\0')
+		return;
+	db->stale = db->stale || outbox_failure_ends_session(db->error.sqlstate);
+	/* What was prepared is not there, or somebody else's. */
+	if (db->pooled && (strcmp(db->error.sqlstate, "26000") == 0 || strcmp(db->error.sqlstate, "42P05") == 0))
+		outbox_db_refuse_pooler(db);
 }
 
 bool
@@ -141,13 +138,14 @@ outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms)
 	return db->conninfo != NULL;
 }
 
-static void
-drop_connection(OutboxDb *db)
+void
+outbox_db_drop(OutboxDb *db)
 {
 	PQfinish(db->conn);
 	db->conn = NULL;
 	db->prepared_count = 0;
 	db->stale = false;
+	db->pooled = false;
 	db->warned[0] = '\0';
 }
 
@@ -160,7 +158,7 @@ outbox_db_renew(OutboxDb *db)
 void
 outbox_db_close(OutboxDb *db)
 {
-	drop_connection(db);
+	outbox_db_drop(db);
 	free(db->conninfo);
 	db->conninfo = NULL;
 }
@@ -185,8 +183,8 @@ wait_input(PGconn *conn, int64_t deadline)
  * The result of what was `sent`, the last one's of several statements.  NULL: none came before the
  * deadline; the connection is dropped.
  */
-static PGresult *
-await_result(OutboxDb *db, int sent, int64_t deadline)
+PGresult *
+outbox_db_await(OutboxDb *db, int sent, int64_t deadline)
 {
 	PGresult   *last = NULL;
 	PGresult   *result;
@@ -206,11 +204,11 @@ await_result(OutboxDb *db, int sent, int64_t deadline)
 	}
 	PQclear(last);
 	if (sent == 1 && PQstatus(db->conn) == CONNECTION_OK)
-		outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION,
+		outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST,
 						 "the database did not answer in time");
 	else
-		take_error(db, NULL);
-	drop_connection(db);
+		outbox_db_take_error(db, NULL);
+	outbox_db_drop(db);
 	return NULL;
 }
 
@@ -221,82 +219,9 @@ accept_command(OutboxDb *db, PGresult *result)
 	bool		good = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	if (!good && result != NULL)
-		take_error(db, result);
+		outbox_db_take_error(db, result);
 	PQclear(result);
 	return good;
-}
-
-/*
- * The SQLSTATE with which a server has refused the session, as libpq's message has it when it is
- * told to be verbose ("FATAL:  28P01: ...", severity in any language); "" when there is none.
- */
-static void
-find_sqlstate(const char *message, char sqlstate[6])
-{
-	static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-
-	sqlstate[0] = '\0';
-	while ((message = strstr(message, ":  ")) != NULL)
-	{
-		message += 3;
-		if (strspn(message, digits) == 5 && message[5] == ':')
-			snprintf(sqlstate, 6, "%.5s", message);
-	}
-}
-
-/* db->conn is not connected: tries once more to learn the code when a server has said no.  Returns whether it is now. */
-static bool
-explain_refusal(OutboxDb *db)
-{
-	char		sqlstate[6] = "";
-
-	outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, LOST_CONNECTION, PQerrorMessage(db->conn));
-	if (strstr(db->error.message, ":  ") == NULL)
-		return false;			/* not a server's words */
-	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
-	PQreset(db->conn);
-	PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
-	if (PQstatus(db->conn) == CONNECTION_OK)
-		return true;
-	find_sqlstate(PQerrorMessage(db->conn), sqlstate);
-	if (sqlstate[0] != '\0' && outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY)
-	{
-		db->error.failure = OUTBOX_FAILURE_DEPLOY;
-		memcpy(db->error.sqlstate, sqlstate, sizeof(sqlstate));
-	}
-	return false;
-}
-
-bool
-outbox_db_connect(OutboxDb *db)
-{
-	/* Later entries win: the user's conninfo over the defaults before it. */
-	const char *keywords[] = {"connect_timeout", "keepalives_idle", "tcp_user_timeout",
-	"client_encoding", "fallback_application_name", "dbname", NULL};
-	const char *values[] = {"5", "10", "30000", "UTF8", "outbox consumer", db->conninfo, NULL};
-	char		settings[320];
-	long		lock_timeout_ms = LOCK_TIMEOUT_MAX_MS;
-
-	if (db->conn != NULL && !db->stale && PQstatus(db->conn) == CONNECTION_OK &&
-		PQtransactionStatus(db->conn) == PQTRANS_IDLE)
-		return true;
-	drop_connection(db);
-	db->error.ended = false;
-	db->conn = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(db->conn) != CONNECTION_OK && !explain_refusal(db))
-	{
-		drop_connection(db);
-		return false;
-	}
-	PQsetNoticeReceiver(db->conn, log_notice, db);
-	if (db->statement_timeout_ms > 0 && db->statement_timeout_ms / 2 < lock_timeout_ms)
-		lock_timeout_ms = (db->statement_timeout_ms + 1) / 2;
-	snprintf(settings, sizeof(settings), SESSION_SETTINGS, db->statement_timeout_ms, lock_timeout_ms);
-	if (accept_command(db, await_result(db, PQsendQuery(db->conn, settings),
-										outbox_clock_ms() + SETTINGS_MS)))
-		return true;
-	drop_connection(db);
-	return false;
 }
 
 /* Number of a prepared statement, or -1. */
@@ -324,7 +249,7 @@ prepare_until(OutboxDb *db, const char *sql, int64_t deadline)
 		return false;
 	}
 	snprintf(name, sizeof(name), "s%d", db->prepared_count);
-	if (!accept_command(db, await_result(db, PQsendPrepare(db->conn, name, sql, 0, NULL), deadline)))
+	if (!accept_command(db, outbox_db_await(db, PQsendPrepare(db->conn, name, sql, 0, NULL), deadline)))
 		return false;
 	db->prepared[db->prepared_count++] = sql;
 	return true;
@@ -333,7 +258,7 @@ prepare_until(OutboxDb *db, const char *sql, int64_t deadline)
 bool
 outbox_db_prepare(OutboxDb *db, const char *sql)
 {
-	return prepare_until(db, sql, NO_DEADLINE);
+	return prepare_until(db, sql, OUTBOX_DB_NO_DEADLINE);
 }
 
 static PGresult *
@@ -345,12 +270,12 @@ query_until(OutboxDb *db, const char *sql, int count, const char *const *values,
 	if (!prepare_until(db, sql, deadline))
 		return NULL;
 	snprintf(name, sizeof(name), "s%d", find_prepared(db, sql));
-	result = await_result(db, PQsendQueryPrepared(db->conn, name, count, values, NULL, NULL, 0),
+	result = outbox_db_await(db, PQsendQueryPrepared(db->conn, name, count, values, NULL, NULL, 0),
 						  deadline);
 	if (result == NULL || PQresultStatus(result) == PGRES_TUPLES_OK ||
 		PQresultStatus(result) == PGRES_COMMAND_OK)
 		return result;
-	take_error(db, result);
+	outbox_db_take_error(db, result);
 	PQclear(result);
 	return NULL;
 }
@@ -358,7 +283,7 @@ query_until(OutboxDb *db, const char *sql, int count, const char *const *values,
 PGresult *
 outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values)
 {
-	return query_until(db, sql, count, values, NO_DEADLINE);
+	return query_until(db, sql, count, values, OUTBOX_DB_NO_DEADLINE);
 }
 
 PGresult *
@@ -370,9 +295,9 @@ outbox_db_query_within(OutboxDb *db, const char *sql, int count, const char *con
 	if (PQsetnonblocking(db->conn, 1) == 0)
 		result = query_until(db, sql, count, values, outbox_clock_ms() + ms);
 	else
-		take_error(db, NULL);
+		outbox_db_take_error(db, NULL);
 	if (db->conn != NULL && PQsetnonblocking(db->conn, 0) != 0)
-		drop_connection(db);
+		outbox_db_drop(db);
 	return result;
 }
 
@@ -381,7 +306,7 @@ outbox_db_begin_pipeline(OutboxDb *db)
 {
 	if (PQenterPipelineMode(db->conn) == 1)
 		return true;
-	take_error(db, NULL);
+	outbox_db_take_error(db, NULL);
 	return false;
 }
 
@@ -398,7 +323,7 @@ outbox_db_send(OutboxDb *db, const char *sql, int count, const char *const *valu
 	else
 		sent = PQsendQueryParams(db->conn, sql, count, NULL, values, NULL, NULL, 0);
 	if (sent != 1)
-		take_error(db, NULL);
+		outbox_db_take_error(db, NULL);
 	return sent == 1;
 }
 
@@ -407,7 +332,7 @@ outbox_db_sync(OutboxDb *db)
 {
 	if (PQpipelineSync(db->conn) == 1)
 		return true;
-	take_error(db, NULL);
+	outbox_db_take_error(db, NULL);
 	return false;
 }
 
@@ -421,7 +346,7 @@ outbox_db_result(OutboxDb *db, bool *skipped)
 	if (result == NULL || (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK))
 	{
 		if (!*skipped)
-			take_error(db, result);
+			outbox_db_take_error(db, result);
 		PQclear(result);
 		result = NULL;
 	}
@@ -447,7 +372,7 @@ outbox_db_finish_sync(OutboxDb *db)
 		status = PQresultStatus(result);
 		if (result == NULL && PQstatus(db->conn) != CONNECTION_OK)
 		{
-			take_error(db, NULL);
+			outbox_db_take_error(db, NULL);
 			return false;
 		}
 		PQclear(result);
@@ -460,15 +385,13 @@ outbox_db_end_pipeline(OutboxDb *db)
 {
 	if (db->conn == NULL)
 		return;
-	/* What was prepared may be of a schema that is changed since. */
-	if (PQexitPipelineMode(db->conn) != 1 || PQstatus(db->conn) != CONNECTION_OK ||
-		db->error.failure == OUTBOX_FAILURE_DEPLOY)
+	if (PQexitPipelineMode(db->conn) != 1 || PQstatus(db->conn) != CONNECTION_OK)
 	{
-		drop_connection(db);
+		outbox_db_drop(db);
 		return;
 	}
 	if (PQtransactionStatus(db->conn) != PQTRANS_IDLE)
 		PQclear(PQexec(db->conn, "ROLLBACK"));
 	if (PQtransactionStatus(db->conn) != PQTRANS_IDLE)
-		drop_connection(db);
+		outbox_db_drop(db);
 }

@@ -16,6 +16,7 @@
 #include "failure.h"
 
 #define OUTBOX_DB_STATEMENTS	48
+#define OUTBOX_DB_LOST			"08006" /* SQLSTATE of a connection that is gone */
 
 typedef struct OutboxDb
 {
@@ -25,6 +26,8 @@ typedef struct OutboxDb
 	const char *prepared[OUTBOX_DB_STATEMENTS]; /* by address of the SQL text */
 	int			prepared_count;
 	bool		stale;			/* the next use needs a new session */
+	bool		pooled;			/* the session is a pooler's */
+	bool		reads;			/* a standby or read-only session will do; set after outbox_db_open */
 	char		warned[6];		/* SQLSTATE of the server's warning that it ends the session; "" */
 	OutboxError error;
 } OutboxDb;
@@ -39,10 +42,16 @@ extern void outbox_db_close(OutboxDb *db);
 extern void outbox_db_renew(OutboxDb *db);
 
 /*
- * Connects unless connected and idle; a broken or busy connection is replaced.  A server that
- * refuses the session (no such role or database, wrong password) is OUTBOX_FAILURE_DEPLOY.
+ * Connects unless connected and idle; a session that is broken, busy or has ended meanwhile is replaced, and so is one that
+ * an error has shown to be of no use (outbox_failure_ends_session).  A server that can only be read is left
+ * for the next host of the connection string, unless db->reads: OUTBOX_FAILURE_INFRASTRUCTURE when there is none.  A server
+ * that refuses the session (no such role or database, wrong password), and a pooler that gives every
+ * transaction another session, are OUTBOX_FAILURE_DEPLOY.
  */
 extern bool outbox_db_connect(OutboxDb *db);
+
+/* The failure is that of a pooler that gives every transaction another session; the next use needs a new one. */
+extern void outbox_db_refuse_pooler(OutboxDb *db);
 
 /* Prepares sql (a string constant: known by its address) unless it is; outside a pipeline. */
 extern bool outbox_db_prepare(OutboxDb *db, const char *sql);

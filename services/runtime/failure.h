@@ -30,6 +30,9 @@ typedef struct OutboxError
 
 extern const char *outbox_failure_name(OutboxFailure failure);
 extern OutboxFailure outbox_failure_classify(const char *sqlstate);
+
+/* Is a session that has answered so of no further use? */
+extern bool outbox_failure_ends_session(const char *sqlstate);
 extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
 							 const char *message);
 

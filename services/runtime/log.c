@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * log.c
- *	  JSON lines on standard error, one write a line.
+ *	  JSON lines for standard error (log_writer.c writes them).
  *
  * Runs in the services, any thread.
  */
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "log_writer.h"
 #include "record.h"
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
@@ -81,21 +81,57 @@ make_timestamp(void)
 	return json_string(text);
 }
 
-static void
-write_line(json_t *line)
+/* What every line begins with. */
+static json_t *
+begin_line(OutboxLogLevel level, const char *event)
+{
+	json_t	   *line = json_object();
+
+	json_object_set_new(line, "ts", make_timestamp());
+	json_object_set_new(line, "level", json_string(level_names[level]));
+	json_object_set_new(line, "service", make_text(service_name));
+	json_object_set_new(line, "event", json_string(event));
+	return line;
+}
+
+/* The line as text with its newline, malloc'ed; NULL when memory is short.  Frees line. */
+static char *
+end_line(json_t *line)
 {
 	char	   *text = json_dumps(line, JSON_COMPACT);
 	size_t		len;
 
+	json_decref(line);
 	if (text == NULL)
-		return;
+		return NULL;
 	len = strlen(text);
-	text[len] = '\n';			/* over the terminator: one write, one line */
-	if (write(STDERR_FILENO, text, len + 1) < 0)
-	{
-		/* nowhere left to say so */
-	}
-	free(text);
+	text = realloc(text, len + 2);
+	if (text != NULL)
+		memcpy(text + len, "\n", 2);
+	return text;
+}
+
+static char *
+make_lost_line(unsigned long lost)
+{
+	json_t	   *line = begin_line(OUTBOX_LOG_WARNING, "log_lines_lost");
+
+	json_object_set_new(line, "msg", json_sprintf("%lu lines are lost here: the log was not read, or could not be written",
+												  lost));
+	return end_line(line);
+}
+
+void
+outbox_log_start(void)
+{
+	outbox_log_writer_start(make_lost_line);
+	atexit(outbox_log_writer_stop);
+}
+
+void
+outbox_log_stop(void)
+{
+	outbox_log_writer_stop();
 }
 
 void
@@ -103,6 +139,7 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 		   const char *format,...)
 {
 	json_t	   *line;
+	char	   *text;
 	char		message[2048];
 	va_list		arguments;
 
@@ -111,11 +148,7 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 	va_start(arguments, format);
 	vsnprintf(message, sizeof(message), format, arguments);
 	va_end(arguments);
-	line = json_object();
-	json_object_set_new(line, "ts", make_timestamp());
-	json_object_set_new(line, "level", json_string(level_names[level]));
-	json_object_set_new(line, "service", make_text(service_name));
-	json_object_set_new(line, "event", json_string(event));
+	line = begin_line(level, event);
 	if (record != NULL)
 	{
 		json_object_set_new(line, "topic", make_text(record->topic));
@@ -130,6 +163,7 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 			json_object_set_new(line, "trace_id", json_string(record->trace_id));
 	}
 	json_object_set_new(line, "msg", make_text(message));
-	write_line(line);
-	json_decref(line);
+	text = end_line(line);
+	if (text != NULL)
+		outbox_log_write(text, strlen(text));
 }

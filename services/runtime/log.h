@@ -22,6 +22,15 @@ typedef enum OutboxLogLevel
 /* Set once before the threads start; service must live as long as the process. */
 extern void outbox_log_setup(const char *service, OutboxLogLevel threshold);
 
+/*
+ * From here on a thread writes the lines, so that nobody who logs waits for who reads; what nobody takes in time is
+ * counted and told of (log_writer.h).  Before it, lines are written by who logs.  Once, main thread.
+ */
+extern void outbox_log_start(void);
+
+/* Writes what waits, two seconds at most; for who ends the process with _exit.  exit() does the same. */
+extern void outbox_log_stop(void);
+
 /* "debug", "info", "warning", "error"; false for anything else */
 extern bool outbox_log_level_parse(const char *name, OutboxLogLevel *level);
 

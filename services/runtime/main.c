@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "arguments.h"
 #include "log_check.h"
 #include "member.h"
+#include "startup.h"
 #include "trace.h"
 
 #define MEMBERS_MAX			64
@@ -274,6 +274,7 @@ watch_member(const OutboxMember *member, int64_t stopped_at)
 				   OUTBOX_END_MAX_MS / 1000);
 	else
 		return;
+	outbox_log_stop();
 	_exit(EXIT_FAILURE);
 }
 
@@ -319,6 +320,7 @@ stop_http(void)
 		return;
 	outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", NULL, "a request takes more than %d s",
 			   OUTBOX_END_MAX_MS / 1000);
+	outbox_log_stop();
 	_exit(EXIT_FAILURE);
 }
 
@@ -329,12 +331,9 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	sigset_t	signals;
 	int			started;
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	outbox_startup_await_ends(&signals);
 	fill_runtime(service, config);
+	outbox_log_start();
 	if (runtime.handlers == NULL)
 		runtime.handlers = service->make_handlers(config);
 	if (runtime.handlers == NULL)
@@ -371,6 +370,7 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 	static OutboxConfig config;
 	int			code;
 
+	outbox_startup();
 	outbox_config_add(&config, runtime_options);
 	outbox_config_add(&config, service->options);
 	if (service->group != NULL)

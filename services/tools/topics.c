@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "startup.h"
 #include "topic_admin.h"
 
 #define EXIT_EQUAL		0
@@ -213,8 +214,10 @@ main(int argc, char **argv)
 	OutboxTopicAdmin admin;
 	char		reason[1024];
 	char	   *properties;
-	int			code = read_arguments(argc, argv, &options);
+	int			code;
 
+	outbox_startup();
+	code = read_arguments(argc, argv, &options);
 	if (code >= 0)
 		return code;
 	if (!outbox_topic_profile_read(&profile, options.profile, reason, sizeof(reason)))

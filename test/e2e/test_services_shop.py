@@ -209,6 +209,89 @@ def test_place_in_progress(shop):
     assert place(shop, key=key)[0] == 201
 
 
+@pytest.mark.parametrize("level", ("repeatable read", "serializable"))
+def test_place_races(shop, level):
+    """Field K10: in a database of another isolation level, too, a race for a key is 409 or the one answer, and one order."""
+    database, body = shop.databases["order"], {"customerId": "ada", "items": [{"sku": "book", "quantity": 1}]}
+    call = "select verdict from shop.place_order(%s, %s, null)"
+    key = str(uuid.uuid4())
+    with shop.postgres.connect(database, autocommit=False) as late:
+        late.execute(f"set transaction isolation level {level}")
+        late.execute("select from shop.request")
+        assert place(shop, body, key)[0] == 201
+        assert late.execute(call, (key, json.dumps(body))).fetchone() == ("in_progress",)
+    shop.postgres.execute(f"alter database {database} set default_transaction_isolation = '{level}'")
+    try:
+        end_sessions(shop)
+        keys = [str(uuid.uuid4()) for _ in range(8)]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda number: place(shop, body, keys[number // 8]), range(64)))
+    finally:
+        shop.postgres.execute(f"alter database {database} reset default_transaction_isolation")
+        end_sessions(shop)
+    assert {status for status, _ in answers} <= {201, 409}
+    orders = {answer["orderId"] for status, answer in answers if status == 201}
+    noted = "select array_agg(order_id) from shop.request where idempotency_key = any(%s)"
+    assert len(orders) == 8 and set(value(shop, "order", noted, (keys,))) == orders
+
+
+def end_sessions(shop):
+    """End every session of the order service and wait until none of them is left."""
+    ended = "select count(pg_terminate_backend(pid)) = 0 from pg_stat_activity where usename = 'order_service' and backend_start < %s"
+    now = value(shop, "order", "select clock_timestamp()")
+    wait_until(lambda: value(shop, "order", ended, (now,)), 30, "the end of the sessions", interval=0.1)
+
+
+def place_by_all(shop, requests=24):
+    """Orders over so many connections at once that every HTTP thread has some; returns their statuses."""
+    with concurrent.futures.ThreadPoolExecutor(requests) as pool:
+        return {status for status, _ in pool.map(lambda _: place(shop), range(requests))}
+
+
+def test_sessions_that_have_ended(shop):
+    """Field K10: the first requests after the server has ended all sessions, as a restart does, are served."""
+    assert place_by_all(shop) == {201}
+    end_sessions(shop)
+    assert place_by_all(shop) == {201}
+
+
+def test_session_ends_in_a_request(shop):
+    """Field K10: a request whose session, kept from an earlier one, ends under it is carried out once, by another."""
+    database = shop.databases["order"]
+    assert place_by_all(shop) == {201}
+    count = value(shop, "order", "select count(*) from shop.orders")
+    shop.postgres.execute("""create sequence shop.struck; grant usage on sequence shop.struck to order_service;
+        create function shop.strike() returns trigger language plpgsql as $$ begin
+            if nextval('shop.struck') = 1 then perform pg_terminate_backend(pg_backend_pid()); end if;
+            return new; end $$;
+        create trigger strike before insert on shop.orders for each row execute function shop.strike()""", dbname=database)
+    try:
+        status, answer = place(shop)
+        assert status == 201 and value(shop, "order", "select last_value from shop.struck") == 2
+    finally:
+        shop.postgres.execute("drop function shop.strike cascade; drop sequence shop.struck", dbname=database)
+    assert value(shop, "order", "select count(*) from shop.orders") == count + 1
+    assert value(shop, "order", "select count(*) from shop.orders where order_id = %s", (answer["orderId"],)) == 1
+
+
+def test_function_made_anew(shop):
+    """Field K10: what a kept session has prepared is of a function that has another result since: the request is served."""
+    assert place_by_all(shop) == {201}
+    status, text = shop.services["order"].request("GET", "/orders/" + placed(shop))
+    assert status == 200 and json.loads(text)["status"]
+    shop.postgres.execute("""alter function shop.order_json(text) rename to order_json_kept;
+        create function shop.order_json(p_order text) returns json language sql as 'select shop.order_json_kept(p_order)::json';
+        grant execute on function shop.order_json to order_service""", dbname=shop.databases["order"])
+    try:
+        order_id = placed(shop)
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(lambda _: shop.services["order"].request("GET", f"/orders/{order_id}")[0], range(24)))
+        assert set(answers) == {200}
+    finally:
+        shop.postgres.execute("""drop function shop.order_json;
+            alter function shop.order_json_kept(text) rename to order_json""", dbname=shop.databases["order"])
+
+
 def test_no_advisory_lock_stops_an_order(shop, unique):
     """Issue 12: a role without any right holds the advisory lock that a request's key leads to; the order is placed."""
     key, role = str(uuid.uuid4()), unique("locker")

@@ -25,11 +25,14 @@ class HazardTest:
         root = database.cluster.environment.root
         database.cluster.psql_file(root / "test" / "services" / "hazard.sql", database.name)
 
+    def settings(self, **config):
+        """What the program is started with."""
+        return {"database": self.database.dsn(), "bootstrap_servers": self.broker.bootstrap,
+                "group_id": self.group, "topic": self.topic,
+                "kafka_properties": "session.timeout.ms=3000;heartbeat.interval.ms=500", **config}
+
     def start(self, wait=True, **config):
-        settings = {"database": self.database.dsn(), "bootstrap_servers": self.broker.bootstrap,
-                    "group_id": self.group, "topic": self.topic,
-                    "kafka_properties": "session.timeout.ms=3000;heartbeat.interval.ms=500", **config}
-        return self.make_service(self.program, settings, start=False).start(wait=wait)
+        return self.make_service(self.program, self.settings(**config), start=False).start(wait=wait)
 
     def run_until(self, done, starts, timeout=60, **config):
         """Start the program again whenever it has ended, at most that often; returns (service, how often it ended)."""

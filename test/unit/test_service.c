@@ -10,6 +10,7 @@
 
 #include "../../services/runtime/array_text.h"
 #include "../../services/runtime/client_watch.h"
+#include "../../services/runtime/db_session.h"
 #include "../../services/runtime/metrics.h"
 #include "../../services/runtime/service.h"
 #include "../../services/runtime/trace_export.h"
@@ -396,7 +397,8 @@ test_failures(void)
 		{"08006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"53300", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"57P01", OUTBOX_FAILURE_INFRASTRUCTURE}, {"40001", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"40P01", OUTBOX_FAILURE_INFRASTRUCTURE}, {"55P03", OUTBOX_FAILURE_INFRASTRUCTURE},
-		{"25006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"25P03", OUTBOX_FAILURE_INFRASTRUCTURE}, {"22P02", OUTBOX_FAILURE_RECORD},
+		{"25006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"25P03", OUTBOX_FAILURE_INFRASTRUCTURE},
+		{"25P04", OUTBOX_FAILURE_INFRASTRUCTURE}, {"26000", OUTBOX_FAILURE_DEPLOY}, {"42P05", OUTBOX_FAILURE_DEPLOY}, {"22P02", OUTBOX_FAILURE_RECORD},
 		{"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
 		{"57014", OUTBOX_FAILURE_INFRASTRUCTURE}, {"58030", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"XX000", OUTBOX_FAILURE_INFRASTRUCTURE}, {"40003", OUTBOX_FAILURE_INFRASTRUCTURE},
@@ -410,6 +412,35 @@ test_failures(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		CHECK(outbox_failure_classify(cases[i].sqlstate) == cases[i].failure, cases[i].sqlstate);
+}
+
+static void
+test_sessions(void)
+{
+	/* read-only, ended, wrong inside, prepared statements that are gone, there or of another schema */
+	static const char *const ended[] = {"25006", "25P02", "25P03", "25P04", "08006", "08P01", "57P01", "57P02", "57P05", "58030",
+	"XX000", "26000", "42P05", "0A000", "42883"};
+	static const char *const kept[] = {"40001", "40P01", "55P03", "57014", "23505", "22P02", "P0001", "OBX01", "53100"};
+
+	for (size_t i = 0; i < sizeof(ended) / sizeof(ended[0]); i++)
+		CHECK(outbox_failure_ends_session(ended[i]), ended[i]);
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		CHECK(!outbox_failure_ends_session(kept[i]), kept[i]);
+}
+
+static void
+test_notices(void)
+{
+	OutboxNoticeLimit limit = {0};
+	unsigned long left_out = 0;
+	int			taken = 0;
+
+	for (int i = 0; i < 10000; i++)
+		taken += outbox_notice_take(&limit, 1000000 + i / 10, &left_out);
+	CHECK(taken > 20 && taken < 1000 && left_out == 0, "of a flood of notices some are logged");
+	CHECK(outbox_notice_take(&limit, 1030000, &left_out) && left_out == 10000u - (unsigned) taken,
+		  "later ones are logged again, after the number of those that were not");
+	CHECK(outbox_notice_take(&limit, 1060000, &left_out) && left_out == 0, "the number is told once");
 }
 
 /* When the last of five tries is begun that end their session, with these random numbers. */
@@ -505,6 +536,8 @@ main(void)
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
+	test_sessions();
+	test_notices();
 	test_trouble();
 	test_client_watch();
 	test_text_copy();
