@@ -219,7 +219,7 @@ copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 static bool
 lock_target(void)
 {
-	return ConditionalLockRelationOid(outbox_segment_named_relation("event"), RowExclusiveLock) &&
+	return ConditionalLockRelationOid(outbox_segment_ring(), RowExclusiveLock) &&
 		ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()), RowExclusiveLock);
 }
 

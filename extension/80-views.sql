@@ -6,45 +6,59 @@ CREATE VIEW outbox.batches AS
 		   b.upper_txid, b.upper_seq, b.txid, b.timeline, b.prepared_at
 	FROM outbox.batch b;
 
-/* The last batch known delivered: the one before the last while it is not known. */
+/*
+ * The last batch known delivered: the one before the last while it is not known.  It and reached_batch are found once
+ * in a query, whatever else the plan repeats for each event (for which it needs no more than stale statistics).
+ */
 CREATE VIEW outbox.delivered_batch AS
-	SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
-	FROM outbox.relay_slot() s,
-		LATERAL (SELECT max(batch_no) AS batch_no FROM outbox.batch) l,
-		LATERAL (SELECT * FROM outbox.batch
-				 WHERE batch_no <= coalesce(s.delivered_batch, greatest(l.batch_no - 1, 0))
-				 ORDER BY batch_no DESC LIMIT 1) b
-	UNION ALL
-	SELECT -1, '3:3:', NULL, NULL
-	WHERE NOT EXISTS (SELECT FROM outbox.batch);
+	WITH found AS MATERIALIZED (
+		SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
+		FROM outbox.relay_slot() s,
+			LATERAL (SELECT max(batch_no) AS batch_no FROM outbox.batch) l,
+			LATERAL (SELECT * FROM outbox.batch
+					 WHERE batch_no <= coalesce(s.delivered_batch, greatest(l.batch_no - 1, 0))
+					 ORDER BY batch_no DESC LIMIT 1) b
+		UNION ALL
+		SELECT -1, '3:3:', NULL, NULL
+		WHERE NOT EXISTS (SELECT FROM outbox.batch))
+	SELECT f.batch_no, f.upper, f.upper_txid, f.upper_seq FROM found f;
 
 /*
  * The last batch that may be delivered: the newest while it is not known, as when no relay has run
  * since the server's start.  No row on a standby, which knows nothing of it.
  */
 CREATE VIEW outbox.reached_batch AS
-	SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
-	FROM outbox.relay_slot() s,
-		LATERAL (SELECT * FROM outbox.batch
-				 WHERE batch_no <= coalesce(s.delivered_batch, 9223372036854775807)
-				 ORDER BY batch_no DESC LIMIT 1) b
-	WHERE s.state <> 'standby'
-	UNION ALL
-	SELECT -1, '3:3:', NULL, NULL
-	WHERE NOT EXISTS (SELECT FROM outbox.batch) AND NOT pg_catalog.pg_is_in_recovery();
+	WITH found AS MATERIALIZED (
+		SELECT b.batch_no, b.upper, b.upper_txid, b.upper_seq
+		FROM outbox.relay_slot() s,
+			LATERAL (SELECT * FROM outbox.batch
+					 WHERE batch_no <= coalesce(s.delivered_batch, 9223372036854775807)
+					 ORDER BY batch_no DESC LIMIT 1) b
+		WHERE s.state <> 'standby'
+		UNION ALL
+		SELECT -1, '3:3:', NULL, NULL
+		WHERE NOT EXISTS (SELECT FROM outbox.batch) AND NOT pg_catalog.pg_is_in_recovery())
+	SELECT f.batch_no, f.upper, f.upper_txid, f.upper_seq FROM found f;
 
-/* Events known to wait (I1: two index scans); none on a standby. */
+/*
+ * Events known to wait (I1: two index scans); none on a standby.  OFFSET 0: the events are looked up by the batch and its
+ * list, never the list for each event.
+ */
 CREATE VIEW outbox.unsent AS
-	SELECT e.*
+	SELECT w.*
 	FROM outbox.reached_batch d
-		JOIN outbox.event e ON e.txid >= pg_catalog.pg_snapshot_xmax(d.upper)
-	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
+		CROSS JOIN LATERAL (SELECT * FROM outbox.event e
+							WHERE e.txid >= pg_catalog.pg_snapshot_xmax(d.upper) AND
+								(e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
+							OFFSET 0) w
 	UNION ALL
-	SELECT e.*
+	SELECT w.*
 	FROM outbox.reached_batch d
 		CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)
-		JOIN outbox.event e ON e.txid = x.txid
-	WHERE (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE;
+		CROSS JOIN LATERAL (SELECT * FROM outbox.event e
+							WHERE e.txid = x.txid AND
+								(e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
+							OFFSET 0) w;
 
 CREATE VIEW outbox.backlog AS
 	SELECT u.topic, pg_catalog.count(*) AS events,

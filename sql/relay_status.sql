@@ -55,3 +55,28 @@ SELECT outbox.adopt('perhaps');
 RESET ROLE;
 DROP OWNED BY outbox_operator;
 DROP ROLE outbox_operator;
+
+-- what was reached is found once, and its list read once, whatever the planner takes the events for
+CREATE FUNCTION pg_temp.times_called(query text) RETURNS TABLE (function text, calls bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ' || query INTO plan;
+	RETURN QUERY SELECT n->>'Function Name', sum((n->>'Actual Loops')::bigint)::bigint
+		FROM jsonb_path_query(plan::jsonb, 'strict $.** ? (exists(@."Function Name"))') n
+		WHERE n->>'Function Name' IN ('relay_slot', 'pg_snapshot_xip') GROUP BY 1 ORDER BY 1;
+END $$;
+SELECT count(outbox.emit('status.orders', 'k', 'Made', '{}')) FROM generate_series(1, 20);
+BEGIN;
+INSERT INTO outbox.batch
+SELECT 0, 0, gen_random_uuid(), '3:3:', format('%s:%s:%s', min(txid::text::bigint), max(txid::text::bigint) + 1,
+	string_agg(DISTINCT txid::text, ','))::pg_snapshot, NULL, NULL, NULL, NULL, 0, 0, pg_current_xact_id(), 1, 0, 0, clock_timestamp()
+FROM outbox.event WHERE topic = 'status.orders';
+UPDATE pg_class SET reltuples = 0, relpages = 1000 WHERE relname ~ '^event_[0-7]$' AND relnamespace = 'outbox'::regnamespace;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL enable_material = off;
+SELECT events FROM outbox.backlog WHERE topic = 'status.orders';
+SELECT * FROM pg_temp.times_called('SELECT * FROM outbox.backlog');
+SELECT * FROM pg_temp.times_called('SELECT * FROM outbox.flow');
+ROLLBACK;

@@ -411,7 +411,7 @@ make_shape(Relation leaf)
 	MemoryContextReset(kept.context);
 	caller = MemoryContextSwitchTo(kept.context);
 	kept.leaf = RelationGetRelid(leaf);
-	kept.parent = outbox_segment_named_relation("event");
+	kept.parent = outbox_segment_ring();
 	kept.valid = kept.changed = kept.with_domains = false;
 	kept.shape.natts = RelationGetDescr(leaf)->natts;
 	values = palloc0(sizeof(Datum) * kept.shape.natts);
@@ -456,7 +456,7 @@ outbox_event_shape(Relation leaf)
 char *
 outbox_event_obstacle(int segment)
 {
-	Relation	ring = table_open(outbox_segment_named_relation("event"), AccessShareLock);
+	Relation	ring = table_open(outbox_segment_ring(), AccessShareLock);
 	Relation	leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
 	char	   *obstacle;
 

@@ -20,7 +20,6 @@
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "storage/lmgr.h"
-#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -59,7 +58,7 @@ fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event,
 		 const pg_uuid_t *id, TimestampTz created_at, TimestampTz copied_at)
 {
 	FullTransactionId txid = GetTopFullTransactionId();
-	int64		seq = nextval_internal(outbox_segment_named_relation("event_seq"), false);
+	int64		seq = nextval_internal(outbox_segment_sequence(), false);
 
 	memcpy(row->values, shape->values, sizeof(Datum) * shape->natts);
 	memcpy(row->nulls, shape->nulls, sizeof(bool) * shape->natts);
@@ -170,19 +169,14 @@ lock_ring(void)
 {
 	Oid			locked = InvalidOid;
 	Oid			ring;
-	uint64		heard;
 
-	do
+	while ((ring = outbox_segment_ring()) != locked)
 	{
-		heard = SharedInvalidMessageCounter;
-		ring = outbox_segment_named_relation("event");
-		if (ring == locked)
-			break;
 		if (OidIsValid(locked))
 			UnlockRelationOid(locked, RowExclusiveLock);	/* dropped while this waited */
 		LockRelationOid(ring, RowExclusiveLock);
 		locked = ring;
-	} while (heard != SharedInvalidMessageCounter);
+	}
 }
 
 void

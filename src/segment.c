@@ -4,8 +4,8 @@
  *	  Which leaf of the event ring takes new events.
  *
  * Runs in application backends and in the relay.  Everything is looked up by
- * name in each call: a leaf gets a new relfilenode when it is emptied and new
- * oids when the extension is made again.
+ * name: a leaf gets a new relfilenode when it is emptied and new oids when the extension is
+ * made again.  What each event needs is kept, for as long as the look-up itself would come from the syscache.
  */
 #include "postgres.h"
 
@@ -17,10 +17,12 @@
 #include "catalog/pg_am_d.h"
 #include "executor/tuptable.h"
 #include "storage/bufmgr.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "segment.h"
@@ -28,10 +30,31 @@
 
 #define TXID_COLUMN		"txid"
 
-static const char *const leaf_names[OUTBOX_SEGMENTS] = {
+/* What each event needs: the leaves in their order, then the others. */
+enum
+{
+	KEPT_RING = OUTBOX_SEGMENTS,
+	KEPT_SEQUENCE,
+	KEPT_RELATIONS
+};
+
+static const char *const kept_names[KEPT_RELATIONS] = {
 	"event_0", "event_1", "event_2", "event_3",
 	"event_4", "event_5", "event_6", "event_7",
+	[KEPT_RING] = "event",
+	[KEPT_SEQUENCE] = "event_seq",
 };
+
+static Oid	kept[KEPT_RELATIONS];	/* InvalidOid: not known */
+static bool kept_changed;		/* an invalidation came during a look-up */
+
+/* Any change of pg_class or pg_namespace: a name may mean another relation. */
+static void
+forget_kept(Datum arg, int cache_id, uint32 hash_value)
+{
+	memset(kept, 0, sizeof(kept));
+	kept_changed = true;
+}
 
 Oid
 outbox_segment_named_relation(const char *name)
@@ -47,10 +70,47 @@ outbox_segment_named_relation(const char *name)
 	return relation;
 }
 
+static Oid
+look_up_kept(int place)
+{
+	static bool registered = false;
+	Oid			found;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(RELNAMENSP, forget_kept, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACENAME, forget_kept, (Datum) 0);
+		registered = true;
+	}
+	kept_changed = false;
+	found = outbox_segment_named_relation(kept_names[place]);
+	if (!kept_changed)
+		kept[place] = found;
+	return found;
+}
+
+static inline Oid
+kept_relation(int place)
+{
+	return OidIsValid(kept[place]) ? kept[place] : look_up_kept(place);
+}
+
 Oid
 outbox_segment_relation(int segment)
 {
-	return outbox_segment_named_relation(leaf_names[segment]);
+	return kept_relation(segment);
+}
+
+Oid
+outbox_segment_ring(void)
+{
+	return kept_relation(KEPT_RING);
+}
+
+Oid
+outbox_segment_sequence(void)
+{
+	return kept_relation(KEPT_SEQUENCE);
 }
 
 Relation

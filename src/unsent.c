@@ -24,15 +24,16 @@
 #include "guc.h"
 #include "unsent.h"
 
-/* LIMIT: a backlog of any size costs a second at most. */
+/* LIMIT: a backlog of any size costs a second at most.  OFFSET 0: as in outbox.unsent, whatever the planner takes it for. */
 static const char count_events[] =
 "SELECT pg_catalog.count(*) FROM ("
-"  (SELECT FROM outbox.delivered_batch d JOIN outbox.event e ON e.txid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(d.upper)"
-"    WHERE (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE LIMIT $1)"
+"  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL (SELECT FROM outbox.event e"
+"      WHERE e.txid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(d.upper)"
+"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)"
 "  UNION ALL"
 "  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)"
-"      JOIN outbox.event e ON e.txid OPERATOR(pg_catalog.=) x.txid"
-"    WHERE (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE LIMIT $1)) u";
+"      CROSS JOIN LATERAL (SELECT FROM outbox.event e WHERE e.txid OPERATOR(pg_catalog.=) x.txid"
+"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)) u";
 
 static const char count_letters[] =
 "SELECT pg_catalog.count(*) FROM (SELECT FROM outbox.dead_letter d"

@@ -2,6 +2,7 @@
 """Fixtures: one PostgreSQL cluster and one broker for the run, a fresh database for each test."""
 
 import contextlib
+import functools
 import itertools
 import shutil
 import signal
@@ -13,12 +14,34 @@ from harness.payment import TOPICS, PaymentTest
 
 _numbers = itertools.count(1)
 
+# Killed processes lose nothing they have written; only a power cut would need fsync.
+NO_FSYNC = {"fsync": "off"}
+
 
 def pytest_configure(config):
     # So that fixtures are torn down, and servers stopped, when make or CI ends the run, also
     # in a worker and in the background. Any other exception would fail one test and go on.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """--dist loadscope: tests that share servers of their module's own stay together and come first, any other goes
+    where a worker is free. So no worker is left with a whole file at the end."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.split("::")[0]
+            return path if shares_servers(config.rootpath / path) else nodeid
+    return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+@functools.cache
+def shares_servers(path):
+    """Does a test file have a fixture of its own that lasts as long as the module?"""
+    return 'scope="module"' in path.read_text()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -67,7 +90,7 @@ def proxy(kafka):
 
 @pytest.fixture(scope="session")
 def _postgres(session, _kafka):
-    return PostgresCluster(session, conf={"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}"})
+    return PostgresCluster(session, conf={"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **NO_FSYNC})
 
 
 @pytest.fixture
@@ -87,8 +110,7 @@ def postgres(_postgres):
 
 @pytest.fixture(scope="session")
 def _faulty(session, _kafka):
-    # Killed processes lose nothing they have written; only a power cut would need fsync.
-    conf = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", "fsync": "off"}
+    conf = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **NO_FSYNC}
     return PostgresCluster(session, "faulty", conf, variant="faults")
 
 
@@ -130,7 +152,7 @@ def own_postgres(session, _kafka):
 
     def make(name=None, start=True, initdb_options=(), **conf):
         conf = {key.replace("__", "."): value for key, value in conf.items()}
-        settings = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **conf}
+        settings = {"outbox.kafka_properties": f"bootstrap.servers={_kafka.bootstrap}", **NO_FSYNC, **conf}
         cluster = PostgresCluster(session, f"{name or 'own'}-{next(_numbers)}", settings, initdb_options)
         made.append(cluster)
         return cluster.start() if start else cluster

@@ -10,7 +10,6 @@ import argparse
 import json
 import uuid
 
-from confluent_kafka import Producer
 from harness import KafkaBroker, PostgresCluster, Service, Session, exit_on_sigterm, wait_until
 from support import Steal, last_line, quartiles, say, spread
 
@@ -64,7 +63,7 @@ def main():
     try:
         kafka = KafkaBroker(session, fast_start=False, heap="1g").start()
         kafka.create_topics(["held", "held.DLT"], 1)
-        producer = Producer({"bootstrap.servers": kafka.bootstrap})
+        producer = kafka.producer()
         for n in range(options.rows + 1):
             producer.produce("held", json.dumps({"n": n}), "key", headers=[("ce_id", str(uuid.uuid4())), ("ce_type", "Held")])
             producer.poll(0)

@@ -5,7 +5,6 @@ import json
 import random
 import uuid
 
-from confluent_kafka import Producer
 from support import uuid_v7
 
 TOPIC = "orders.created"
@@ -15,7 +14,7 @@ PARTITIONS = 6
 def fill_topic(kafka, count, customers, more=lambda number: {}):
     """Make the topic with count orders order-0, order-1, ...; more(number) gives further fields of one."""
     kafka.create_topic(TOPIC, PARTITIONS)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 20})
+    producer = kafka.producer(linger_ms=20)
     choose = random.Random(1)
     for number in range(count):
         order = {**_order(number, choose, customers), **more(number)}

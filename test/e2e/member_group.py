@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import ConsumerGroupState, Producer
+from confluent_kafka import ConsumerGroupState
 from harness import wait_until
 from harness.payment import SHORT_SESSION
 
@@ -42,7 +42,7 @@ class MemberGroup:
         self.partitions = partitions
         self.services = {}
         self.produced = set()
-        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 5})
+        self.producer = kafka.producer()
         kafka.create_topic(topic, partitions)
         database.declare(topic, partitions)
         database.execute("create schema app")

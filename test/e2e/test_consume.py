@@ -7,7 +7,6 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import Producer
 from harness import wait_until
 
 
@@ -20,7 +19,7 @@ class Consumed:
         self.make_service = service
         self.group = group
         self.topic = topic
-        self.producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random"})
+        self.producer = broker.producer()
         broker.create_topic(topic, 3)
         database.declare(topic)
         database.execute("create schema app")

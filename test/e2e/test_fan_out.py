@@ -197,6 +197,7 @@ def test_failing_function(shop, count):
 def test_cancelled_orders(shop):
     """Issue 5, consumers without C: a cancelled order is told, withdrawn, and without revenue."""
     rejected = shop.place(20, "unicorn")
+    shop.place(1)  # that there is revenue
     shop.wait_settled()
     cancelled = {
         "notification": "notification.message where kind = 'cancellation' and body like '%%out of stock%%' and",

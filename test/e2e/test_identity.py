@@ -6,7 +6,7 @@ import json
 import uuid
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from harness import wait_until
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -34,7 +34,7 @@ class Events:
 
     def __init__(self, broker, database, service, group, topic):
         self.broker, self.database, self.make_service, self.group, self.topic = broker, database, service, group, topic
-        self.producer = Producer({"bootstrap.servers": broker.bootstrap})
+        self.producer = broker.producer()
         broker.create_topic(topic, 1)
         database.declare(topic)
         database.execute(SCHEMA)

@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from harness import Environment, ShiftedClock, wait_until
 from harness.receiver import Receiver
 
@@ -50,7 +50,7 @@ def wait_lag(monitor, group, probe, timeout=30, what="the lag"):
 
 def produce(kafka, topic, count, partition=0, age=0.0):
     """count records, stamped age seconds ago."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = kafka.producer()
     stamp = int((time.time() - age) * 1000)
     for number in range(count):
         producer.produce(topic, str(number), partition=partition, timestamp=stamp)
@@ -134,7 +134,7 @@ def test_exactly_zero(monitor, kafka, receiver, unique):
     """Row 000.11: an idle topic written by transactions, also an aborted one, has lag exactly 0; what an open
     transaction holds back is no lag yet; first polls and newer group protocols are no alert."""
     topic, group = kafka.create_topic(unique("marked"), 1), unique("marked")
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": group})
+    producer = kafka.producer(transactional_id=group)
     producer.init_transactions(30)
     for end in (producer.commit_transaction, producer.abort_transaction):
         producer.begin_transaction()
@@ -431,7 +431,7 @@ def test_age_of_the_event(monitor, kafka, unique):
         (900, 900, [("ce_time", "2026-02-31T00:00:00Z")], "x"),
         (900, 900, [("ce_time", stamp(-7200))], "x"),
     ]
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = kafka.producer()
     group = unique("aged")
     for number, (_, record_age, headers, value) in enumerate(records):
         producer.produce(topic, value, partition=number, headers=headers, timestamp=int(1000 * (now - record_age)))

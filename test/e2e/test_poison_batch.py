@@ -5,7 +5,6 @@ import json
 import uuid
 
 import pytest
-from confluent_kafka import Producer
 
 TOPIC = "orders.created"
 RECORDS, EVERY = 2000, 100
@@ -30,7 +29,7 @@ def orders(kafka):
     """The broker with RECORDS orders in one partition of the topic."""
     kafka.delete_topics([TOPIC, "orders.cancelled"])
     kafka.create_topics([TOPIC, "orders.cancelled"], 1)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = kafka.producer()
     for number in range(RECORDS):
         value = {"orderId": f"order-{number}", "customerId": "ada", "amount": 1, "currency": "EUR"}
         producer.produce(TOPIC, json.dumps(value), f"order-{number}",

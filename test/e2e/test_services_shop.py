@@ -10,7 +10,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from harness import KafkaBroker, PostgresCluster, wait_until
 from harness.shop import PARTS, Shop
 
@@ -158,7 +158,7 @@ def test_settling(shop, paid, reserved, payment_first):
         ("inventory.reserved", "InventoryReserved", {"status": "reserved" if reserved else "rejected"},
          "inventory_status"),
     ]
-    producer = Producer({"bootstrap.servers": shop.kafka.bootstrap, "partitioner": "murmur2_random"})
+    producer = shop.kafka.producer()
     for topic, kind, answer, column in answers if payment_first else reversed(answers):
         first = str(uuid.uuid4())
         for event_id in (first, first, str(uuid.uuid4())):
@@ -351,7 +351,7 @@ def test_one_charge_an_order(shop):
     order_id = placed(shop, customer)
     wait_final(shop, order_id, "CONFIRMED")
     original = records(shop, "orders.created", order_id)[0]
-    producer = Producer({"bootstrap.servers": shop.kafka.bootstrap, "partitioner": "murmur2_random"})
+    producer = shop.kafka.producer()
     producer.produce("orders.created", original.value(), order_id,
                      headers=[("ce_id", str(uuid.uuid4())), ("ce_type", "OrderCreated")])
     assert producer.flush(20) == 0

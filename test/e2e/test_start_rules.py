@@ -6,7 +6,7 @@ import socket
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from harness import OVERSIZED, wait_until
 
 CURSOR_TOPIC = "outbox.cursor"
@@ -376,7 +376,7 @@ def test_restored_dump_takes_dead_letters(database, postgres, unique, make_datab
 
 def test_idle_relay_does_not_fence(cursor, kafka):
     """I4: a relay without work only looks; a producer that holds its transactional id stays alive."""
-    real = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": cursor.group})
+    real = kafka.producer(transactional_id=cursor.group)
     real.init_transactions(30)
     real.begin_transaction()
     cursor.database.start_relay()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 """The places and the user scripts/env.sh decides on, for Python."""
 
+import fcntl
+import functools
 import grp
 import os
 import pathlib
@@ -9,6 +11,7 @@ import random
 import shutil
 import socket
 import subprocess
+import tempfile
 
 _NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_JARS", "HARNESS_USER", "HARNESS_RUN")
 
@@ -107,16 +110,30 @@ class Environment:
 _ports_given = set()
 
 
+@functools.cache
+def _port_locks():
+    """A file whose byte n is locked by the process that was given port n, until it ends."""
+    return os.open(os.path.join(tempfile.gettempdir(), f"outbox-ports-{os.getuid()}"), os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def claim_port(port):
+    """Is the port given to no other process of this user? If so it is ours."""
+    locks = _port_locks()
+    try:
+        fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
 def free_port():
     """A TCP port nobody on this machine uses, below the range of outgoing connections.
 
-    Workers of one pytest run never get the same one.
+    Neither another worker nor another run, as of a second checkout, gets the same one.
     """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
         port = random.randrange(20000, 32000)
-        if port in _ports_given or port % workers != worker:
+        if port in _ports_given or not claim_port(port):
             continue
         with socket.socket() as probe:
             try:

@@ -4,8 +4,6 @@
 import json
 import uuid
 
-from confluent_kafka import Producer
-
 from .wait import wait_until
 
 
@@ -19,7 +17,7 @@ class HazardTest:
         self.program = program
         self.topic = topic
         self.group = group
-        self.producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random"})
+        self.producer = broker.producer()
         broker.create_topics([topic, f"{topic}.DLT"], 3)
         database.declare(topic, 3)
         root = database.cluster.environment.root

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import uuid
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from .environment import free_port
@@ -177,6 +177,17 @@ class KafkaClient:
         }
         values.update({key.replace("_", "."): value for key, value in config.items()})
         return Consumer(values)
+
+    def producer(self, **config):
+        """A producer whose records stand in each partition once and in the order of the calls, also when a request
+        was refused and tried again; keys choose partitions as the relay's do.
+
+        Idempotence alone keeps the order only where Kafka has a record of the producer already: a topic just made
+        takes any sequence number as its first. So one request at a time is under way."""
+        values = {"bootstrap.servers": self.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True,
+                  "max.in.flight.requests.per.connection": 1}
+        values.update({key.replace("_", "."): value for key, value in config.items()})
+        return Producer(values)
 
     def read_all(self, *topics, timeout=60.0, isolation="read_committed"):
         """All records from offset 0 to the end as it is now, as confluent_kafka Messages.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 """Answers to requests of a Kafka transaction that carry an error, as a broker would write them.
 
-The forms are those of the versions that librdkafka 2.0.2 speaks; another version is a ValueError.
+The forms are those of the versions that librdkafka 2.0.2 speaks, and of Produce those of the tests' own client; another
+version is a ValueError.
 """
 
 import struct
@@ -105,10 +106,13 @@ def _produce(reader, version, error):
     def partition():
         number = reader.take("i")
         reader.blob()
+        reader.tags()
         return number
     extra = struct.pack(">q", -1) * (1 + (version >= 2) + (version >= 5))
-    topics = _topics(reader.topics(partition), False, lambda n: struct.pack(">ih", n, error) + extra)
-    return topics + struct.pack(">i", 0)
+    if version >= 8:  # no errors of single records, no message
+        extra += b"\1\0" if reader.flexible else struct.pack(">ih", 0, -1)
+    topics = _topics(reader.topics(partition), reader.flexible, lambda n: struct.pack(">ih", n, error) + extra)
+    return topics + struct.pack(">i", 0) + (b"\0" if reader.flexible else b"")
 
 
 def _offset_fetch(reader, version, error):
@@ -157,7 +161,7 @@ def _txn_offset_commit(reader, version, error):
 
 # API: (how its body is made, versions that are flexible, others)
 _FORMS = {
-    0: (_produce, (), (3, 4, 5, 6, 7)),
+    0: (_produce, (9, 10, 11, 12), (3, 4, 5, 6, 7, 8)),
     9: (_offset_fetch, (6, 7), ()),
     22: (_init_producer_id, (2, 3, 4), ()),
     24: (_add_partitions, (), (0, 1, 2)),

@@ -5,8 +5,6 @@ import datetime
 import json
 import uuid
 
-from confluent_kafka import Producer
-
 from .wait import wait_until
 
 TOPICS = ("orders.created", "orders.cancelled", "payments.completed", "inventory.reserved")
@@ -23,7 +21,7 @@ class PaymentTest:
         self.database = database
         self.make_service = service
         self.group = group
-        self.producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random"})
+        self.producer = broker.producer()
         database.cluster.psql_file(
             database.cluster.environment.root / "examples" / "shop" / "payment.sql", database.name
         )

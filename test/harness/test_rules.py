@@ -28,6 +28,7 @@ SEEDED = [
     ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
     ("files carry their licence", "src/emit.c", None),
     ("tests wait instead of sleeping", "test/e2e/a.py", "time.sleep(3)\n"),
+    ("tests produce in order", "test/e2e/a.py", "from confluent_kafka import Consumer, Producer\n"),
     ("install script is safe", "extension/50-a.sql", "CREATE FUNCTION outbox.a() RETURNS void LANGUAGE sql\n"
      "\tSECURITY DEFINER AS 'DELETE FROM b';\n"),
     ("install script is safe", "extension/50-a.sql", "CREATE OR REPLACE VIEW outbox.a AS SELECT 1;\n"),
