@@ -19,7 +19,6 @@ import uuid
 import psycopg
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
-from confluent_kafka import Producer
 from harness import Environment, wait_until
 from harness.process import ChildProcess
 
@@ -163,7 +162,7 @@ def emit_with_trouble(database, points, kafka, topic):
 
 def abort_foreign(kafka, topic):
     """One record of somebody else's transaction, aborted: no event, whatever a reader sees of it."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topic}-foreign"})
+    producer = kafka.producer(transactional_id=f"{topic}-foreign")
     producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(topic, b'{"aborted": true}', b"aborted", headers={"ce_id": str(uuid.uuid4()), "ce_specversion": "1.0"})
@@ -298,7 +297,7 @@ def test_own_producer_chooses_the_same_partition(varied, kafka, topic):
     """K11: a producer on librdkafka with the partitioner that the document names writes a key where the relay does."""
     chosen = {record.key(): record.partition() for record in kafka.read_all(topic) if record.key() is not None}
     found = {}
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random"})
+    producer = kafka.producer(partitioner="murmur2_random")
     for key in chosen:
         producer.produce(topic, b"{}", key, on_delivery=lambda error, record: found.update({record.key(): record.partition()}))
     producer.flush(60)
