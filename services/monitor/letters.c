@@ -20,6 +20,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "snapshot.h"
+#include "text.h"
 
 #define DATABASES_MAX	32
 #define STATEMENT_MS	5000
@@ -134,13 +135,14 @@ add_database(const char *conninfo, PQconninfoOption *options)
 		if (options->val == NULL)
 			continue;
 		if (strcmp(options->keyword, "dbname") == 0)
-			snprintf(database->name, sizeof(database->name), "%s", options->val);
+			outbox_text_copy(database->name, sizeof(database->name), options->val);
 		else if (strcmp(options->keyword, "host") == 0)
 			host = options->val;
 		else if (strcmp(options->keyword, "port") == 0)
 			port = options->val;
 	}
 	snprintf(database->server, sizeof(database->server), "%s:%s", host, port);
+	outbox_text_mend(database->server, sizeof(database->server));
 	snprintf(database->error, sizeof(database->error), "not asked yet");
 	database_count++;
 	if (!outbox_db_open(&database->db, conninfo, STATEMENT_MS))
@@ -291,7 +293,7 @@ ask_database(LetterDatabase *database)
 		outbox_log(OUTBOX_LOG_WARNING, "database_down", NULL, "%s on %s: %s", database->name,
 				   database->server, database->db.error.message);
 	database->up = false;
-	snprintf(database->error, sizeof(database->error), "%s", database->db.error.message);
+	outbox_text_copy(database->error, sizeof(database->error), database->db.error.message);
 	pthread_mutex_unlock(&letters_lock);
 }
 

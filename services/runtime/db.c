@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "text.h"
 
 #define POLL_MAX_MS		60000
 
@@ -31,6 +32,7 @@ outbox_failure_classify(const char *sqlstate)
 {
 	static const char *const waits[] = {"08", "53", "57014", "57P", "58", "72", "XX", "40001", "40003", "40P01",
 	"55P03", "25006", "25P03", "25P04"};
+	static const char *const texts[] = {"22021", "22P05"};	/* bytes that are no text, a character that the database has not */
 	static const char *const deploys[] = {"28", "3D", "26000", "42P05", "0A000", "3F000", "42501", "42P01", "42P02",
 	"42703", "42704", "42725", "42883"};
 
@@ -47,6 +49,11 @@ outbox_failure_classify(const char *sqlstate)
 	{
 		if (strncmp(sqlstate, deploys[i], strlen(deploys[i])) == 0)
 			return OUTBOX_FAILURE_DEPLOY;
+	}
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		if (strcmp(sqlstate, texts[i]) == 0)
+			return OUTBOX_FAILURE_DECODE;
 	}
 	return OUTBOX_FAILURE_RECORD;
 }
@@ -69,22 +76,6 @@ outbox_failure_ends_session(const char *sqlstate)
 }
 
 void
-outbox_text_copy(char *buffer, size_t size, const char *text)
-{
-	size_t		len;
-
-	snprintf(buffer, size, "%s", text);
-	len = strlen(buffer);
-	if (len < size - 1)
-		return;
-	/* Half a UTF-8 sequence is neither JSON nor text of a database. */
-	while (len > 0 && ((unsigned char) buffer[len - 1] & 0xC0) == 0x80)
-		buffer[--len] = '\0';
-	if (len > 0 && (unsigned char) buffer[len - 1] >= 0xC0)
-		buffer[--len] = '\0';
-}
-
-void
 outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate, const char *message)
 {
 	size_t		len;
@@ -96,6 +87,19 @@ outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate
 	len = strlen(error->message);
 	while (len > 0 && error->message[len - 1] == '\n')
 		error->message[--len] = '\0';
+}
+
+/*
+ * PostgreSQL 15 has a SQLSTATE of class deploy for an escape in JSON that the database has no character for, when it
+ * has no conversion at all (SQL_ASCII).
+ */
+static bool
+is_unknown_character(const PGresult *result, const char *sqlstate)
+{
+	const char *function = result != NULL ? PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION) : NULL;
+
+	return sqlstate != NULL && strcmp(sqlstate, "0A000") == 0 && function != NULL &&
+		strcmp(function, "pg_unicode_to_server") == 0;
 }
 
 /* Takes the failure from a result, or from the connection when result is NULL. */
@@ -116,10 +120,11 @@ outbox_db_take_error(OutboxDb *db, const PGresult *result)
 		primary = PQerrorMessage(db->conn);
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
 			 detail != NULL ? detail : "");
-	outbox_error_set(&db->error, outbox_failure_classify(sqlstate), sqlstate, text);
+	outbox_error_set(&db->error, is_unknown_character(result, sqlstate) ? OUTBOX_FAILURE_DECODE
+					 : outbox_failure_classify(sqlstate), sqlstate, text);
 	db->error.ended = PQstatus(db->conn) == CONNECTION_BAD || (severity != NULL && strcmp(severity, "ERROR") != 0);
 	/* What ends the session is no record's, as long as it is not shown to be. */
-	if (db->error.ended && db->error.failure == OUTBOX_FAILURE_RECORD)
+	if (db->error.ended && (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_DECODE))
 		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
 	if (db->error.sqlstate[0] == '\0')
 		return;

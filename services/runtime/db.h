@@ -32,9 +32,6 @@ typedef struct OutboxDb
 	OutboxError error;
 } OutboxDb;
 
-/* Copies text, cut to the buffer between two UTF-8 characters. */
-extern void outbox_text_copy(char *buffer, size_t size, const char *text);
-
 extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
 extern void outbox_db_close(OutboxDb *db);
 

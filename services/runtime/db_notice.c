@@ -14,6 +14,7 @@
 #include "db_session.h"
 #include "log.h"
 #include "metrics.h"
+#include "text.h"
 
 #define WINDOW_MS		10000
 #define WINDOW_NOTICES	200		/* of all connections of the process */

@@ -27,12 +27,20 @@
 /* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
 #define LOCK_TIMEOUT_MAX_MS	10000	/* waiting for a lock is no failure of the record */
 
-/* $1 the process this connection leads to, or NULL for whichever it is; $2, $3 milliseconds.  No row: it is another one. */
+/*
+ * $1 the process this connection leads to, or NULL for whichever it is; $2, $3 milliseconds.  No row: it is another one.
+ * Besides the limits: what the runtime's own statements count on, whatever the role or the database is given with
+ * ALTER ... SET: arrays with NULLs, what is seen of others' commits, sessions that live on, the warning that another
+ * process has crashed.  All else is left to the handlers.
+ */
 static const char settings_sql[] =
 "SELECT pg_catalog.set_config(s.name, s.setting, false) FROM (VALUES"
 " ('idle_in_transaction_session_timeout', '10s'), ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'),"
-" ('tcp_keepalives_count', '3'), ('statement_timeout', $2), ('lock_timeout', $3)) s (name, setting)"
-" WHERE $1::pg_catalog.int4 IS NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()";
+" ('tcp_keepalives_count', '3'), ('statement_timeout', $2), ('lock_timeout', $3), ('transaction_timeout', '0'),"
+" ('idle_session_timeout', '0'), ('exit_on_error', 'off'), ('array_nulls', 'on'), ('extra_float_digits', '1'),"
+" ('default_transaction_isolation', 'read committed'), ('client_min_messages', 'warning')) s (name, setting)"
+" WHERE CASE s.name WHEN 'client_min_messages' THEN pg_catalog.current_setting(s.name) OPERATOR(pg_catalog.=) 'error'"
+"  ELSE pg_catalog.current_setting(s.name, true) IS NOT NULL END AND ($1::pg_catalog.int4 IS NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
 static const char process_sql[] = "SELECT pg_catalog.pg_backend_pid()";
 
 static const char shared_text[] =
@@ -93,12 +101,12 @@ explain_refusal(OutboxDb *db)
 static bool
 open_connection(OutboxDb *db)
 {
-	/* Later entries win: the user's conninfo over the defaults before it. */
+	/* Later entries win: the user's conninfo over the defaults before it; but all text here is UTF-8. */
 	const char *keywords[] = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
-		"tcp_user_timeout", "client_encoding", "fallback_application_name", "target_session_attrs",
-	"dbname", NULL};
-	const char *values[] = {"5", "10", "5", "3", "30000", "UTF8", "outbox consumer",
-	db->reads ? "any" : "read-write", db->conninfo, NULL};
+		"tcp_user_timeout", "fallback_application_name", "target_session_attrs", "dbname",
+	"client_encoding", NULL};
+	const char *values[] = {"5", "10", "5", "3", "30000", "outbox consumer", db->reads ? "any" : "read-write",
+	db->conninfo, "UTF8", NULL};
 
 	outbox_db_drop(db);
 	db->error.ended = false;
@@ -245,11 +253,20 @@ has_ended(PGconn *conn)
 	return PQstatus(conn) != CONNECTION_OK;
 }
 
+/* A function that was called may have changed it. */
+static bool
+is_utf8(const PGconn *conn)
+{
+	const char *encoding = PQparameterStatus(conn, "client_encoding");
+
+	return encoding != NULL && strcmp(encoding, "UTF8") == 0;
+}
+
 bool
 outbox_db_connect(OutboxDb *db)
 {
 	if (db->conn != NULL && !db->stale && PQstatus(db->conn) == CONNECTION_OK &&
-		PQtransactionStatus(db->conn) == PQTRANS_IDLE && !has_ended(db->conn))
+		PQtransactionStatus(db->conn) == PQTRANS_IDLE && is_utf8(db->conn) && !has_ended(db->conn))
 		return true;
 	if (open_connection(db) && begin_session(db))
 		return true;

@@ -19,6 +19,7 @@
 
 #include "log.h"
 #include "metrics.h"
+#include "text.h"
 
 #define BODY_MAX	(1024 * 1024)
 #define HTTP_THREADS 4
@@ -54,6 +55,7 @@ outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format,...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
+	outbox_text_mend(text, sizeof(text));
 	body = json_pack("{s:s}", "error", text);
 	answer->status = status;
 	answer->body = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;

@@ -16,6 +16,7 @@
 
 #include "log_writer.h"
 #include "record.h"
+#include "text.h"
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 
@@ -44,7 +45,7 @@ outbox_log_level_parse(const char *name, OutboxLogLevel *level)
 	return false;
 }
 
-/* Text that may not be UTF-8: bytes outside ASCII become '?' then. */
+/* Text that may not be UTF-8. */
 static json_t *
 make_text(const char *text)
 {
@@ -56,11 +57,7 @@ make_text(const char *text)
 	copy = strdup(text);
 	if (copy == NULL)
 		return json_null();
-	for (char *c = copy; *c != '\0'; c++)
-	{
-		if ((unsigned char) *c >= 0x80)
-			*c = '?';
-	}
+	outbox_text_mend(copy, SIZE_MAX);
 	value = json_string(copy);
 	free(copy);
 	return value;
@@ -148,6 +145,7 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 	va_start(arguments, format);
 	vsnprintf(message, sizeof(message), format, arguments);
 	va_end(arguments);
+	outbox_text_mend(message, sizeof(message));
 	line = begin_line(level, event);
 	if (record != NULL)
 	{
@@ -162,7 +160,7 @@ outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *r
 		if (record->trace_id[0] != '\0')
 			json_object_set_new(line, "trace_id", json_string(record->trace_id));
 	}
-	json_object_set_new(line, "msg", make_text(message));
+	json_object_set_new(line, "msg", json_string(message));
 	text = end_line(line);
 	if (text != NULL)
 		outbox_log_write(text, strlen(text));

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text.h"
+
 #define LABEL_SIZE 512
 #define SERIES_MAX 1000			/* of one metric: labels made of ids must not fill the memory */
 
@@ -60,6 +62,7 @@ format_labels(char *buffer, size_t size, va_list labels)
 		buffer[used++] = '"';
 		buffer[used] = '\0';
 	}
+	outbox_text_mend(buffer, SIZE_MAX);
 }
 
 /* Finds or makes the series; NULL when memory is short or there are too many.  Caller holds registry_lock. */
@@ -221,12 +224,20 @@ outbox_metrics_collect(void (*write) (FILE *out))
 void
 outbox_metrics_write_label(FILE *out, const char *before, const char *name, const char *value)
 {
+	size_t		left = strlen(value);
+	size_t		width;
+
 	fprintf(out, "%s%s=\"", before, name);
-	for (; *value != '\0'; value++)
+	for (; left > 0; value += width, left -= width)
 	{
+		width = outbox_text_character(value, left);
 		if (*value == '"' || *value == '\\' || *value == '\n')
 			putc('\\', out);
-		putc(*value == '\n' ? 'n' : *value, out);
+		if (width <= 1)
+			putc(width == 0 ? '?' : *value == '\n' ? 'n' : *value, out);
+		else
+			fwrite(value, 1, width, out);
+		width += width == 0;
 	}
 	putc('"', out);
 }

@@ -20,6 +20,7 @@
 #include "common/hash.h"
 #include "common/kafka_headers.h"
 #include "digest.h"
+#include "text.h"
 
 #define TIMESTAMP_MAX_MS	INT64_C(253402300799999)	/* the end of year 9999 */
 
@@ -108,25 +109,11 @@ find_header(const OutboxRecord *record, const char *name, OutboxHeader *header)
 	return false;
 }
 
-/* Its value as outbox_record_header has it; NULL: it has none. */
+/* Its value as outbox_record_header has it, at most max bytes; NULL: it has none. */
 static char *
-copy_text(const OutboxHeader *header)
+copy_text(const OutboxHeader *header, size_t max)
 {
-	char	   *text;
-
-	if (header->value == NULL)
-		return NULL;
-	text = malloc(header->value_len + 1);
-	if (text == NULL)
-		return NULL;
-	memcpy(text, header->value, header->value_len);
-	text[header->value_len] = '\0';
-	for (size_t i = 0; i < header->value_len; i++)
-	{
-		if ((unsigned char) text[i] < ' ' || (unsigned char) text[i] > '~')
-			text[i] = '?';
-	}
-	return text;
+	return header->value != NULL ? outbox_text_header(header->value, header->value_len, max) : NULL;
 }
 
 char *
@@ -134,7 +121,7 @@ outbox_record_header(const OutboxRecord *record, const char *name)
 {
 	OutboxHeader header;
 
-	return find_header(record, name, &header) ? copy_text(&header) : NULL;
+	return find_header(record, name, &header) ? copy_text(&header, SIZE_MAX) : NULL;
 }
 
 bool
@@ -224,15 +211,29 @@ identify_replay(OutboxRecord *record, const OutboxHeader *known)
 	char	   *mode;
 
 	memcpy(record->claim_id, record->event_id, OUTBOX_UUID_TEXT);
-	record->replay_id = copy_text(&known[REPLAY_ID]);
+	record->replay_id = copy_text(&known[REPLAY_ID], SIZE_MAX);
 	if (record->replay_id == NULL)
 		return;
-	mode = copy_text(&known[REPLAY_MODE]);
+	mode = copy_text(&known[REPLAY_MODE], SIZE_MAX);
 	record->reprocess = mode != NULL && strcmp(mode, OUTBOX_REPLAY_REPROCESS) == 0 &&
 		outbox_uuid_valid(record->replay_id);
 	free(mode);
 	if (record->reprocess)
 		make_claim_id(record);
+}
+
+/* Of a trace: what is too long, or no printable ASCII, is none; W3C Trace Context has it thrown away whole. */
+static char *
+copy_printable(const OutboxHeader *header)
+{
+	if (header->value_len > OUTBOX_TRACESTATE_MAX)
+		return NULL;
+	for (size_t i = 0; i < header->value_len; i++)
+	{
+		if (header->value[i] < ' ' || header->value[i] > '~')
+			return NULL;
+	}
+	return copy_text(header, SIZE_MAX);
 }
 
 /*
@@ -247,7 +248,7 @@ identify_trace(OutboxRecord *record, const OutboxHeader *known)
 
 	record->trace_id[0] = '\0';
 	record->tracestate = NULL;
-	record->traceparent = copy_text(&known[own ? TRACEPARENT : CE_TRACEPARENT]);
+	record->traceparent = copy_printable(&known[own ? TRACEPARENT : CE_TRACEPARENT]);
 	if (record->traceparent == NULL || !outbox_trace_parse(record->traceparent, &context))
 	{
 		free(record->traceparent);
@@ -255,12 +256,7 @@ identify_trace(OutboxRecord *record, const OutboxHeader *known)
 		return;
 	}
 	memcpy(record->trace_id, context.trace_id, OUTBOX_TRACE_ID_TEXT);
-	record->tracestate = copy_text(&known[own ? TRACESTATE : CE_TRACESTATE]);
-	if (record->tracestate != NULL && strlen(record->tracestate) > OUTBOX_TRACESTATE_MAX)
-	{
-		free(record->tracestate);
-		record->tracestate = NULL;
-	}
+	record->tracestate = copy_printable(&known[own ? TRACESTATE : CE_TRACESTATE]);
 }
 
 /* The id that a header has, of this source (NULL: of the topic).  false: it names no event. */
@@ -304,11 +300,11 @@ read_headers(OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
 	collect_known(record, known);
 }
 
-/* The first of the two that is there, as text. */
+/* The first of the two that is there, as text of at most max bytes. */
 static char *
-copy_either(const OutboxHeader *first, const OutboxHeader *second)
+copy_either(const OutboxHeader *first, const OutboxHeader *second, size_t max)
 {
-	return copy_text(first->value != NULL ? first : second);
+	return copy_text(first->value != NULL ? first : second, max);
 }
 
 void
@@ -323,10 +319,8 @@ outbox_record_identify(OutboxRecord *record)
 		record->event_us = OUTBOX_NO_TIME;
 	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) && !read_event_id(record, &known[ID], NULL))
 		make_event_id(record);
-	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE]);
-	record->correlation_id = copy_either(&known[CORRELATION_ID], &known[CE_CORRELATION_ID]);
-	if (record->correlation_id != NULL && strlen(record->correlation_id) > OUTBOX_CORRELATION_MAX)
-		record->correlation_id[OUTBOX_CORRELATION_MAX] = '\0';
+	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE], SIZE_MAX);
+	record->correlation_id = copy_either(&known[CORRELATION_ID], &known[CE_CORRELATION_ID], OUTBOX_CORRELATION_MAX);
 	identify_trace(record, known);
 	identify_replay(record, known);
 }

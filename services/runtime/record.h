@@ -15,9 +15,10 @@
 #include "event_time.h"
 #include "trace_context.h"
 
-/* What outbox.correlation_id and outbox.tracestate take. */
+/* What outbox.correlation_id, outbox.tracestate and an event's type take, in bytes. */
 #define OUTBOX_CORRELATION_MAX	256
 #define OUTBOX_TRACESTATE_MAX	512
+#define OUTBOX_TYPE_MAX			255
 
 struct OutboxPartition;
 
@@ -35,8 +36,8 @@ typedef struct OutboxRecord
 	const uint8_t *headers;		/* Kafka's encoding, see kafka_headers.h; NULL: none */
 	size_t		headers_len;
 	char		event_id[OUTBOX_UUID_TEXT]; /* ce_id, else id, else made from position, time stamp and content */
-	char	   *event_type;		/* ce_type, else eventType; NULL: none */
-	char	   *correlation_id; /* at most OUTBOX_CORRELATION_MAX bytes; NULL: none */
+	char	   *event_type;		/* ce_type, else eventType, as outbox_text_header has it; NULL: none */
+	char	   *correlation_id; /* likewise, at most OUTBOX_CORRELATION_MAX bytes; NULL: none */
 	char	   *traceparent;	/* valid; NULL: none */
 	char	   *tracestate;		/* NULL: none */
 	char		trace_id[OUTBOX_TRACE_ID_TEXT]; /* traceparent's, or of the trace begun for it; "": none */
@@ -84,7 +85,7 @@ extern void outbox_record_clear(OutboxRecord *record);
  */
 extern bool outbox_record_is_for(const OutboxRecord *record, const char *consumer);
 
-/* A header's value as malloc'ed text (control characters replaced); NULL: absent or NULL. */
+/* A header's value as malloc'ed text (outbox_text_header); NULL: absent or NULL. */
 extern char *outbox_record_header(const OutboxRecord *record, const char *name);
 
 /* The key for people: printable ASCII as it is, anything else as 0x and hex, cut to fit. */

@@ -15,6 +15,7 @@
 
 #include "arguments.h"
 #include "log.h"
+#include "text.h"
 #include "trace_export.h"
 
 #define TRACES_PATH "/v1/traces"
@@ -137,8 +138,8 @@ outbox_span_end_process(const OutboxSpan *span, const char *consumer, const Outb
 	ended.offset = record->offset;
 	ended.tombstone = record->raw_value == NULL;
 	memcpy(ended.event_id, record->event_id, OUTBOX_UUID_TEXT);
-	snprintf(ended.correlation_id, sizeof(ended.correlation_id), "%s",
-			 record->correlation_id != NULL ? record->correlation_id : "");
+	outbox_text_copy(ended.correlation_id, sizeof(ended.correlation_id),
+					 record->correlation_id != NULL ? record->correlation_id : "");
 	copy_key(&ended, record);
 	if (error != NULL)
 	{

@@ -25,6 +25,18 @@ is_hex(const char *text, size_t len)
 	return strspn(text, "0123456789abcdef") >= len;
 }
 
+/* Printable ASCII: what a later version of the format may hold behind the flags is passed on. */
+static bool
+is_printable(const char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if (*text < ' ' || *text > '~')
+			return false;
+	}
+	return true;
+}
+
 static bool
 is_zero(const char *text)
 {
@@ -39,7 +51,7 @@ outbox_trace_parse(const char *text, OutboxTraceContext *context)
 	memset(context, 0, sizeof(*context));
 	if (len < OUTBOX_TRACEPARENT_TEXT - 1 || len > TRACEPARENT_MAX || text[2] != '-' || text[35] != '-' ||
 		text[52] != '-' || !is_hex(text, 2) || !is_hex(text + 3, 32) || !is_hex(text + 36, 16) ||
-		!is_hex(text + 53, 2) || strncmp(text, "ff", 2) == 0)
+		!is_hex(text + 53, 2) || strncmp(text, "ff", 2) == 0 || !is_printable(text))
 		return false;
 	/* Version 00 ends here; a later one may only go on after a dash. */
 	if (len > OUTBOX_TRACEPARENT_TEXT - 1 && (strncmp(text, "00", 2) == 0 || text[55] != '-'))

@@ -13,6 +13,7 @@
 #include "../../services/runtime/db_session.h"
 #include "../../services/runtime/metrics.h"
 #include "../../services/runtime/service.h"
+#include "../../services/runtime/text.h"
 #include "../../services/runtime/trace_export.h"
 #include "../../services/runtime/trouble.h"
 #include "../../src/common/kafka_headers.h"
@@ -126,6 +127,7 @@ test_metrics(void)
 	outbox_metric_add(&counter, 2, "a", "q\"b\\n\nx", "b", "", NULL);
 	outbox_metric_add(&counter, 1, "a", "q\"b\\n\nx", "b", "", NULL);
 	outbox_metric_add(&counter, 1, "a", "other", "b", "", NULL);
+	outbox_metric_add(&counter, 1, "a", "Gr\xc3\xb6\xdf" "e", "b", "", NULL);
 	outbox_metric_set(&gauge, 4, "old", "1", NULL);
 	outbox_metric_clear(&gauge);
 	outbox_metric_set(&gauge, -1.5, NULL);
@@ -136,6 +138,7 @@ test_metrics(void)
 				 "# HELP c_total C.\n# TYPE c_total counter\n"
 				 "c_total{a=\"q\\\"b\\\\n\\nx\",b=\"\"} 3\n"
 				 "c_total{a=\"other\",b=\"\"} 1\n"
+				 "c_total{a=\"Gr\xc3\xb6?e\",b=\"\"} 1\n"
 				 "# HELP g G.\n# TYPE g gauge\n"
 				 "g -1.5\n"
 				 "# HELP h H.\n# TYPE h histogram\n"
@@ -188,7 +191,7 @@ test_identity(void)
 				"eventType", "U", "correlationid", "c\n\xff", NULL});
 	CHECK(strcmp(record.event_id, ID_A) == 0, "ce_id comes before id");
 	CHECK(strcmp(record.event_type, "T") == 0, "ce_type comes before eventType");
-	CHECK(strcmp(record.correlation_id, "c??") == 0, "what cannot be printed becomes ?");
+	CHECK(strcmp(record.correlation_id, "c%0A%FF") == 0, "what is no text is percent-encoded");
 	CHECK(record.traceparent == NULL, "an absent header is NULL");
 	outbox_record_clear(&record);
 
@@ -399,7 +402,7 @@ test_failures(void)
 		{"40P01", OUTBOX_FAILURE_INFRASTRUCTURE}, {"55P03", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"25006", OUTBOX_FAILURE_INFRASTRUCTURE}, {"25P03", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"25P04", OUTBOX_FAILURE_INFRASTRUCTURE}, {"26000", OUTBOX_FAILURE_DEPLOY}, {"42P05", OUTBOX_FAILURE_DEPLOY}, {"22P02", OUTBOX_FAILURE_RECORD},
-		{"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
+		{"22021", OUTBOX_FAILURE_DECODE}, {"22P05", OUTBOX_FAILURE_DECODE}, {"23505", OUTBOX_FAILURE_RECORD}, {"P0001", OUTBOX_FAILURE_RECORD},
 		{"57014", OUTBOX_FAILURE_INFRASTRUCTURE}, {"58030", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"XX000", OUTBOX_FAILURE_INFRASTRUCTURE}, {"40003", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"72000", OUTBOX_FAILURE_INFRASTRUCTURE}, {"40002", OUTBOX_FAILURE_RECORD}, {"OBX01", OUTBOX_FAILURE_PERMANENT},
@@ -495,9 +498,130 @@ test_text_copy(void)
 	outbox_text_copy(text, sizeof(text), "abcd\xc3\xa4");
 	CHECK(strcmp(text, "abcd") == 0, "no half of a character");
 	outbox_text_copy(text, sizeof(text), "ab\xe2\x82\xac\xe2\x82\xac");
-	CHECK(strncmp(text, "ab", 2) == 0 && strlen(text) != 4 && strlen(text) != 3, "nor two thirds of one");
+	CHECK(strcmp(text, "ab\xe2\x82\xac") == 0, "a character that fits stays");
+	outbox_text_copy(text, sizeof(text), "abc\xe2\x82\xac");
+	CHECK(strcmp(text, "abc") == 0, "nor two thirds of one");
+	outbox_text_copy(text, sizeof(text), "a\xf0\x9f\x98\x80");
+	CHECK(strcmp(text, "a\xf0\x9f\x98\x80") == 0, "one of four bytes that ends with the buffer");
 	outbox_text_copy(text, sizeof(text), "abc\xc3");
-	CHECK(strcmp(text, "abc\xc3") == 0, "what fits is copied as it is");
+	CHECK(strcmp(text, "abc?") == 0, "bytes that are no text are shown as such");
+	outbox_text_copy(text, sizeof(text), "\xe4\x80\x80\x80\x80\x80\x80");
+	CHECK(strcmp(text, "\xe4\x80\x80??") == 0, "also at the cut");
+}
+
+static void
+test_characters(void)
+{
+	static const struct
+	{
+		const char *bytes;
+		size_t		width;
+	}			cases[] = {
+		{"a", 1}, {"\xc3\xa4", 2}, {"\xe2\x82\xac", 3}, {"\xf0\x9f\x98\x80", 4}, {"\xf4\x8f\xbf\xbf", 4},
+		{"\x80", 0}, {"\xc3", 0}, {"\xc3(", 0}, {"\xc0\x80", 0}, {"\xc1\xbf", 0}, {"\xe0\x80\x80", 0}, {"\xe0\x9f\xbf", 0},
+		{"\xed\xa0\x80", 0}, {"\xf0\x80\x80\x80", 0}, {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0}, {"\xff", 0},
+		{"\xe2\x82", 0}, {"\xf0\x9f\x98", 0}, {"\xe2(\xa1", 0},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(outbox_text_character(cases[i].bytes, strlen(cases[i].bytes)) == cases[i].width, "a character, or none");
+}
+
+/* What a header of these bytes is as text of at most max bytes. */
+static bool
+reads_as(const char *bytes, size_t len, size_t max, const char *expected)
+{
+	char	   *text = outbox_text_header(bytes, len, max);
+	bool		same = strcmp(text, expected) == 0;
+
+	free(text);
+	return same;
+}
+
+static void
+test_header_text(void)
+{
+	CHECK(reads_as("bestellung-\xc3\xa4", 13, 256, "bestellung-\xc3\xa4"), "UTF-8 stays as it is");
+	CHECK(reads_as("bestellung-\xe4", 12, 256, "bestellung-%E4"), "Latin-1 is percent-encoded");
+	CHECK(reads_as("a\0b\r\n\x7f", 6, 256, "a%00b%0D%0A%7F"), "so are control characters, and zero bytes");
+	CHECK(reads_as("\xc2\x85\xc2\xa0", 4, 256, "%C2%85\xc2\xa0"), "those of Unicode too");
+	CHECK(reads_as("\xef\xbf\xbe\xef\xb7\x90\xef\xbf\xbd", 9, 256, "%EF%BF%BE%EF%B7%90\xef\xbf\xbd"), "and noncharacters");
+	CHECK(reads_as("", 0, 256, ""), "nothing is nothing");
+	CHECK(reads_as("ab\xc3\xa4", 4, 3, "ab"), "cut between two characters");
+	CHECK(reads_as("ab\xc3\xa4", 4, 4, "ab\xc3\xa4"), "what fits stays");
+	CHECK(reads_as("ab\xe4", 3, 4, "ab"), "an escape is not cut either");
+}
+
+/* The line that is logged of this message, as JSON; NULL: it is none. */
+static json_t *
+logged(const OutboxRecord *record, const char *message)
+{
+	static char line[32768];
+	int			saved = dup(STDERR_FILENO);
+	int			ends[2];
+	ssize_t		len;
+
+	if (pipe(ends) != 0)
+		return NULL;
+	dup2(ends[1], STDERR_FILENO);
+	outbox_log(OUTBOX_LOG_ERROR, "test", record, "%s", message);
+	dup2(saved, STDERR_FILENO);
+	len = read(ends[0], line, sizeof(line));
+	close(saved);
+	close(ends[0]);
+	close(ends[1]);
+	return len > 0 ? json_loadb(line, (size_t) len, 0, NULL) : NULL;
+}
+
+static void
+test_log_text(void)
+{
+	OutboxRecord record = {.topic = "t", .correlation_id = "\xe4"};
+	char		message[5000] = "";
+	const char *text;
+	json_t	   *line = logged(&record, "Gr\xc3\xb6\xdf" "e");
+
+	CHECK(line != NULL && strcmp(json_string_value(json_object_get(line, "msg")), "Gr\xc3\xb6?e") == 0,
+		  "a log line is UTF-8, what is none in it is shown alone");
+	CHECK(strcmp(json_string_value(json_object_get(line, "correlation_id")), "?") == 0, "in every member");
+	json_decref(line);
+	for (int i = 0; i < 1500; i++)
+		strcat(message, "\xe2\x82\xac");
+	line = logged(&record, message);
+	text = json_string_value(json_object_get(line, "msg"));
+	CHECK(text != NULL && strlen(text) % 3 == 0 && strlen(text) > 1000 && strncmp(text, message, strlen(text)) == 0,
+		  "a long message is cut between two characters");
+	json_decref(line);
+}
+
+/* A record whose types and ids are no ASCII, or no text. */
+static void
+test_foreign_text(void)
+{
+	OutboxRecord record;
+	uint8_t		bytes[2048];
+	char		long_id[402] = "x";
+
+	for (int i = 0; i < 200; i++)
+		strcat(long_id, "\xc3\xa4");
+	make_record(&record, bytes, (const char *const[]) {"ce_type", "Gr\xc3\xb6\xc3\x9f" "e", "correlationid", "bestellung-\xc3\xa4",
+				"\xff\xfe", "\xff", NULL});
+	CHECK(strcmp(record.event_type, "Gr\xc3\xb6\xc3\x9f" "e") == 0, "a type of any language");
+	CHECK(strcmp(record.correlation_id, "bestellung-\xc3\xa4") == 0, "a correlation id likewise");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"ce_type", "Gr\xf6\xdf" "e", "correlationid", long_id + 1, NULL});
+	CHECK(strcmp(record.event_type, "Gr%F6%DFe") == 0, "one that is no UTF-8 is another type");
+	CHECK(strlen(record.correlation_id) == 256 && strncmp(record.correlation_id, long_id + 1, 256) == 0, "too long: cut");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"correlationid", long_id, NULL});
+	CHECK(strlen(record.correlation_id) == 255 && strncmp(record.correlation_id, long_id, 255) == 0, "cut between two characters");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"traceparent", "00-" TRACE "-" PARENT "-01", "tracestate", "a=\xe4", NULL});
+	CHECK(record.traceparent != NULL && record.tracestate == NULL, "a tracestate that is no ASCII is none");
+	outbox_record_clear(&record);
+	make_record(&record, bytes, (const char *const[]) {"traceparent", "01-" TRACE "-" PARENT "-01-\xe4", NULL});
+	CHECK(record.traceparent == NULL, "a traceparent of a later version is ASCII, too");
+	outbox_record_clear(&record);
 }
 
 static void
@@ -541,6 +665,10 @@ main(void)
 	test_trouble();
 	test_client_watch();
 	test_text_copy();
+	test_characters();
+	test_header_text();
+	test_foreign_text();
+	test_log_text();
 	test_decoding();
 	return finish_tests();
 }

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * text.h
+ *	  Bytes from outside as UTF-8 text, and text cut between two characters.
+ *
+ * Any thread.
+ */
+#ifndef OUTBOX_TEXT_H
+#define OUTBOX_TEXT_H
+
+#include <stddef.h>
+
+/* Bytes of the character, as PostgreSQL takes UTF-8, that len > 0 bytes begin with; 0: they begin with none. */
+extern size_t outbox_text_character(const void *bytes, size_t len);
+
+/* Replaces bytes that are no UTF-8 by '?'; a character that the end of the full buffer has cut is left out. */
+extern void outbox_text_mend(char *buffer, size_t size);
+
+/* Copies text, cut to the buffer, and mends it. */
+extern void outbox_text_copy(char *buffer, size_t size, const char *text);
+
+/*
+ * What a header holds as text, malloc'ed: control characters, noncharacters and bytes that are no UTF-8 as % and two
+ * hex digits, so that two values stay two; at most max bytes, cut between two characters.
+ */
+extern char *outbox_text_header(const void *bytes, size_t len, size_t max);
+
+#endif							/* OUTBOX_TEXT_H */
