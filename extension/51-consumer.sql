@@ -11,6 +11,14 @@ CREATE FUNCTION outbox.set_context(correlation_id text, traceparent text, traces
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_set_context';
 COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of what the transaction emits';
 
+/*
+ * A text of a record, UTF-8, as this database can hold it: bytes that are no UTF-8 and characters it has not become
+ * % and two hex digits a byte, so that two values stay two; at most so many bytes of UTF-8, cut between characters.
+ */
+CREATE FUNCTION outbox.wire_text(value bytea, most integer) RETURNS text
+	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_wire_text';
+COMMENT ON FUNCTION outbox.wire_text(bytea, integer) IS 'a text of a record as the database can hold it';
+
 /* idle_seconds: since the watermark moved last. */
 CREATE FUNCTION outbox.consumer_offsets(consumer text)
 RETURNS TABLE (topic text, partition integer, next_offset bigint, idle_seconds double precision,
@@ -326,25 +334,15 @@ END $$;
 COMMENT ON FUNCTION outbox.consumer_is_new(text, text[]) IS 'topics that other consumers have read and this one has not';
 
 /*
- * The headers of a dead letter's event: the record's own, reserved names renamed, and why it is here;
- * spring: also as Spring Kafka writes it, numbers big-endian.
+ * What a dead letter's event says beside the record's own headers: why it is here; spring: also as Spring Kafka
+ * writes it, numbers big-endian.
  */
-CREATE FUNCTION outbox.dead_letter_headers(letter outbox.dead_letter, own outbox.header[],
-	spring boolean DEFAULT false)
+CREATE FUNCTION outbox.dead_letter_headers(letter outbox.dead_letter, spring boolean DEFAULT false)
 RETURNS outbox.header[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	kept outbox.header[];
 	added outbox.header[];
 BEGIN
-	kept := ARRAY(
-		SELECT ROW(CASE WHEN lower(h.name) LIKE 'ce\_%' OR lower(h.name) = 'content-type'
-				OR lower(h.name) LIKE 'outbox-replay-%'
-			THEN 'dlt-original-' || h.name ELSE h.name END, h.value)::outbox.header
-		FROM unnest(own) WITH ORDINALITY h (name, value, n)
-		WHERE lower(h.name) NOT IN ('content-type', 'traceparent', 'correlationid')
-			AND lower(h.name) NOT LIKE 'dlt-%' AND lower(h.name) NOT LIKE 'kafka\_dlt-%'
-		ORDER BY h.n);
 	added := ARRAY(
 		SELECT ROW(h.name, convert_to(h.value, 'UTF8'))::outbox.header
 		FROM (VALUES
@@ -378,46 +376,32 @@ BEGIN
 			WHERE h.value IS NOT NULL
 			ORDER BY h.n);
 	END IF;
-	RETURN kept || added;
+	RETURN added;
 END $$;
 
 /*
- * Emits the dead letter to <topic>.DLT: key and value as they were.  The suffix is fixed:
- * who may write dead letters must not choose the topic they are emitted to.  The SET
- * clauses give the caller its own trace back.  The letter is an event of its own, in CloudEvents' binary
- * mode: of a record in structured mode the content type, which would say otherwise, is the header
- * dlt-original-content-type.
+ * Emits an event with a record's headers, own, byte for byte: those of an event (content-type, ce_...) are renamed
+ * dlt-original-... unless the letter's event says the same, those of an earlier letter are left out.
+ */
+CREATE FUNCTION outbox.dead_letter_event(topic text, key bytea, type text, payload bytea, own bytea,
+	correlation_id text, added outbox.header[]) RETURNS uuid
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_event';
+
+/*
+ * Emits the dead letter to <topic>.DLT: key, value and headers as they were.  The suffix is fixed:
+ * who may write dead letters must not choose the topic they are emitted to.  The letter is an event of its own, in
+ * CloudEvents' binary mode, in the flow and trace of its record.
  */
 CREATE FUNCTION outbox.dead_letter_publish(dead_letter bigint, spring boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET outbox.correlation_id = '' SET outbox.traceparent = '' SET outbox.tracestate = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	letter outbox.dead_letter;
-	own outbox.header[];
-	added outbox.header[];
-	content_type text;
-	trace text;
 BEGIN
 	SELECT * INTO STRICT letter FROM outbox.dead_letter d WHERE d.id = dead_letter_publish.dead_letter;
 	BEGIN
-		own := ARRAY(SELECT ROW(h.name, h.value)::outbox.header
-			FROM outbox.headers_decode(letter.headers) WITH ORDINALITY h (name, value, n) ORDER BY h.n);
-		SELECT convert_from(h.value, 'UTF8') INTO content_type
-		FROM unnest(own) h WHERE lower(h.name) = 'content-type' LIMIT 1;
-		SELECT outbox.bytes_text(h.value) INTO trace
-		FROM unnest(own) h WHERE lower(h.name) = 'traceparent' LIMIT 1;
-		IF trace !~ '^(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' THEN
-			trace := NULL;	/* none, or of a later version: the letter goes out without */
-		END IF;
-		PERFORM set_config('outbox.correlation_id', coalesce(letter.correlation_id, ''), true),
-			set_config('outbox.traceparent', coalesce(trace, ''), true);
-		added := outbox.dead_letter_headers(letter, own, spring);
-		IF content_type ~* '^[ \t]*application/cloudevents' THEN
-			added := added || ROW('dlt-original-content-type', convert_to(content_type, 'UTF8'))::outbox.header;
-			content_type := CASE WHEN content_type ~* '[+]json' THEN 'application/json' ELSE 'application/octet-stream' END;
-		END IF;
-		PERFORM outbox.emit_bytes(letter.topic || '.DLT', letter.key,
-			coalesce(nullif(letter.event_type, ''), 'DeadLetter'), letter.value, content_type, added);
+		PERFORM outbox.dead_letter_event(letter.topic || '.DLT', letter.key, letter.event_type, letter.value,
+			letter.headers, letter.correlation_id, outbox.dead_letter_headers(letter, spring));
+		UPDATE outbox.dead_letter d SET reason = NULL WHERE d.id = letter.id AND starts_with(letter.reason, 'not published: ');
 	EXCEPTION WHEN OTHERS THEN
 		/* What may pass is waited for; else the row alone must do. */
 		IF SQLSTATE LIKE '08%' OR SQLSTATE LIKE '53%' OR SQLSTATE LIKE '57P%' OR SQLSTATE LIKE '40%'
@@ -427,6 +411,15 @@ BEGIN
 		UPDATE outbox.dead_letter d SET reason = 'not published: ' || SQLERRM WHERE d.id = letter.id;
 	END;
 END $$;
+
+/* Why an open letter is not on <topic>.DLT; NULL: it is, or there is no such letter. */
+CREATE FUNCTION outbox.dead_letter_unpublished(dead_letter bigint) RETURNS text
+LANGUAGE plpgsql STRICT VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (SELECT pg_catalog.substr(d.reason, 16) FROM outbox.dead_letter d
+		WHERE d.id = dead_letter_unpublished.dead_letter AND d.state = 'open' AND starts_with(d.reason, 'not published: '));
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_unpublished(bigint) IS 'why a dead letter is not on its topic';
 
 /*
  * The key's first held row is due now unless an earlier row of the key is retrying or open.  To be called in
@@ -641,13 +634,14 @@ END $$;
 COMMENT ON FUNCTION outbox.dead_letter_failed(bigint, integer, boolean, integer, integer,
 	text, text, text, boolean) IS 'notes a retry that failed';
 
-/* Rows not done with, for the metrics. */
+/* Rows not done with, for the metrics; unpublished: of the open ones, those that are not on <topic>.DLT. */
 CREATE FUNCTION outbox.dead_letter_counts(consumer text)
-RETURNS TABLE (topic text, state text, number bigint)
+RETURNS TABLE (topic text, state text, number bigint, unpublished bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.need('dead_letter_counts', ARRAY['consumer', consumer]);
-	RETURN QUERY SELECT d.topic, d.state, count(*)
+	RETURN QUERY SELECT d.topic, d.state, count(*),
+		count(*) FILTER (WHERE d.state = 'open' AND starts_with(d.reason, 'not published: '))
 	FROM outbox.dead_letter d
 	WHERE d.consumer = dead_letter_counts.consumer AND d.state IN ('retrying', 'held', 'open')
 	GROUP BY d.topic, d.state;

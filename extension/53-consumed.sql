@@ -10,8 +10,8 @@
  *	topic, partition, "offset"	the record's position; never NULL
  *	key				record key; NULL = none
  *	value			record value; NULL = tombstone
- *	headers			{name: text of the first header of that name}; bytes that are no UTF-8 text
- *					as \x and hex, null for no value; never NULL
+ *	headers			{name: text of the first header of that name}; names and values that are no UTF-8, or
+ *					have a character the database has not, as \x and hex, null for no value; never NULL
  *	correlation_id	NULL = none
  *	occurred_at		ce_time, else the record's time stamp; NULL = neither
  *	replay_id		the outbox.replay() this is a copy of; NULL = none
@@ -42,6 +42,10 @@ CREATE TYPE outbox.consumed_bytes AS (
 	occurred_at timestamptz,
 	replay_id uuid
 );
+
+/* headers of the above from those of a record, in Kafka's encoding; NULL: {}. */
+CREATE FUNCTION outbox.consumed_headers(headers bytea) RETURNS jsonb
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_consumed_headers';
 
 /*
  * For functions of consumers: a field of a JSON object as text.  NULL, missing or "": OBX01, the

@@ -13,6 +13,10 @@ CREATE FUNCTION outbox.dead_letter_check_size(bytes bigint, known bigint) RETURN
 CREATE FUNCTION outbox.headers_encode(headers outbox.header[], own boolean) RETURNS bytea
 	LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'outbox_headers_encode';
 
+/* A consumer's record's headers, byte for byte, with the copy's id as ce_id and without a replay's; NULL: none. */
+CREATE FUNCTION outbox.dead_letter_copy_own(headers bytea, copy_id text) RETURNS bytea
+	LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'outbox_dead_letter_copy_own';
+
 /*
  * The headers of an edited letter; given NULL: those it has.  A consumer's carry the copy's id, as
  * the consumer reads it there, and no replay's.
@@ -24,8 +28,7 @@ BEGIN
 	IF letter.origin = 'relay' THEN
 		RETURN CASE WHEN given IS NULL THEN letter.headers ELSE outbox.headers_encode(given, true) END;
 	ELSIF given IS NULL THEN
-		given := ARRAY(SELECT ROW(h.name, h.value)::outbox.header
-			FROM outbox.headers_decode(letter.headers) WITH ORDINALITY h (name, value, n) ORDER BY h.n);
+		RETURN outbox.dead_letter_copy_own(letter.headers, copy_id::text);
 	END IF;
 	RETURN outbox.headers_encode(ARRAY[ROW('ce_id', convert_to(copy_id::text, 'UTF8'))::outbox.header] || ARRAY(
 		SELECT ROW(h.name, h.value)::outbox.header FROM unnest(given) WITH ORDINALITY h (name, value, n)

@@ -36,10 +36,10 @@ CREATE FUNCTION outbox.change_consume(change text, role regrole) RETURNS void
 BEGIN
 	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.claim, outbox.claim_many,
 		outbox.idempotency_maintain, outbox.idempotency_retention,
-		outbox.set_context, outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.trim_batch,
+		outbox.set_context, outbox.wire_text, outbox.consumed_headers, outbox.consumer_offsets, outbox.advance_offset, outbox.begin_batch, outbox.trim_batch,
 		outbox.consumer_anchors, outbox.keep_anchor, outbox.rewind_offset, outbox.dead_letter_add,
 		outbox.dead_letter_next, outbox.dead_letter_begin, outbox.dead_letter_resolve,
-		outbox.dead_letter_failed, outbox.dead_letter_fingerprint, outbox.dead_letter_put_back, outbox.dead_letter_counts,
+		outbox.dead_letter_failed, outbox.dead_letter_fingerprint, outbox.dead_letter_put_back, outbox.dead_letter_counts, outbox.dead_letter_unpublished,
 		outbox.dead_letter_next_run, outbox.dead_letter_begin_run, outbox.dead_letter_resolve_run, outbox.dead_letter_troubled,
 		outbox.note_trouble, outbox.partition_trouble, outbox.end_trouble,
 		outbox.take_partition, outbox.note_attempt, outbox.leave_partition, outbox.required,

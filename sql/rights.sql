@@ -60,7 +60,7 @@ CREATE TEMP TABLE calls AS SELECT call, n FROM unnest(ARRAY[
 	$$adopt(NULL)$$,
 	$$claim(NULL, gen_random_uuid())$$, $$claim('c', NULL)$$, $$claim_many(NULL, '{}')$$, $$claim_many('c', NULL)$$, $$claim_many('c', '{NULL}')$$,
 	$$idempotency_maintain(NULL)$$,
-	$$consumer_offsets(NULL)$$, $$dead_letter_counts(NULL)$$, $$consumer_is_new(NULL, '{}')$$, $$consumer_is_new('c', NULL)$$,
+	$$consumer_offsets(NULL)$$, $$dead_letter_counts(NULL)$$, $$consumed_headers(NULL)$$, $$wire_text(NULL, 1)$$, $$dead_letter_unpublished(NULL)$$, $$consumer_is_new(NULL, '{}')$$, $$consumer_is_new('c', NULL)$$,
 	$$advance_offset(NULL, 't', 0, 1, 2)$$, $$advance_offset('c', NULL, 0, 1, 2)$$, $$advance_offset('c', 't', NULL, 1, 2)$$, $$advance_offset('c', 't', 0, 1, NULL)$$,
 	$$begin_batch(NULL, '{t}', '{0}', '{1}', '{2}', '{1}', '{1}', '{NULL}', '{00000000-0000-7000-8000-000000000001}', '{t}')$$,
 	$$begin_batch('c', '{t}', '{0}', '{1}', '{2}', '{1}', '{1}', '{NULL}', '{00000000-0000-7000-8000-000000000001}', NULL)$$,

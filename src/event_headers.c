@@ -132,26 +132,30 @@ drop_overridden_settings(HeaderList *list)
 	list->count = kept;
 }
 
-static bytea *
-encode_list(HeaderList *list)
+bytea *
+outbox_event_headers_write(const OutboxHeader *headers, int count)
 {
-	size_t		size;
+	size_t		size = outbox_varint_size(count);
 	bytea	   *encoded;
 	uint8_t    *pos;
 
-	drop_overridden_settings(list);
-	if (list->count == 0)
+	if (count == 0)
 		return NULL;
-
-	size = outbox_varint_size(list->count);
-	for (int i = 0; i < list->count; i++)
-		size += outbox_header_size(&list->items[i]);
+	for (int i = 0; i < count; i++)
+		size += outbox_header_size(&headers[i]);
 	encoded = palloc(VARHDRSZ + size);
 	SET_VARSIZE(encoded, VARHDRSZ + size);
-	pos = outbox_varint_put((uint8_t *) VARDATA(encoded), list->count);
-	for (int i = 0; i < list->count; i++)
-		pos = outbox_header_put(pos, &list->items[i]);
+	pos = outbox_varint_put((uint8_t *) VARDATA(encoded), count);
+	for (int i = 0; i < count; i++)
+		pos = outbox_header_put(pos, &headers[i]);
 	return encoded;
+}
+
+static bytea *
+encode_list(HeaderList *list)
+{
+	drop_overridden_settings(list);
+	return outbox_event_headers_write(list->items, list->count);
 }
 
 static bool

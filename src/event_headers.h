@@ -9,6 +9,8 @@
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
+#include "common/kafka_headers.h"
+
 /*
  * First traceparent, tracestate and correlationid from the settings of the same
  * names (left out when empty or when the caller gives that header), then the
@@ -26,6 +28,9 @@ extern bytea *outbox_event_headers_from_array(ArrayType *given);
  * in a record.  NULL when there is none.
  */
 extern bytea *outbox_event_headers_encode(ArrayType *given, bool own);
+
+/* Headers that are bytes already, palloc'd; NULL for none. */
+extern bytea *outbox_event_headers_write(const OutboxHeader *headers, int count);
 
 /*
  * UTF-8 bytes of a text in the database's encoding; returns `src` itself when

@@ -201,11 +201,11 @@ def database(postgres, unique):
 
 @pytest.fixture
 def make_database(unique):
-    """make(cluster, extension=True): further databases, or ones of other clusters, as Database."""
+    """make(cluster, extension=True, encoding=None): further databases, or ones of other clusters, as Database."""
     made = []
 
-    def make(cluster, name=None, extension=True):
-        found = Database(cluster, cluster.create_database(name or unique("test"), extension))
+    def make(cluster, name=None, extension=True, encoding=None):
+        found = Database(cluster, cluster.create_database(name or unique("test"), extension, encoding=encoding))
         made.append(found)
         return found
     yield make

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kafka_headers.h"
 #include "consume.h"
 
 /* Numbers are PostgreSQL's business: any JSON value, however large a whole number in it. */
@@ -28,62 +27,6 @@ is_text(const uint8_t *data, size_t len)
 	string = json_stringn((const char *) data, len);
 	json_decref(string);
 	return string != NULL;
-}
-
-static json_t *
-make_header_value(const OutboxHeader *header)
-{
-	static const char digits[] = "0123456789abcdef";
-	json_t	   *value;
-	char	   *hex;
-
-	if (header->value == NULL)
-		return json_null();
-	if (is_text(header->value, header->value_len))
-		return json_stringn((const char *) header->value, header->value_len);
-	hex = malloc(2 * header->value_len + 3);
-	if (hex == NULL)
-		abort();				/* nothing is committed, the record is read again */
-	memcpy(hex, "\\x", 2);
-	for (size_t i = 0; i < header->value_len; i++)
-	{
-		hex[2 * i + 2] = digits[header->value[i] >> 4];
-		hex[2 * i + 3] = digits[header->value[i] & 15];
-	}
-	value = json_stringn(hex, 2 * header->value_len + 2);
-	free(hex);
-	return value;
-}
-
-/* The first header of each name; names that are no UTF-8 are left out. */
-static void
-add_headers(const OutboxRecord *record, OutboxCall *call)
-{
-	json_t	   *object = json_object();
-	OutboxHeaderReader reader;
-	OutboxHeader header;
-	char	   *text;
-
-	if (record->headers != NULL)
-	{
-		outbox_headers_read(&reader, record->headers, record->headers_len);
-		while (outbox_headers_next(&reader, &header))
-		{
-			char	   *name = strndup(header.name, header.name_len);
-
-			if (name == NULL)
-				abort();
-			if (json_object_get(object, name) == NULL)
-				json_object_set_new(object, name, make_header_value(&header));
-			free(name);
-		}
-	}
-	text = json_dumps(object, JSON_COMPACT);
-	if (text == NULL)
-		abort();
-	outbox_call_add_text(call, text);
-	free(text);
-	json_decref(object);
 }
 
 /* When the event happened, in seconds since 1970: ce_time, else the record's time. */
@@ -151,8 +94,9 @@ consume_add_event(const OutboxRecord *record, bool bytes, OutboxCall *call)
 	}
 	else if (!add_json(record, call))
 		return false;
-	add_headers(record, call);
-	outbox_call_add_text(call, record->correlation_id);
+	outbox_call_add_bytes(call, record->headers, record->headers_len);
+	outbox_call_add_bytes(call, (const uint8_t *) record->correlation_id,
+						  record->correlation_id != NULL ? strlen(record->correlation_id) : 0);
 	add_time(record, call);
 	outbox_call_add_text(call, record->replay_id != NULL && outbox_uuid_valid(record->replay_id)
 						 ? record->replay_id : NULL);

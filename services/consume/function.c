@@ -19,7 +19,7 @@
 
 static const char call_form[] =
 "SELECT %s(ROW($1::uuid, $2::text, $3::text, $4::integer, $5::bigint, $6::%s, $7::%s,"
-" $8::jsonb, $9::text, pg_catalog.to_timestamp($10::float8), $11::uuid)::%s)";
+" outbox.consumed_headers($8::bytea), outbox.wire_text($9::bytea, 256), pg_catalog.to_timestamp($10::float8), $11::uuid)::%s)";
 
 /* Why the function cannot be called, or NULL: $1 schema, $2 function, $3 type of its argument. */
 static const char look_up_sql[] =

@@ -13,12 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text.h"
 #include "trace.h"
 
 #define KEY_MAX 255
 #define TRIES_MAX 4				/* of a statement that meets other transactions */
 
-static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, $3, $4)";
+static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, outbox.wire_text($3::bytea, 256), $4)";
 static const char show_sql[] = "SELECT shop.order_json($1)";
 
 /* written by order_http_start */
@@ -81,7 +82,8 @@ query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *a
 		return result;
 	outbox_log(OUTBOX_LOG_WARNING, "request_failed", NULL, "%s, SQLSTATE %s", db->error.message,
 			   db->error.sqlstate);
-	if (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_PERMANENT)
+	if (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_PERMANENT ||
+		db->error.failure == OUTBOX_FAILURE_DECODE)
 		outbox_http_error(answer, 400, "the order was refused: %s", db->error.message);
 	else
 		outbox_http_error(answer, 503, "the database is not available");
@@ -138,22 +140,39 @@ check_request(const OutboxHttpRequest *request, const char *key, OutboxHttpAnswe
 	return good;
 }
 
+/* X-Correlation-Id as bytea of the text that Kafka's header correlationid would be, malloc'ed; NULL: none. */
+static char *
+read_correlation_id(const OutboxHttpRequest *request)
+{
+	const char *header = outbox_http_header(request, "X-Correlation-Id");
+	char	   *text;
+	char	   *bytes;
+
+	if (header == NULL)
+		return NULL;
+	text = outbox_text_header(header, strlen(header), OUTBOX_CORRELATION_MAX);
+	bytes = outbox_bytea_of_text(text);
+	free(text);
+	return bytes;
+}
+
 /* The event carries the traceparent of its own span, created, or else the request's. */
 static void
 place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer, const char *traceparent,
 			const OutboxSpan *created)
 {
 	const char *key = outbox_http_header(request, "Idempotency-Key");
-	const char *values[4] = {
-		key, request->body, outbox_http_header(request, "X-Correlation-Id"),
-		outbox_span_traceparent(created, traceparent),
-	};
+	char	   *correlation_id;
 	const char *verdict;
 	PGresult   *result;
 
 	if (!check_request(request, key, answer))
 		return;
-	result = query(place_sql, 4, values, answer);
+	correlation_id = read_correlation_id(request);
+	result = query(place_sql, 4, (const char *const[]) {
+		key, request->body, correlation_id, outbox_span_traceparent(created, traceparent)
+	}, answer);
+	free(correlation_id);
 	if (result == NULL)
 		return;
 	verdict = PQgetvalue(result, 0, 0);

@@ -19,6 +19,7 @@
 
 #include "array_text.h"
 #include "member.h"
+#include "text.h"
 
 #define BEGIN_VALUES 16
 #define BEGIN_ARRAYS 14			/* values 1 .. 14 */
@@ -250,6 +251,15 @@ read_work(OutboxDb *db, int index, int *culprit, bool *good)
 	return result;
 }
 
+static void
+take_answer(OutboxItem *item, const char *answer)
+{
+	if (is_call(item))
+		outbox_text_copy(item->outcome, sizeof(item->outcome), answer);
+	else
+		outbox_text_copy(item->unpublished, sizeof(item->unpublished), answer);
+}
+
 /* Reads what send_work has sent. */
 static void
 read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spacing,
@@ -265,8 +275,8 @@ read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spac
 		if (!is_call(items[i]) && !is_dead_letter(items[i]))
 			continue;
 		result = read_work(db, i, culprit, good);
-		if (result != NULL && is_call(items[i]) && PQntuples(result) == 1 && PQnfields(result) == 1)
-			snprintf(items[i]->outcome, sizeof(items[i]->outcome), "%s", PQgetvalue(result, 0, 0));
+		if (result != NULL && PQntuples(result) == 1 && PQnfields(result) == 1)
+			take_answer(items[i], PQgetvalue(result, 0, 0));
 		PQclear(result);
 	}
 }
@@ -423,7 +433,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	if (good && !*fenced)
 		*done = count;
 	else if (spacing > 0 && *culprit > 0 &&
-			 (error.failure == OUTBOX_FAILURE_RECORD || error.failure == OUTBOX_FAILURE_PERMANENT))
+			 error.failure != OUTBOX_FAILURE_INFRASTRUCTURE && error.failure != OUTBOX_FAILURE_DEPLOY)
 		*done = keep_before(member, items, *culprit, count, spacing) ? *culprit : 0;
 	outbox_db_end_pipeline(db);
 	db->error = error;

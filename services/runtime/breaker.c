@@ -13,7 +13,7 @@
 
 #include "member.h"
 
-static const char fingerprint_sql[] = "SELECT outbox.dead_letter_fingerprint($1, $2, $3, $4)";
+static const char fingerprint_sql[] = "SELECT outbox.dead_letter_fingerprint($1, $2, $3, outbox.wire_text($4::bytea, 1023))";
 
 void
 outbox_breaker_init(OutboxBreaker *breaker, int limit, int64_t pause_ms)
@@ -122,9 +122,10 @@ outbox_breaker_again(OutboxBreaker *breaker)
 static void
 find_fingerprint(OutboxMember *member, const OutboxError *error, char *text, size_t size)
 {
+	char	   *message = outbox_bytea_of_text(error->message);
 	const char *values[4] = {
 		member->runtime->consumer, outbox_failure_name(error->failure),
-		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message
 	};
 	PGresult   *result = NULL;
 
@@ -134,6 +135,7 @@ find_fingerprint(OutboxMember *member, const OutboxError *error, char *text, siz
 	if (result != NULL)
 		snprintf(text, size, "%s", PQgetvalue(result, 0, 0));
 	PQclear(result);
+	free(message);
 }
 
 void

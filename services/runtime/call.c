@@ -58,6 +58,12 @@ outbox_bytea_text(const uint8_t *data, size_t len)
 	return text;
 }
 
+char *
+outbox_bytea_of_text(const char *text)
+{
+	return outbox_bytea_text((const uint8_t *) text, text != NULL ? strlen(text) : 0);
+}
+
 void
 outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len)
 {

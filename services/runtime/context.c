@@ -29,7 +29,7 @@ find_statement(OutboxMember *member, const OutboxCall *call)
 	}
 	if (member->statement_count == OUTBOX_DB_STATEMENTS)
 		return NULL;
-	if (asprintf(&statement->text, "%s WHERE outbox.set_context($%d, $%d, $%d)", call->sql,
+	if (asprintf(&statement->text, "%s WHERE outbox.set_context(outbox.wire_text($%d::bytea, 256), $%d, $%d)", call->sql,
 				 call->count + 1, call->count + 2, call->count + 3) < 0)
 		abort();				/* nothing is committed, the record is read again */
 	statement->sql = call->sql;
@@ -53,12 +53,16 @@ bool
 outbox_context_send(OutboxMember *member, const OutboxItem *item)
 {
 	const char *values[OUTBOX_CALL_VALUES + CONTEXT_VALUES];
+	char	   *correlation_id = outbox_bytea_of_text(item->record.correlation_id);
 	int			count = item->call.count;
+	bool		sent;
 
 	for (int i = 0; i < count; i++)
 		values[i] = item->call.values[i];
-	values[count++] = item->record.correlation_id;
+	values[count++] = correlation_id;
 	values[count++] = outbox_span_traceparent(&item->span, item->record.traceparent);
 	values[count++] = item->record.tracestate;
-	return outbox_db_send(&member->db, find_statement(member, &item->call), count, values);
+	sent = outbox_db_send(&member->db, find_statement(member, &item->call), count, values);
+	free(correlation_id);
+	return sent;
 }

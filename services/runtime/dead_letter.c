@@ -16,9 +16,10 @@
 #include "member.h"
 
 const char outbox_dead_letter_sql[] =
-"SELECT outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::bytea,"
-" pg_catalog.to_timestamp($8::float8), $9::uuid, $10, $11, $12, $13, $14, $15, $16::integer,"
-" $17::integer, $18::boolean)";
+"SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea,"
+" $6::bytea, $7::bytea, pg_catalog.to_timestamp($8::float8), $9::uuid, outbox.wire_text($10::bytea, 255),"
+" outbox.wire_text($11::bytea, 256), $12, $13, $14, outbox.wire_text($15::bytea, 1023), $16::integer,"
+" $17::integer, $18::boolean))";
 
 static char *
 copy_text(const char *text)
@@ -75,12 +76,12 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[6] = outbox_bytea_text(record->raw_headers, record->raw_headers_len);
 	values[7] = record->timestamp_ms >= 0 ? copy_text(seconds) : NULL;
 	values[8] = copy_text(record->event_id);
-	values[9] = copy_text(record->event_type);
-	values[10] = copy_text(record->correlation_id);
+	values[9] = outbox_bytea_of_text(record->event_type);
+	values[10] = outbox_bytea_of_text(record->correlation_id);
 	values[11] = copy_text(outbox_dead_letter_state(member, item));
 	values[12] = copy_text(held ? "held" : outbox_failure_name(error->failure));
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
-	values[14] = copy_text(held ? "an earlier record of the key is not done" : error->message);
+	values[14] = outbox_bytea_of_text(held ? "an earlier record of the key is not done" : error->message);
 	values[15] = copy_integer(outbox_retry_backoff(runtime, 1));
 	values[16] = copy_integer(item->tries);
 	values[17] = copy_text(runtime->spring ? "t" : "f");
@@ -88,17 +89,19 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 
 void
 outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, const char *state,
-						  const OutboxError *error, int64_t failing_ms)
+						  const OutboxError *error, const char *unpublished, int64_t failing_ms)
 {
 	char		key[256];
+	bool		published = unpublished[0] == '\0';
 
 	outbox_record_key_text(record, key, sizeof(key));
 	if (strcmp(state, "open") == 0)
 	{
 		outbox_count_record(member, record->topic, "dead_lettered");
-		outbox_log(OUTBOX_LOG_ERROR, "dead_letter", record,
-				   "Publishing to %s.DLT partition=%d offset=%" PRId64 " key=%s reason=%s",
-				   record->topic, (int) record->partition, record->offset, key, error->message);
+		outbox_log(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished", record,
+				   "%s to %s.DLT%s%s partition=%d offset=%" PRId64 " key=%s reason=%s", published ? "Publishing" : "Not published",
+				   record->topic, published ? "" : ": ", unpublished, (int) record->partition, record->offset, key,
+				   error->message);
 		outbox_breaker_count(member, record, error, failing_ms);
 	}
 	else if (strcmp(state, "retrying") == 0)

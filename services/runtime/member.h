@@ -66,6 +66,7 @@ typedef struct OutboxItem
 	int			tries;			/* made so far, this one included */
 	char		claim;			/* answer of outbox.begin_batch: n, d, h */
 	char		outcome[64];	/* what the call returned */
+	char		unpublished[256];	/* why its dead letter is not on <topic>.DLT; "": it is */
 } OutboxItem;
 
 /* A handler's SQL as it is sent; context.c. */
@@ -208,9 +209,6 @@ extern bool outbox_trouble_note(OutboxMember *member, OutboxItem *item);
 /* After a batch: the partition's record in trouble may be done. */
 extern void outbox_trouble_done(OutboxMember *member, OutboxPartition *partition);
 
-/* call.c: malloc'ed text of bytea, \x...; NULL for NULL. */
-extern char *outbox_bytea_text(const uint8_t *data, size_t len);
-
 /*
  * context.c
  */
@@ -261,9 +259,12 @@ extern long outbox_retry_backoff(const OutboxRuntime *runtime, int failed);
 /* "held", "retrying" or "open": what a record not done becomes. */
 extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
 
-/* After the commit: log line, count, breaker; failing_ms: since the record failed first. */
-extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record,
-									  const char *state, const OutboxError *error, int64_t failing_ms);
+/*
+ * After the commit: log line, count, breaker; unpublished: why it is not on <topic>.DLT, "": it is; failing_ms:
+ * since the record failed first.
+ */
+extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, const char *state,
+									  const OutboxError *error, const char *unpublished, int64_t failing_ms);
 
 /* group_check.c: once a process, warns of topics that are new to this consumer and not to others.  The database is connected. */
 extern void outbox_group_check(OutboxMember *member);

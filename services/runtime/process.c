@@ -99,7 +99,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		else
 		{
 			state = outbox_dead_letter_state(member, item);
-			outbox_dead_letter_report(member, &item->record, state, &item->call.error, 0);
+			outbox_dead_letter_report(member, &item->record, state, &item->call.error, item->unpublished, 0);
 			if (strcmp(state, "retrying") == 0 &&
 				outbox_clock_ms() + member->runtime->retry_backoff_ms < member->retry_at)
 				member->retry_at = outbox_clock_ms() + member->runtime->retry_backoff_ms;
@@ -188,8 +188,7 @@ static void
 condemn_item(OutboxItem *item, const OutboxError *error)
 {
 	item->call.error = *error;
-	item->verdict = error->failure == OUTBOX_FAILURE_PERMANENT ? OUTBOX_VERDICT_REJECT
-		: OUTBOX_VERDICT_FAIL;
+	item->verdict = error->failure == OUTBOX_FAILURE_RECORD ? OUTBOX_VERDICT_FAIL : OUTBOX_VERDICT_REJECT;
 }
 
 static void

@@ -18,29 +18,44 @@
 #include <string.h>
 
 #include "retry.h"
+#include "text.h"
 
 #define LOOK_AGAIN_MS	2000		/* for rows another member has left */
 #define NEXT_ROW_MS		100			/* after a row that has to wait */
 #define PREPARE_BUDGET_MS 1000
+#define FAILED_VALUES	9
 #define SLOW_RUN_MS		200			/* after a longer one the next is shorter: new records wait meanwhile */
 
 static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint, $2::integer)";
-static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, $3, $4::boolean, $5::bigint)";
+static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, outbox.wire_text($3::bytea, 1023), $4::boolean, $5::bigint)";
 static const char failed_sql[] =
-"SELECT outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
-" $5::integer, $6, $7, $8, $9::boolean)";
+"SELECT state, outbox.dead_letter_unpublished($1::bigint)"
+" FROM outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
+" $5::integer, $6, $7, outbox.wire_text($8::bytea, 1023), $9::boolean) state";
 
-/* Runs a statement; copies its first value when `text` is not NULL. */
+/* Runs a statement whose answer says nothing. */
 static bool
-run_statement(OutboxDb *db, const char *sql, int count, const char *const *values,
-			  char *text, size_t size)
+run_statement(OutboxDb *db, const char *sql, int count, const char *const *values)
 {
 	PGresult   *result = outbox_db_query(db, sql, count, values);
+	bool		good = result != NULL;
 
+	PQclear(result);
+	return good;
+}
+
+/* Takes the answer of failed_sql: the row's state, "" when somebody else has dealt with it, and unpublished. */
+static bool
+run_failed(OutboxMember *member, OutboxItem *item, const char *const *values, char *state, size_t size)
+{
+	PGresult   *result = NULL;
+
+	if (outbox_db_connect(&member->db))
+		result = outbox_db_query(&member->db, failed_sql, FAILED_VALUES, values);
 	if (result == NULL)
 		return false;
-	if (text != NULL)
-		snprintf(text, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+	snprintf(state, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+	outbox_text_copy(item->unpublished, sizeof(item->unpublished), PQntuples(result) > 0 ? PQgetvalue(result, 0, 1) : "");
 	PQclear(result);
 	return true;
 }
@@ -54,24 +69,25 @@ note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 	char		retry_max[16];
 	char		backoff[24];
 	char		state[16];
-	const char *values[9] = {
+	char	   *message = outbox_bytea_of_text(error->message);
+	bool		good;
+	const char *values[FAILED_VALUES] = {
 		row->id, run->attempts, error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
 		retry_max, backoff, outbox_failure_name(error->failure),
-		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message,
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message,
 		runtime->spring ? "t" : "f"
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
 	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(runtime, atoi(run->attempts) + 1));
-	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, failed_sql, 9, values, state, sizeof(state)))
-		return false;
-	if (state[0] != '\0')
+	good = run_failed(member, &row->item, values, state, sizeof(state));
+	free(message);
+	if (good && state[0] != '\0')
 	{
 		outbox_span_end_process(&row->item.span, runtime->consumer, &row->item.record, error);
-		outbox_dead_letter_report(member, &row->item.record, state, error, row->failing_ms);
+		outbox_dead_letter_report(member, &row->item.record, state, error, row->item.unpublished, row->failing_ms);
 	}
-	return true;
+	return good;
 }
 
 /* What is needed is away: the row waits, and when the connection is lost the member with it. */
@@ -179,9 +195,7 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 {
 	OutboxError last = *error;
 	char		tried_ms[24];
-	const char *values[5] = {
-		run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, error->message, error->ended ? "t" : "f", tried_ms
-	};
+	char	   *message;
 	int64_t		backoff = outbox_member_backoff(member, (unsigned) run->troubles + 1);
 
 	if (!outbox_trouble_counts(error))
@@ -193,8 +207,12 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 		return true;
 	}
 	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - started);
+	message = outbox_bytea_of_text(error->message);
 	if (outbox_db_connect(&member->db))
-		run_statement(&member->db, troubled_sql, 5, values, NULL, 0);
+		run_statement(&member->db, troubled_sql, 5, (const char *const[]) {
+			run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message, error->ended ? "t" : "f", tried_ms
+		});
+	free(message);
 	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ? backoff
 		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms,
 							   (unsigned) rand_r(&member->random_state));
@@ -299,7 +317,7 @@ put_back(OutboxMember *member, int64_t later_ms)
 		return true;
 	snprintf(delay, sizeof(delay), "%" PRId64, later_ms);
 	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, put_back_sql, 2, values, NULL, 0))
+		!run_statement(&member->db, put_back_sql, 2, values))
 		return false;
 	member->owed[0] = '\0';
 	return true;

@@ -14,6 +14,7 @@
 
 #include "array_text.h"
 #include "retry.h"
+#include "text.h"
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, crashes, failing_ms,"
@@ -213,7 +214,7 @@ read_call(OutboxDb *db, OutboxItem *item, bool *good)
 	PGresult   *result = read_result(db, good);
 
 	if (result != NULL)
-		snprintf(item->outcome, sizeof(item->outcome), "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+		outbox_text_copy(item->outcome, sizeof(item->outcome), PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
 	PQclear(result);
 }
 

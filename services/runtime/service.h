@@ -91,6 +91,10 @@ extern void outbox_call_add_text(OutboxCall *call, const char *value);	/* NULL: 
 extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len);	/* bytea */
 extern void outbox_call_clear(OutboxCall *call);
 
+/* malloc'ed text of bytea, \x..., the second of a text's UTF-8 for outbox.wire_text; NULL for NULL. */
+extern char *outbox_bytea_text(const uint8_t *data, size_t len);
+extern char *outbox_bytea_of_text(const char *text);
+
 /* Sets call->error and returns the verdict that goes with it; a rejected record's class is decode. */
 extern OutboxVerdict outbox_call_reject(OutboxCall *call, const char *format,...)
 			__attribute__((format(printf, 2, 3)));

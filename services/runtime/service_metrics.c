@@ -58,6 +58,11 @@ static OutboxMetric dead_letters = {
 	.help = "Rows of outbox.dead_letter not done with.",
 	.type = OUTBOX_METRIC_GAUGE,
 };
+static OutboxMetric unpublished_letters = {
+	.name = "outbox_dead_letters_unpublished",
+	.help = "Open rows of outbox.dead_letter that could not be published to <topic>.DLT.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
 static OutboxMetric breaker_open = {
 	.name = "outbox_consumer_breaker_open",
 	.help = "1 while too many dead letters of one kind pause the consumer.",
@@ -236,7 +241,7 @@ outbox_set_idle(const OutboxRuntime *runtime, double seconds)
 bool
 outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 {
-	static const char sql[] = "SELECT topic, state, number FROM outbox.dead_letter_counts($1)";
+	static const char sql[] = "SELECT topic, state, number, unpublished FROM outbox.dead_letter_counts($1)";
 	const char *values[1] = {runtime->consumer};
 	PGresult   *result = NULL;
 
@@ -245,10 +250,16 @@ outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 	if (result == NULL)
 		return false;
 	outbox_metric_clear(&dead_letters);
+	outbox_metric_clear(&unpublished_letters);
 	for (int row = 0; row < PQntuples(result); row++)
+	{
 		outbox_metric_set(&dead_letters, atof(PQgetvalue(result, row, 2)),
 						  "consumer", runtime->consumer, "topic", PQgetvalue(result, row, 0),
 						  "state", PQgetvalue(result, row, 1), NULL);
+		if (strcmp(PQgetvalue(result, row, 1), "open") == 0)
+			outbox_metric_set(&unpublished_letters, atof(PQgetvalue(result, row, 3)),
+							  "consumer", runtime->consumer, "topic", PQgetvalue(result, row, 0), NULL);
+	}
 	PQclear(result);
 	return true;
 }

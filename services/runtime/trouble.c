@@ -20,7 +20,7 @@
 #define PROOFS_MAX	3			/* other records asked at once: the member must poll */
 
 static const char note_sql[] = "SELECT * FROM outbox.note_trouble($1, $2, $3::integer, $4::bigint, $5::uuid,"
-" $6::integer, $7::bigint, $8, $9, $10::boolean, $11::boolean, $12::bigint)";
+" $6::integer, $7::bigint, $8, outbox.wire_text($9::bytea, 1023), $10::boolean, $11::boolean, $12::bigint)";
 static const char read_sql[] = "SELECT * FROM outbox.partition_trouble($1, $2, $3::integer)";
 static const char end_sql[] = "SELECT outbox.end_trouble($1, $2, $3::integer, $4::bigint)";
 
@@ -258,9 +258,10 @@ note_try(OutboxMember *member, OutboxItem *item)
 	char		failed[16];
 	char		failed_ms[24];
 	char		tried_ms[24];
+	char	   *message = outbox_bytea_of_text(trouble->error.message);
 	const char *values[12] = {
 		NULL, NULL, NULL, offset, trouble->event_id, failed, failed_ms,
-		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL, trouble->error.message,
+		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL, message,
 		trouble->error.ended ? "t" : "f", trouble->noted ? "f" : "t", trouble->tried_at > 0 ? tried_ms : NULL
 	};
 	PGresult   *result;
@@ -271,6 +272,7 @@ note_try(OutboxMember *member, OutboxItem *item)
 	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - trouble->tried_at);
 	outbox_db_renew(&member->db);
 	result = run_about(member, note_sql, item->record.source, 12, values);
+	free(message);
 	if (result == NULL)
 		return false;
 	trouble->failed = 0;
