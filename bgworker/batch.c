@@ -19,6 +19,7 @@
 #include "leaf_reader.h"
 #include "measure.h"
 #include "session.h"
+#include "src/encoding.h"
 #include "src/fault.h"
 #include "src/guc.h"
 
@@ -63,6 +64,39 @@ get_text(TupleTableSlot *slot, int column, const char **data, uint16_t *len)
 	return size <= UINT16_MAX;
 }
 
+/*
+ * The same of a text that becomes UTF-8 on its way; *copy, to be freed, is what it then lies in.  It is
+ * converted from the row each time, so a batch that is sent again has the same bytes.
+ */
+static OutboxEventFlaw
+get_utf8(TupleTableSlot *slot, int column, const char **data, uint16_t *len, const char **copy)
+{
+	const uint8_t *bytes;
+	uint32_t	size;
+	const char *made;
+	int			made_len;
+
+	*copy = NULL;
+	*data = "";
+	*len = 0;
+	outbox_leaf_reader_bytes(slot, column, &bytes, &size);
+	if (bytes == NULL)
+		return OUTBOX_EVENT_SOUND;
+	if (size > UINT16_MAX)
+		return OUTBOX_EVENT_LONG_TEXT;
+	made_len = (int) size;
+	made = outbox_encoding_try_utf8((const char *) bytes, &made_len);
+	if (made == NULL)
+		return OUTBOX_EVENT_NO_TEXT;
+	if (made != (const char *) bytes)
+		*copy = made;
+	if (made_len > UINT16_MAX)
+		return OUTBOX_EVENT_LONG_TEXT;
+	*data = made;
+	*len = (uint16_t) made_len;
+	return OUTBOX_EVENT_SOUND;
+}
+
 /* An event of a held key is noted; it becomes a row together with the batch row. */
 static bool
 hold_event(OutboxChunk *chunk, const OutboxWindow *window, TupleTableSlot *slot, uint64 txid)
@@ -97,18 +131,25 @@ hold_event(OutboxChunk *chunk, const OutboxWindow *window, TupleTableSlot *slot,
 	return true;
 }
 
-/* What an event is told apart by, and its flaw: nothing emit() stores, but hands and dumps write rows too. */
+/*
+ * What an event is told apart by, and its flaw: nothing emit() stores, but hands and dumps write rows too.  The topic
+ * stays as it is: Kafka takes ASCII alone.  copies: two to be freed, or NULL.
+ */
 static void
-describe_event(TupleTableSlot *slot, OutboxWireEvent *event)
+describe_event(TupleTableSlot *slot, OutboxWireEvent *event, const char **copies)
 {
 	TimestampTz created_at = DatumGetTimestampTz(slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
-	bool		whole;
+	bool		whole = get_text(slot, OUTBOX_EVENT_TOPIC, &event->topic, &event->topic_len);
+	OutboxEventFlaw type = get_utf8(slot, OUTBOX_EVENT_TYPE, &event->type, &event->type_len, &copies[0]);
+	OutboxEventFlaw content_type = get_utf8(slot, OUTBOX_EVENT_CONTENT_TYPE, &event->content_type,
+											&event->content_type_len, &copies[1]);
 
-	whole = get_text(slot, OUTBOX_EVENT_TOPIC, &event->topic, &event->topic_len);
-	whole &= get_text(slot, OUTBOX_EVENT_TYPE, &event->type, &event->type_len);
-	whole &= get_text(slot, OUTBOX_EVENT_CONTENT_TYPE, &event->content_type, &event->content_type_len);
 	if (!whole)
 		event->flaw = OUTBOX_EVENT_LONG_TEXT;
+	else if (type != OUTBOX_EVENT_SOUND)
+		event->flaw = type;
+	else if (content_type != OUTBOX_EVENT_SOUND)
+		event->flaw = content_type;
 	else if (TIMESTAMP_NOT_FINITE(created_at))
 		event->flaw = OUTBOX_EVENT_NO_TIME;
 	else
@@ -131,6 +172,7 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 {
 	OutboxWireEvent event = {0};
 	struct varlena *copies[3] = {NULL};
+	const char *texts[2];
 
 	event.id = (const uint8_t *) DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1])->data;
 	chunk->row.digest = (int64) ((uint64) chunk->row.digest + hash_id(event.id));
@@ -139,7 +181,7 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	if (excluded)
 		return;
 
-	describe_event(slot, &event);
+	describe_event(slot, &event, texts);
 	if (event.flaw == OUTBOX_EVENT_SOUND || key_fits(slot))
 		copies[0] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
 	if (event.flaw == OUTBOX_EVENT_SOUND)
@@ -154,6 +196,11 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 	{
 		if (copies[i] != NULL)
 			pfree(copies[i]);
+	}
+	for (int i = 0; i < 2; i++)
+	{
+		if (texts[i] != NULL)
+			pfree(unconstify(char *, texts[i]));
 	}
 }
 

@@ -26,6 +26,7 @@
 #include "src/common/topic_names.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
+#include "src/source.h"
 #include "src/topic.h"
 
 #define NAME_PREFIX		"outbox-relay."
@@ -65,14 +66,12 @@ static char *
 choose_source(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *database;
+	char	   *source;
 
-	if (outbox_guc_source[0] != '\0')
-		return pstrdup(outbox_guc_source);
 	outbox_session_begin();
-	database = MemoryContextStrdup(caller, get_database_name(MyDatabaseId));
+	source = MemoryContextStrdup(caller, outbox_source());
 	outbox_session_end();
-	return psprintf("/outbox/%s", database);
+	return source;
 }
 
 /*

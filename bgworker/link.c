@@ -28,6 +28,7 @@
 
 #include "link.h"
 #include "src/compat.h"
+#include "src/encoding.h"
 
 #define SENDER_NAME		"outbox-sender"
 #define RECEIVE_SIZE	(64 * 1024)
@@ -315,7 +316,7 @@ outbox_link_text(OutboxWireReader *body)
 
 	if (!outbox_wire_get_string(body, &data, &len) || data == NULL)
 		return pstrdup("");
-	return pnstrdup(data, len);
+	return outbox_encoding_shown(data, (int) len);
 }
 
 void

@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "src/encoding.h"
 #include "src/guc.h"
 
 #include "cursor.h"
@@ -128,6 +129,7 @@ check_version(OutboxSlot *slot)
 	bool		same;
 
 	StartTransactionCommand();
+	outbox_encoding_prepare();	/* the relay tells errors outside of transactions, too */
 	version = read_version();
 	same = version != NULL && strcmp(version, OUTBOX_VERSION) == 0;
 	if (!same && version != NULL)

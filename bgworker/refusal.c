@@ -35,7 +35,7 @@
 #define LETTERS_MOST		500 /* rows of a statement */
 #define LETTERS_BYTES		(1024 * 1024)	/* and keys, payloads and headers of their events, about */
 
-extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS);	/* src/status.c */
+extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS);	/* src/shown.c */
 
 /* Walks the entries of a chunk and, beside them, the frames of those that were sent. */
 typedef struct SentWalk

@@ -32,8 +32,8 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
-#include "src/common/text.h"
 #include "src/compat.h"
+#include "src/encoding.h"
 #include "src/guc.h"
 
 #define BACKOFF_FIRST_MS	100
@@ -51,7 +51,7 @@ publish_text(OutboxRelay *relay, char *field, const char *text)
 {
 	char		fitting[OUTBOX_TEXT_SIZE];
 
-	outbox_text_fit(fitting, sizeof(fitting), text);
+	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&relay->slot->mutex);
 	memcpy(field, fitting, sizeof(fitting));
 	SpinLockRelease(&relay->slot->mutex);
@@ -114,7 +114,7 @@ outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
 	if (relay->failures == 0)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	relay->failures++;
-	outbox_text_fit(relay->cause, sizeof(relay->cause), text);
+	outbox_shmem_fit(relay->cause, text);
 	outbox_shmem_report_error(relay->slot, text);
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.recoveries++;
@@ -250,7 +250,8 @@ watch_answer(OutboxRelay *relay, TimestampTz now)
 	{
 		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s", SILENCE_MS / 1000,
 						outbox_relay_state_name(relay->state), relay->delivered + 1,
-						relay->failures > 0 ? "; before: " : "", relay->failures > 0 ? relay->cause : "");
+						relay->failures > 0 ? "; before: " : "",
+						relay->failures > 0 ? outbox_encoding_shown(relay->cause, (int) strlen(relay->cause)) : "");
 		if (relay->failures == 0)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
 		outbox_shmem_report_error(relay->slot, text);

@@ -73,7 +73,7 @@ typedef struct OutboxRelay
 	TimestampTz next_owner_look;	/* while held_by_owner */
 	bool		held_by_owner;	/* HOLD, for an object is not the extension owner's */
 	int			failures;		/* in a row */
-	char		cause[OUTBOX_TEXT_SIZE];	/* of the last of them */
+	char		cause[OUTBOX_TEXT_SIZE];	/* of the last of them, UTF-8 */
 	int64		longest_ms;		/* that a batch may take with the sender's producer */
 	int64		usual_ms;		/* the same by the settings; 0 = not told yet */
 	char	   *settings;		/* what OPEN said, to see a change */

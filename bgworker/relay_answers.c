@@ -38,6 +38,7 @@ take_opened(OutboxRelay *relay, OutboxWireReader *body)
 	char	   *library = outbox_link_text(body);
 	char	   *properties = outbox_link_text(body);
 	char	   *text = psprintf("librdkafka %s; %s", library, properties);
+	char		fitting[OUTBOX_TEXT_SIZE];
 
 	if (version != OUTBOX_WIRE_VERSION)
 		ereport(ERROR,
@@ -46,8 +47,9 @@ take_opened(OutboxRelay *relay, OutboxWireReader *body)
 						version, OUTBOX_WIRE_VERSION),
 				 errhint("Library and sender are of different installations: restart the server after make install.")));
 	relay->opened = true;
+	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&relay->slot->mutex);
-	strlcpy(relay->slot->status.kafka, text, OUTBOX_TEXT_SIZE);
+	memcpy(relay->slot->status.kafka, fitting, sizeof(fitting));
 	relay->slot->status.sender_pid = outbox_link_pid();
 	SpinLockRelease(&relay->slot->mutex);
 }

@@ -19,12 +19,14 @@ static void
 tell(OutboxRelay *relay, const char *foreign)
 {
 	OutboxRelayStatus *status = &relay->slot->status;
+	char		fitting[OUTBOX_TEXT_SIZE];
 	bool		news;
 
+	outbox_shmem_fit(fitting, foreign);
 	SpinLockAcquire(&relay->slot->mutex);
 	status->held_by_owner = true;
-	news = strncmp(status->hold_reason, foreign, OUTBOX_TEXT_SIZE - 1) != 0;
-	strlcpy(status->hold_reason, foreign, OUTBOX_TEXT_SIZE);
+	news = strcmp(status->hold_reason, fitting) != 0;
+	memcpy(status->hold_reason, fitting, sizeof(fitting));
 	SpinLockRelease(&relay->slot->mutex);
 	if (!news)
 		return;

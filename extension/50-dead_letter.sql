@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* --------------------------------------------------------- dead letters */
 
+/* left(), which in SQL_ASCII would cut inside a character of UTF-8. */
+CREATE FUNCTION outbox.cut_text(value text, characters integer) RETURNS text
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_cut_text';
+
 /*
  * Which failures are one and the same: 16 hex digits over consumer (NULL: the relay), class,
  * sqlstate and the message without what differs from record to record: quoted text, uuids, hex, words

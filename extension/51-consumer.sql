@@ -353,7 +353,7 @@ BEGIN
 			(5, 'dlt-consumer-group', letter.consumer),
 			(6, 'dlt-error-class', letter.error_class),
 			(7, 'dlt-sqlstate', letter.sqlstate),
-			(8, 'dlt-error-message', left(letter.error_message, 1024)),
+			(8, 'dlt-error-message', outbox.cut_text(letter.error_message, 1024)),
 			(9, 'dlt-attempts', letter.attempts::text),
 			(10, 'dlt-first-failed-at', to_char(letter.first_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
 			(11, 'dlt-failed-at', to_char(letter.last_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
@@ -470,7 +470,7 @@ BEGIN
 		dead_letter_add."offset", dead_letter_add.key, dead_letter_add.value, dead_letter_add.headers,
 		dead_letter_add.record_time, dead_letter_add.event_id, dead_letter_add.event_type,
 		dead_letter_add.correlation_id, dead_letter_add.error_class, dead_letter_add.error_code,
-		left(dead_letter_add.error_message, 1024),
+		outbox.cut_text(dead_letter_add.error_message, 1024),
 		CASE WHEN held THEN 0 ELSE tries END,
 		CASE WHEN dead_letter_add.state = 'retrying'
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,
@@ -619,7 +619,7 @@ BEGIN
 		next_attempt_at = CASE WHEN NOT final
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,
 		error_class = dead_letter_failed.error_class, sqlstate = error_code,
-		error_message = left(dead_letter_failed.error_message, 1024)
+		error_message = outbox.cut_text(dead_letter_failed.error_message, 1024)
 	WHERE d.id = dead_letter_failed.dead_letter AND d.state = 'retrying'
 		AND d.attempts = dead_letter_failed.attempts
 	RETURNING * INTO letter;

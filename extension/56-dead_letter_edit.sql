@@ -32,7 +32,7 @@ BEGIN
 	END IF;
 	RETURN outbox.headers_encode(ARRAY[ROW('ce_id', convert_to(copy_id::text, 'UTF8'))::outbox.header] || ARRAY(
 		SELECT ROW(h.name, h.value)::outbox.header FROM unnest(given) WITH ORDINALITY h (name, value, n)
-		WHERE coalesce(lower(h.name), '') <> 'ce_id' AND coalesce(lower(h.name), '') NOT LIKE 'outbox-replay-%'
+		WHERE coalesce(lower(h.name COLLATE "C"), '') <> 'ce_id' AND NOT starts_with(coalesce(lower(h.name COLLATE "C"), ''), 'outbox-replay-')
 		ORDER BY h.n), false);
 END $$;
 

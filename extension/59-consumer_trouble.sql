@@ -90,7 +90,7 @@ BEGIN
 		sqlstate, error_message, ended)
 	VALUES (note_trouble.consumer, note_trouble.topic, note_trouble.partition, note_trouble."offset", note_trouble.event_id,
 		earlier + 1, CASE WHEN try.own_end THEN least(earlier, 1) ELSE 0 END, clock_timestamp() - earlier_ms * interval '1 millisecond',
-		error_code, left(note_trouble.error_message, 1024), note_trouble.ended)
+		error_code, outbox.cut_text(note_trouble.error_message, 1024), note_trouble.ended)
 	ON CONFLICT (consumer, topic, partition) DO UPDATE
 	SET "offset" = excluded."offset", event_id = excluded.event_id, sqlstate = excluded.sqlstate,
 		error_message = excluded.error_message, ended = excluded.ended, tried_at = excluded.tried_at,
@@ -159,7 +159,7 @@ BEGIN
 	SET troubles = d.troubles + 1, ends = CASE WHEN try.own_end THEN d.ends + 1 ELSE 0 END,
 		troubled_since = coalesce(d.troubled_since, clock_timestamp()),
 		last_failed_at = clock_timestamp(), error_class = 'infrastructure', sqlstate = error_code,
-		error_message = left(dead_letter_troubled.error_message, 1024)
+		error_message = outbox.cut_text(dead_letter_troubled.error_message, 1024)
 	WHERE d.id = dead_letter_troubled.dead_letter AND d.state = 'retrying';
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text, boolean, bigint) IS 'notes a retry that failed for itself alone';

@@ -107,7 +107,7 @@ CREATE VIEW outbox.dead_letter_depth AS
  * event that is known to wait; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that a
  * person must decide; keys_held: keys of which events wait behind one. */
 CREATE VIEW outbox.relay_status AS
-	SELECT pg_catalog.current_database() AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
+	SELECT outbox.name_text(pg_catalog.current_database()) AS database, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   (SELECT pg_catalog.max(batch_no) FROM outbox.batch) AS batch_no,
 		   s.delivered_batch, s.events_sent, s.bytes_sent, s.batches_sent, s.events_refused,
 		   s.recoveries, s.suspect_transactions, s.possibly_doubled, s.refusal_rounds, s.rotations, s.rotations_refused,
@@ -136,7 +136,7 @@ CREATE VIEW outbox.relay_status AS
 /* The databases of the server, whichever one asks: a row with waiting_since and
  * no pid has events that nobody relays. */
 CREATE VIEW outbox.databases AS
-	SELECT d.datname AS database, s.wanted, s.state, s.hold_reason, s.pid, s.sender_pid,
+	SELECT outbox.name_text(d.datname) AS database, s.wanted, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   s.waiting_since, pg_catalog.clock_timestamp() - s.waiting_since AS waiting_age,
 		   s.delivered_at, s.last_error, s.last_error_at
 	FROM outbox.database_slots() s
@@ -152,9 +152,7 @@ CREATE VIEW outbox.databases AS
  *	at		when emitted, or last failed
  */
 CREATE VIEW outbox.flow AS
-	SELECT (SELECT outbox.bytes_text(h.value)
-			FROM outbox.headers_decode(e.headers) h
-			WHERE pg_catalog.lower(h.name) = 'correlationid' LIMIT 1) AS correlation_id,
+	SELECT outbox.header_value(e.headers, 'correlationid') AS correlation_id,
 		   coalesce(e.copied_at, e.created_at) AS at, 'event' AS source,
 		   CASE WHEN EXISTS (SELECT FROM outbox.dead_letter d
 							 WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq) THEN 'dead_letter'
@@ -165,19 +163,19 @@ CREATE VIEW outbox.flow AS
 		   e.topic, outbox.bytes_text(e.key) AS key, e.type, e.id AS event_id, NULL::text AS consumer
 	FROM outbox.event e CROSS JOIN outbox.delivered_batch b LEFT JOIN outbox.reached_batch r ON true
 	UNION ALL
-	SELECT coalesce(d.correlation_id,
-				(SELECT outbox.bytes_text(h.value)
-				 FROM outbox.headers_decode(d.headers) h
-				 WHERE pg_catalog.lower(h.name) = 'correlationid' LIMIT 1)),
+	SELECT coalesce(d.correlation_id, outbox.header_value(d.headers, 'correlationid')),
 		   d.last_failed_at, 'dead_letter', d.state, d.topic, outbox.bytes_text(d.key),
 		   d.event_type, d.event_id, d.consumer
 	FROM outbox.dead_letter d;
 
+/* headers: an array in their order; of bytes that are none a string. */
 CREATE VIEW outbox.events AS
 	SELECT e.txid, e.seq, e.segment, e.id, e.topic, outbox.bytes_text(e.key) AS key, e.type,
 		   outbox.bytes_text(e.payload) AS payload, e.content_type,
-		   (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+		   CASE WHEN outbox.headers_readable(e.headers) IS NOT FALSE THEN
+			(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
 				'name', h.name, 'value', outbox.bytes_text(h.value)) ORDER BY h.place)
-			FROM outbox.headers_decode(e.headers) WITH ORDINALITY h(name, value, place)) AS headers,
+			 FROM outbox.headers_decode(e.headers) WITH ORDINALITY h(name, value, place))
+			ELSE pg_catalog.to_jsonb(outbox.bytes_text(e.headers)) END AS headers,
 		   e.created_at, e.copied_at
 	FROM outbox.event e;

@@ -17,6 +17,7 @@ BEGIN
 		outbox.dead_letter_replay_where, outbox.dead_letter_discard_where, outbox.dead_letter_restore_where,
 		outbox.dead_letter_edit, outbox.dead_letter_purge,
 		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text, outbox.headers_decode,
+		outbox.headers_readable, outbox.header_value, outbox.name_text,
 		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow, outbox.replays') || ' %s', outbox.role_identifier(role));
@@ -26,7 +27,7 @@ CREATE FUNCTION outbox.change_watch(change text, role regrole) RETURNS void
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.relay_slot(), outbox.database_slots(),
-		outbox.dead_letter_keys, outbox.bytes_text') || ' %s', outbox.role_identifier(role));
+		outbox.dead_letter_keys, outbox.bytes_text, outbox.name_text') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches,
 		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.replays') || ' %s', outbox.role_identifier(role));
 END

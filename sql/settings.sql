@@ -29,6 +29,12 @@ ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost; sasl.pa
 ALTER SYSTEM SET outbox.kafka_properties = 'ssl.key.password=never-shown';
 ALTER SYSTEM SET outbox.kafka_properties_file = 'secrets';
 
+-- ce_source is a URI reference
+ALTER SYSTEM SET outbox.source = 'my shop';
+ALTER SYSTEM SET outbox.source = '/outbox/größe';
+ALTER SYSTEM SET outbox.source = E'/outbox/\tshop';
+ALTER SYSTEM SET outbox.source = 'urn:shop:%2';
+
 -- server settings are not for sessions
 SET outbox.delivery = 'at_least_once';
 SET outbox.kafka_properties = 'bootstrap.servers=localhost';

@@ -11,25 +11,26 @@
 
 #include "access/xlog.h"
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "backlog.h"
 #include "common/record_size.h"
+#include "common/utf8.h"
 #include "emit.h"
+#include "encoding.h"
 #include "event_headers.h"
 #include "event_store.h"
 #include "guc.h"
+#include "source.h"
 #include "topic.h"
 #include "uuidv7.h"
 #include "wake.h"
 
 #define COMMAND_NAME		"outbox.emit()"
-#define DEFAULT_SOURCE		"/outbox/"	/* and the database's name */
 #define JSON_CONTENT_TYPE	"application/json"
-#define TEXT_MAX			255		/* bytes of type and of content_type */
+#define TEXT_MAX			255		/* bytes of type and of content_type in UTF-8 */
 
 PG_FUNCTION_INFO_V1(outbox_emit);
 PG_FUNCTION_INFO_V1(outbox_emit_json);
@@ -51,16 +52,25 @@ refuse_null(const char *argument)
 			 errmsg("%s of an event must not be null", argument)));
 }
 
+/* What is stored stays in the database's encoding; what the relay makes of it is an attribute of the CloudEvent. */
 static void
 check_text(const char *argument, const text *value)
 {
 	int			len = VARSIZE_ANY_EXHDR(value);
+	const char *bytes = outbox_encoding_utf8(argument, VARDATA_ANY(value), &len);
+	int32		excluded;
 
 	if (len == 0 || len > TEXT_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s of an event must have 1 to %d bytes", argument, TEXT_MAX),
-				 errdetail("It has %d.", len)));
+				 errdetail("It has %d%s.", len, len == (int) VARSIZE_ANY_EXHDR(value) ? "" : " in UTF-8")));
+	excluded = outbox_utf8_excluded(bytes, len);
+	if (excluded >= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of an event must not have control characters", argument),
+				 errdetail("It has U+%04X.", (unsigned int) excluded)));
 }
 
 void
@@ -75,6 +85,17 @@ outbox_emit_check_size(int64 bytes, int64 known)
 				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
 }
 
+/* Bytes in UTF-8. */
+static size_t
+utf8_length(const text *value)
+{
+	int			len = value == NULL ? 0 : VARSIZE_ANY_EXHDR(value);
+
+	if (len > 0)
+		(void) outbox_encoding_utf8_shown(VARDATA_ANY(value), &len);
+	return (size_t) len;
+}
+
 /* What Kafka compares with max.message.bytes, with the envelope as it is set now. */
 static size_t
 record_size(const OutboxEvent *event)
@@ -84,13 +105,13 @@ record_size(const OutboxEvent *event)
 		.payload_len = event->payload == NULL ? -1 : (int64) VARSIZE_ANY_EXHDR(event->payload),
 		.headers = event->headers == NULL ? NULL : (const uint8 *) VARDATA_ANY(event->headers),
 		.headers_len = event->headers == NULL ? 0 : VARSIZE_ANY_EXHDR(event->headers),
-		.type_len = VARSIZE_ANY_EXHDR(event->type),
-		.content_type_len = event->content_type == NULL ? 0 : VARSIZE_ANY_EXHDR(event->content_type),
+		.type_len = utf8_length(event->type),
+		.content_type_len = utf8_length(event->content_type),
 		.source_len = -1,
 	};
 
 	if (outbox_guc_envelope == OUTBOX_ENVELOPE_CLOUDEVENTS)
-		parts.source_len = (int64) Max(strlen(outbox_guc_source), strlen(DEFAULT_SOURCE) + NAMEDATALEN);
+		parts.source_len = (int64) Max(strlen(outbox_source()), strlen(OUTBOX_SOURCE_PREFIX) + NAMEDATALEN);
 	return outbox_record_batch_size(&parts);
 }
 
@@ -168,17 +189,24 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 	outbox_event_store_insert(event, id, now, 0);
 }
 
-bytea *
-outbox_emit_key(text *key)
+/* A text as bytes in UTF-8; NULL stays NULL. */
+static bytea *
+make_bytes(const char *argument, text *value)
 {
 	const char *bytes;
 	int			len;
 
-	if (key == NULL || GetDatabaseEncoding() == PG_UTF8)
-		return key;
-	len = VARSIZE_ANY_EXHDR(key);
-	bytes = outbox_event_headers_utf8(VARDATA_ANY(key), &len);
-	return cstring_to_text_with_len(bytes, len);
+	if (value == NULL)
+		return NULL;
+	len = VARSIZE_ANY_EXHDR(value);
+	bytes = outbox_encoding_utf8(argument, VARDATA_ANY(value), &len);
+	return bytes == VARDATA_ANY(value) ? value : cstring_to_text_with_len(bytes, len);
+}
+
+bytea *
+outbox_emit_key(text *key)
+{
+	return make_bytes("key", key);
 }
 
 bytea *
@@ -194,7 +222,7 @@ outbox_emit_jsonb(Jsonb *payload)
 	appendStringInfoSpaces(&buffer, VARHDRSZ);
 	JsonbToCString(&buffer, &payload->root, VARSIZE(payload));
 	SET_VARSIZE(buffer.data, buffer.len);
-	return outbox_emit_key((text *) buffer.data);
+	return make_bytes("payload", (text *) buffer.data);
 }
 
 text *
@@ -226,7 +254,7 @@ emit_document(FunctionCallInfo fcinfo, bool jsonb)
 	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 	if (!PG_ARGISNULL(3))
 		event.payload = jsonb ? outbox_emit_jsonb(PG_GETARG_JSONB_P(3)) :
-			outbox_emit_key(PG_GETARG_TEXT_PP(3));
+			make_bytes("payload", PG_GETARG_TEXT_PP(3));
 	event.content_type = outbox_emit_json_type(event.payload);
 	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	outbox_emit_store(&event, id);

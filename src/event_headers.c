@@ -9,10 +9,11 @@
 
 #include "access/htup_details.h"
 #include "executor/executor.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "common/kafka_headers.h"
+#include "common/utf8.h"
+#include "encoding.h"
 #include "event_headers.h"
 #include "guc.h"
 
@@ -43,33 +44,50 @@ static const char *const reserved_names[] = {
 	OUTBOX_REPLAY_ID_HEADER, OUTBOX_REPLAY_GROUP_HEADER, OUTBOX_REPLAY_MODE_HEADER,
 };
 
-const char *
-outbox_event_headers_utf8(const char *src, int *len)
+/* Header names are compared as Kafka's clients do it: letters of ASCII alone have two cases. */
+static bool
+same_name(const char *a, const char *b, size_t len)
 {
-	char	   *converted;
-
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return src;
-	converted = pg_server_to_any(src, *len, PG_UTF8);
-	if (converted != src)
-		*len = (int) strlen(converted);
-	return converted;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (pg_ascii_tolower((unsigned char) a[i]) != pg_ascii_tolower((unsigned char) b[i]))
+			return false;
+	}
+	return true;
 }
 
 static bool
 is_name(const OutboxHeader *header, const char *name)
 {
-	return header->name_len == strlen(name) &&
-		pg_strncasecmp(header->name, name, header->name_len) == 0;
+	return header->name_len == strlen(name) && same_name(header->name, name, header->name_len);
 }
 
+/* What begins with ce_ is an attribute of the CloudEvent: a String. */
+static void
+check_attribute(const OutboxHeader *header)
+{
+	const char *value = (const char *) header->value;
+
+	if (header->name_len < 3 || !same_name(header->name, "ce_", 3))
+		return;
+	if (outbox_utf8_valid(header->name, header->name_len) && outbox_utf8_excluded(header->name, header->name_len) < 0 &&
+		(value == NULL || (outbox_utf8_valid(value, header->value_len) && outbox_utf8_excluded(value, header->value_len) < 0)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("event header \"%s\" must be UTF-8 text without control characters",
+					outbox_encoding_escaped(header->name, (int) header->name_len)),
+			 errdetail("Headers that begin with ce_ are attributes of the CloudEvent.")));
+}
+
+/* The name is UTF-8. */
 static void
 add_header(HeaderList *list, const char *name, int name_len,
 		   const char *value, int value_len)
 {
 	OutboxHeader *header = &list->items[list->count];
 
-	header->name = outbox_event_headers_utf8(name, &name_len);
+	header->name = name;
 	header->name_len = name_len;
 	header->value = (const uint8_t *) value;
 	header->value_len = value_len;
@@ -87,6 +105,8 @@ add_header(HeaderList *list, const char *name, int name_len,
 					 errdetail("The relay writes this header itself."),
 					 errhint("Leave it out; use type and content_type of the event.")));
 	}
+	if (!list->foreign)
+		check_attribute(header);
 	list->count++;
 }
 
@@ -104,8 +124,9 @@ start_list(HeaderList *list, int given)
 
 		if (value == NULL || value[0] == '\0')
 			continue;
+		/* of a configuration file or a role, a value may be in another encoding; it costs no event */
 		len = (int) strlen(value);
-		value = outbox_event_headers_utf8(value, &len);
+		value = outbox_encoding_utf8_shown(value, &len);
 		add_header(list, setting_headers[i].name, (int) strlen(setting_headers[i].name),
 				   value, len);
 	}
@@ -124,8 +145,7 @@ drop_overridden_settings(HeaderList *list)
 
 		for (int j = list->settings; i < list->settings && j < list->count; j++)
 			overridden |= list->items[i].name_len == list->items[j].name_len &&
-				pg_strncasecmp(list->items[i].name, list->items[j].name,
-							   list->items[i].name_len) == 0;
+				same_name(list->items[i].name, list->items[j].name, list->items[i].name_len);
 		if (!overridden)
 			list->items[kept++] = list->items[i];
 	}
@@ -194,7 +214,9 @@ add_object(HeaderList *list, Jsonb *given)
 
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
+		const char *name_text;
 		const char *text;
+		int			name_len;
 		int			len;
 
 		if (token == WJB_KEY)
@@ -204,9 +226,11 @@ add_object(HeaderList *list, Jsonb *given)
 		if (value.type != jbvString)
 			refuse_headers(psprintf("The value of header \"%s\" is not a string.",
 									pnstrdup(name.val.string.val, name.val.string.len)));
+		name_len = name.val.string.len;
+		name_text = outbox_encoding_utf8("header name", name.val.string.val, &name_len);
 		len = value.val.string.len;
-		text = outbox_event_headers_utf8(value.val.string.val, &len);
-		add_header(list, name.val.string.val, name.val.string.len, text, len);
+		text = outbox_encoding_utf8("header value", value.val.string.val, &len);
+		add_header(list, name_text, name_len, text, len);
 	}
 }
 
@@ -239,17 +263,22 @@ add_element(HeaderList *list, HeapTupleHeader row)
 {
 	bool		isnull;
 	Datum		name = GetAttributeByNum(row, 1, &isnull);
-	text	   *name_text;
+	text	   *given;
+	const char *name_text;
+	int			name_len;
 	bytea	   *value = NULL;
 	Datum		value_datum;
 
 	if (isnull)
 		refuse_element(list->count - list->settings + 1, "name");
-	name_text = DatumGetTextPP(name);
+	given = DatumGetTextPP(name);
+	name_len = VARSIZE_ANY_EXHDR(given);
+	name_text = outbox_encoding_utf8("header name", VARDATA_ANY(given), &name_len);
+	name_text = outbox_encoding_unescape(name_text, &name_len);
 	value_datum = GetAttributeByNum(row, 2, &isnull);
 	if (!isnull)
 		value = DatumGetByteaPP(value_datum);
-	add_header(list, VARDATA_ANY(name_text), VARSIZE_ANY_EXHDR(name_text),
+	add_header(list, name_text, name_len,
 			   value ? VARDATA_ANY(value) : NULL,
 			   value ? VARSIZE_ANY_EXHDR(value) : 0);
 }

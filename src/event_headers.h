@@ -14,13 +14,14 @@
 /*
  * First traceparent, tracestate and correlationid from the settings of the same
  * names (left out when empty or when the caller gives that header), then the
- * caller's in order.  NULL when there is none.  Values are UTF-8 (jsonb) or bytes
+ * caller's in order.  NULL when there is none.  Names become UTF-8, values too (jsonb) or are bytes
  * as given (array).  Errors: not an object of strings; a NULL element or name; a
- * name the envelope writes itself.  `given` may be NULL.
+ * name the envelope writes itself; one that begins with ce_ and is no text; what cannot become UTF-8.
+ * `given` may be NULL.
  */
 extern bytea *outbox_event_headers_from_jsonb(Jsonb *given);
 
-/* `given`: outbox.header[]. */
+/* `given`: outbox.header[]; in a name \x and two hex digits stand for a byte. */
 extern bytea *outbox_event_headers_from_array(ArrayType *given);
 
 /*
@@ -31,11 +32,5 @@ extern bytea *outbox_event_headers_encode(ArrayType *given, bool own);
 
 /* Headers that are bytes already, palloc'd; NULL for none. */
 extern bytea *outbox_event_headers_write(const OutboxHeader *headers, int count);
-
-/*
- * UTF-8 bytes of a text in the database's encoding; returns `src` itself when
- * nothing must change, else palloc'd.  Length in *len.
- */
-extern const char *outbox_event_headers_utf8(const char *src, int *len);
 
 #endif							/* OUTBOX_EVENT_HEADERS_H */

@@ -13,9 +13,10 @@
 #include "common/sha2.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+#include "encoding.h"
 
 #define FINGERPRINT_BYTES	8
 
@@ -48,12 +49,13 @@ strip_message(const char *message)
 static void
 digest(const char *kind, char *dst)
 {
-	char	   *bytes = pg_server_to_any(kind, strlen(kind), PG_UTF8);
+	int			len = (int) strlen(kind);
+	const char *bytes = outbox_encoding_utf8_shown(kind, &len);	/* alike in databases of all encodings */
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
 
 	if (context == NULL || pg_cryptohash_init(context) < 0 ||
-		pg_cryptohash_update(context, (const uint8 *) bytes, strlen(bytes)) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) bytes, len) < 0 ||
 		pg_cryptohash_final(context, hash, sizeof(hash)) < 0)
 		elog(ERROR, "could not compute a fingerprint");
 	pg_cryptohash_free(context);

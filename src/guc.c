@@ -8,12 +8,12 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
 #include <limits.h>
 
 #include "utils/guc_tables.h"
 
 #include "common/kafka_properties.h"
+#include "common/uri.h"
 #include "guc.h"
 
 #define CORRELATION_ID_MAX	256
@@ -87,7 +87,7 @@ static const struct config_enum_entry backlog_action_options[] = {
 	{NULL, 0, false}
 };
 
-/* Is text at most max bytes of printable UTF-8 or ASCII (no control bytes)? */
+/* Is text at most max bytes without control characters of ASCII, whatever the locale? */
 static bool
 check_plain_text(const char *text, size_t max)
 {
@@ -98,7 +98,7 @@ check_plain_text(const char *text, size_t max)
 	}
 	for (const char *c = text; *c != '\0'; c++)
 	{
-		if (iscntrl((unsigned char) *c))
+		if ((unsigned char) *c < ' ' || *c == 0x7F)
 		{
 			GUC_check_errdetail("The value contains a control character.");
 			return false;
@@ -122,7 +122,15 @@ check_tracestate(char **newval, void **extra, GucSource source)
 static bool
 check_source(char **newval, void **extra, GucSource source)
 {
-	return check_plain_text(*newval, SOURCE_MAX);
+	if (**newval == '\0')
+		return true;
+	if (!check_plain_text(*newval, SOURCE_MAX))
+		return false;
+	if (outbox_uri_is_reference(*newval))
+		return true;
+	GUC_check_errdetail("The value is not a URI reference (RFC 3986), as CloudEvents requires it of a source.");
+	GUC_check_errhint("Write what a URI does not take as %% and two hex digits, a space as %%20.");
+	return false;
 }
 
 /* Lower-case hex digits with dashes after the 2nd, 35th and 52nd character. */

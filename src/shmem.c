@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "common/text.h"
+#include "encoding.h"
 #include "shmem.h"
 
 #define SHMEM_NAME	"outbox"
@@ -181,12 +182,20 @@ outbox_shmem_wake(pg_atomic_uint32 *proc)
 }
 
 void
+outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text)
+{
+	int			len = (int) strlen(text);
+
+	outbox_text_fit(dst, OUTBOX_TEXT_SIZE, outbox_encoding_utf8_shown(text, &len));
+}
+
+void
 outbox_shmem_report_error(OutboxSlot *slot, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		fitting[OUTBOX_TEXT_SIZE];
 
-	outbox_text_fit(fitting, sizeof(fitting), text);
+	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&slot->mutex);
 	memcpy(slot->status.last_error, fitting, sizeof(fitting));
 	slot->status.last_error_at = now;

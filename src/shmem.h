@@ -49,7 +49,7 @@ typedef enum OutboxAdoption
 } OutboxAdoption;
 
 /* Writer: the relay of the database; while it has none, the launcher.
- * Lock: OutboxSlot.mutex. */
+ * Lock: OutboxSlot.mutex.  Texts are UTF-8, for databases of any encoding read them. */
 typedef struct OutboxRelayStatus
 {
 	OutboxRelayState state;
@@ -145,6 +145,9 @@ extern void outbox_shmem_release(OutboxSlot *slot, Oid database);
 
 /* Sets the latch of a process published in one of the atomics, if any. */
 extern void outbox_shmem_wake(pg_atomic_uint32 *proc);
+
+/* A text of this process's database for dst, a text of the status: UTF-8, and cut where it is too long. */
+extern void outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text);
 
 /* Keeps text as last_error of the slot's status, with the time. */
 extern void outbox_shmem_report_error(OutboxSlot *slot, const char *text);

@@ -2,7 +2,7 @@
  *
  * status.c
  *	  Functions under start_relay(), stop_relay(), adopt() and the views
- *	  relay_status, databases, backlog and events.
+ *	  relay_status, databases and backlog.
  *
  * Runs in application backends.
  */
@@ -15,7 +15,6 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -24,7 +23,7 @@
 #include "utils/tuplestore.h"
 
 #include "backlog.h"
-#include "common/kafka_headers.h"
+#include "encoding.h"
 #include "guc.h"
 #include "kafka_settings.h"
 #include "shmem.h"
@@ -38,8 +37,6 @@ PG_FUNCTION_INFO_V1(outbox_server_identity);
 PG_FUNCTION_INFO_V1(outbox_adopt);
 PG_FUNCTION_INFO_V1(outbox_relay_slot);
 PG_FUNCTION_INFO_V1(outbox_database_slots);
-PG_FUNCTION_INFO_V1(outbox_bytes_text);
-PG_FUNCTION_INFO_V1(outbox_headers_decode);
 
 static void
 require_preload(void)
@@ -165,12 +162,13 @@ outbox_adopt(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* A text of shared memory, in this database's encoding. */
 static void
 put_text(Datum *value, bool *isnull, const char *text)
 {
 	*isnull = text[0] == '\0';
 	if (!*isnull)
-		*value = CStringGetTextDatum(text);
+		*value = CStringGetTextDatum(outbox_encoding_shown(text, (int) strlen(text)));
 }
 
 static void
@@ -340,69 +338,5 @@ outbox_database_slots(PG_FUNCTION_ARGS)
 		if (fill_database_slot(&outbox_shared->slots[i], status, values, nulls))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
-	PG_RETURN_NULL();
-}
-
-/* Can the bytes be shown as text of this database? */
-static bool
-is_showable(const char *bytes, int length)
-{
-	if (memchr(bytes, '\0', length) != NULL)
-		return false;
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return pg_verify_mbstr(PG_UTF8, bytes, length, true);
-	for (int i = 0; i < length; i++)
-	{
-		if (IS_HIGHBIT_SET(bytes[i]))
-			return false;
-	}
-	return true;
-}
-
-/* bytes_text(bytea): as text when it is UTF-8, else as \x and hex digits. */
-Datum
-outbox_bytes_text(PG_FUNCTION_ARGS)
-{
-	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
-	int			length = VARSIZE_ANY_EXHDR(bytes);
-	StringInfoData hex;
-
-	if (is_showable(VARDATA_ANY(bytes), length))
-		PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(bytes), length));
-	initStringInfo(&hex);
-	appendStringInfoString(&hex, "\\x");
-	enlargeStringInfo(&hex, length * 2);	/* an error above 512 MB; below 2^31 for any bytea */
-	hex.len += hex_encode(VARDATA_ANY(bytes), length, hex.data + hex.len);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(hex.data, hex.len));
-}
-
-/* headers_decode(bytea): the headers in Kafka's encoding as rows, in order. */
-Datum
-outbox_headers_decode(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
-	OutboxHeaderReader reader;
-	OutboxHeader header;
-
-	InitMaterializedSRF(fcinfo, 0);
-	outbox_headers_read(&reader, (const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-	while (outbox_headers_next(&reader, &header))
-	{
-		Datum		values[2];
-		bool		nulls[2] = {false, header.value == NULL};
-		bytea	   *value = palloc(VARHDRSZ + header.value_len);
-
-		SET_VARSIZE(value, VARHDRSZ + header.value_len);
-		if (header.value != NULL)
-			memcpy(VARDATA(value), header.value, header.value_len);
-		values[0] = PointerGetDatum(cstring_to_text_with_len(header.name, (int) header.name_len));
-		values[1] = PointerGetDatum(value);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
-	if (reader.bad)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the bytes are not headers in Kafka's encoding")));
 	PG_RETURN_NULL();
 }

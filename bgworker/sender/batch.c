@@ -246,6 +246,9 @@ name_flaw(const OutboxWireEvent *event, char *text, size_t size)
 		case OUTBOX_EVENT_NO_TIME:
 			snprintf(text, size, "the event's created_at is no time");
 			return RD_KAFKA_RESP_ERR_INVALID_RECORD;
+		case OUTBOX_EVENT_NO_TEXT:
+			snprintf(text, size, "type or content type of the event cannot become UTF-8");
+			return RD_KAFKA_RESP_ERR_INVALID_RECORD;
 	}
 	snprintf(text, size, "the event has a flaw");
 	return RD_KAFKA_RESP_ERR_INVALID_RECORD;

@@ -134,15 +134,16 @@ typedef enum OutboxEventFlaw
 {
 	OUTBOX_EVENT_SOUND,
 	OUTBOX_EVENT_TOO_LARGE,		/* for a frame; what does not fit is left out */
-	OUTBOX_EVENT_LONG_TEXT,		/* topic, type or content type, which are cut */
+	OUTBOX_EVENT_LONG_TEXT,		/* topic, type or content type, which are cut or left out */
 	OUTBOX_EVENT_NO_TIME,		/* created_at is not finite; 0 stands for it */
+	OUTBOX_EVENT_NO_TEXT,		/* type or content type cannot become UTF-8, and is left out */
 } OutboxEventFlaw;
 
 /*
  * One event.  On the wire: u8 id[16], i64 created_at, u16 topic length, u16
  * type length, u16 content type length, u16 OutboxEventFlaw, u32 key length, u32 payload
  * length (OUTBOX_WIRE_NULL: NULL), u32 headers length (0: none); then the
- * bytes of topic, type, content type, key, payload, headers.
+ * bytes of topic, type, content type, key, payload, headers.  Type and content type are UTF-8.
  *
  * Headers are encoded as in a Kafka record (zigzag varint count, then for each
  * varint key length, key, varint value length or -1, value).
