@@ -206,7 +206,7 @@ CREATE VIEW outbox.replays AS
 		   CASE WHEN j.state = 'running' THEN
 			pg_catalog.make_interval(secs => (j.total - j.replayed)::double precision / j.rate) END AS eta,
 		   j.created_from, j.created_to, j.topic, j.type, outbox.bytes_text(j.key) AS key,
-		   j.target_topic, j.consumer, j.reprocess, j.created_by, j.reason,
+		   j.target_topic, j.consumer, j.reprocess, outbox.name_text(j.created_by) AS created_by, j.reason,
 		   j.created_at, j.started_at, j.finished_at, j.last_error
 	FROM (SELECT r.id, CASE WHEN r.installation = i.id OR r.state NOT IN ('running', 'paused') THEN r.state
 				ELSE 'failed' END AS state,

@@ -74,7 +74,7 @@ CREATE VIEW outbox.dead_letters AS
 	SELECT d.id, d.origin, d.consumer, d.state, d.topic, outbox.bytes_text(d.key) AS key, d.event_id,
 		   d.event_type, d.error_class, d.sqlstate, d.error_message, d.attempts, d.blocked_by,
 		   d.first_failed_at, d.last_failed_at, d.next_attempt_at, d.batch_no, d.reissue_txid,
-		   d.resolved_at, d.resolved_by, d.reason, d.note, d.fingerprint, d.version, d.replay_of
+		   d.resolved_at, outbox.name_text(d.resolved_by) AS resolved_by, d.reason, d.note, d.fingerprint, d.version, d.replay_of
 	FROM outbox.dead_letter d;
 
 /* Dead letters not done with, by kind; error_message: that of the newest. */

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
 #include "catalog/pg_conversion.h"
 #include "catalog/pg_namespace_d.h"
@@ -100,8 +102,8 @@ try_utf8(const char *src, int *len, int *good)
 	char	   *converted;
 	size_t		size;
 
-	*good = count_ascii(src, *len);
-	if (*good == *len || GetDatabaseEncoding() == PG_UTF8)
+	*good = GetDatabaseEncoding() == PG_UTF8 ? *len : count_ascii(src, *len);
+	if (*good == *len)
 		return src;
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
 	{
