@@ -5,6 +5,10 @@
 CREATE FUNCTION outbox.cut_text(value text, characters integer) RETURNS text
 	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_cut_text';
 
+/* The text's UTF-8; what cannot become any is shown as \x and hex digits, so that no message keeps a letter from its topic. */
+CREATE FUNCTION outbox.text_bytes(value text) RETURNS bytea
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_text_bytes';
+
 /*
  * Which failures are one and the same: 16 hex digits over consumer (NULL: the relay), class,
  * sqlstate and the message without what differs from record to record: quoted text, uuids, hex, words

@@ -344,7 +344,7 @@ DECLARE
 	added outbox.header[];
 BEGIN
 	added := ARRAY(
-		SELECT ROW(h.name, convert_to(h.value, 'UTF8'))::outbox.header
+		SELECT ROW(h.name, outbox.text_bytes(h.value))::outbox.header
 		FROM (VALUES
 			(1, 'dlt-original-topic', letter.topic),
 			(2, 'dlt-original-partition', letter.partition::text),
@@ -365,14 +365,14 @@ BEGIN
 		added := added || ARRAY(
 			SELECT ROW('kafka_dlt-' || h.name, h.value)::outbox.header
 			FROM (VALUES
-				(1, 'original-topic', convert_to(letter.topic, 'UTF8')),
+				(1, 'original-topic', outbox.text_bytes(letter.topic)),
 				(2, 'original-partition', int4send(letter.partition)),
 				(3, 'original-offset', int8send(letter."offset")),
 				(4, 'original-timestamp', int8send(round(extract(epoch FROM letter.record_time) * 1000)::bigint)),
 				(5, 'original-timestamp-type', CASE WHEN letter.record_time IS NOT NULL THEN 'CreateTime'::bytea END),
-				(6, 'original-consumer-group', convert_to(letter.consumer, 'UTF8')),
-				(7, 'exception-fqcn', convert_to(concat_ws('.', 'outbox', letter.error_class, letter.sqlstate), 'UTF8')),
-				(8, 'exception-message', convert_to(letter.error_message, 'UTF8'))) h (n, name, value)
+				(6, 'original-consumer-group', outbox.text_bytes(letter.consumer)),
+				(7, 'exception-fqcn', outbox.text_bytes(concat_ws('.', 'outbox', letter.error_class, letter.sqlstate))),
+				(8, 'exception-message', outbox.text_bytes(letter.error_message))) h (n, name, value)
 			WHERE h.value IS NOT NULL
 			ORDER BY h.n);
 	END IF;

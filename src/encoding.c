@@ -282,14 +282,23 @@ is_plain(const char *src, int len, bool lossless)
 	return true;
 }
 
+char *
+outbox_encoding_try_text(const char *utf8, int len)
+{
+	int			good;
+
+	if (!is_plain(utf8, len, false))
+		return NULL;
+	if (is_same() || count_ascii(utf8, len) == len)
+		return pnstrdup(utf8, (Size) len);
+	return convert_whole(&from_utf8, utf8, len, &good);
+}
+
 static char *
 show(const char *src, int len, bool lossless)
 {
-	char	   *made = NULL;
-	int			good;
+	char	   *made = is_plain(src, len, lossless) ? outbox_encoding_try_text(src, len) : NULL;
 
-	if (is_plain(src, len, lossless))
-		made = is_same() || count_ascii(src, len) == len ? pnstrdup(src, (Size) len) : convert_whole(&from_utf8, src, len, &good);
 	return made != NULL ? made : show_pieces(src, len, lossless);
 }
 

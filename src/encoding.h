@@ -30,6 +30,9 @@ extern const char *outbox_encoding_utf8(const char *what, const char *src, int *
 /* The same; never fails: what cannot become UTF-8 is shown as \x and two hex digits a byte. */
 extern const char *outbox_encoding_utf8_shown(const char *src, int *len);
 
+/* UTF-8 as a text of the database, palloc'd, with a zero byte; NULL: it is none, or has a character the database has not. */
+extern char *outbox_encoding_try_text(const char *utf8, int len);
+
 /*
  * Bytes from outside, UTF-8 if they are text, as a text of the database for people; palloc'd, with a zero byte.
  * Never fails: characters that the database's encoding lacks become \u and four hex digits (as in JSON, so two of them

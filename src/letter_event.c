@@ -9,19 +9,21 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
+#include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/uuid.h"
 
 #include "common/kafka_headers.h"
+#include "common/utf8.h"
 #include "emit.h"
+#include "encoding.h"
 #include "event_headers.h"
 
 #define ORIGINAL	"dlt-original-"
 #define CLOUDEVENTS	"application/cloudevents"
-#define TEXT_MAX	255			/* bytes of type and of content_type, as emit() takes them */
+#define TEXT_MAX	255			/* bytes of type and of content_type in UTF-8, as emit() takes them */
 
 PG_FUNCTION_INFO_V1(outbox_dead_letter_event);
 PG_FUNCTION_INFO_V1(outbox_dead_letter_copy_own);
@@ -162,11 +164,11 @@ fill_envelope(Envelope *envelope, const bytea *own, const text *correlation)
 		envelope->content_type = choose_content_type(&content_type);
 	if (correlation != NULL && VARSIZE_ANY_EXHDR(correlation) > 0)
 	{
-		char	   *value = text_to_cstring(correlation);
+		int			len = VARSIZE_ANY_EXHDR(correlation);
+		const char *value = outbox_encoding_utf8_shown(VARDATA_ANY(correlation), &len);
 
-		value = pg_server_to_any(value, (int) strlen(value), PG_UTF8);
 		envelope->correlation = (OutboxHeader) {
-			"correlationid", strlen("correlationid"), (const uint8_t *) value, strlen(value)
+			"correlationid", strlen("correlationid"), (const uint8_t *) value, (size_t) len
 		};
 	}
 }
@@ -230,23 +232,37 @@ make_headers(const Envelope *envelope, const bytea *own, const bytea *added)
 
 /* ------------------------------------------------------------ functions */
 
-/* The record's type as emit() takes one: control characters become '?'; NULL or empty: DeadLetter. */
+/*
+ * The record's type as emit() takes one: cut where its UTF-8 is too long, characters that emit() refuses become '?';
+ * NULL or empty: DeadLetter.
+ */
 static text *
 choose_type(const text *type)
 {
-	char	   *copy;
-	int			len;
+	const char *at;
+	const char *end;
+	StringInfoData chosen;
+	int			used = 0;
 
 	if (type == NULL || VARSIZE_ANY_EXHDR(type) == 0)
 		return cstring_to_text("DeadLetter");
-	len = pg_mbcliplen(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), TEXT_MAX);
-	copy = pnstrdup(VARDATA_ANY(type), len);
-	for (int i = 0; i < len; i++)
+	at = VARDATA_ANY(type);
+	end = at + VARSIZE_ANY_EXHDR(type);
+	initStringInfo(&chosen);
+	while (at < end)
 	{
-		if ((unsigned char) copy[i] < ' ' || copy[i] == 0x7f)
-			copy[i] = '?';
+		int			size = outbox_encoding_clip(at, (int) (end - at), 1);
+		int			len = size;
+		const char *utf8 = outbox_encoding_try_utf8(at, &len);
+		bool		taken = utf8 != NULL && outbox_utf8_excluded(utf8, (size_t) len) < 0;
+
+		used += taken ? len : 1;
+		if (used > TEXT_MAX)
+			break;
+		appendBinaryStringInfo(&chosen, taken ? at : "?", taken ? size : 1);
+		at += size;
 	}
-	return cstring_to_text_with_len(copy, len);
+	return cstring_to_text_with_len(chosen.data, chosen.len);
 }
 
 /*

@@ -24,6 +24,7 @@ PG_FUNCTION_INFO_V1(outbox_headers_readable);
 PG_FUNCTION_INFO_V1(outbox_header_value);
 PG_FUNCTION_INFO_V1(outbox_name_text);
 PG_FUNCTION_INFO_V1(outbox_cut_text);
+PG_FUNCTION_INFO_V1(outbox_text_bytes);
 
 static text *
 show_bytes(const char *bytes, int length)
@@ -144,4 +145,15 @@ outbox_cut_text(PG_FUNCTION_ARGS)
 
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(given),
 											  outbox_encoding_clip(VARDATA_ANY(given), VARSIZE_ANY_EXHDR(given), characters)));
+}
+
+/* text_bytes(text) returns bytea: its UTF-8; what cannot become any is shown as \x and hex digits. */
+Datum
+outbox_text_bytes(PG_FUNCTION_ARGS)
+{
+	text	   *given = PG_GETARG_TEXT_PP(0);
+	int			len = VARSIZE_ANY_EXHDR(given);
+	const char *bytes = outbox_encoding_utf8_shown(VARDATA_ANY(given), &len);
+
+	PG_RETURN_BYTEA_P(cstring_to_text_with_len(bytes, len));
 }

@@ -7,54 +7,30 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
 #include "common/kafka_headers.h"
+#include "common/utf8.h"
+#include "encoding.h"
 
 PG_FUNCTION_INFO_V1(outbox_wire_text);
 PG_FUNCTION_INFO_V1(outbox_consumed_headers);
 
+/* Appends UTF-8 in the database's encoding; false: it is none, or the database has not all of these characters. */
 static bool
-is_ascii(const unsigned char *bytes, int len)
+append_text(StringInfo out, const char *utf8, int len)
 {
-	for (int i = 0; i < len; i++)
-	{
-		if (bytes[i] == '\0' || IS_HIGHBIT_SET(bytes[i]))
-			return false;
-	}
-	return true;
-}
+	char	   *text = outbox_encoding_try_text(utf8, len);
 
-/* Appends UTF-8 in the database's encoding; false: it has not all of these characters, nothing is appended. */
-static bool
-append_converted(StringInfo out, const unsigned char *utf8, int len)
-{
-	int			encoding = GetDatabaseEncoding();
-	unsigned char *converted;
-	Oid			procedure;
-	bool		good;
-
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || is_ascii(utf8, len))
-	{
-		appendBinaryStringInfo(out, (const char *) utf8, len);
-		return true;
-	}
-	procedure = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(procedure))
+	if (text == NULL)
 		return false;
-	converted = palloc((Size) (len + 1) * MAX_CONVERSION_GROWTH + 1);
-	good = pg_do_encoding_conversion_buf(procedure, PG_UTF8, encoding, (unsigned char *) utf8, len, converted,
-										 (len + 1) * MAX_CONVERSION_GROWTH + 1, true) == len;
-	if (good)
-		appendStringInfoString(out, (char *) converted);
-	pfree(converted);
-	return good;
+	appendStringInfoString(out, text);
+	pfree(text);
+	return true;
 }
 
 /*
@@ -65,22 +41,19 @@ Datum
 outbox_wire_text(PG_FUNCTION_ARGS)
 {
 	bytea	   *value = PG_GETARG_BYTEA_PP(0);
-	const unsigned char *bytes = (const unsigned char *) VARDATA_ANY(value);
+	const char *bytes = VARDATA_ANY(value);
 	int			len = VARSIZE_ANY_EXHDR(value);
 	int			most = PG_GETARG_INT32(1);
 	int			used = 0;
 	StringInfoData out;
 
-	if (len <= most && is_ascii(bytes, len))
-		PG_RETURN_TEXT_P(cstring_to_text_with_len((const char *) bytes, len));
 	initStringInfo(&out);
 	for (int i = 0; i < len;)
 	{
-		int			width = pg_encoding_verifymbchar(PG_UTF8, (const char *) bytes + i, len - i);
+		int			width = Max((int) outbox_utf8_char(bytes + i, (size_t) (len - i)), 1);
 		int			kept = out.len;
-		bool		escaped = width <= 0 || !append_converted(&out, bytes + i, width);
+		bool		escaped = !append_text(&out, bytes + i, width);
 
-		width = Max(width, 1);
 		used += escaped ? 3 * width : width;
 		if (used > most)
 		{
@@ -88,7 +61,7 @@ outbox_wire_text(PG_FUNCTION_ARGS)
 			break;
 		}
 		for (int end = i + width; escaped && i < end; i++)
-			appendStringInfo(&out, "%%%02X", bytes[i]);
+			appendStringInfo(&out, "%%%02X", (unsigned char) bytes[i]);
 		i += escaped ? 0 : width;
 	}
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
@@ -101,8 +74,7 @@ append_json_string(StringInfo json, const void *bytes, size_t len)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	if (memchr(bytes, '\0', len) != NULL || !pg_verify_mbstr(PG_UTF8, bytes, (int) len, true) ||
-		!append_converted(&text, bytes, (int) len))
+	if (!append_text(&text, bytes, (int) len))
 	{
 		resetStringInfo(&text);
 		appendStringInfoString(&text, "\\x");

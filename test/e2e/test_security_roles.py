@@ -36,7 +36,7 @@ FUNCTIONS = {
     "emit": "writer", "emit_bytes": "writer", "emit_json": "writer", "grant_consume": "", "grant_operate": "",
     "grant_watch": "", "revoke_watch": "",
     "grant_topic": "operator", "headers_decode": "operator", "refuse_change": "", "relay_slot": "operator watcher",
-    "headers_readable": "operator", "header_value": "operator", "name_text": "operator watcher", "cut_text": "",
+    "headers_readable": "operator", "header_value": "operator", "name_text": "operator watcher", "cut_text": "", "text_bytes": "",
     "held_and_processed": "", "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
