@@ -51,6 +51,18 @@ SET client_encoding = 'UTF8';
 \set broken 'convert_from(''\\x61e4'', ''SQL_ASCII'')'
 \i :script
 
+-- a setting that was given in another encoding costs no event of a database in UTF-8, either
+\c outbox_latin1
+SET client_encoding = 'UTF8';
+ALTER DATABASE outbox_regress SET outbox.correlation_id = 'größe';
+\c outbox_regress
+BEGIN;
+SELECT outbox.declare_topic('encodings.setting');
+SELECT outbox.emit('encodings.setting', 'k', 'T', '{}') IS NOT NULL AS emitted;
+SELECT encode(headers, 'escape') AS headers FROM outbox.event WHERE topic = 'encodings.setting';
+ROLLBACK;
+ALTER DATABASE outbox_regress RESET outbox.correlation_id;
+
 -- What the relay of one database says is read in all: here the name of an object that is not the extension owner's.
 \c outbox_latin1
 SET client_encoding = 'UTF8';

@@ -176,17 +176,21 @@ append_byte(StringInfo out, char byte)
 const char *
 outbox_encoding_utf8_shown(const char *src, int *len)
 {
-	const char *made = outbox_encoding_try_utf8(src, len);
 	const char *end = src + *len;
+	const char *made;
 	StringInfoData out;
 
+	/* settings, and errors that name a file, may be in another encoding even where texts are UTF-8 */
+	if (is_same())
+		made = outbox_utf8_valid(src, (size_t) *len) ? src : NULL;
+	else
+		made = outbox_encoding_try_utf8(src, len);
 	if (made != NULL)
 		return made;
 	initStringInfo(&out);
 	while (src < end)
 	{
-		int			size = GetDatabaseEncoding() == PG_SQL_ASCII ?
-			(int) outbox_utf8_char(src, (size_t) (end - src)) :
+		int			size = is_same() ? (int) outbox_utf8_char(src, (size_t) (end - src)) :
 			pg_encoding_verifymbchar(GetDatabaseEncoding(), src, (int) (end - src));
 		int			made_len = size;
 
