@@ -20,6 +20,17 @@
 PG_FUNCTION_INFO_V1(outbox_wire_text);
 PG_FUNCTION_INFO_V1(outbox_consumed_headers);
 
+static bool
+is_ascii(const char *bytes, int len)
+{
+	for (int i = 0; i < len; i++)
+	{
+		if (bytes[i] == '\0' || IS_HIGHBIT_SET(bytes[i]))
+			return false;
+	}
+	return true;
+}
+
 /* Appends UTF-8 in the database's encoding; false: it is none, or the database has not all of these characters. */
 static bool
 append_text(StringInfo out, const char *utf8, int len)
@@ -47,6 +58,9 @@ outbox_wire_text(PG_FUNCTION_ARGS)
 	int			used = 0;
 	StringInfoData out;
 
+	/* once or twice a record, and hardly ever anything else */
+	if (len <= most && is_ascii(bytes, len))
+		PG_RETURN_TEXT_P(cstring_to_text_with_len(bytes, len));
 	initStringInfo(&out);
 	for (int i = 0; i < len;)
 	{
