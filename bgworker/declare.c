@@ -22,7 +22,6 @@
 #include "link.h"
 #include "relay.h"
 #include "session.h"
-#include "src/common/kafka_properties.h"
 #include "src/common/topic_names.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
@@ -51,13 +50,17 @@ grow_frame(void *data, size_t capacity)
 /* ----------------------------------------------------------------- OPEN */
 
 static bool
-put_pair(const char *name, const char *value, void *arg)
+put_pair(const char *name, const char *value, PairWriter *writer)
 {
-	PairWriter *writer = arg;
-
 	writer->pairs++;
 	return outbox_wire_put_cstring(&writer->buffer, name) &&
 		outbox_wire_put_cstring(&writer->buffer, value);
+}
+
+static bool
+put_property(const char *name, const char *value, void *writer, char *reason, size_t reason_size)
+{
+	return put_pair(name, value, writer);
 }
 
 /* In the current memory context. */
@@ -79,15 +82,15 @@ choose_source(void)
  * The properties as they are now, or NULL with *problem: the file is not there, or
  * not fit to be used.  Raised outside a transaction by code that holds nothing.
  */
-static char *
+static OutboxKafkaSettings *
 read_properties(char **problem)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *volatile text = NULL;
+	OutboxKafkaSettings *volatile settings = NULL;
 
 	PG_TRY();
 	{
-		text = outbox_kafka_settings_read();
+		settings = outbox_kafka_settings_read();
 	}
 	PG_CATCH();
 	{
@@ -100,16 +103,15 @@ read_properties(char **problem)
 			psprintf("%s: %s", error->message, error->detail);
 	}
 	PG_END_TRY();
-	return text;
+	return settings;
 }
 
 static void
-put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writer)
+put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, PairWriter *writer)
 {
 	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
 	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
 	char		token[OUTBOX_TOKEN_SIZE];
-	char		error[256];
 
 	outbox_alive_write_token(token, sizeof(token), relay->identity.timeline, relay->identity.system_id,
 							 &relay->identity.directory, relay->identity.database);
@@ -122,9 +124,7 @@ put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writ
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
-	if (!outbox_kafka_properties_parse(properties, OUTBOX_KAFKA_PRODUCER, put_pair, writer,
-									   error, sizeof(error)))
-		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("outbox.kafka_properties: %s", error)));
+	outbox_kafka_settings_each(properties, put_property, writer);
 }
 
 /* The pairs as one text, only to be compared with another. */
@@ -143,11 +143,12 @@ char *
 outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 {
 	PairWriter	writer = {.buffer = {.grow = grow_frame}};
-	char	   *properties = read_properties(problem);
+	OutboxKafkaSettings *properties = read_properties(problem);
 
 	if (properties == NULL)
 		return NULL;
 	put_all_pairs(relay, properties, &writer);
+	outbox_kafka_settings_free(properties);
 	return make_text(&writer);
 }
 
@@ -157,7 +158,7 @@ outbox_relay_open(OutboxRelay *relay)
 	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
 	OutboxWireBuffer frame = {.grow = grow_frame};
 	char	   *problem = NULL;
-	char	   *properties = read_properties(&problem);
+	OutboxKafkaSettings *properties = read_properties(&problem);
 	size_t		mark;
 
 	if (properties == NULL)
@@ -166,6 +167,7 @@ outbox_relay_open(OutboxRelay *relay)
 		return;
 	}
 	put_all_pairs(relay, properties, &pairs);
+	outbox_kafka_settings_free(properties);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_OPEN, &mark) ||
 		!outbox_wire_put_u16(&frame, OUTBOX_WIRE_VERSION) ||
 		!outbox_wire_put_u16(&frame, pairs.pairs))
