@@ -232,9 +232,9 @@ put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *
 
 /*
  * A topic as it is declared, or with what is wrong with that: its events are refused, all others go on.  A name
- * that Kafka cannot have is not told, no event has it.
+ * that Kafka cannot have is not told, no event has it.  Returns whether the row is right.
  */
-static void
+static bool
 declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValues *values)
 {
 	const char *allowed;
@@ -248,23 +248,25 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 		flaw = psprintf("the row of topic \"%.*s\" in outbox.topic is wrong: %s is out of range (allowed: %s)",
 						shown, values->name, bad, allowed);
 		ereport(LOG, (errmsg("outbox relay: %s", flaw)));
-		outbox_shmem_report_error(relay->slot, flaw);
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_TOPICS, flaw);
 	}
 	if (strlen(values->name) <= OUTBOX_TOPIC_NAME_MAX && values->name[0] != '\0')
 		put_topic(frame, values, flaw);
+	return flaw == NULL;
 }
 
 /*
  * The topic, and its dead letter topic with the same number of partitions.  That one takes what the topic
  * takes and the headers of a dead letter, also where a broker by default takes less.
  */
-static void
+static bool
 declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
 {
 	OutboxTopicValues values = {0};
 	OutboxTopicValues letters = {0};
 	const char *allowed;
 	bool		given;
+	bool		good;
 
 	values.name = SPI_getvalue(tuple, desc, 1);
 	values.partitions = get_int64(tuple, desc, 2, &given);
@@ -272,7 +274,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	values.retention_ms = get_int64(tuple, desc, 4, &values.has_retention);
 	values.cleanup_policy = SPI_getvalue(tuple, desc, 5);
 	values.max_message_bytes = get_int64(tuple, desc, 6, &values.has_max_bytes);
-	declare_topic(relay, frame, &values);
+	good = declare_topic(relay, frame, &values);
 
 	letters.name = psprintf("%s" OUTBOX_DLT_SUFFIX, values.name);
 	letters.partitions = values.partitions;
@@ -282,6 +284,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	letters.has_max_bytes = values.has_max_bytes && values.max_message_bytes > KAFKA_MESSAGE_BYTES;
 	if (outbox_topic_bad_value(&letters, &allowed) == NULL)
 		put_topic(frame, &letters, NULL);
+	return good;
 }
 
 bool
@@ -294,6 +297,7 @@ void
 outbox_relay_declare_topics(OutboxRelay *relay)
 {
 	OutboxWireBuffer frames = {.grow = grow_frame};
+	bool		good = true;
 
 	if (!topics_stale)
 		return;
@@ -305,7 +309,9 @@ outbox_relay_declare_topics(OutboxRelay *relay)
 					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)
-		declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		good &= declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	if (good)
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_TOPICS);
 	if (frames.len > 0)
 		outbox_link_give_small(&frames);
 	outbox_session_end();
