@@ -22,7 +22,6 @@
 #include "link.h"
 #include "relay.h"
 #include "session.h"
-#include "src/common/kafka_properties.h"
 #include "src/common/topic_names.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
@@ -52,13 +51,17 @@ grow_frame(void *data, size_t capacity)
 /* ----------------------------------------------------------------- OPEN */
 
 static bool
-put_pair(const char *name, const char *value, void *arg)
+put_pair(const char *name, const char *value, PairWriter *writer)
 {
-	PairWriter *writer = arg;
-
 	writer->pairs++;
 	return outbox_wire_put_cstring(&writer->buffer, name) &&
 		outbox_wire_put_cstring(&writer->buffer, value);
+}
+
+static bool
+put_property(const char *name, const char *value, void *writer, char *reason, size_t reason_size)
+{
+	return put_pair(name, value, writer);
 }
 
 /* In the current memory context. */
@@ -78,15 +81,15 @@ choose_source(void)
  * The properties as they are now, or NULL with *problem: the file is not there, or
  * not fit to be used.  Raised outside a transaction by code that holds nothing.
  */
-static char *
+static OutboxKafkaSettings *
 read_properties(char **problem)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *volatile text = NULL;
+	OutboxKafkaSettings *volatile settings = NULL;
 
 	PG_TRY();
 	{
-		text = outbox_kafka_settings_read();
+		settings = outbox_kafka_settings_read();
 	}
 	PG_CATCH();
 	{
@@ -99,16 +102,15 @@ read_properties(char **problem)
 			psprintf("%s: %s", error->message, error->detail);
 	}
 	PG_END_TRY();
-	return text;
+	return settings;
 }
 
 static void
-put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writer)
+put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, PairWriter *writer)
 {
 	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
 	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
 	char		token[OUTBOX_TOKEN_SIZE];
-	char		error[256];
 
 	outbox_alive_write_token(token, sizeof(token), relay->identity.timeline, relay->identity.system_id,
 							 &relay->identity.directory, relay->identity.database);
@@ -121,9 +123,7 @@ put_all_pairs(const OutboxRelay *relay, const char *properties, PairWriter *writ
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
-	if (!outbox_kafka_properties_parse(properties, OUTBOX_KAFKA_PRODUCER, put_pair, writer,
-									   error, sizeof(error)))
-		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("outbox.kafka_properties: %s", error)));
+	outbox_kafka_settings_each(properties, put_property, writer);
 }
 
 /* The pairs as one text, only to be compared with another. */
@@ -142,11 +142,12 @@ char *
 outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 {
 	PairWriter	writer = {.buffer = {.grow = grow_frame}};
-	char	   *properties = read_properties(problem);
+	OutboxKafkaSettings *properties = read_properties(problem);
 
 	if (properties == NULL)
 		return NULL;
 	put_all_pairs(relay, properties, &writer);
+	outbox_kafka_settings_free(properties);
 	return make_text(&writer);
 }
 
@@ -156,7 +157,7 @@ outbox_relay_open(OutboxRelay *relay)
 	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
 	OutboxWireBuffer frame = {.grow = grow_frame};
 	char	   *problem = NULL;
-	char	   *properties = read_properties(&problem);
+	OutboxKafkaSettings *properties = read_properties(&problem);
 	size_t		mark;
 
 	if (properties == NULL)
@@ -165,6 +166,7 @@ outbox_relay_open(OutboxRelay *relay)
 		return;
 	}
 	put_all_pairs(relay, properties, &pairs);
+	outbox_kafka_settings_free(properties);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_OPEN, &mark) ||
 		!outbox_wire_put_u16(&frame, OUTBOX_WIRE_VERSION) ||
 		!outbox_wire_put_u16(&frame, pairs.pairs))
@@ -229,9 +231,9 @@ put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *
 
 /*
  * A topic as it is declared, or with what is wrong with that: its events are refused, all others go on.  A name
- * that Kafka cannot have is not told, no event has it.
+ * that Kafka cannot have is not told, no event has it.  Returns whether the row is right.
  */
-static void
+static bool
 declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValues *values)
 {
 	const char *allowed;
@@ -245,23 +247,25 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 		flaw = psprintf("the row of topic \"%.*s\" in outbox.topic is wrong: %s is out of range (allowed: %s)",
 						shown, values->name, bad, allowed);
 		ereport(LOG, (errmsg("outbox relay: %s", flaw)));
-		outbox_shmem_report_error(relay->slot, flaw);
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_TOPICS, flaw);
 	}
 	if (strlen(values->name) <= OUTBOX_TOPIC_NAME_MAX && values->name[0] != '\0')
 		put_topic(frame, values, flaw);
+	return flaw == NULL;
 }
 
 /*
  * The topic, and its dead letter topic with the same number of partitions.  That one takes what the topic
  * takes and the headers of a dead letter, also where a broker by default takes less.
  */
-static void
+static bool
 declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
 {
 	OutboxTopicValues values = {0};
 	OutboxTopicValues letters = {0};
 	const char *allowed;
 	bool		given;
+	bool		good;
 
 	values.name = SPI_getvalue(tuple, desc, 1);
 	values.partitions = get_int64(tuple, desc, 2, &given);
@@ -269,7 +273,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	values.retention_ms = get_int64(tuple, desc, 4, &values.has_retention);
 	values.cleanup_policy = SPI_getvalue(tuple, desc, 5);
 	values.max_message_bytes = get_int64(tuple, desc, 6, &values.has_max_bytes);
-	declare_topic(relay, frame, &values);
+	good = declare_topic(relay, frame, &values);
 
 	letters.name = psprintf("%s" OUTBOX_DLT_SUFFIX, values.name);
 	letters.partitions = values.partitions;
@@ -279,6 +283,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	letters.has_max_bytes = values.has_max_bytes && values.max_message_bytes > KAFKA_MESSAGE_BYTES;
 	if (outbox_topic_bad_value(&letters, &allowed) == NULL)
 		put_topic(frame, &letters, NULL);
+	return good;
 }
 
 bool
@@ -291,6 +296,7 @@ void
 outbox_relay_declare_topics(OutboxRelay *relay)
 {
 	OutboxWireBuffer frames = {.grow = grow_frame};
+	bool		good = true;
 
 	if (!topics_stale)
 		return;
@@ -302,7 +308,9 @@ outbox_relay_declare_topics(OutboxRelay *relay)
 					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)
-		declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		good &= declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	if (good)
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_TOPICS);
 	if (frames.len > 0)
 		outbox_link_give_small(&frames);
 	outbox_session_end();

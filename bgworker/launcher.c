@@ -300,7 +300,7 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	slot->probe = true;
 	LWLockRelease(outbox_shared->lock);
 	back_off(slot, launch);
-	outbox_shmem_report_error(slot, "all background worker slots are taken: raise max_worker_processes");
+	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, "all background worker slots are taken: raise max_worker_processes");
 	if (limit_logged_at != 0 &&
 		!TimestampDifferenceExceeds(limit_logged_at, outbox_clock_now(), LIMIT_LOG_MS))
 		return;

@@ -250,7 +250,7 @@ tell_topics(OutboxLetters *letters, const SPITupleTable *table, uint64 count)
 			continue;
 		text = psprintf("more than %d keys are held by dead letters: all events of topic \"%s\" that have a key are held, too, until some are replayed or discarded",
 						OUTBOX_LETTERS_MOST_KEYS, SPI_getvalue(table->vals[i], table->tupdesc, 1));
-		outbox_shmem_report_error(outbox_shmem_slot(), text);
+		outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS, text);
 		if (letters->told_topics < letters->ntopics)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
 	}
@@ -328,7 +328,7 @@ may_reissue(int segment)
 	if (SPI_execute("SELECT FROM outbox.dead_letter WHERE origin = 'relay' AND state = 'releasing'", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	if (SPI_processed > 0)
-		outbox_shmem_report_error(outbox_shmem_slot(), psprintf(NOT_SENT "%s", obstacle));
+		outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS, psprintf(NOT_SENT "%s", obstacle));
 	return false;
 }
 
@@ -341,7 +341,7 @@ tell_problem(OutboxLetters *letters, const char *problem)
 	if (!letters->failing)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	letters->failing = true;
-	outbox_shmem_report_error(outbox_shmem_slot(), text);
+	outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS, text);
 }
 
 /* Returns the number of copies and adds to *bytes theirs. */
@@ -377,7 +377,11 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 	copied = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
 	if (problem == NULL)
+	{
 		letters->failing = false;
+		if (letters->told_topics == 0)
+			outbox_shmem_recovered(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS);
+	}
 	else
 		tell_problem(letters, problem);
 	OUTBOX_FAULT_WHEN(count > 0, "reissue-uncommitted");

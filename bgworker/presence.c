@@ -75,7 +75,7 @@ tell_of_other(OutboxRelay *relay, const char *other, int64 seen_ms)
 	if (seen_ms < TELL_AFTER_MS || relay->other_told)
 		return;
 	relay->other_told = true;
-	outbox_shmem_report_error(relay->slot, text);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
 }
 
 /* The wait has ended well: no error any more. */
@@ -88,7 +88,7 @@ forget_other(OutboxRelay *relay)
 	if (strncmp(status->last_error, WAITING, strlen(WAITING)) == 0)
 	{
 		status->last_error[0] = '\0';
-		status->last_error_at = 0;
+		status->last_error_at = status->recovered_at = 0;
 	}
 	SpinLockRelease(&relay->slot->mutex);
 }

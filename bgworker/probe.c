@@ -141,7 +141,7 @@ check_version(OutboxSlot *slot)
 				(errmsg("outbox relay of database \"%s\" does not run: %s",
 						get_database_name(MyDatabaseId), text),
 				 errhint("Install the files of one version, restart the server if the library changed, and run ALTER EXTENSION outbox UPDATE in the database.")));
-		outbox_shmem_report_error(slot, text);
+		outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, text);
 		keep_slot(slot);
 	}
 	CommitTransactionCommand();
@@ -158,7 +158,7 @@ owns_objects(OutboxSlot *slot)
 		return true;
 	ereport(LOG,
 			(errmsg("outbox does not look for events in database %u: %s", MyDatabaseId, foreign)));
-	outbox_shmem_report_error(slot, foreign);
+	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, foreign);
 	keep_slot(slot);
 	return false;
 }
@@ -229,6 +229,7 @@ outbox_relay_probe(OutboxSlot *slot)
 void
 outbox_relay_progressed(OutboxSlot *slot)
 {
+	outbox_shmem_recovered(slot, OUTBOX_ERROR_OF_RELAY);
 	/* Only this process resets them while it lives; a stale read comes again. */
 	if (pg_atomic_read_u64(&slot->waiting_since) != 0)
 		pg_atomic_write_u64(&slot->waiting_since, 0);

@@ -115,7 +115,7 @@ outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	relay->failures++;
 	outbox_shmem_fit(relay->cause, text);
-	outbox_shmem_report_error(relay->slot, text);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.recoveries++;
 	SpinLockRelease(&relay->slot->mutex);
@@ -130,7 +130,7 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
 	outbox_link_stop(true);
 	relay->opened = relay->fenced = relay->asked = relay->looked = relay->alone = false;
-	outbox_shmem_report_error(relay->slot, reason);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, reason);
 	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
 	publish_text(relay, relay->slot->status.hold_reason, reason);
 }
@@ -219,17 +219,22 @@ reload_settings(OutboxRelay *relay)
 	if (text == NULL)
 	{
 		ereport(LOG, (errmsg("outbox relay: the settings are not changed: %s", problem)));
-		outbox_shmem_report_error(relay->slot, problem);
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_SETTINGS, problem);
 	}
 	else if (relay->settings != NULL && strcmp(text, relay->settings) != 0)
 	{
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
 		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
 		relay->failures = 0;
 		outbox_link_stop(true);
 		outbox_relay_begin_anew(relay, true, 0);
 	}
-	else if (relay->state == OUTBOX_RELAY_BACKOFF)
-		relay->next_try = outbox_clock_now();
+	else
+	{
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
+		if (relay->state == OUTBOX_RELAY_BACKOFF)
+			relay->next_try = outbox_clock_now();
+	}
 }
 
 /* While the sender owes an answer: says early that it is late, and in the end replaces it. */
@@ -254,7 +259,7 @@ watch_answer(OutboxRelay *relay, TimestampTz now)
 						relay->failures > 0 ? outbox_encoding_shown(relay->cause, (int) strlen(relay->cause)) : "");
 		if (relay->failures == 0)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
-		outbox_shmem_report_error(relay->slot, text);
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
 		relay->silence_told = true;
 	}
 }
@@ -346,7 +351,7 @@ outbox_relay_main(Datum main_arg)
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
-		outbox_shmem_report_error(slot, error->message);
+		outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, error->message);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -289,7 +289,7 @@ tell_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count
 	{
 		if (!refused[i].whole_topic)
 			continue;
-		outbox_shmem_report_error(relay->slot, psprintf("events of topic \"%s\" are refused: %s",
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, psprintf("events of topic \"%s\" are refused: %s",
 														outbox_chunk_topic(chunk, &relay->window, refused[i].index),
 														refused[i].text));
 		told++;
@@ -332,7 +332,7 @@ tell_suspects(OutboxRelay *relay, uint32 suspects, uint32 per_request, const cha
 								chunk->row.batch_no, why);
 	char	   *sizes = per_request == 0 ? pstrdup("") : psprintf(" in requests of at most %u records", per_request);
 
-	outbox_shmem_report_error(relay->slot, text);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
 	ereport(LOG,
 			(errmsg("outbox relay: %s", text),
 			 errdetail("The batch of %d events is sent again%s, to find which one is to blame; this round sent %.0f events a second.",

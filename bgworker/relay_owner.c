@@ -30,7 +30,7 @@ tell(OutboxRelay *relay, const char *foreign)
 	SpinLockRelease(&relay->slot->mutex);
 	if (!news)
 		return;
-	outbox_shmem_report_error(relay->slot, foreign);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, foreign);
 	ereport(LOG,
 			(errmsg("outbox relay holds: %s", foreign),
 			 errdetail("The relay runs what the owners of the extension's objects wrote, with the rights of the extension's owner."),

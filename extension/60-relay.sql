@@ -15,7 +15,8 @@ CREATE FUNCTION outbox.server_identity(
  * hold_reason names.  hold_reason also says when outbox.batch is empty and start_relay() has to be called.
  * backlog_bytes: keys, payloads and headers of committed events not delivered
  * yet, what outbox.max_backlog limits; without a relay and without a limit, those since the
- * server's start; NULL when not preloaded and on a standby. */
+ * server's start; NULL when not preloaded and on a standby.
+ * recovered_at: since when what last_error tells of is over; NULL: it is not, or there is none. */
 CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
@@ -25,7 +26,7 @@ CREATE FUNCTION outbox.relay_slot(
 		OUT started_at timestamptz, OUT delivered_at timestamptz,
 		OUT last_error text, OUT last_error_at timestamptz,
 		OUT delivery text, OUT order_mode text, OUT kafka text, OUT switched_on boolean,
-		OUT backlog_bytes bigint)
+		OUT backlog_bytes bigint, OUT recovered_at timestamptz)
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_relay_slot';
 
 /*
@@ -36,7 +37,8 @@ CREATE FUNCTION outbox.relay_slot(
 CREATE FUNCTION outbox.database_slots(
 		OUT database oid, OUT wanted boolean, OUT state text, OUT hold_reason text,
 		OUT pid integer, OUT sender_pid integer, OUT waiting_since timestamptz,
-		OUT delivered_at timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+		OUT delivered_at timestamptz, OUT last_error text, OUT last_error_at timestamptz,
+		OUT recovered_at timestamptz)
 	RETURNS SETOF record
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_database_slots';
 

@@ -126,7 +126,7 @@ CREATE VIEW outbox.relay_status AS
 										(txid = d.upper_txid AND seq <= d.upper_seq) IS NOT TRUE
 									LIMIT 1) e)) AS oldest_unsent_age,
 		   s.backlog_bytes,
-		   s.started_at, s.delivered_at, s.last_error, s.last_error_at,
+		   s.started_at, s.delivered_at, s.last_error, s.last_error_at, s.recovered_at,
 		   s.delivery, s.order_mode, s.kafka,
 		   (SELECT pg_catalog.count(*) FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state = 'open') AS dead_letters_open,
@@ -138,7 +138,7 @@ CREATE VIEW outbox.relay_status AS
 CREATE VIEW outbox.databases AS
 	SELECT outbox.name_text(d.datname) AS database, s.wanted, s.state, s.hold_reason, s.pid, s.sender_pid,
 		   s.waiting_since, pg_catalog.clock_timestamp() - s.waiting_since AS waiting_age,
-		   s.delivered_at, s.last_error, s.last_error_at
+		   s.delivered_at, s.last_error, s.last_error_at, s.recovered_at
 	FROM outbox.database_slots() s
 		JOIN pg_catalog.pg_database d ON d.oid = s.database;
 

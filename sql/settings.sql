@@ -18,15 +18,27 @@ SET outbox.no_such_setting = 1;
 ALTER SYSTEM SET outbox.batch_max_events = 0;
 ALTER SYSTEM SET outbox.delivery = 'twice';
 ALTER SYSTEM SET outbox.kafka_properties = 'plugin.library.paths=/tmp/x.so';
-ALTER SYSTEM SET outbox.kafka_properties = 'transactional.id=mine; bootstrap.servers=localhost';
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\ntransactional.id=mine';
 ALTER SYSTEM SET outbox.kafka_properties = 'sasl.kerberos.principal=$(id)';
 ALTER SYSTEM SET outbox.kafka_properties = 'ssl.engine.location=/tmp/x.so';
 ALTER SYSTEM SET outbox.kafka_properties = 'ssl.providers=x';
 ALTER SYSTEM SET outbox.kafka_properties = 'https.ca.location=/etc/shadow';
 ALTER SYSTEM SET outbox.kafka_properties = 'sasl.oauthbearer.token.endpoint.url=http://169.254.169.254/';
 -- no secret in a setting: the server logs settings that change
-ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost; sasl.password=never-shown';
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\nsasl.password=never-shown;LEAKED=tail';
 ALTER SYSTEM SET outbox.kafka_properties = 'ssl.key.password=never-shown';
+ALTER SYSTEM SET outbox.kafka_properties = E'bootstrap.servers=localhost\nnever-shown';
+-- one property a line, and none that would have no effect
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost; linger.ms=5';
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\nacks=1';
+ALTER SYSTEM SET outbox.kafka_properties = 'enable.idempotence=false';
+ALTER SYSTEM SET outbox.kafka_properties = 'auto.offset.reset=latest';
+ALTER SYSTEM SET outbox.kafka_properties = 'client.rack=a';
+ALTER SYSTEM SET outbox.kafka_properties = 'linger.ms=5\nqueue.buffering.max.ms=5';
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers: never-shown';
+ALTER SYSTEM SET outbox.kafka_properties = 'client.id="never-shown"';
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=a:9092, b:9092\n# a comment\nlinger.ms = 5\nssl.ca.pem=-----BEGIN CERTIFICATE-----\nMIIB==\n-----END CERTIFICATE-----';
+ALTER SYSTEM RESET outbox.kafka_properties;
 ALTER SYSTEM SET outbox.kafka_properties_file = 'secrets';
 
 -- ce_source is a URI reference

@@ -165,13 +165,14 @@ check_traceparent(char **newval, void **extra, GucSource source)
 	return check_plain_text(*newval, TRACESTATE_MAX);
 }
 
-/* Stops at a secret and leaves its name. */
+/* Stops at a secret; arg: bool, set then. */
 static bool
-refuse_secret(const char *name, const char *value, void *arg)
+refuse_secret(const char *name, const char *value, void *arg, char *reason, size_t reason_size)
 {
 	if (outbox_kafka_property_public(name))
 		return true;
-	strlcpy(arg, name, NAMEDATALEN);
+	*(bool *) arg = true;
+	strlcpy(reason, "is a secret", reason_size);
 	return false;
 }
 
@@ -182,20 +183,22 @@ refuse_secret(const char *name, const char *value, void *arg)
 static bool
 check_kafka_properties(char **newval, void **extra, GucSource source)
 {
+	char	   *text = pstrdup(*newval);
 	char		error[256];
-	char		secret[NAMEDATALEN] = "";
+	bool		secret = false;
+	bool		good;
 
-	if (outbox_kafka_properties_parse(*newval, OUTBOX_KAFKA_PRODUCER, refuse_secret, secret,
-									  error, sizeof(error)))
+	outbox_kafka_properties_unescape(text);
+	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_PRODUCER, refuse_secret, &secret, error, sizeof(error));
+	pfree(text);
+	if (good)
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"%s\"", "outbox.kafka_properties");
-	if (secret[0] != '\0')
-	{
-		GUC_check_errdetail("Kafka property \"%s\" is a secret.", secret);
+	GUC_check_errdetail("%c%s.", toupper((unsigned char) error[0]), error + 1);
+	if (secret)
 		GUC_check_errhint("Put it into a file, named by \"outbox.kafka_properties_file\".");
-	}
 	else
-		GUC_check_errdetail("%s", error);
+		GUC_check_errhint("One property a line, name=value; a line ends with \\n.");
 	return false;
 }
 
@@ -257,7 +260,7 @@ static const Setting settings[] = {
 	.text = "Time a consumer's claim of an event is remembered."},
 	{"outbox.kafka_properties", PGC_STRING, &outbox_guc_kafka_properties, PGC_SIGHUP,
 		GUC_SUPERUSER_ONLY, .check = check_kafka_properties,
-	.text = "librdkafka properties, name=value, separated by semicolons."},
+	.text = "librdkafka properties, one name=value a line; a line ends with \\n."},
 	{"outbox.kafka_properties_file", PGC_STRING, &outbox_guc_kafka_properties_file, PGC_SIGHUP,
 		GUC_SUPERUSER_ONLY, .check = check_kafka_properties_file,
 	.text = "File with librdkafka properties, for secrets."},

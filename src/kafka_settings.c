@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/stringinfo.h"
 #include "storage/fd.h"
 
 #include "common/kafka_properties.h"
@@ -86,8 +85,9 @@ read_file(const char *path, size_t *length)
 	return content;
 }
 
-static void
-append_file(StringInfo text, const char *path)
+/* The file's text; ERROR when it is not what it should be. */
+static char *
+load_file(const char *path)
 {
 	size_t		length;
 	char	   *content = read_file(path, &length);
@@ -99,33 +99,61 @@ append_file(StringInfo text, const char *path)
 				 errmsg("file \"%s\" (outbox.kafka_properties_file) contains a zero byte", path)));
 	if (!outbox_kafka_properties_parse(content, OUTBOX_KAFKA_PRODUCER, NULL, NULL,
 									   error, sizeof(error)))
+	{
+		explicit_bzero(content, length);
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("file \"%s\" (outbox.kafka_properties_file) is not valid", path),
 				 errdetail("%s", error)));
-	appendStringInfo(text, "\n%s", content);
-	explicit_bzero(content, length);
-	pfree(content);
+	}
+	return content;
 }
 
-char *
+OutboxKafkaSettings *
 outbox_kafka_settings_read(void)
 {
-	StringInfoData text;
+	OutboxKafkaSettings *settings = palloc0(sizeof(OutboxKafkaSettings));
 
-	initStringInfo(&text);
-	appendStringInfoString(&text, outbox_guc_kafka_properties);
+	settings->setting = pstrdup(outbox_guc_kafka_properties);
+	outbox_kafka_properties_unescape(settings->setting);
 	if (outbox_guc_kafka_properties_file[0] != '\0')
-		append_file(&text, outbox_guc_kafka_properties_file);
-	return text.data;
+		settings->file = load_file(outbox_guc_kafka_properties_file);
+	return settings;
+}
+
+void
+outbox_kafka_settings_each(const OutboxKafkaSettings *settings, OutboxKafkaPropertyFn fn, void *arg)
+{
+	const char *const texts[] = {settings->setting, settings->file};
+	char		error[256];
+
+	for (size_t i = 0; i < lengthof(texts); i++)
+	{
+		if (texts[i] != NULL && !outbox_kafka_properties_parse(texts[i], OUTBOX_KAFKA_PRODUCER, fn, arg,
+															   error, sizeof(error)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("the Kafka properties are not valid"),
+					 errdetail("%s", error)));
+	}
+}
+
+void
+outbox_kafka_settings_free(OutboxKafkaSettings *settings)
+{
+	if (settings->file != NULL)
+	{
+		explicit_bzero(settings->file, strlen(settings->file));
+		pfree(settings->file);
+	}
+	pfree(settings->setting);
+	pfree(settings);
 }
 
 static bool
-find_bootstrap(const char *name, const char *value, void *arg)
+find_bootstrap(const char *name, const char *value, void *arg, char *reason, size_t reason_size)
 {
-	/* librdkafka takes either name. */
-	if ((strcmp(name, "bootstrap.servers") == 0 ||
-		 strcmp(name, "metadata.broker.list") == 0) && value[0] != '\0')
+	if (strcmp(outbox_kafka_property_first_name(name), "bootstrap.servers") == 0 && value[0] != '\0')
 		*(bool *) arg = true;
 	return true;
 }
@@ -133,16 +161,10 @@ find_bootstrap(const char *name, const char *value, void *arg)
 bool
 outbox_kafka_settings_complete(void)
 {
-	char	   *text = outbox_kafka_settings_read();
+	OutboxKafkaSettings *settings = outbox_kafka_settings_read();
 	bool		found = false;
-	char		error[256];
 
-	if (!outbox_kafka_properties_parse(text, OUTBOX_KAFKA_PRODUCER, find_bootstrap, &found,
-									   error, sizeof(error)))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("the Kafka properties are not valid"),
-				 errdetail("%s", error)));
-	pfree(text);
+	outbox_kafka_settings_each(settings, find_bootstrap, &found);
+	outbox_kafka_settings_free(settings);
 	return found;
 }

@@ -7,13 +7,26 @@
 #ifndef OUTBOX_KAFKA_SETTINGS_H
 #define OUTBOX_KAFKA_SETTINGS_H
 
+#include "common/kafka_properties.h"
+
+/* Texts as kafka_properties.h describes them. */
+typedef struct OutboxKafkaSettings
+{
+	char	   *setting;		/* outbox.kafka_properties, its lines apart */
+	char	   *file;			/* of outbox.kafka_properties_file; NULL: none is named */
+} OutboxKafkaSettings;
+
 /*
- * Text of the setting followed by that of the file (a later item wins), in the
- * current memory context.  Backend or relay.  ERROR, never with a value in it,
+ * In the current memory context.  Backend or relay.  ERROR, never with a value in it,
  * when the file cannot be read, could be read by others or holds a property that is not
  * allowed.
  */
-extern char *outbox_kafka_settings_read(void);
+extern OutboxKafkaSettings *outbox_kafka_settings_read(void);
+
+/* Calls fn for each property: those of the file, which win, last.  Errors as above. */
+extern void outbox_kafka_settings_each(const OutboxKafkaSettings *settings, OutboxKafkaPropertyFn fn, void *arg);
+
+extern void outbox_kafka_settings_free(OutboxKafkaSettings *settings);
 
 /* Is bootstrap.servers among them?  Errors as above. */
 extern bool outbox_kafka_settings_complete(void);

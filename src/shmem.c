@@ -190,7 +190,7 @@ outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text)
 }
 
 void
-outbox_shmem_report_error(OutboxSlot *slot, const char *text)
+outbox_shmem_report_error(OutboxSlot *slot, OutboxErrorSubject subject, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		fitting[OUTBOX_TEXT_SIZE];
@@ -199,6 +199,24 @@ outbox_shmem_report_error(OutboxSlot *slot, const char *text)
 	SpinLockAcquire(&slot->mutex);
 	memcpy(slot->status.last_error, fitting, sizeof(fitting));
 	slot->status.last_error_at = now;
+	slot->status.last_error_of = subject;
+	slot->status.recovered_at = 0;
+	SpinLockRelease(&slot->mutex);
+}
+
+void
+outbox_shmem_recovered(OutboxSlot *slot, OutboxErrorSubject subject)
+{
+	OutboxRelayStatus *status = &slot->status;
+	TimestampTz now;
+
+	/* written by few, and one that comes just now is not over */
+	if (status->last_error_at == 0 || status->recovered_at != 0 || status->last_error_of != subject)
+		return;
+	now = GetCurrentTimestamp();
+	SpinLockAcquire(&slot->mutex);
+	if (status->last_error_at != 0 && status->recovered_at == 0 && status->last_error_of == subject)
+		status->recovered_at = now;
 	SpinLockRelease(&slot->mutex);
 }
 

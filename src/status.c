@@ -210,7 +210,7 @@ copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wa
 	return suspended ? "suspended" : outbox_relay_state_name(status->state);
 }
 
-#define RELAY_SLOT_COLUMNS	24
+#define RELAY_SLOT_COLUMNS	25
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
@@ -244,6 +244,7 @@ fill_relay_slot(const OutboxRelayStatus *status, const char *state, Datum *value
 									 ? "commit" : "seq");
 	put_text(&values[21], &nulls[21], status->kafka);
 	values[22] = BoolGetDatum(outbox_guc_relay);
+	put_time(&values[24], &nulls[24], status->recovered_at);
 }
 
 /* relay_slot(): the relay's shared status, one row. */
@@ -276,7 +277,7 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-#define DATABASE_SLOTS_COLUMNS	10
+#define DATABASE_SLOTS_COLUMNS	11
 
 /*
  * What another database's relay said may hold its keys: it is for who may see all of the
@@ -315,6 +316,7 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 	put_time(&values[7], &nulls[7], status->delivered_at);
 	put_text(&values[8], &nulls[8], status->last_error);
 	put_time(&values[9], &nulls[9], status->last_error_at);
+	put_time(&values[10], &nulls[10], status->recovered_at);
 	return true;
 }
 

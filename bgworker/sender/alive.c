@@ -92,6 +92,7 @@ outbox_alive_join(const OutboxSettings *settings)
 	if (member == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
+		outbox_explain_without_values(settings, error);
 		outbox_log("cannot join group \"%s\": %s", settings->alive_group, error);
 		return;
 	}

@@ -73,6 +73,7 @@ open_consumer(const OutboxSettings *settings, bool stable, OutboxFailure *failur
 	if (consumer == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
+		outbox_explain_without_values(settings, error);
 		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
 						   "configuring Kafka", "%s", error);
 	}

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../src/common/kafka_properties.h"
+
 #define ASK_TIMEOUT_MS		3000
 #define UNKNOWN_VALUE		"?"
 
@@ -70,6 +72,16 @@ outbox_explain_transaction_timeout(rd_kafka_t *client, int64_t ours_ms, OutboxFa
 	else
 		outbox_failure_precede(failure, "transaction.timeout.ms is %" PRId64 " (outbox.kafka_properties), more than "
 							   "transaction.max.timeout.ms of the brokers", ours_ms);
+}
+
+/* Takes the user's values out of librdkafka's words, in place; numbers stay. */
+void
+outbox_explain_without_values(const OutboxSettings *settings, char *text)
+{
+	int			i;
+
+	for (i = 0; i < settings->property_count; i++)
+		outbox_kafka_hide_value(text, settings->properties[i].value);
 }
 
 /* "name (value)"; "?" for one that is not told. */

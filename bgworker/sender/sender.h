@@ -211,6 +211,7 @@ extern bool outbox_effective_properties(const OutboxSettings *settings, char **t
 extern int64_t outbox_explain_transaction_limit(rd_kafka_t *client);
 extern void outbox_explain_transaction_timeout(rd_kafka_t *client, int64_t ours_ms, OutboxFailure *failure);
 extern void outbox_explain_delivery(rd_kafka_t *client, OutboxFailedDelivery *failed, OutboxFailure *failure);
+extern void outbox_explain_without_values(const OutboxSettings *settings, char *text);
 extern void outbox_explain_size(rd_kafka_t *client, size_t bytes, char *text, size_t size);
 
 /* deadlines.c */

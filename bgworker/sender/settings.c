@@ -249,13 +249,13 @@ static bool
 set_property(rd_kafka_conf_t *conf, const char *name, const char *value, OutboxFailure *failure)
 {
 	char		error[512];
+	char		reason[128];
 
 	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
 		return true;
-	/* the text may quote the value */
+	outbox_kafka_refusal(error, reason, sizeof(reason));
 	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
-					   "configuring Kafka", "%s",
-					   outbox_kafka_property_public(name) ? error : name);
+					   "configuring Kafka", "Kafka property \"%s\" %s", name, reason);
 	return false;
 }
 
@@ -444,7 +444,7 @@ make_consumer_conf(const OutboxSettings *settings, const char *client, const cha
 		set_property(conf, "socket.connection.setup.timeout.ms", "10000", failure) &&
 		set_property(conf, "reconnect.backoff.max.ms", "2000", failure);
 	for (i = 0; ok && i < settings->property_count; i++)
-		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CONSUMER))
+		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CURSOR))
 			ok = set_property(conf, settings->properties[i].name,
 							  settings->properties[i].value, failure);
 	ok = ok && set_property(conf, "group.id", group, failure) &&
@@ -517,11 +517,14 @@ outbox_settings_refused(const OutboxSettings *settings, const char *error, Outbo
 {
 	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms", "socket.timeout.ms"};
 	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
+	char		shown[512];
 	int			i;
 
 	if (conf == NULL)
 		return;
-	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG, "configuring Kafka", "%s", error);
+	snprintf(shown, sizeof(shown), "%s", error);
+	outbox_explain_without_values(settings, shown);
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG, "configuring Kafka", "%s", shown);
 	for (i = 0; i < (int) (sizeof(timeouts) / sizeof(timeouts[0])); i++)
 	{
 		char		value[32];
@@ -533,7 +536,7 @@ outbox_settings_refused(const OutboxSettings *settings, const char *error, Outbo
 	rd_kafka_conf_destroy(conf);
 }
 
-/* Appends "name=value; " of one property to text. */
+/* Appends "name=value; " of one property to text, unless it has several lines. */
 static void
 append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 {
@@ -541,7 +544,7 @@ append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 	size_t		size = sizeof(value);
 
 	if (outbox_kafka_property_public(name) &&
-		rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_OK)
+		rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_OK && strchr(value, '\n') == NULL)
 		fprintf(out, "%s%s=%s", ftell(out) > 0 ? "; " : "", name, value);
 }
 

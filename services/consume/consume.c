@@ -19,7 +19,7 @@ static bool check_format(const char *value, char *error, size_t size);
 
 static const OutboxOption consume_options[] = {
 	{"topics", OUTBOX_OPTION_TEXT, NULL, 0, 0, "topics, and topic:EventType for one type of a topic; with commas", consume_check_topics},
-	{"function", OUTBOX_OPTION_TEXT, NULL, 0, 0, "schema.function, f(outbox.consumed_event) returns text", consume_check_function},
+	{"function", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "schema.function, f(outbox.consumed_event) returns text", consume_check_function},
 	{"value_format", OUTBOX_OPTION_TEXT, "json", 0, 0, "json, or bytes for f(outbox.consumed_bytes)", check_format},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
@@ -29,7 +29,7 @@ check_format(const char *value, char *error, size_t size)
 {
 	if (strcmp(value, "json") == 0 || strcmp(value, "bytes") == 0)
 		return true;
-	snprintf(error, size, "\"%s\" is neither json nor bytes", value);
+	snprintf(error, size, "neither json nor bytes");
 	return false;
 }
 

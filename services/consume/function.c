@@ -99,7 +99,7 @@ consume_check_function(const char *value, char *error, size_t size)
 
 	if (read_name(value, schema, function))
 		return true;
-	snprintf(error, size, "\"%s\" is not of the form schema.function", value);
+	snprintf(error, size, "not of the form schema.function");
 	return false;
 }
 

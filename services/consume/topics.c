@@ -60,7 +60,7 @@ parse_topics(char *text, OutboxHandler *handlers, char *error, size_t size)
 	int			count = 0;
 	char	   *part;
 
-	while ((part = strsep(&text, ",")) != NULL)
+	for (int number = 1; (part = strsep(&text, ",")) != NULL; number++)
 	{
 		OutboxHandler handler = {.topic = trim_blanks(part)};
 		char	   *type = strchr(handler.topic, ':');
@@ -72,11 +72,11 @@ parse_topics(char *text, OutboxHandler *handlers, char *error, size_t size)
 			handler.event_type = trim_blanks(type);
 		}
 		if (!is_topic(handler.topic))
-			snprintf(error, size, "\"%s\" is not the name of a topic", handler.topic);
+			snprintf(error, size, "entry %d is not the name of a topic", number);
 		else if (type != NULL && *handler.event_type == '\0')
-			snprintf(error, size, "there is no event type after \"%s:\"", handler.topic);
+			snprintf(error, size, "entry %d has no event type after \":\"", number);
 		else if (is_taken(handlers, count, &handler))
-			snprintf(error, size, "topic \"%s\" is named twice for the same events", handler.topic);
+			snprintf(error, size, "entry %d names a topic twice for the same events", number);
 		else if (count == HANDLERS_MAX)
 			snprintf(error, size, "more than %d entries", HANDLERS_MAX);
 		else

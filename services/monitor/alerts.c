@@ -11,10 +11,12 @@
 #include "alerts.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,6 +120,30 @@ read_state(void)
 	}
 	outbox_sinks_restore(json_object_get(state, "queues"));
 	json_decref(state);
+}
+
+bool
+outbox_alerts_check(const char *state_file, char *error, size_t size)
+{
+	char	   *copy = strdup(state_file);
+	struct stat info;
+	bool		there = state_file[0] != '\0' && stat(state_file, &info) == 0;
+
+	if (copy == NULL)
+		abort();
+	errno = 0;
+	/* it is replaced by another one beside it */
+	if (state_file[0] == '\0')
+		error[0] = '\0';
+	else if (there && !S_ISREG(info.st_mode))
+	{
+		errno = EINVAL;
+		snprintf(error, size, "not a regular file");
+	}
+	else if (access(dirname(copy), W_OK | X_OK) != 0 || (there && access(state_file, R_OK | W_OK) != 0))
+		snprintf(error, size, "the file cannot be read and written: %s", strerror(errno));
+	free(copy);
+	return state_file[0] == '\0' || errno == 0;
 }
 
 bool

@@ -23,6 +23,9 @@ extern void outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT]);
 /* Names of the reasons, e.g. ["lag_seconds", "stall"]. */
 extern json_t *outbox_alert_reasons(unsigned reasons);
 
+/* Can the state file ("": none) be read, if it is there, and written? */
+extern bool outbox_alerts_check(const char *state_file, char *error, size_t size);
+
 /*
  * Reads the state file ("": none, nothing outlives the process) and writes it
  * once, to see that it can be.  false: it cannot, logged.  repeat_seconds: see

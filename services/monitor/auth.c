@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/setting_text.h"
+
 #define USERS_MAX	100
 
 typedef struct User
@@ -40,6 +42,8 @@ take_line(char *line, const char *path, int number, char *error, size_t size)
 	char	   *hash;
 
 	line[strcspn(line, "\r\n")] = '\0';
+	if (outbox_setting_flaw(line, false) != NULL)
+		return fail(error, size, path, number, outbox_setting_flaw(line, false));
 	if (line[0] == '\0' || line[0] == '#')
 		return true;
 	hash = strchr(line, ':');
@@ -49,6 +53,11 @@ take_line(char *line, const char *path, int number, char *error, size_t size)
 	/* A password in clear, or a hash that is weak by today's measure, is no hash to it. */
 	if (hash[0] != '$' || crypt_checksalt(hash) != CRYPT_SALT_OK)
 		return fail(error, size, path, number, "the hash is none that crypt(3) takes, or too weak");
+	for (size_t i = 0; i < user_count; i++)
+	{
+		if (strcmp(users[i].name, line) == 0)
+			return fail(error, size, path, number, "the user is there already");
+	}
 	if (user_count == USERS_MAX)
 		return fail(error, size, path, number, "too many users");
 	users[user_count].name = strdup(line);
@@ -73,7 +82,7 @@ outbox_auth_load(const char *path, char *error, size_t size)
 		return false;
 	}
 	for (int number = 1; good && getline(&line, &room, file) >= 0; number++)
-		good = take_line(line, path, number, error, size);
+		good = take_line((char *) outbox_setting_skip_bom(line), path, number, error, size);
 	if (good && user_count == 0)
 	{
 		snprintf(error, size, "%s names no user", path);

@@ -20,9 +20,9 @@
 #include <string.h>
 #include <syslog.h>
 
-#include "common/kafka_properties.h"
 #include "consumer.h"
 #include "kafka_client.h"
+#include "kafka_conf.h"
 #include "log.h"
 
 #define PATIENT_MS		3600000	/* the longest time-out of an admin request */
@@ -37,23 +37,12 @@ log_client(const rd_kafka_t *rk, int level, const char *facility, const char *te
 			   facility, text);
 }
 
+/* Fills a configuration; bootstrap_servers NULL: none, for a check. */
 static bool
-set_property(const char *name, const char *value, void *arg)
-{
-	char		reason[512];
-
-	if (rd_kafka_conf_set(arg, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK)
-		return true;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
-	return false;
-}
-
-static rd_kafka_t *
-open_handle(const char *bootstrap_servers, const char *properties, const char *isolation)
+fill_conf(rd_kafka_conf_t *conf, const char *bootstrap_servers, const char *properties, const char *isolation,
+		  char *error, size_t size)
 {
 	const char *const ours[][2] = {
-		{"bootstrap.servers", bootstrap_servers},
-		{"client.id", "outbox-monitor"},
 		{"group.id", "outbox-monitor"}, /* assign wants one; it is never joined */
 		{"isolation.level", isolation},
 		{"auto.offset.reset", "earliest"},
@@ -64,28 +53,62 @@ open_handle(const char *bootstrap_servers, const char *properties, const char *i
 		{"queued.max.messages.kbytes", "1024"},
 		{"fetch.message.max.bytes", "65536"},
 		{"fetch.wait.max.ms", "100"},
-		{"reconnect.backoff.max.ms", "2000"},
+		{"allow.auto.create.topics", "false"},
 	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *rk = NULL;
-	char		reason[512] = "";
 	bool		good;
 
-	good = outbox_kafka_properties_parse(properties, OUTBOX_KAFKA_CONSUMER, set_property, conf, reason,
-										 sizeof(reason));
+	good = outbox_kafka_conf_set(conf, "client.id", "outbox-monitor", error, size) &&
+		outbox_kafka_conf_set(conf, "reconnect.backoff.max.ms", "2000", error, size) &&
+		outbox_kafka_conf_take(conf, properties, OUTBOX_KAFKA_MONITOR, error, size) &&
+		(bootstrap_servers == NULL || outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, error, size));
 	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
-		good = set_property(ours[i][0], ours[i][1], conf);
-	if (good)
-	{
-		rd_kafka_conf_set_log_cb(conf, log_client);
-		rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
-	}
+		good = outbox_kafka_conf_set(conf, ours[i][0], ours[i][1], error, size);
+	return good;
+}
+
+bool
+outbox_kafka_lag_check_properties(const char *properties, char *error, size_t size)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+	if (fill_conf(conf, NULL, properties, "read_committed", error, size))
+		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, properties, OUTBOX_KAFKA_MONITOR, error, size);
+	rd_kafka_conf_destroy(conf);
+	return false;
+}
+
+rd_kafka_conf_t *
+outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties, const char *isolation)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		error[512];
+
+	if (fill_conf(conf, bootstrap_servers, properties, isolation, error, sizeof(error)))
+		return conf;
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
+	rd_kafka_conf_destroy(conf);
+	return NULL;
+}
+
+static rd_kafka_t *
+open_handle(const char *bootstrap_servers, const char *properties, const char *isolation)
+{
+	rd_kafka_conf_t *conf = outbox_kafka_lag_make_conf(bootstrap_servers, properties, isolation);
+	rd_kafka_t *rk;
+	char		reason[512];
+	char		error[512];
+
+	if (conf == NULL)
+		return NULL;
+	rd_kafka_conf_set_log_cb(conf, log_client);
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (rk != NULL)
 	{
 		rd_kafka_poll_set_consumer(rk);
 		return rk;
 	}
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", reason);
+	outbox_kafka_conf_hide(reason, properties, OUTBOX_KAFKA_MONITOR, error, sizeof(error));
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }

@@ -9,9 +9,17 @@
 #ifndef OUTBOX_KAFKA_LAG_H
 #define OUTBOX_KAFKA_LAG_H
 
+#include <librdkafka/rdkafka.h>
+
 #include "snapshot.h"
 
 typedef struct OutboxKafkaLag OutboxKafkaLag;
+
+/* Option check of kafka_properties. */
+extern bool outbox_kafka_lag_check_properties(const char *properties, char *error, size_t size);
+
+/* The configuration of one of its handles, the caller's; NULL: a property is refused, logged. */
+extern rd_kafka_conf_t *outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties, const char *isolation);
 
 /* timeout_ms: longest wait for one answer.  NULL on failure, logged. */
 extern OutboxKafkaLag *outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties,

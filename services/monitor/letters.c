@@ -16,9 +16,13 @@
 
 #include "alert_key.h"
 #include "alerts.h"
+#include "common/setting_text.h"
+#include "config.h"
+#include "conninfo.h"
 #include "db.h"
 #include "log.h"
 #include "metrics.h"
+#include "online.h"
 #include "snapshot.h"
 #include "text.h"
 
@@ -77,60 +81,62 @@ static long interval_seconds;
 static pthread_t letters_thread;
 static bool started;
 
-/* Calls take for each connection string; false when one is wrong. */
-static bool
-split_databases(const char *value, char *error, size_t size,
-				bool (*take) (const char *conninfo, PQconninfoOption *options))
+bool
+outbox_letters_check(const char *value, char *error, size_t size)
 {
 	char	   *copy = strdup(value);
 	char	   *rest = copy;
-	char	   *item;
+	char	   *line;
+	char		reason[256];
+	size_t		count = 0;
 	bool		good = copy != NULL;
 
-	while (good && (item = strsep(&rest, ";")) != NULL)
+	for (int number = 1; good && (line = strsep(&rest, "\n")) != NULL; number++)
 	{
-		char	   *reason = NULL;
-		PQconninfoOption *options;
-
-		if (item[strspn(item, " \t")] == '\0')
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
 			continue;
-		options = PQconninfoParse(item, &reason);
-		good = options != NULL && take(item, options);
-		if (!good)
-			snprintf(error, size, "%s", reason != NULL ? reason : "too many connection strings");
-		error[strcspn(error, "\n")] = '\0';
-		PQconninfoFree(options);
-		PQfreemem(reason);
+		if (++count > DATABASES_MAX)
+			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most", DATABASES_MAX);
+		else if (outbox_conninfo_check(line, reason, sizeof(reason)))
+			continue;
+		snprintf(error, size, "line %d: %s", number, reason);
+		good = false;
 	}
 	free(copy);
 	return good;
 }
 
-static bool
-ignore_database(const char *conninfo, PQconninfoOption *options)
+int
+outbox_letters_check_online(const char *list, char *error, size_t size)
 {
-	(void) conninfo;
-	(void) options;
-	return true;
+	static const char may_count[] =
+	"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
+	"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
+	" WHEN NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), 'SELECT') THEN"
+	"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, current_user) END";
+	char	   *copy = strdup(list);
+	char	   *rest = copy;
+	char	   *conninfo;
+	int			code = EXIT_SUCCESS;
+
+	while (code == EXIT_SUCCESS && (conninfo = outbox_config_next_item(&rest)) != NULL)
+		code = outbox_online_database("databases", conninfo, may_count, error, size);
+	free(copy);
+	return code;
 }
 
-bool
-outbox_letters_check(const char *value, char *error, size_t size)
-{
-	error[0] = '\0';
-	return split_databases(value, error, size, ignore_database);
-}
-
 static bool
-add_database(const char *conninfo, PQconninfoOption *options)
+add_database(const char *conninfo)
 {
 	LetterDatabase *database = &databases[database_count];
+	PQconninfoOption *all = PQconninfoParse(conninfo, NULL);
 	const char *host = "local";
 	const char *port = "5432";
 
-	if (database_count == DATABASES_MAX)
-		return false;
-	for (; options->keyword != NULL; options++)
+	if (all == NULL)
+		return false;			/* no memory: it was checked */
+	for (const PQconninfoOption *options = all; options->keyword != NULL; options++)
 	{
 		if (options->val == NULL)
 			continue;
@@ -145,6 +151,7 @@ add_database(const char *conninfo, PQconninfoOption *options)
 	outbox_text_mend(database->server, sizeof(database->server));
 	snprintf(database->error, sizeof(database->error), "not asked yet");
 	database_count++;
+	PQconninfoFree(all);
 	if (!outbox_db_open(&database->db, conninfo, STATEMENT_MS))
 		return false;
 	database->db.reads = true;
@@ -349,17 +356,18 @@ run_letters(void *arg)
 bool
 outbox_letters_start(const char *list, const char *cluster, long threshold, long poll_seconds)
 {
-	char		error[256] = "";
+	char	   *copy = copy_text(list);
+	char	   *rest = copy;
+	char	   *conninfo;
+	bool		good = true;
 
 	cluster_name = cluster;
 	depth_threshold = threshold;
 	interval_seconds = poll_seconds;
-	if (!split_databases(list, error, sizeof(error), add_database))
-	{
-		outbox_log(OUTBOX_LOG_ERROR, "settings", NULL, "databases: %s", error);
-		return false;
-	}
-	started = pthread_create(&letters_thread, NULL, run_letters, NULL) == 0;
+	while (good && (conninfo = outbox_config_next_item(&rest)) != NULL)
+		good = add_database(conninfo);
+	free(copy);
+	started = good && pthread_create(&letters_thread, NULL, run_letters, NULL) == 0;
 	return started;
 }
 

@@ -15,11 +15,12 @@
 #include "alerts.h"
 #include "arguments.h"
 #include "auth.h"
-#include "consumer.h"
 #include "http.h"
+#include "kafka_lag.h"
 #include "lag_api.h"
 #include "letters.h"
 #include "log.h"
+#include "online.h"
 #include "poller.h"
 #include "sinks.h"
 #include "startup.h"
@@ -27,16 +28,16 @@
 #define PROGRAM		"outbox-monitor"
 
 static const OutboxOption options[] = {
-	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
-	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
+	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", outbox_check_servers},
+	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0, "librdkafka properties, one name=value a line", outbox_kafka_lag_check_properties},
 	{"kafka_timeout_ms", OUTBOX_OPTION_INTEGER, "5000", 100, 60000, "longest wait for an answer of Kafka", NULL},
 	{"cluster_name", OUTBOX_OPTION_TEXT, "kafka", 0, 0, "Kafka's name in metrics and alerts", NULL},
 	{"poll_seconds", OUTBOX_OPTION_INTEGER, "5", 1, 300, "time between polls; a status judges ten of them", NULL},
-	{"ignore_groups", OUTBOX_OPTION_TEXT, "outbox-relay.*", 0, 0, "groups not watched, pattern;...", NULL},
+	{"ignore_groups", OUTBOX_OPTION_LINES, "outbox-relay.*", 0, 0, "groups not watched, one pattern a line", NULL},
 	{"lag_threshold_seconds", OUTBOX_OPTION_INTEGER, "120", 1, 31536000, "further behind: an alert", NULL},
-	{"lag_thresholds", OUTBOX_OPTION_TEXT, "", 0, 0, "of single groups, pattern=seconds;...", outbox_poller_check_thresholds},
+	{"lag_thresholds", OUTBOX_OPTION_LINES, "", 0, 0, "of single groups, one pattern=seconds a line", outbox_poller_check_thresholds},
 	{"members_grace_seconds", OUTBOX_OPTION_INTEGER, "30", 0, 86400, "a group with lag and without members for so long: an alert", NULL},
-	{"databases", OUTBOX_OPTION_TEXT, "", 0, 0, "where dead letters are counted, connection string;...", outbox_letters_check},
+	{"databases", OUTBOX_OPTION_LINES, "", 0, 0, "where dead letters are counted, one connection string a line", outbox_letters_check},
 	{"dead_letter_threshold", OUTBOX_OPTION_INTEGER, "10", 0, 1000000000, "more open ones of a consumer and topic: an alert", NULL},
 	{"webhook_url", OUTBOX_OPTION_TEXT, "", 0, 0, "alerts are posted here as JSON", outbox_check_url},
 	{"pagerduty_url", OUTBOX_OPTION_TEXT, "https://events.pagerduty.com", 0, 0, "base URL of the Events API v2", outbox_check_url},
@@ -45,7 +46,7 @@ static const OutboxOption options[] = {
 	{"alertmanager_repeat_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 3600, "firing alerts are sent to it again; below its resolve_timeout", NULL},
 	{"state_file", OUTBOX_OPTION_TEXT, "", 0, 0, "keeps firing and unsent alerts across a restart", NULL},
 	{"auth_file", OUTBOX_OPTION_TEXT, "", 0, 0, "user:hash lines of crypt(3); none: only on a loopback address", NULL},
-	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
+	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", outbox_http_check_address},
 	{"http_port", OUTBOX_OPTION_INTEGER, "8189", 1, 65535, "port of HTTP", NULL},
 	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
@@ -58,12 +59,39 @@ check_together(const OutboxConfig *config, char *error, size_t size)
 	const char *auth_file = outbox_config_text(config, "auth_file");
 	const char *address = outbox_config_text(config, "http_address");
 
+	const char *name = "auth_file";
+	char		reason[512] = "";
+
 	if (auth_file[0] != '\0')
-		return outbox_auth_load(auth_file, error, size);
-	if (strncmp(address, "127.", 4) == 0)
+		(void) outbox_auth_load(auth_file, reason, sizeof(reason));
+	else if (strncmp(address, "127.", 4) != 0)
+	{
+		name = "http_address";
+		snprintf(reason, sizeof(reason), "not a loopback address: auth_file is needed");
+	}
+	if (reason[0] == '\0' && !outbox_sinks_check(config, reason, sizeof(reason)))
+		name = "pagerduty_routing_key_file";
+	if (reason[0] == '\0' && !outbox_alerts_check(outbox_config_text(config, "state_file"), reason, sizeof(reason)))
+		name = "state_file";
+	if (reason[0] == '\0')
 		return true;
-	snprintf(error, size, "http_address %s is not a loopback address: auth_file is needed", address);
+	outbox_config_blame(config, name, reason, error, size);
 	return false;
+}
+
+static int
+check_online(const OutboxConfig *config, char *error, size_t size)
+{
+	rd_kafka_conf_t *conf;
+	int			code;
+
+	outbox_log_setup(PROGRAM, OUTBOX_LOG_ERROR);
+	code = outbox_letters_check_online(outbox_config_text(config, "databases"), error, size);
+	if (code != EXIT_SUCCESS)
+		return code;
+	conf = outbox_kafka_lag_make_conf(outbox_config_text(config, "bootstrap_servers"),
+									  outbox_config_text(config, "kafka_properties"), "read_committed");
+	return outbox_online_kafka(conf, NULL, 0, false, error, size);
 }
 
 static bool
@@ -119,13 +147,13 @@ int
 main(int argc, char **argv)
 {
 	static OutboxConfig config;
+	static const OutboxProgram program = {.name = PROGRAM, .summary = "lag of consumer groups, depth of dead letters, alerts",
+		.check = check_together, .check_online = check_online};
 	int			code;
 
 	outbox_startup();
 	outbox_config_add(&config, options);
-	code = outbox_arguments_read(argc, argv, PROGRAM,
-								 "lag of consumer groups, depth of dead letters, alerts", &config,
-								 check_together);
+	code = outbox_arguments_read(argc, argv, &program, &config);
 	if (code < 0)
 		code = run_monitor(&config);
 	outbox_config_free(&config);

@@ -21,6 +21,7 @@
 
 #include "alert_key.h"
 #include "alerts.h"
+#include "common/setting_text.h"
 #include "consumer.h"
 #include "kafka_lag.h"
 #include "log.h"
@@ -55,52 +56,46 @@ outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 {
 	char	   *copy = strdup(value);
 	char	   *rest = copy;
-	char	   *item;
+	char	   *line;
 	bool		good = copy != NULL;
 
-	while (good && (item = strsep(&rest, ";")) != NULL)
+	for (int number_of_line = 1; good && (line = strsep(&rest, "\n")) != NULL; number_of_line++)
 	{
-		char	   *number = strrchr(item, '=');
+		char	   *number = strrchr(line, '=');
 		char	   *end = NULL;
 		long		seconds;
 
-		if (item[strspn(item, " \t")] == '\0')
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
 			continue;
 		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
 		good = seconds >= 1 && seconds <= THRESHOLD_MAX_S && *end == '\0';
 		if (!good)
-			snprintf(error, size, "\"%s\" is not of the form group=seconds, with 1 to %ld seconds", item, THRESHOLD_MAX_S);
+			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds", number_of_line, THRESHOLD_MAX_S);
 	}
 	free(copy);
 	return good;
 }
 
 /*
- * The first item of a list separated by semicolons whose pattern the group matches, as a
- * pointer to what follows the pattern ("" or "=..."); NULL: none.
+ * The first line of a list whose pattern the group matches, as a pointer to what follows the
+ * pattern: the line's end, or the last separator in it ('\0': none); NULL: no line.
  */
 static const char *
 find_pattern(const char *list, const char *group, char separator)
 {
 	while (*list != '\0')
 	{
-		size_t		len = strcspn(list, ";");
-		size_t		skipped = strspn(list, " \t");
-		size_t		used = len;
-		char		pattern[256];
+		size_t		len = strcspn(list, "\n");
+		const char *end = separator != '\0' ? memrchr(list, separator, len) : list + len;
+		char		line[256];
+		char	   *pattern;
 
-		if (skipped > len)
-			skipped = len;
-		while (separator != ';' && used > skipped && list[used - 1] != separator)
-			used--;
-		if (separator != ';' && used > skipped)
-			used--;
-		snprintf(pattern, sizeof(pattern), "%.*s", (int) (used - skipped), list + skipped);
-		for (size_t end = strlen(pattern); end > 0 && strchr(" \t", pattern[end - 1]) != NULL; end--)
-			pattern[end - 1] = '\0';
-		if (pattern[0] != '\0' && fnmatch(pattern, group, 0) == 0)
-			return list + used;
-		list += len + (list[len] == ';');
+		snprintf(line, sizeof(line), "%.*s", end != NULL ? (int) (end - list) : 0, list);
+		pattern = outbox_setting_trim(line);
+		if (*pattern != '\0' && *pattern != '#' && fnmatch(pattern, group, 0) == 0)
+			return end;
+		list += len + (list[len] == '\n');
 	}
 	return NULL;
 }
@@ -108,7 +103,7 @@ find_pattern(const char *list, const char *group, char separator)
 static bool
 is_wanted(const char *group)
 {
-	return find_pattern(ignored, group, ';') == NULL;
+	return find_pattern(ignored, group, '\0') == NULL;
 }
 
 static double

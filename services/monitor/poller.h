@@ -11,7 +11,7 @@
 
 #include "config.h"
 
-/* Option checks: "pattern;..." and "pattern=seconds;..."; patterns as in fnmatch(3). */
+/* Option check: one pattern=seconds a line; patterns as in fnmatch(3). */
 extern bool outbox_poller_check_thresholds(const char *value, char *error, size_t size);
 
 extern bool outbox_poller_start(const OutboxConfig *config);

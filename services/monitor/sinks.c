@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "common/setting_text.h"
 #include "http_post.h"
 #include "log.h"
 #include "metrics.h"
@@ -69,19 +70,33 @@ static OutboxMetric failed_total = {
 	.type = OUTBOX_METRIC_COUNTER,
 };
 
-static bool
-read_routing_key(const char *path)
+bool
+outbox_sinks_check(const OutboxConfig *config, char *error, size_t size)
 {
-	FILE	   *file = fopen(path, "r");
-	bool		good = file != NULL && fgets(routing_key, sizeof(routing_key), file) != NULL;
+	const char *path = outbox_config_text(config, "pagerduty_routing_key_file");
+	FILE	   *file;
+	bool		good;
 
-	if (file != NULL)
-		fclose(file);
-	routing_key[strcspn(routing_key, " \t\r\n")] = '\0';
-	if (good && routing_key[0] != '\0')
+	if (*path == '\0')
 		return true;
-	outbox_log(OUTBOX_LOG_ERROR, "settings", NULL, "no routing key can be read from %s", path);
-	return false;
+	file = fopen(path, "r");
+	good = file != NULL && fgets(routing_key, sizeof(routing_key), file) != NULL;
+	if (file == NULL)
+		snprintf(error, size, "the file cannot be read: %s", strerror(errno));
+	else
+		fclose(file);
+	if (file == NULL)
+		return false;
+	if (good)
+	{
+		const char *key = outbox_setting_trim((char *) outbox_setting_skip_bom(routing_key));
+
+		memmove(routing_key, key, strlen(key) + 1);
+		good = key[0] != '\0' && strcspn(key, " \t") == strlen(key) && outbox_setting_flaw(key, false) == NULL;
+	}
+	if (!good)
+		snprintf(error, size, "the file's first line has no routing key, or more than one word");
+	return good;
 }
 
 static void
@@ -103,11 +118,7 @@ outbox_sinks_open(const OutboxConfig *config, void (*changed) (void))
 	set_url(OUTBOX_SINK_WEBHOOK, outbox_config_text(config, "webhook_url"), "");
 	set_url(OUTBOX_SINK_ALERTMANAGER, outbox_config_text(config, "alertmanager_url"), "/api/v2/alerts");
 	if (*key_file != '\0')
-	{
-		if (!read_routing_key(key_file))
-			return false;
 		set_url(OUTBOX_SINK_PAGERDUTY, outbox_config_text(config, "pagerduty_url"), "/v2/enqueue");
-	}
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 		sinks[kind].kind = (OutboxSinkKind) kind;
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;

@@ -37,6 +37,9 @@ extern json_t *outbox_sink_repeat_body(json_t *alerts);
 /* Has it all that the bodies are made of? */
 extern bool outbox_sink_alert_valid(json_t *alert);
 
+/* Reads the file with the routing key, if there is one; before outbox_sinks_open. */
+extern bool outbox_sinks_check(const OutboxConfig *config, char *error, size_t size);
+
 /* Reads the settings; logged on failure.  changed is called, without locks, when a queue has become shorter. */
 extern bool outbox_sinks_open(const OutboxConfig *config, void (*changed) (void));
 

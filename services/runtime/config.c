@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/setting_text.h"
+
 extern char **environ;
 
 #define ENVIRONMENT_PREFIX	"OUTBOX_"
@@ -53,38 +55,118 @@ find_option(const OutboxConfig *config, const char *name)
 	return -1;
 }
 
-static bool
-check_value(const OutboxOption *option, const char *value, char *error, size_t size)
+char *
+outbox_config_next_item(char **rest)
 {
-	char		reason[256];
+	char	   *line;
+
+	while ((line = strsep(rest, "\n")) != NULL)
+	{
+		line = outbox_setting_trim(line);
+		if (*line != '\0' && *line != '#')
+			return line;
+	}
+	return NULL;
+}
+
+/* Text of each line; what is wrong, to follow "line 2" of a list. */
+static bool
+check_lines(const char *value, char *reason, size_t size)
+{
+	char	   *copy = strdup(value);
+	char	   *rest = copy;
+	const char *flaw = NULL;
+	char	   *line;
+
+	for (int number = 1; flaw == NULL && (line = strsep(&rest, "\n")) != NULL; number++)
+	{
+		flaw = outbox_setting_flaw(outbox_setting_trim(line), true);
+		if (flaw != NULL)
+			fail(reason, size, "line %d %s", number, flaw);
+	}
+	free(copy);
+	return flaw == NULL;
+}
+
+static bool
+check_value(const OutboxOption *option, const char *value, char *reason, size_t size)
+{
+	bool		plain = option->type == OUTBOX_OPTION_TEXT || option->type == OUTBOX_OPTION_INTEGER;
+	const char *flaw = NULL;
 	char	   *end;
 	long		number;
 
+	if (option->type == OUTBOX_OPTION_LINES)
+	{
+		if (!check_lines(value, reason, size))
+			return false;
+	}
+	else
+		flaw = outbox_setting_flaw(value, !plain);
+	if (flaw == NULL && plain)
+		flaw = outbox_setting_decorated(value);
+	if (flaw == NULL && option->initial == NULL && value[0] == '\0')
+		flaw = "is empty";
+	if (flaw != NULL)
+		return fail(reason, size, "%s", flaw);
 	if (option->type == OUTBOX_OPTION_INTEGER)
 	{
 		errno = 0;
 		number = strtol(value, &end, 10);
 		if (errno != 0 || end == value || *end != '\0')
-			return fail(error, size, "%s: \"%s\" is not a whole number", option->name, value);
+			return fail(reason, size, "not a whole number");
 		if (number < option->min || number > option->max)
-			return fail(error, size, "%s: %ld is outside %ld .. %ld", option->name, number,
-						option->min, option->max);
+			return fail(reason, size, "%ld is outside %ld .. %ld", number, option->min, option->max);
 	}
-	if (option->check != NULL && !option->check(value, reason, sizeof(reason)))
-		return fail(error, size, "%s: %s", option->name, reason);
-	return true;
+	return option->check == NULL || option->check(value, reason, size);
 }
 
+/* line: of the file, or OUTBOX_CONFIG_ENVIRONMENT. */
 static bool
-set_value(OutboxConfig *config, int index, const char *value, char *error, size_t size)
+set_value(OutboxConfig *config, int index, const char *value, int line, char *error, size_t size)
 {
-	if (!check_value(config->options[index], value, error, size))
+	char		reason[512];
+
+	config->lines[index] = line;
+	if (!check_value(config->options[index], value, reason, sizeof(reason)))
+	{
+		outbox_config_blame(config, config->options[index]->name, reason, error, size);
 		return false;
+	}
 	free(config->values[index]);
 	config->values[index] = strdup(value);
 	if (config->values[index] == NULL)
 		return fail(error, size, "out of memory");
 	return true;
+}
+
+void
+outbox_config_blame(const OutboxConfig *config, const char *name, const char *reason, char *error, size_t size)
+{
+	int			index = find_option(config, name);
+	int			line = config->lines[index];
+	int			item = 1;
+	int			used = 0;
+
+	if (line > 0 && sscanf(reason, "line %d%n", &item, &used) == 1)
+	{
+		/* of the list; in the file it is another one */
+		reason += used + strspn(reason + used, ": ");
+		line += item - 1;
+	}
+	if (line > 0)
+		snprintf(error, size, "%s line %d: %s: %s", config->path, line, name, reason);
+	else if (line == OUTBOX_CONFIG_ENVIRONMENT)
+	{
+		char		upper[64];
+
+		snprintf(upper, sizeof(upper), "%s", name);
+		for (char *c = upper; *c != '\0'; c++)
+			*c = (char) toupper((unsigned char) *c);
+		snprintf(error, size, "environment " ENVIRONMENT_PREFIX "%s: %s", upper, reason);
+	}
+	else
+		snprintf(error, size, "%s: %s", name, reason);
 }
 
 void
@@ -97,63 +179,136 @@ outbox_config_default(OutboxConfig *config, const char *name, const char *value)
 	config->values[index] = strdup(value);
 }
 
-static char *
-trim_blanks(char *text)
+/* The file as far as it is read. */
+typedef struct ConfigReader
 {
-	char	   *end;
+	OutboxConfig *config;
+	int			number;			/* of the line read last */
+	bool		seen[OUTBOX_CONFIG_MAX];	/* options the file has set before */
+	int			index;			/* of the setting whose value is being read, or -1 */
+	int			first;			/* its line */
+	char	   *value;			/* malloc'ed; with a line's end for each line since, so that they can be counted */
+} ConfigReader;
 
-	while (isspace((unsigned char) *text))
-		text++;
-	end = text + strlen(text);
-	while (end > text && isspace((unsigned char) end[-1]))
-		end--;
-	*end = '\0';
-	return text;
+static bool
+fail_line(const ConfigReader *reader, char *error, size_t size, const char *reason)
+{
+	return fail(error, size, "%s line %d %s", reader->config->path, reader->number, reason);
 }
 
-/* One line of the file.  seen: which options the file has set before. */
+/* Sets the setting whose value has come to an end. */
 static bool
-read_line(OutboxConfig *config, char *line, bool *seen, char *error, size_t size)
+end_value(ConfigReader *reader, char *error, size_t size)
 {
-	char	   *name = trim_blanks(line);
-	char	   *value = strchr(name, '=');
+	bool		good = true;
+
+	if (reader->index >= 0)
+		good = set_value(reader->config, reader->index, reader->value, reader->first, error, size);
+	free(reader->value);
+	reader->value = NULL;
+	reader->index = -1;
+	return good;
+}
+
+static bool
+go_on(ConfigReader *reader, const char *text)
+{
+	char	   *longer;
+
+	if (reader->index < 0 || reader->config->options[reader->index]->type != OUTBOX_OPTION_LINES)
+		return true;
+	if (asprintf(&longer, "%s\n%s", reader->value, text) < 0)
+		return false;
+	free(reader->value);
+	reader->value = longer;
+	return true;
+}
+
+/* A line that is neither empty nor a comment and does not begin with a blank. */
+static bool
+begin_value(ConfigReader *reader, char *line, char *error, size_t size)
+{
+	OutboxConfig *config = reader->config;
+	char	   *value = strchr(line, '=');
+	char	   *colon = strchr(line, ':');
+	char	   *name;
 	int			index;
 
-	if (*name == '\0' || *name == '#')
-		return true;
+	if (colon != NULL && (value == NULL || colon < value))
+	{
+		*colon = '\0';
+		if (find_option(config, outbox_setting_trim(line)) >= 0)
+			return fail_line(reader, error, size, "has \":\" after a setting's name, where \"=\" belongs");
+		*colon = ':';
+	}
 	if (value == NULL)
-		return fail(error, size, "\"%s\" is not of the form name = value", name);
+		return fail_line(reader, error, size, "is not of the form name = value");
 	*value++ = '\0';
-	name = trim_blanks(name);
+	name = outbox_setting_trim(line);
 	index = find_option(config, name);
+	if (index < 0 && !outbox_setting_is_name(name))
+		return fail_line(reader, error, size, outbox_setting_flaw(name, false) != NULL ? outbox_setting_flaw(name, false) :
+						 "has no setting's name before \"=\" (--help lists them)");
 	if (index < 0)
-		return fail(error, size, "unknown setting \"%s\" (--help lists them)", name);
-	if (seen[index])
-		return fail(error, size, "setting \"%s\" is given twice", name);
-	seen[index] = true;
-	return set_value(config, index, trim_blanks(value), error, size);
+		return fail(error, size, "%s line %d: unknown setting \"%s\" (--help lists them)", config->path, reader->number, name);
+	if (reader->seen[index])
+		return fail(error, size, "%s line %d: setting \"%s\" is given twice%s", config->path, reader->number, name,
+					config->options[index]->type == OUTBOX_OPTION_LINES ? ": a list goes on in lines that begin with a blank" : "");
+	reader->seen[index] = true;
+	reader->index = index;
+	reader->first = reader->number;
+	reader->value = strdup(outbox_setting_trim(value));
+	return reader->value != NULL || fail(error, size, "out of memory");
+}
+
+/* One line of the file, of so many bytes. */
+static bool
+read_line(ConfigReader *reader, char *line, size_t len, char *error, size_t size)
+{
+	bool		indented = *line == ' ' || *line == '\t';
+
+	if (strncmp(line, "\xFF\xFE", 2) == 0 || strncmp(line, "\xFE\xFF", 2) == 0)
+		return fail_line(reader, error, size, "is UTF-16: save the file as UTF-8");
+	if (strlen(line) != len)
+		return fail_line(reader, error, size, "has a zero byte");
+	line = outbox_setting_trim(line);
+	if (*line == '\0' || *line == '#')
+		return go_on(reader, "") || fail(error, size, "out of memory");
+	if (outbox_setting_flaw(line, true) != NULL)
+		return fail_line(reader, error, size, outbox_setting_flaw(line, true));
+	if (!indented)
+		return end_value(reader, error, size) && begin_value(reader, line, error, size);
+	if (reader->index < 0)
+		return fail_line(reader, error, size, "begins with a blank: only a line that goes on with a list does");
+	if (reader->config->options[reader->index]->type == OUTBOX_OPTION_LINES)
+		return go_on(reader, line) || fail(error, size, "out of memory");
+	return fail(error, size, "%s line %d begins with a blank, but \"%s\" before it is no list: a setting begins with its name",
+				reader->config->path, reader->number, reader->config->options[reader->index]->name);
 }
 
 bool
 outbox_config_read_file(OutboxConfig *config, const char *path, char *error, size_t size)
 {
 	FILE	   *file = fopen(path, "r");
+	ConfigReader reader = {.config = config, .index = -1};
 	char	   *line = NULL;
 	size_t		capacity = 0;
-	bool		seen[OUTBOX_CONFIG_MAX] = {false};
-	char		reason[512];
+	ssize_t		len;
 	bool		good = true;
 
+	config->path = path;
 	if (file == NULL)
 		return fail(error, size, "cannot read %s: %s", path, strerror(errno));
-	for (int number = 1; good && getline(&line, &capacity, file) >= 0; number++)
+	while (good && (len = getline(&line, &capacity, file)) >= 0)
 	{
-		good = read_line(config, line, seen, reason, sizeof(reason));
-		if (!good)
-			fail(error, size, "%s line %d: %s", path, number, reason);
+		char	   *text = ++reader.number == 1 ? (char *) outbox_setting_skip_bom(line) : line;
+
+		good = read_line(&reader, text, (size_t) (len - (text - line)), error, size);
 	}
 	if (good && ferror(file))
 		good = fail(error, size, "cannot read %s: %s", path, strerror(errno));
+	good = good && end_value(&reader, error, size);
+	free(reader.value);
 	free(line);
 	fclose(file);
 	return good;
@@ -188,7 +343,6 @@ outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 	{
 		char		name[256];
 		const char *value = strchr(*entry, '=');
-		char		reason[512];
 		size_t		len;
 		int			index;
 
@@ -207,8 +361,8 @@ outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 		if (index < 0)
 			return fail(error, size, "unknown setting in the environment: %.*s (--help lists them)",
 						(int) (value - *entry), *entry);
-		if (!set_value(config, index, value + 1, reason, sizeof(reason)))
-			return fail(error, size, "environment %.*s: %s", (int) (value - *entry), *entry, reason);
+		if (!set_value(config, index, value + 1, OUTBOX_CONFIG_ENVIRONMENT, error, size))
+			return false;
 	}
 	return true;
 }
@@ -222,7 +376,7 @@ outbox_config_finish(OutboxConfig *config, char *error, size_t size)
 			continue;
 		if (config->options[i]->initial == NULL)
 			return fail(error, size, "setting \"%s\" is missing", config->options[i]->name);
-		if (!set_value(config, (int) i, config->options[i]->initial, error, size))
+		if (!set_value(config, (int) i, config->options[i]->initial, 0, error, size))
 			return false;
 	}
 	return true;

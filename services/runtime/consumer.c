@@ -20,6 +20,7 @@
 #include "consumer_client.h"
 #include "consumer_conf.h"
 #include "consumer_topic.h"
+#include "kafka_conf.h"
 #include "log.h"
 #include "log_check.h"
 #include "member.h"
@@ -275,6 +276,7 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	OutboxConsumer *consumer = calloc(1, sizeof(*consumer));
 	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
 	char		reason[512];
+	char		error[512];
 
 	if (consumer == NULL || conf == NULL)
 	{
@@ -291,7 +293,8 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (consumer->rk == NULL)
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", reason);
+		outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error, sizeof(error));
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
 		rd_kafka_conf_destroy(conf);
 		free(consumer);
 		return NULL;

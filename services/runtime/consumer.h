@@ -67,9 +67,9 @@ typedef struct OutboxPartition
 
 typedef struct OutboxConsumerConfig
 {
-	const char *bootstrap_servers;
-	const char *group;
-	const char *client_id;
+	const char *bootstrap_servers;	/* NULL: none, for a check */
+	const char *group;			/* NULL: in no group */
+	const char *client_id;		/* unless the properties have one; NULL: librdkafka's */
 	const char *instance_id;	/* static membership: unique in the group; NULL: dynamic */
 	const char *properties;		/* allow-listed librdkafka properties, "" for none */
 	const char *const *topics;

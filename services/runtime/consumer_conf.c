@@ -4,17 +4,19 @@
  *	  The properties of a consumer: those the user may set, and the runtime's.
  *
  * Runs in the services: the check in the main thread at start, the rest on the
- * member's thread and that of log_check.c, log_client on any.  What the runtime relies on is set last and cannot be changed.
+ * member's thread and that of log_check.c, log_client on any.  What the runtime relies on is set last; the list of
+ * kafka_properties.c refuses it to the user.
  */
 #define _GNU_SOURCE
 #include "consumer_conf.h"
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <syslog.h>
 #include <time.h>
 
-#include "common/kafka_properties.h"
+#include "kafka_conf.h"
 #include "log.h"
 
 #define DESTROY_MAX_S	3
@@ -32,49 +34,39 @@ log_client(const rd_kafka_t *rk, int level, const char *facility, const char *te
 	outbox_log(ours, "kafka_client", NULL, "%s: %s", facility, text);
 }
 
+/* A list of ours, ended by a NULL name. */
 static bool
-set_property(rd_kafka_conf_t *conf, const char *name, const char *value)
+set_all(rd_kafka_conf_t *conf, const char *const (*properties)[2], char *error, size_t size)
 {
-	char		reason[512];
+	bool		good = true;
 
-	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK)
-		return true;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
-	return false;
-}
-
-static bool
-set_user_property(const char *name, const char *value, void *arg)
-{
-	return set_property(arg, name, value);
-}
-
-static bool
-try_property(const char *name, const char *value, void *arg)
-{
-	rd_kafka_conf_t *conf = arg;
-	char		reason[512];
-
-	return rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK;
-}
-
-bool
-outbox_consumer_check_properties(const char *text, char *error, size_t size)
-{
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool		good;
-
-	error[0] = '\0';
-	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_CONSUMER, try_property, conf, error, size);
-	if (!good && error[0] == '\0')
-		snprintf(error, size, "the Kafka client refuses a value");
-	rd_kafka_conf_destroy(conf);
+	for (; good && (*properties)[0] != NULL; properties++)
+		good = outbox_kafka_conf_set(conf, (*properties)[0], (*properties)[1], error, size);
 	return good;
 }
 
-rd_kafka_conf_t *
-outbox_consumer_make_conf(const OutboxConsumerConfig *config)
+static long
+get_number(const rd_kafka_conf_t *conf, const char *name)
 {
+	char		value[32] = "";
+	size_t		size = sizeof(value);
+
+	(void) rd_kafka_conf_get(conf, name, value, &size);
+	return strtol(value, NULL, 10);
+}
+
+/* Ours that the user may change, the user's, ours that nobody may.  bootstrap_servers, group, client_id NULL: not set. */
+static bool
+fill_conf(rd_kafka_conf_t *conf, const OutboxConsumerConfig *config, char *error, size_t size)
+{
+	static const char *const defaults[][2] = {
+		/* Topics may be made after the service started. */
+		{"topic.metadata.refresh.interval.ms", "10000"},
+		/* How soon a member hears that partitions are given out anew; the client looks each 0.5 s. */
+		{"heartbeat.interval.ms", "300"},
+		{"queued.max.messages.kbytes", "16384"},
+		{NULL, NULL},
+	};
 	static const char *const ours[][2] = {
 		{"isolation.level", "read_committed"},
 		{"auto.offset.reset", "error"},	/* position.c decides */
@@ -85,31 +77,47 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 		{"enable.partition.eof", "true"},
 		{"check.crcs", "true"},
 		{"statistics.interval.ms", "5000"},
+		{NULL, NULL},
 	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		reason[512] = "";
-	bool		good;
 
-	/* Topics may be made after the service started. */
-	good = set_property(conf, "topic.metadata.refresh.interval.ms", "10000") &&
-		/* How soon a member hears that partitions are given out anew; the client looks each 0.5 s. */
-		set_property(conf, "heartbeat.interval.ms", "300") &&
-		set_property(conf, "queued.max.messages.kbytes", "16384");
-	if (good && !outbox_kafka_properties_parse(config->properties, OUTBOX_KAFKA_CONSUMER,
-											   set_user_property, conf, reason, sizeof(reason)))
-	{
-		outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", reason);
-		good = false;
-	}
-	good = good && set_property(conf, "bootstrap.servers", config->bootstrap_servers) &&
-		(config->group == NULL || set_property(conf, "group.id", config->group)) &&
-		set_property(conf, "client.id", config->client_id) &&
-		(config->instance_id == NULL || set_property(conf, "group.instance.id", config->instance_id));
-	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
-		good = set_property(conf, ours[i][0], ours[i][1]);
+	if (!set_all(conf, defaults, error, size) ||
+		(config->client_id != NULL && !outbox_kafka_conf_set(conf, "client.id", config->client_id, error, size)) ||
+		!outbox_kafka_conf_take(conf, config->properties, OUTBOX_KAFKA_CONSUMER, error, size) ||
+		(config->bootstrap_servers != NULL &&
+		 !outbox_kafka_conf_set(conf, "bootstrap.servers", config->bootstrap_servers, error, size)) ||
+		(config->group != NULL && !outbox_kafka_conf_set(conf, "group.id", config->group, error, size)) ||
+		(config->instance_id != NULL &&
+		 !outbox_kafka_conf_set(conf, "group.instance.id", config->instance_id, error, size)) ||
+		!set_all(conf, ours, error, size))
+		return false;
+	if (get_number(conf, "heartbeat.interval.ms") < get_number(conf, "session.timeout.ms"))
+		return true;
+	snprintf(error, size, "Kafka property \"heartbeat.interval.ms\" is not below \"session.timeout.ms\"");
+	return false;
+}
+
+bool
+outbox_consumer_check_properties(const char *text, char *error, size_t size)
+{
+	const OutboxConsumerConfig config = {.properties = text, .group = "check"};
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+	if (fill_conf(conf, &config, error, size))
+		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, text, OUTBOX_KAFKA_CONSUMER, error, size);
+	rd_kafka_conf_destroy(conf);
+	return false;
+}
+
+rd_kafka_conf_t *
+outbox_consumer_make_conf(const OutboxConsumerConfig *config)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		error[512];
+
 	rd_kafka_conf_set_log_cb(conf, log_client);
-	if (good)
+	if (fill_conf(conf, config, error, sizeof(error)))
 		return conf;
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }
@@ -130,14 +138,14 @@ outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
 		{"fetch.message.max.bytes", "65536"},
 		{"fetch.wait.max.ms", "100"},
 		{"fetch.error.backoff.ms", "100"},
+		{NULL, NULL},
 	};
 	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
-	bool		good = conf != NULL;
+	char		error[512];
 
-	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
-		good = set_property(conf, ours[i][0], ours[i][1]);
-	if (good || conf == NULL)
+	if (conf == NULL || set_all(conf, ours, error, sizeof(error)))
 		return conf;
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }

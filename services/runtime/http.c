@@ -267,6 +267,17 @@ forget_request(void *arg, struct MHD_Connection *connection, void **state,
 }
 
 bool
+outbox_http_check_address(const char *value, char *error, size_t size)
+{
+	struct in_addr address;
+
+	if (inet_pton(AF_INET, value, &address) == 1)
+		return true;
+	snprintf(error, size, "no IPv4 address, as 127.0.0.1 or 0.0.0.0: a name is not looked up");
+	return false;
+}
+
+bool
 outbox_http_start(const char *address, int port, const OutboxRoute *routes,
 				  const char *(*alive) (void), const char *(*ready) (void))
 {

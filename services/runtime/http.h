@@ -49,6 +49,9 @@ extern void outbox_http_error(OutboxHttpAnswer *answer, int status, const char *
  */
 extern void outbox_http_protect(bool (*admits) (const char *user, const char *password));
 
+/* Option check of http_address. */
+extern bool outbox_http_check_address(const char *value, char *error, size_t size);
+
 /*
  * Serves on address:port until stopped.  alive and ready say what is wrong (a
  * string constant) or NULL.  false: could not listen, logged.

@@ -16,6 +16,7 @@
 #include "consumer_conf.h"
 #include "consumer_topic.h"
 #include "digest.h"
+#include "kafka_conf.h"
 #include "log.h"
 #include "record.h"
 
@@ -37,12 +38,14 @@ outbox_log_reader_open(const OutboxConsumerConfig *config)
 	OutboxLogReader *reader = calloc(1, sizeof(*reader));
 	rd_kafka_conf_t *conf = outbox_consumer_make_reader_conf(config);
 	char		reason[512] = "";
+	char		error[512];
 
 	if (reader != NULL && conf != NULL)
 		reader->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (reader != NULL && reader->rk != NULL)
 		return reader;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", reason);
+	outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error, sizeof(error));
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
 	if (conf != NULL)
 		rd_kafka_conf_destroy(conf);
 	free(reader);

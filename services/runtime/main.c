@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "arguments.h"
+#include "conninfo.h"
 #include "log_check.h"
 #include "member.h"
+#include "service_check.h"
 #include "startup.h"
 #include "trace.h"
 
@@ -32,8 +34,8 @@ static bool check_headers(const char *value, char *error, size_t size);
 static bool check_instance_id(const char *value, char *error, size_t size);
 
 static const OutboxOption runtime_options[] = {
-	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", NULL},
-	{"database", OUTBOX_OPTION_TEXT, NULL, 0, 0, "connection string of the service's database", NULL},
+	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", outbox_check_servers},
+	{"database", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "connection string of the service's database", outbox_conninfo_check},
 	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0, "consumer group, also the consumer's name in the database", NULL},
 	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process", NULL},
 	{"group_instance_id", OUTBOX_OPTION_TEXT, "", 0, 0, "static membership: thread i is the group's member <value>-<i>", check_instance_id},
@@ -50,11 +52,11 @@ static const OutboxOption runtime_options[] = {
 	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0, "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
 	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0, "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
 	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
-	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", NULL},
+	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", outbox_http_check_address},
 	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
 	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "without records for so long: one log line", NULL},
 	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
-	{"kafka_properties", OUTBOX_OPTION_TEXT, "", 0, 0, "librdkafka properties, name=value;...", outbox_consumer_check_properties},
+	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0, "librdkafka properties, one name=value a line", outbox_consumer_check_properties},
 	{"otlp_endpoint", OUTBOX_OPTION_TEXT, "", 0, 0, "where traces go: OTLP/HTTP (JSON), http://host:port; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says", outbox_check_url},
 	{"otlp_queue_spans", OUTBOX_OPTION_INTEGER, "2048", 16, 65536, "spans that may wait to be sent; others are dropped", NULL},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
@@ -73,7 +75,7 @@ check_multiplier(const char *value, char *error, size_t size)
 
 	if (end != value && *end == '\0' && number >= 1 && number <= 100)
 		return true;
-	snprintf(error, size, "\"%s\" is not a number from 1 to 100", value);
+	snprintf(error, size, "not a number from 1 to 100");
 	return false;
 }
 
@@ -82,7 +84,7 @@ check_words(const char *value, const char *one, const char *other, char *error, 
 {
 	if (strcmp(value, one) == 0 || strcmp(value, other) == 0)
 		return true;
-	snprintf(error, size, "\"%s\" is neither %s nor %s", value, one, other);
+	snprintf(error, size, "neither %s nor %s", one, other);
 	return false;
 }
 
@@ -105,8 +107,7 @@ check_instance_id(const char *value, char *error, size_t size)
 
 	if (strspn(value, allowed) == strlen(value) && strlen(value) <= INSTANCE_ID_MAX)
 		return true;
-	snprintf(error, size, "\"%s\" has other characters than letters, digits, '.', '_', '-', or more than %d",
-			 value, INSTANCE_ID_MAX);
+	snprintf(error, size, "has other characters than letters, digits, '.', '_', '-', or more than %d", INSTANCE_ID_MAX);
 	return false;
 }
 
@@ -368,6 +369,8 @@ int
 outbox_service_main(int argc, char **argv, const OutboxService *service)
 {
 	static OutboxConfig config;
+	const OutboxProgram program = {.name = service->name, .summary = service->summary,
+		.check = outbox_service_check, .check_online = outbox_service_check_online};
 	int			code;
 
 	outbox_startup();
@@ -377,7 +380,8 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 		outbox_config_default(&config, "group_id", service->group);
 	if (service->http_port != NULL)
 		outbox_config_default(&config, "http_port", service->http_port);
-	code = outbox_arguments_read(argc, argv, service->name, service->summary, &config, NULL);
+	outbox_service_check_begin(service);
+	code = outbox_arguments_read(argc, argv, &program, &config);
 	if (code < 0)
 		code = run_service(service, &config);
 	free(members);

@@ -32,24 +32,37 @@ read_clock(void)
 	return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Where spans go; "": nowhere. */
+static const char *
+find_endpoint(const OutboxConfig *config)
+{
+	const char *endpoint = outbox_config_text(config, "otlp_endpoint");
+	const char *other = getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
+
+	return *endpoint == '\0' && other != NULL ? other : endpoint;
+}
+
+bool
+outbox_trace_check(const OutboxConfig *config, char *error, size_t size)
+{
+	char		reason[128];
+
+	if (outbox_check_url(find_endpoint(config), reason, sizeof(reason)))
+		return true;
+	snprintf(error, size, "environment OTEL_EXPORTER_OTLP_ENDPOINT: %s", reason);
+	return false;
+}
+
 bool
 outbox_trace_start(const OutboxConfig *config, const char *name)
 {
-	const char *endpoint = outbox_config_text(config, "otlp_endpoint");
+	const char *endpoint = find_endpoint(config);
 	const char *other_name = getenv("OTEL_SERVICE_NAME");
-	char		error[512];
 	char	   *url;
 	size_t		len;
 
-	if (*endpoint == '\0' && getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != NULL)
-		endpoint = getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
 	if (*endpoint == '\0')
 		return true;
-	if (!outbox_check_url(endpoint, error, sizeof(error)))
-	{
-		outbox_log(OUTBOX_LOG_ERROR, "settings", NULL, "OTEL_EXPORTER_OTLP_ENDPOINT: %s", error);
-		return false;
-	}
 	len = strlen(endpoint);
 	while (endpoint[len - 1] == '/')
 		len--;

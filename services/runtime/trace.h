@@ -28,6 +28,9 @@ typedef struct OutboxSpan
 	int64_t		started_ns;		/* since 1970; 0: nothing is traced */
 } OutboxSpan;
 
+/* Is what the environment says of the endpoint a URL?  The setting was checked. */
+extern bool outbox_trace_check(const OutboxConfig *config, char *error, size_t size);
+
 /*
  * Once, before other threads start: by the settings otlp_endpoint and otlp_queue_spans,
  * else by OTEL_EXPORTER_OTLP_ENDPOINT.  name is the service's unless OTEL_SERVICE_NAME

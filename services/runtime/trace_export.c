@@ -47,7 +47,7 @@ static SpanQueue queue;
 /* written before the thread starts */
 static pthread_t exporter;
 static const char *traces_url;
-static char shown_url[512];		/* without user and password, for the log */
+static char shown_url[512];		/* scheme, host and port, for the log: the rest may be a secret */
 static const char *service_name;
 
 /* the exporter's own */
@@ -221,8 +221,8 @@ hide_credentials(const char *url)
 
 	authority = authority != NULL ? authority + 3 : url;
 	at = memrchr(authority, '@', strcspn(authority, "/?#"));
-	snprintf(shown_url, sizeof(shown_url), "%.*s%s", (int) (authority - url), url,
-			 at != NULL ? at + 1 : authority);
+	at = at != NULL ? at + 1 : authority;
+	snprintf(shown_url, sizeof(shown_url), "%.*s%.*s", (int) (authority - url), url, (int) strcspn(at, "/?#"), at);
 }
 
 bool

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kafka_properties.h"
+#include "../runtime/kafka_conf.h"
 
 #define METADATA_TIMEOUT_MS	10000
 #define ANSWER_TIMEOUT_MS	65000	/* above the 60 s the client gives a request */
@@ -47,32 +47,23 @@ note_client_error(rd_kafka_t *client, int code, const char *reason, void *arg)
 		snprintf(admin->client_error, sizeof(admin->client_error), "%s", reason);
 }
 
-static bool
-set_property(const char *name, const char *value, void *arg)
-{
-	char		reason[512];
-
-	/* A file shared with the services may hold what concerns consumers only. */
-	if (!outbox_kafka_property_allowed(name, OUTBOX_KAFKA_PRODUCER))
-		return true;
-	return rd_kafka_conf_set(arg, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK;
-}
-
 bool
 outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers, const char *properties)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	OutboxKafkaSide both = OUTBOX_KAFKA_PRODUCER | OUTBOX_KAFKA_CONSUMER;
 	char		reason[512];
 
 	memset(admin, 0, sizeof(*admin));
-	if (!outbox_kafka_properties_parse(properties, both, set_property, conf, reason, sizeof(reason)) ||
-		rd_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, reason,
-						  sizeof(reason)) != RD_KAFKA_CONF_OK ||
-		rd_kafka_conf_set(conf, "client.id", "outbox-topics", reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
+	if (!outbox_kafka_conf_set(conf, "client.id", "outbox-topics", reason, sizeof(reason)) ||
+		!outbox_kafka_conf_take(conf, properties, OUTBOX_KAFKA_ADMIN, reason, sizeof(reason)))
 	{
 		rd_kafka_conf_destroy(conf);
-		return fail(admin, "%s", reason);
+		return fail(admin, "--kafka-properties: %s", reason);
+	}
+	if (!outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, reason, sizeof(reason)))
+	{
+		rd_kafka_conf_destroy(conf);
+		return fail(admin, "--bootstrap-servers: %s", reason);
 	}
 	rd_kafka_conf_set_log_cb(conf, NULL);
 	rd_kafka_conf_set_error_cb(conf, note_client_error);
@@ -80,8 +71,11 @@ outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers, 
 	admin->client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
 	if (admin->client == NULL)
 	{
+		char		shown[512];
+
 		rd_kafka_conf_destroy(conf);
-		return fail(admin, "%s", reason);
+		outbox_kafka_conf_hide(reason, properties, OUTBOX_KAFKA_ADMIN, shown, sizeof(shown));
+		return fail(admin, "--kafka-properties: %s", shown);
 	}
 	admin->queue = rd_kafka_queue_new(admin->client);
 	return true;

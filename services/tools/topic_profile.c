@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/setting_text.h"
 #include "common/topic_names.h"
 
 #define PARTITIONS_MAX		100000
@@ -335,7 +336,7 @@ read_line(ProfileReader *reader, char *line)
 	}
 	value = strchr(line, '=');
 	if (value == NULL)
-		return refuse(reader, "\"%s\" is neither [topic] nor key = value", line);
+		return refuse(reader, "neither [topic] nor key = value");
 	*value++ = '\0';
 	spec = profile->count > 0 ? &profile->topics[profile->count - 1] : &reader->defaults;
 	return set_key(reader, spec, trim_blanks(line), trim_blanks(value));
@@ -349,6 +350,7 @@ outbox_topic_profile_read(OutboxTopicProfile *profile, const char *path, char *e
 	FILE	   *file = fopen(path, "r");
 	char	   *line = NULL;
 	size_t		capacity = 0;
+	ssize_t		len;
 	bool		good = true;
 
 	memset(profile, 0, sizeof(*profile));
@@ -357,10 +359,11 @@ outbox_topic_profile_read(OutboxTopicProfile *profile, const char *path, char *e
 		snprintf(error, size, "cannot read %s: %s", path, strerror(errno));
 		return false;
 	}
-	while (good && getline(&line, &capacity, file) >= 0)
+	while (good && (len = getline(&line, &capacity, file)) >= 0)
 	{
 		reader.line++;
-		good = read_line(&reader, line);
+		good = strlen(line) == (size_t) len ? read_line(&reader, reader.line == 1 ? (char *) outbox_setting_skip_bom(line) : line) :
+			refuse(&reader, "a zero byte");
 	}
 	if (good && ferror(file))
 		good = refuse(&reader, "cannot be read: %s", strerror(errno));

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/kafka_properties.h"
 #include "startup.h"
 #include "topic_admin.h"
 
@@ -27,6 +28,7 @@
 typedef struct Options
 {
 	bool		apply;
+	bool		check_only;
 	const char *profile;
 	const char *bootstrap_servers;
 	const char *properties_file;
@@ -40,11 +42,13 @@ static const char help_text[] =
 "\n"
 "  outbox-topics plan  --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
 "  outbox-topics apply --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
+"  outbox-topics check --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
 "\n"
 "plan shows what apply would do; apply does it and looks again. Neither ever deletes a topic\n"
-"or takes partitions away, and what the profile does not declare is left as it is.\n"
+"or takes partitions away, and what the profile does not declare is left as it is. check reads\n"
+"profile and properties and asks nobody.\n"
 "\n"
-"  --kafka-properties FILE   librdkafka properties, e.g. security.protocol=ssl\n"
+"  --kafka-properties FILE   librdkafka properties, one name=value a line, e.g. security.protocol=ssl\n"
 "  --allow-partitions        add partitions to existing topics; keys move to other partitions\n"
 "  --allow-shrink            alter settings that let Kafka delete records it keeps now: a shorter\n"
 "                            retention.ms, another cleanup.policy\n"
@@ -59,6 +63,17 @@ static int
 refuse(const char *text)
 {
 	fprintf(stderr, "outbox-topics: %s\n", text);
+	return EXIT_INPUT;
+}
+
+static int
+check_servers(const char *servers)
+{
+	const char *flaw = outbox_kafka_servers_flaw(servers);
+
+	if (flaw == NULL)
+		return -1;
+	fprintf(stderr, "outbox-topics: --bootstrap-servers %s\n", flaw);
 	return EXIT_INPUT;
 }
 
@@ -111,12 +126,14 @@ read_arguments(int argc, char **argv, Options *options)
 				return EXIT_INPUT;	/* getopt has said why */
 		}
 	}
-	if (optind != argc - 1 || (strcmp(argv[optind], "plan") != 0 && strcmp(argv[optind], "apply") != 0))
-		return refuse("one of plan and apply is wanted (--help tells more)");
+	if (optind != argc - 1 || (strcmp(argv[optind], "plan") != 0 && strcmp(argv[optind], "apply") != 0 &&
+							   strcmp(argv[optind], "check") != 0))
+		return refuse("one of plan, apply and check is wanted (--help tells more)");
 	if (options->profile == NULL || options->bootstrap_servers == NULL)
 		return refuse("--profile and --bootstrap-servers are needed");
 	options->apply = strcmp(argv[optind], "apply") == 0;
-	return -1;
+	options->check_only = strcmp(argv[optind], "check") == 0;
+	return check_servers(options->bootstrap_servers);
 }
 
 /* The file's text, malloc'ed; "" without a file; NULL: it cannot be read. */
@@ -126,18 +143,28 @@ read_properties(const char *path)
 	FILE	   *file;
 	char	   *text = NULL;
 	size_t		capacity = 0;
+	ssize_t		len = -1;
 
 	if (path == NULL)
 		return strdup("");
 	file = fopen(path, "r");
-	if (file == NULL || (getdelim(&text, &capacity, '\0', file) < 0 && ferror(file)))
+	if (file == NULL || ((len = getdelim(&text, &capacity, '\0', file)) < 0 && ferror(file)))
 	{
 		fprintf(stderr, "outbox-topics: cannot read %s: %s\n", path, strerror(errno));
 		free(text);
 		text = NULL;
 	}
-	else if (text == NULL)
+	else if (len > 0 && text[len - 1] == '\0')
+	{
+		fprintf(stderr, "outbox-topics: %s has a zero byte\n", path);
+		free(text);
+		text = NULL;
+	}
+	else if (len < 0)
+	{
+		free(text);
 		text = strdup("");
+	}
 	if (file != NULL)
 		fclose(file);
 	return text;
@@ -228,6 +255,11 @@ main(int argc, char **argv)
 	outbox_topic_profile_free(&profile);
 	if (!outbox_topic_admin_open(&admin, options.bootstrap_servers, properties))
 		code = refuse(admin.error);
+	else if (options.check_only)
+	{
+		printf("the profile is valid: %zu topics\n", plan.count);
+		code = EXIT_EQUAL;
+	}
 	else
 	{
 		code = run_plan(&admin, &plan, &options);

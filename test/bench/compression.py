@@ -48,7 +48,7 @@ class Compression(Drain):
         properties = [f"bootstrap.servers={self.kafka.bootstrap}", f"compression.codec={name}"]
         if level:
             properties.append(f"compression.level={level}")
-        self.postgres.configure(**{"outbox.kafka_properties": "; ".join([*properties, *self.options.property])})
+        self.postgres.configure(**{"outbox.kafka_properties": "\n".join([*properties, *self.options.property])})
         self.postgres.reload()
         return name
 

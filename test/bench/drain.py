@@ -69,7 +69,7 @@ class Drain:
             "file.delete.delay.ms": "1000",
         }).start()
         self.postgres = PostgresCluster(session, conf={
-            "outbox.kafka_properties": "; ".join([f"bootstrap.servers={self.kafka.bootstrap}", *options.property]),
+            "outbox.kafka_properties": "\n".join([f"bootstrap.servers={self.kafka.bootstrap}", *options.property]),
             "outbox.source": SOURCE,
             "outbox.batch_max_events": options.transaction,
             "shared_buffers": "1GB",

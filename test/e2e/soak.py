@@ -33,7 +33,7 @@ from soak_topics import KEEP_DELETED, DeletedTopics
 
 CASES = list(itertools.product(APIS, ("request", "answer"), ("hold", "drop", "cut")))
 # A lost answer is noticed after two seconds instead of ten.
-QUICK = "socket.timeout.ms=2000;message.timeout.ms=10000;transaction.timeout.ms=20000"
+QUICK = "socket.timeout.ms=2000\nmessage.timeout.ms=10000\ntransaction.timeout.ms=20000"
 CLIENT = "soak-relay"  # whom quotas concern
 WIDENED = ("outbox.event", "outbox.batch", "outbox.topic", "outbox.dead_letter", "outbox.idempotency", "checker.truth",
            "checker.counter", "effects.taken")
@@ -332,7 +332,7 @@ class Soak:
         self.proxy = self.kafka.proxy()
         session.on_close(self.proxy.close)
         self.postgres = PostgresCluster(session, conf={
-            "outbox.kafka_properties": f"bootstrap.servers={self.proxy.bootstrap};client.id={CLIENT};{QUICK}",
+            "outbox.kafka_properties": f"bootstrap.servers={self.proxy.bootstrap}\nclient.id={CLIENT}\n{QUICK}",
             "outbox.segment_size": "1MB",
             "outbox.retention": "1min",
         })

@@ -5,7 +5,7 @@ from checker import Effect, check_effects
 from harness import Service, WaitTimeout, wait_until
 
 # A member that was killed is missed soon, a topic made anew with more partitions is noticed soon.
-QUICK = "session.timeout.ms=6000;heartbeat.interval.ms=500;topic.metadata.refresh.interval.ms=5000"
+QUICK = "session.timeout.ms=6000\nheartbeat.interval.ms=500\ntopic.metadata.refresh.interval.ms=5000"
 
 SCHEMA = """
 create schema effects;

@@ -25,7 +25,7 @@ class Instances:
         self.living = {}
         self.config = {"database": database.dsn(), "bootstrap_servers": kafka.bootstrap, "group_id": group,
                        "topic": topic, "threads": 2, "batch_max": 100, "retry_backoff_ms": 100,
-                       "kafka_properties": "session.timeout.ms=3000;heartbeat.interval.ms=500"}
+                       "kafka_properties": "session.timeout.ms=3000\nheartbeat.interval.ms=500"}
 
     def start_further(self):
         """A further instance; returns its name."""

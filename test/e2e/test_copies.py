@@ -92,7 +92,7 @@ def test_replaced_sender_leaves(relay, postgres, kafka, topic):
     left = []
     for number in range(1, 6):
         sender = relay.status()["sender_pid"]
-        postgres.configure(**{"outbox.kafka_properties": f"bootstrap.servers={kafka.bootstrap};linger.ms={number}"})
+        postgres.configure(**{"outbox.kafka_properties": f"bootstrap.servers={kafka.bootstrap}\nlinger.ms={number}"})
         postgres.reload()
         relay.wait_for("select sender_pid <> %s and state = 'idle' from outbox.relay_status", 60, (sender,))
         left.append(len(living(kafka, relay.transactional_id())) == 1)

@@ -62,7 +62,7 @@ class Reader:
         self.service = self.make_service("outbox-consume", {
             "database": self.database.dsn(), "bootstrap_servers": self.broker.bootstrap, "group_id": self.group,
             "topics": ",".join(log.name for log in self.logs), "function": "app.handle", "value_format": "bytes",
-            "kafka_properties": "session.timeout.ms=6000;topic.metadata.refresh.interval.ms=1000", **config})
+            "kafka_properties": "session.timeout.ms=6000\ntopic.metadata.refresh.interval.ms=1000", **config})
         return self.service
 
     def produce(self, log, count, partitions=None):

@@ -82,7 +82,7 @@ def test_lost_partitions(member_group):  # noqa: F811
 def test_static_members(member_group):  # noqa: F811
     """Issue 5, static membership: a restart moves no partition; a second process of the same id ends the first."""
     group = member_group(4)
-    session = "session.timeout.ms=20000;heartbeat.interval.ms=500"
+    session = "session.timeout.ms=20000\nheartbeat.interval.ms=500"
     for name in ("one", "two"):
         group.start(name, threads=2, group_instance_id=f"shop-{name}", kafka_properties=session)
     members = group.wait_spread(4)

@@ -330,8 +330,8 @@ def test_sinks(monitor, kafka, receiver, unique, session):
     receiver.status["/v2/enqueue"] = 503
     watch = monitor(webhook_url=receiver.url + "/hook", pagerduty_url=receiver.url, alertmanager_url=receiver.url + "/",
                     pagerduty_routing_key_file=key_file, cluster_name="main", lag_threshold_seconds=3600,
-                    lag_thresholds=f"other*=50;{group[:4]}*=60", state_file=session.data / f"{group}.state",
-                    ignore_groups="outbox-relay.*;" + ";".join(f"{name}_*" for name in (
+                    lag_thresholds=f"other*=50\n{group[:4]}*=60", state_file=session.data / f"{group}.state",
+                    ignore_groups="outbox-relay.*\n" + "\n".join(f"{name}_*" for name in (
                         "stop", "stall", "alone", "back", "stopped", "marked", "rare", "killed", "away")))
     [hook] = wait_until(lambda: posted("/hook"), 20, "the webhook's trigger")
     seconds, since = hook["seconds_behind"], hook["since"]
@@ -471,7 +471,7 @@ def test_renamed_cluster_and_ignored_groups(monitor, kafka, receiver, unique, se
     for name in (group, ignored):
         commit(kafka, name, topic, 1)
     watch = monitor(webhook_url=receiver.url + "/hook", cluster_name="old", lag_threshold_seconds=3600,
-                    lag_thresholds=f"{group} = 60; {ignored} =60", ignore_groups=f"none ; {ignored} ;x",
+                    lag_thresholds=f"{group} = 60\n{ignored} =60", ignore_groups=f"none \n{ignored} \nx",
                     state_file=session.data / f"{group}.state")
 
     def told():
@@ -509,7 +509,7 @@ def test_dead_letters(monitor, database, watcher, receiver, topic):
             """select outbox.dead_letter_add('biller', %s, 0, %s, 'k', '{}', null, now(), gen_random_uuid(), 'Tested',
                                              null, 'open', 'permanent', 'OBX01', 'refused', 0)""", (topic, offset))
     letters = [add(offset) for offset in range(3)]
-    watch = monitor(databases=f"{database.dsn(user=watcher)}; host=127.0.0.1 port=1 dbname=away connect_timeout=2",
+    watch = monitor(databases=f"{database.dsn(user=watcher)}\nhost=127.0.0.1 port=1 dbname=away connect_timeout=2",
                     dead_letter_threshold=2, webhook_url=receiver.url + "/hook")
     server = database.cluster.host + ":" + str(database.cluster.port)
     labels = f'server="{server}",database="{database.name}"'
@@ -543,7 +543,7 @@ def test_frozen_database(monitor, database, make_database, receiver, topic):
     other = make_database(database.cluster)
     for found in (database, other):
         found.declare(f"{topic}.DLT")
-    watch = monitor(databases=f"{database.dsn()};{other.dsn()}", dead_letter_threshold=0, webhook_url=receiver.url + "/hook")
+    watch = monitor(databases=f"{database.dsn()}\n{other.dsn()}", dead_letter_threshold=0, webhook_url=receiver.url + "/hook")
 
     def freeze():
         """Stops the server process that answers the monitor for the first database."""
@@ -630,13 +630,19 @@ def test_sample():
 
 
 @pytest.mark.parametrize("text, reason", [
-    ("http_address = 0.0.0.0\n", "http_address 0.0.0.0 is not a loopback address: auth_file is needed"),
+    ("http_address = 0.0.0.0\n", "http_address: not a loopback address: auth_file is needed"),
     ("auth_file = {auth}\n", "line 1: the hash is none that crypt(3) takes"),
     ("auth_file = {auth}.none\n", "cannot read"),
-    ("lag_thresholds = billing\n", 'lag_thresholds: "billing" is not of the form group=seconds'),
-    ("lag_thresholds = billing=0\n", 'lag_thresholds: "billing=0" is not of the form group=seconds'),
-    ("lag_thresholds = billing=99999999999999999999\n", '"billing=99999999999999999999" is not of the form group=seconds, with 1 to 31536000 seconds'),
-    ("databases = dbnam=x\n", "databases: invalid connection option"),
+    ("lag_thresholds = billing\n", "lag_thresholds: not of the form group=seconds"),
+    ("lag_thresholds = billing=0\n", "lag_thresholds: not of the form group=seconds"),
+    ("lag_thresholds = billing=99999999999999999999\n", "not of the form group=seconds, with 1 to 31536000 seconds"),
+    ("databases = dbnam=x\n", 'line 2: databases: has an option that libpq does not know: is "dbname" meant?'),
+    ("databases =\n  dbname=x password='a;b #'\n  dbname=y password=hidden tail\n", "line 4: databases: is not of the form option=value"),
+    ("pagerduty_routing_key_file = {auth}.none\n", "line 2: pagerduty_routing_key_file: the file cannot be read"),
+    ("state_file = {auth}.none/x\n", "line 2: state_file: the file cannot be read and written"),
+    ("http_address = localhost\n", "http_address: no IPv4 address"),
+    ("kafka_properties = session.timeout.ms=6000\n", '"session.timeout.ms" is of no use on this side'),
+    ("kafka_properties = fetch.wait.max.ms=6000\n", '"fetch.wait.max.ms" is set by outbox itself'),
     ("webhook_url = example.org\n", "webhook_url"),
     ("kafka_properties = plugin.library.paths=x.so\n", "plugin.library.paths"),
 ])
@@ -650,3 +656,19 @@ def test_refusals(tmp_path, text, reason):
                           text=True, timeout=20)
     assert done.returncode == 2
     assert reason in done.stderr
+
+
+def test_online(tmp_path, kafka, database):
+    """--check-config=online asks Kafka and each of the databases, and tells which setting is to blame."""
+    conf = tmp_path / "monitor.conf"
+
+    def ask(bootstrap=kafka.bootstrap, databases=database.dsn()):
+        conf.write_text(f"bootstrap_servers = {bootstrap}\ndatabases =\n  {database.dsn()}\n  {databases}\n")
+        done = subprocess.run([Environment().bindir / "outbox-monitor", "--config", conf, "--check-config=online"], env={},
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+    assert ask() == (0, "outbox-monitor: the configuration is valid, database and Kafka answer\n")
+    code, text = ask(databases="host=127.0.0.1 port=1 dbname=x password=hidden")
+    assert code == 1 and "databases:" in text and "hidden" not in text
+    code, text = ask(bootstrap="127.0.0.1:1")
+    assert code == 1 and "Kafka:" in text

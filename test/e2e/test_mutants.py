@@ -202,8 +202,8 @@ def test_late_commit_does_not_reach_the_next_transaction(target, faulty, points,
     """KAFKA-17754: a commit that was held and repeated arrives while the next batch is open, whose sender then dies.
 
     A new epoch refuses it; else it commits the events of the open batch without their cursor."""
-    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};socket.timeout.ms=1000;"
-                     "message.timeout.ms=8000;transaction.timeout.ms=20000")
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}\nsocket.timeout.ms=1000\n"
+                     "message.timeout.ms=8000\ntransaction.timeout.ms=20000")
     faulty.reload()
     owner = target.transactional_id().encode()
     commit = proxy.strike("EndTxn", "request", "hold", owner)

@@ -64,7 +64,7 @@ def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout
     relay = database
     if message_timeout:
         properties = postgres.settings["outbox.kafka_properties"]
-        postgres.configure(outbox__kafka_properties=f"{properties}; message.timeout.ms={message_timeout}")
+        postgres.configure(outbox__kafka_properties=f"{properties}\nmessage.timeout.ms={message_timeout}")
         postgres.reload()
     relay.start_relay()
     with Rounds(relay, kafka, [topic], SEED, rate=200) as running:

@@ -209,7 +209,7 @@ def test_kafkajs_reads_what_the_broker_compresses_anew(own_client, session, kafk
     """K11: of what the relay sends in zstd kafkajs reads nothing, unless the topic's compression.type is gzip."""
     command, database, topic = node_command(session), own_client.database, own_client.topic
     cluster = database.cluster
-    cluster.configure(**{"outbox.kafka_properties": cluster.settings["outbox.kafka_properties"] + "; compression.codec=zstd"})
+    cluster.configure(**{"outbox.kafka_properties": cluster.settings["outbox.kafka_properties"] + "\ncompression.codec=zstd"})
     cluster.reload()
     emit_orders(database, topic, ["order-0"])
     kafka.wait_for_records(topic, 1)

@@ -129,7 +129,7 @@ def test_a_later_record_does_not_stand_for_an_earlier_one(postgres, kafka, proxy
 
     A log without a record of its producer takes any sequence number as its first, and librdkafka takes the
     earlier request for written as soon as the later one is."""
-    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};batch.num.messages=1",
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}\nbatch.num.messages=1",
                        outbox__delivery=delivery)
     postgres.reload()
     database, topic = make_database(postgres), unique("later")

@@ -81,7 +81,7 @@ def test_changed_limits_count_at_once(relay, kafka, topic_name):
 def test_compressed_records_count_compressed(relay, postgres, kafka, topic_name, codec):
     """K5: what Kafka takes because it is compressed is sent, however large it is before; what is not is told in one round."""
     if codec:
-        properties = f"{postgres.settings['outbox.kafka_properties']}; compression.codec={codec}"
+        properties = f"{postgres.settings['outbox.kafka_properties']}\ncompression.codec={codec}"
         postgres.configure(**{"outbox.kafka_properties": properties})
         postgres.reload()
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})

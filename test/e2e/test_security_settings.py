@@ -51,6 +51,12 @@ BAD_FILES = [
     ("link to a file others can read", link_to_open_file, "can be read or written by others"),
     ("zero byte", lambda session, path: write(session, path, b"client.id=a\0b\n"), "zero byte"),
     ("large", lambda session, path: write(session, path, "#" * 70000), "larger than"),
+    ("a tail in a line of its own", lambda session, path: write(session, path, "sasl.password=front\nnever-shown=tail"),
+     "line 2 has no name"),
+    ("old form", lambda session, path: write(session, path, "client.id=never-shown;linger.ms=5"), "another one behind"),
+    ("no UTF-8", lambda session, path: write(session, path, b"client.id=never-shown\xff\n"), "is not UTF-8"),
+    ("key cut off", lambda session, path: write(session, path, "ssl.key.pem=-----BEGIN PRIVATE KEY-----\nnever-shown\n"),
+     "without its line -----END"),
     ("loads a library", lambda session, path: write(session, path, "plugin.library.paths=never-shown.so"),
      "plugin.library.paths"),
     ("runs a command", lambda session, path: write(session, path, "sasl.kerberos.kinit.cmd=never-shown"),
@@ -110,11 +116,15 @@ def test_a_reload_of_a_bad_file_changes_nothing(session, postgres, database, fol
     assert str(path) in told and "never-shown" not in told
     after = database.status()
     assert (after["pid"], after["sender_pid"], after["kafka"]) == (before["pid"], before["sender_pid"], before["kafka"])
+    assert after["recovered_at"] is None
     assert not postgres.log_contains("never-shown")
 
     write(session, path, "client.id=healed\n" + GOOD)
     postgres.reload()
     wait_until(lambda: "client.id=healed" in (database.status()["kafka"] or ""), 30, "the new settings")
+    healed = database.status()
+    if "ssl.engine.location" in healed["last_error"]:  # else the broker's being away is told by now
+        assert healed["recovered_at"] > after["last_error_at"]
     assert database.status()["pid"] == before["pid"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from harness import KafkaBroker, set_producer_quota, wait_until
 
 MB = 1 << 20
-IMPATIENT = "message.timeout.ms=2000; transaction.timeout.ms=4000; socket.timeout.ms=1500"
+IMPATIENT = "message.timeout.ms=2000\ntransaction.timeout.ms=4000\nsocket.timeout.ms=1500"
 
 # Random bytes: nothing that compression makes small.
 BYTES = """
@@ -23,7 +23,7 @@ def quota(kafka, postgres, unique):
 
     def limit(rate, properties=""):
         set_producer_quota(kafka.bootstrap, client, rate)
-        postgres.configure(outbox__kafka_properties=f"bootstrap.servers={kafka.bootstrap}; client.id={client}; {properties}")
+        postgres.configure(outbox__kafka_properties=f"bootstrap.servers={kafka.bootstrap}\nclient.id={client}\n{properties}")
         postgres.reload()
     yield limit
     set_producer_quota(kafka.bootstrap, client, None)
@@ -93,7 +93,7 @@ def test_what_cannot_pass_is_named(short_kafka, database, postgres, unique, topi
     """K5: size, rate and remedy of a batch that no transaction of Kafka's is long enough for; raising the quota ends it."""
     client = unique("stuck")
     set_producer_quota(short_kafka.bootstrap, client, 100000)
-    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={short_kafka.bootstrap}; client.id={client}; {IMPATIENT}")
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={short_kafka.bootstrap}\nclient.id={client}\n{IMPATIENT}")
     postgres.reload()
     database.declare(topic_name, 1)
     emit(database, topic_name, 20, MB // 10)
@@ -111,7 +111,7 @@ def test_what_cannot_pass_is_named(short_kafka, database, postgres, unique, topi
 def test_transaction_timeout_above_the_brokers(relay, postgres, kafka, topic):
     """K9, K5: last_error names transaction.timeout.ms, our value and Kafka's limit, and ends with Kafka's words."""
     properties = f"bootstrap.servers={kafka.bootstrap}"
-    postgres.configure(outbox__kafka_properties=f"{properties}; transaction.timeout.ms=900001")
+    postgres.configure(outbox__kafka_properties=f"{properties}\ntransaction.timeout.ms=900001")
     postgres.reload()
     relay.emit(topic, "k")
     said = []

@@ -213,7 +213,7 @@ def test_partition_without_leader(on_three, postgres, cluster, unique):
     topic = unique("alone")
     holder = 3
     cluster.admin.create_topics([NewTopic(topic, 1, replica_assignment=[[holder]])])[topic].result(30)
-    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}; message.timeout.ms=3000")
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}\nmessage.timeout.ms=3000")
     postgres.reload()
     on_three.declare(topic, 1)
     on_three.start_relay()

@@ -158,5 +158,12 @@ def test_arguments(kafka, tmp_path):
     refused = run("plan", *good, "--kafka-properties", properties)
     assert refused.returncode == 2 and "plugin.library.paths" in refused.stderr
     properties.write_text("session.timeout.ms=6000\nsecurity.protocol=ssl\n")
+    useless = run("plan", *good, "--kafka-properties", properties)
+    assert useless.returncode == 2 and '"session.timeout.ms" is of no use on this side' in useless.stderr
+    properties.write_text("security.protocol=sasl_ssl\nsasl.mechanisms=PLAIN\nsasl.username=u\nsasl.password=a;hidden=tail\nhidden=tail\n")
+    refused = run("plan", *good, "--kafka-properties", properties)
+    assert refused.returncode == 2 and "line 5 has no name" in refused.stderr and "hidden" not in refused.stderr
+    properties.write_text("security.protocol=ssl\n")
+    assert run("check", *good, "--kafka-properties", properties).returncode == 0
     away = run("plan", *good, "--kafka-properties", properties)
     assert away.returncode == 1 and "listing topics" in away.stderr, away.stderr

@@ -18,13 +18,13 @@ SIDES = ("request", "answer")
 ACTIONS = ("hold", "drop", "cut")
 
 # A lost answer is noticed after a second instead of ten.
-QUICK = "socket.timeout.ms=1000;message.timeout.ms=8000;transaction.timeout.ms=20000"
+QUICK = "socket.timeout.ms=1000\nmessage.timeout.ms=8000\ntransaction.timeout.ms=20000"
 
 
 @pytest.fixture
 def proxied(postgres, kafka, proxy):
     """The run's cluster, whose relays go through the proxy and notice a lost answer soon."""
-    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};{QUICK}")
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}\n{QUICK}")
     postgres.reload()
     return postgres
 
@@ -58,7 +58,7 @@ def test_held_commit_cannot_reach_the_next_transaction(proxied, kafka, proxy, da
     owner = database.transactional_id().encode()
     commit = proxy.strike("EndTxn", "request", "hold", owner)
     properties = proxied.settings["outbox.kafka_properties"]
-    proxied.configure(outbox__kafka_properties=f"{properties};message.max.bytes=20000")
+    proxied.configure(outbox__kafka_properties=f"{properties}\nmessage.max.bytes=20000")
     proxied.reload()
     database.start_relay()
     database.emit(topic, "k", "First")
@@ -91,7 +91,7 @@ def end_of(kafka, topic, partition, isolation):
 def test_hanging_transaction_ends(postgres, kafka, proxy, database, topic_name):
     """Issue 4, hanging transactions: a sender frozen past transaction.timeout.ms holds no reader, and wakes up fenced."""
     postgres.configure(
-        outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap};socket.timeout.ms=2000;transaction.timeout.ms=3000"
+        outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}\nsocket.timeout.ms=2000\ntransaction.timeout.ms=3000"
     )
     postgres.reload()
     topic = database.declare(topic_name, 1)

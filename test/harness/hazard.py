@@ -27,7 +27,7 @@ class HazardTest:
         """What the program is started with."""
         return {"database": self.database.dsn(), "bootstrap_servers": self.broker.bootstrap,
                 "group_id": self.group, "topic": self.topic,
-                "kafka_properties": "session.timeout.ms=3000;heartbeat.interval.ms=500", **config}
+                "kafka_properties": "session.timeout.ms=3000\nheartbeat.interval.ms=500", **config}
 
     def start(self, wait=True, **config):
         return self.make_service(self.program, self.settings(**config), start=False).start(wait=wait)

@@ -10,7 +10,7 @@ from .wait import wait_until
 TOPICS = ("orders.created", "orders.cancelled", "payments.completed", "inventory.reserved")
 
 # The group forgets a killed member sooner.
-SHORT_SESSION = "session.timeout.ms=3000;heartbeat.interval.ms=500"
+SHORT_SESSION = "session.timeout.ms=3000\nheartbeat.interval.ms=500"
 
 
 class PaymentTest:

@@ -98,7 +98,7 @@ class PostgresCluster:
                 self.settings[name] = str(value)
         lines = ["port = %d" % self.port]
         for name, value in self.settings.items():
-            lines.append("%s = '%s'" % (name, value.replace("\\", "\\\\").replace("'", "''")))
+            lines.append("%s = '%s'" % (name, value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")))
         (self.data / "harness.conf").write_text("\n".join(lines) + "\n")
 
     def reload(self):

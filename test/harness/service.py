@@ -15,7 +15,7 @@ class Service:
     """A service program with its configuration file (name = value lines).
 
     program  name in the private installation, e.g. "outbox-payment"
-    config   settings written to the file; http_port is added unless given
+    config   settings written to the file, a list with one item a line; http_port is added unless given
     """
 
     def __init__(self, session, program, config, name=None, env=None):
@@ -31,7 +31,7 @@ class Service:
         session.on_close(self.stop)
 
     def write_config(self):
-        text = "".join(f"{key} = {value}\n" for key, value in self.config.items())
+        text = "".join("%s = %s\n" % (key, str(value).replace("\n", "\n    ")) for key, value in self.config.items())
         self.config_path.write_text(text)
         self.config_path.chmod(0o600)
         self.environment.give(self.config_path)

@@ -65,7 +65,7 @@ test_refusals(void)
 		{HEAD "[__consumer_offsets]\n", "line 3: topic \"__consumer_offsets\" is Kafka's own"},
 		{HEAD "[outbox.cursor]\n", "line 3: topic \"outbox.cursor\" is the relay's own"},
 		{HEAD "[a\n", "line 3: \"[a\" is not of the form [topic]"},
-		{HEAD "[a]\npartitions 3\n", "line 4: \"partitions 3\" is neither [topic] nor key = value"},
+		{HEAD "[a]\npartitions 3\n", "line 4: neither [topic] nor key = value"},
 		{"partitions=6\n[a]\n[b]\nreplication=1\n", "line 2: topic \"a\" has no replication"},
 		{"[a]\nreplication=1\n", "line 1: topic \"a\" has no partitions"},
 	};
@@ -101,7 +101,7 @@ test_reading(void)
 	const OutboxTopicSpec *topics;
 	char		error[1024];
 
-	if (!read_text(&profile, " # note\n" HEAD "retention.ms = 7d\n\n[ a ]\ndlt=yes\n[b]\npartitions = 1\n"
+	if (!read_text(&profile, "\xEF\xBB\xBF # note\n" HEAD "retention.ms = 7d\n\n[ a ]\ndlt=yes\n[b]\npartitions = 1\n"
 				   "retention.ms=90000\ncleanup.policy = delete , compact\n[c]\nretention.ms=40d\ndlt=yes\n"
 				   "min.insync.replicas=2", error, sizeof(error)) || profile.count != 5)
 	{
