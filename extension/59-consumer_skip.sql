@@ -26,7 +26,7 @@ BEGIN
 	IF watermark IS NULL AND NOT EXISTS (SELECT FROM outbox.consumer_attempt a WHERE a.consumer = consumer_skip.consumer
 			AND a.topic = consumer_skip.topic AND a.partition = consumer_skip.partition) THEN
 		RAISE undefined_object USING MESSAGE = format('no consumer "%s" has come to partition %s of topic "%s"', consumer, partition, topic),
-			HINT = 'Name it as its setting group_id does.';
+			HINT = 'Name it as its setting group_id does; at a partition''s first record it must be running.';
 	ELSIF "offset" < watermark THEN
 		RAISE invalid_parameter_value USING
 			MESSAGE = format('consumer "%s" is done with offset %s of partition %s of topic "%s"', consumer, "offset", partition, topic),
