@@ -51,7 +51,7 @@ END
 $$;
 
 /*
- * Lets a role start, stop and watch the relay of this database, deal with dead letters, send
+ * Lets a role start, stop and watch the relay of this database, deal with dead letters, skip what consumers are stuck at, send
  * retained events again to their own topics (replay; to another one only with that topic's
  * grant), declare topics, and give and take with grant_topic the right to emit to any topic:
  * so it can give that right to itself too.

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
@@ -132,12 +133,14 @@ get_value(const OutgoingInsert *insert, const TupleTableSlot *slot, OutgoingColu
 }
 
 /*
- * An id where none was given, before anything looks at the row: what constraints, triggers and
- * RETURNING see is what is stored.  A new tuple, as the slot may have one already.
+ * An id where none was given: what generated columns, constraints, AFTER triggers and RETURNING see is
+ * what is stored.  A new tuple, as the slot may have one already; the executor has made the generated columns before.
  */
 static void
-fill_id(const OutgoingInsert *insert, TupleTableSlot *slot)
+fill_id(ResultRelInfo *result, EState *estate, TupleTableSlot *slot)
 {
+	const OutgoingInsert *insert = result->ri_FdwState;
+	const TupleConstr *constr = slot->tts_tupleDescriptor->constr;
 	int			place = insert->places[OUTGOING_ID];
 	pg_uuid_t	id;
 	MemoryContext caller;
@@ -152,6 +155,9 @@ fill_id(const OutgoingInsert *insert, TupleTableSlot *slot)
 	ExecForceStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull),
 							slot, true);
 	MemoryContextSwitchTo(caller);
+	slot->tts_tableOid = RelationGetRelid(result->ri_RelationDesc);
+	if (constr != NULL && constr->has_generated_stored)
+		ExecComputeStoredGenerated(result, estate, slot, CMD_INSERT);
 	slot_getallattrs(slot);
 }
 
@@ -185,7 +191,7 @@ insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTab
 	MemoryContext caller;
 
 	outbox_emit_check_context();
-	fill_id(result->ri_FdwState, slot);
+	fill_id(result, estate, slot);
 	/* The executor leaves a foreign table's constraints to the other side, and here there is none. */
 	if (RelationGetDescr(result->ri_RelationDesc)->constr != NULL)
 		ExecConstraints(result, slot, estate);

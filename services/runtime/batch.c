@@ -388,9 +388,12 @@ choose_spacing(const OutboxMember *member, int count)
 	return member->cautious > 0 && count > 1 ? SAVEPOINT_SPACING : 0;
 }
 
-/* Prepares every statement the batch may need; a failure is the schema's. */
+/*
+ * Prepares every statement the batch may need; a failure is the schema's.  missing: of a record alone the
+ * handler's is kept there, for it may not be called.
+ */
 static bool
-prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit)
+prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit, OutboxError *missing)
 {
 	OutboxDb   *db = &member->db;
 
@@ -399,11 +402,15 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (items[i]->verdict == OUTBOX_VERDICT_CALL && !outbox_context_prepare(member, &items[i]->call))
+		if (items[i]->verdict != OUTBOX_VERDICT_CALL || outbox_context_prepare(member, &items[i]->call))
+			continue;
+		if (count > 1 || db->conn == NULL || db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		{
 			*culprit = i;
 			return false;
 		}
+		*missing = db->error;
+		db->error.failure = OUTBOX_FAILURE_NONE;
 	}
 	return true;
 }
@@ -414,6 +421,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 {
 	OutboxDb   *db = &member->db;
 	OutboxError error;
+	OutboxError missing = {.failure = OUTBOX_FAILURE_NONE};
 	int			spacing = choose_spacing(member, count);
 	bool		good;
 
@@ -423,11 +431,17 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	for (int i = 0; i < count; i++)
 		items[i]->claim = '\0';
 	db->error.failure = OUTBOX_FAILURE_NONE;
-	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit) ||
+	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit, &missing) ||
 		!outbox_db_begin_pipeline(db))
 		return db->error.failure;
 	good = begin_transaction(member, items, count, fenced);
-	if (good && !*fenced)
+	if (good && !*fenced && missing.failure != OUTBOX_FAILURE_NONE && is_call(items[0]))
+	{
+		*culprit = 0;
+		db->error = missing;
+		good = false;
+	}
+	else if (good && !*fenced)
 		good = run_work(member, items, count, spacing, culprit);
 	error = db->error;
 	if (good && !*fenced)

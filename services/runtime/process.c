@@ -220,6 +220,13 @@ wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 	outbox_consumer_suspend(member->consumer, partition, outbox_clock_ms() + outbox_trouble_wait(member, partition));
 }
 
+/* Had outbox.begin_batch answered when the transaction failed?  Else no record has made it fail. */
+static bool
+is_begun(const OutboxItem *item)
+{
+	return item->claim != '\0';
+}
+
 static void
 halt_items(OutboxMember *member, Work *work, int count)
 {
@@ -227,8 +234,8 @@ halt_items(OutboxMember *member, Work *work, int count)
 
 	outbox_count_failure(member, OUTBOX_FAILURE_DEPLOY);
 	outbox_log(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
-			   "the program and the database do not fit, nothing is skipped: %s (SQLSTATE %s)",
-			   error->message, error->sqlstate);
+			   "the program and the database do not fit%s, nothing is skipped: %s (SQLSTATE %s)",
+			   is_begun(work->items[0]) ? "" : ", whatever the record", error->message, error->sqlstate);
 	suspend_items(member, work->items, count, true, false);
 }
 
@@ -244,7 +251,7 @@ handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failur
 
 	if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		wait_for_item(member, work, count, culprit);
-	else if (count > 1 && culprit < 0 && failure != OUTBOX_FAILURE_DEPLOY)
+	else if (count > 1 && culprit < 0 && (failure != OUTBOX_FAILURE_DEPLOY || is_begun(item)))
 		work->singles = count;
 	else if (failure != OUTBOX_FAILURE_DEPLOY && !condemned)
 		condemn_item(item, &member->db.error);

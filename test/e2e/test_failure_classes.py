@@ -75,25 +75,55 @@ def test_deploy(hazard):
     assert set(asked) <= told
 
 
+def skip_halted(hazard, service, offset, event, replay=None):
+    """Await the line of the halt at that record, and step over it with what the line says."""
+    hazard.flush()
+    line = wait_until(lambda: next((line for line in service.log_lines() if line["event"] == "partition_halted"
+                                    and line.get("offset") == offset), None), 60, "the halt")
+    assert (line["event_id"], line.get("replay_id")) == (event, replay)
+    hazard.database.execute("select outbox.consumer_skip(%s, %s, %s, %s, %s, 'its table is gone', %s)", (
+        hazard.group, line["topic"], line["partition"], line["offset"], line["event_id"], line.get("replay_id")))
+
+
 def test_skipped_by_hand(hazard):
-    """K11: a record that halts its partition for good is stepped over with outbox.consumer_skip, the partition's first, a later one and
-    a replay's copy of that; what follows is taken."""
+    """K11: a record that halts its partition for good is stepped over with outbox.consumer_skip, the partition's first, a later one,
+    a replay's copy of that, and one whose handler's function is gone; what follows is taken."""
     service = hazard.start(retry_max=0)
     hazard.fail("broken", code="42P01")
     replay, event = str(uuid.uuid4()), None
     for n, headers in enumerate(((), (), (("outbox-replay-id", replay), ("outbox-replay-mode", "reprocess")))):
         event = hazard.produce("broken", key=f"broken-{n}", event_id=event if headers else None, headers=headers)
         hazard.produce(f"good-{n}")
-        hazard.flush()
-        line = wait_until(lambda: next((line for line in service.log_lines() if line["event"] == "partition_halted"
-                                        and line.get("offset") == 2 * n), None), 60, "the halt")
-        assert (line["event_id"], line.get("replay_id")) == (event, replay if headers else None)
-        hazard.database.execute("select outbox.consumer_skip(%s, %s, %s, %s, %s, 'its table is gone', %s)", (
-            hazard.group, line["topic"], line["partition"], line["offset"], line["event_id"], line.get("replay_id")))
+        skip_halted(hazard, service, 2 * n, event, replay if headers else None)
         hazard.wait_taken(n + 1)
     assert hazard.taken() == ["good-0", "good-1", "good-2"]
     wait_until(lambda: gauge(service, "outbox_consumer_halted_partitions", hazard.group) == 0, 60, "the gauge to fall")
     assert hazard.database.value("select count(*) from outbox.audit where action = 'consumer_skip'") == 3
+    hazard.database.execute("alter function hazard.take rename to took")
+    skip_halted(hazard, service, 6, hazard.produce("gone", key="gone"))
+    wait_until(lambda: hazard.database.value("select next_offset from outbox.consumer_offset where topic = %s", (hazard.topic,)) == 7, 60, "the step")
+    hazard.database.execute("alter function hazard.took rename to take")
+    hazard.produce("good-3")
+    hazard.flush()
+    hazard.wait_taken(4)
+
+
+def test_halt_at_commit(hazard):
+    """K11: what a record's effects miss at the commit of a batch halts at that record: those before it are taken, and its line names it."""
+    hazard.database.execute("""
+        create function hazard.late() returns trigger language plpgsql as $$
+        begin
+            if new.event->>'what' = 'late' then raise undefined_table using message = 'its table is gone'; end if;
+            return null;
+        end $$;
+        create constraint trigger late after insert on hazard.taken deferrable initially deferred for each row execute function hazard.late()""")
+    events = [hazard.produce(what, key=what) for what in ("good-0", "late", "good-1")]
+    hazard.flush()
+    service = hazard.start(wait=False, retry_max=0)
+    skip_halted(hazard, service, 1, events[1])
+    hazard.wait_taken(2)
+    assert hazard.taken() == ["good-0", "good-1"]
+    assert {line["offset"] for line in service.log_lines() if line["event"] == "partition_halted"} == {1}
 
 
 def test_lock_wait(payment):
