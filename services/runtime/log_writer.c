@@ -62,7 +62,8 @@ static bool done;
 static char *(*make_lost_notice) (unsigned long lost);
 static pthread_t thread;
 
-static bool torn;				/* the last write was cut inside a line; of who writes: the thread, or under queue_lock */
+static pthread_mutex_t direct_lock = PTHREAD_MUTEX_INITIALIZER; /* of who writes without the thread; never asked for by the end */
+static bool torn;				/* the last write was cut inside a line; of who writes: the thread, or under direct_lock */
 
 /* Waits for room where standard error is non-blocking, as the parent may have made it. */
 static bool
@@ -185,26 +186,34 @@ queue_line(char *text, size_t len)
 	return true;
 }
 
+/* Before the thread is there and after it.  Without queue_lock: what hangs here must not hold the end. */
+static bool
+write_direct(const char *text, size_t len)
+{
+	bool		good;
+
+	pthread_mutex_lock(&direct_lock);
+	good = write_line(text, len);
+	pthread_mutex_unlock(&direct_lock);
+	return good;
+}
+
 void
 outbox_log_write(char *text, size_t len)
 {
-	bool		good = false;
+	bool		direct;
+	bool		good;
 
 	pthread_mutex_lock(&queue_lock);
-	if (state == WRITER_NONE || (state == WRITER_ENDS && done))
-	{
-		good = write_line(text, len);
-		free(text);
-	}
-	else
-	{
-		good = state != WRITER_LEFT && queue_line(text, len);
-		if (!good)
-			free(text);
-	}
-	if (!good)
+	direct = state == WRITER_NONE || (state == WRITER_ENDS && done);
+	good = !direct && state != WRITER_LEFT && queue_line(text, len);
+	if (!good && !direct)
 		lost++;
 	pthread_mutex_unlock(&queue_lock);
+	if (direct)
+		good = write_direct(text, len);
+	if (direct || !good)
+		free(text);
 	if (!good)
 		count_lost(1);
 }

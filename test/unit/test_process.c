@@ -116,9 +116,67 @@ await_ends(void)
 	return 7;
 }
 
+static volatile pid_t late_thread;
+
+static void *
+log_late(void *arg)
+{
+	late_thread = gettid();
+	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "late");
+	return arg;
+}
+
+/* Waits until the thread sleeps: it hangs in its write. */
+static bool
+await_sleep(void)
+{
+	const struct timespec pause = {0, 1000000};
+	char		path[64];
+	char		text[256] = "";
+
+	for (int i = 0; i < DEADLINE_S * 1000; i++)
+	{
+		FILE	   *file;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", late_thread);
+		file = late_thread != 0 ? fopen(path, "r") : NULL;
+		if (file != NULL && fgets(text, sizeof(text), file) != NULL && strstr(text, ") S ") != NULL)
+			return fclose(file) == 0;
+		if (file != NULL)
+			fclose(file);
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+/* The writer has ended; a thread that is left logs into a pipe that is full; exit() ends the writer once more. */
+static int
+end_though_late(void)
+{
+	char		block[4096] = "";
+	int			ends[2];
+	pthread_t	thread;
+
+	outbox_log_start();
+	outbox_log_stop();
+	if (pipe2(ends, O_NONBLOCK) != 0)
+		return 1;
+	while (write(ends[1], block, sizeof(block)) > 0)
+		;
+	fcntl(ends[1], F_SETFL, 0);
+	dup2(ends[1], STDERR_FILENO);
+	if (pthread_create(&thread, NULL, log_late, NULL) != 0 || !await_sleep())
+		return 1;
+	signal(SIGALRM, SIG_DFL);
+	alarm(DEADLINE_S);
+	outbox_log_stop();
+	return 7;
+}
+
 static void
 test_startup(void)
 {
+	CHECK(run_child(end_though_late) == 7, "a line that is late and hangs does not hold the end");
 	CHECK(run_child(find_files) == 7, "closed standard files are nothing's but /dev/null's");
 	CHECK(run_child(survive_signals) == 7, "signals that mean nothing do nothing");
 	CHECK(run_child(end_at_once) == -SIGINT, "what ends a program does so, though the parent has blocked and ignored it");
