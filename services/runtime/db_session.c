@@ -42,10 +42,12 @@ static const char settings_sql[] =
 " WHERE CASE s.name WHEN 'client_min_messages' THEN pg_catalog.current_setting(s.name) OPERATOR(pg_catalog.=) 'error'"
 "  ELSE pg_catalog.current_setting(s.name, true) IS NOT NULL END AND ($1::pg_catalog.int4 IS NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
 static const char process_sql[] = "SELECT pg_catalog.pg_backend_pid()";
+static const char read_only_sql[] = "SELECT pg_catalog.current_setting('transaction_read_only')";
 
 static const char shared_text[] =
 "the connection goes through a pooler that gives every transaction another session (PgBouncer: pool_mode = transaction or"
-" statement); the service needs pool_mode = session for this database or user, or a connection to the server itself";
+" statement), or a session with what its last user has left in it (server_reset_query); the service needs pool_mode = session"
+" and DISCARD ALL for this database or user, or a connection to the server itself";
 
 /*
  * The SQLSTATE with which a server has refused the session, as libpq's message has it when it is
@@ -97,21 +99,46 @@ explain_refusal(OutboxDb *db)
 	return false;
 }
 
-/* A new connection.  false: db->error, and db->conn is NULL. */
+/* Connects db->conn, which is none; attributes: target_session_attrs unless the user's conninfo says otherwise. */
 static bool
-open_connection(OutboxDb *db)
+try_connection(OutboxDb *db, const char *attributes)
 {
 	/* Later entries win: the user's conninfo over the defaults before it; but all text here is UTF-8. */
 	const char *keywords[] = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
 		"tcp_user_timeout", "fallback_application_name", "target_session_attrs", "dbname",
 	"client_encoding", NULL};
-	const char *values[] = {"5", "10", "5", "3", "30000", "outbox consumer", db->reads ? "any" : "read-write",
+	const char *values[] = {"5", "10", "5", "3", "30000", "outbox consumer", attributes,
 	db->conninfo, "UTF8", NULL};
 
 	outbox_db_drop(db);
-	db->error.ended = false;
 	db->conn = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(db->conn) != CONNECTION_OK && !explain_refusal(db))
+	return PQstatus(db->conn) == CONNECTION_OK;
+}
+
+/*
+ * No host could be written, as it said at the connection's start (db->error).  There a pooler tells what its first session
+ * was told, before the server was promoted: the server itself is asked.
+ */
+static bool
+find_writable(OutboxDb *db)
+{
+	PGresult   *result = NULL;
+	bool		writable;
+
+	if (strstr(db->error.message, "read-only") == NULL || !try_connection(db, "any"))
+		return false;
+	result = outbox_db_await(db, PQsendQuery(db->conn, read_only_sql), outbox_clock_ms() + SETTINGS_MS);
+	writable = result != NULL && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "off") == 0;
+	PQclear(result);
+	return writable;
+}
+
+/* A new connection.  false: db->error, and db->conn is NULL. */
+static bool
+open_connection(OutboxDb *db)
+{
+	db->error.ended = false;
+	if (!try_connection(db, db->reads ? "any" : "read-write") && !explain_refusal(db) && !find_writable(db))
 	{
 		outbox_db_drop(db);
 		return false;

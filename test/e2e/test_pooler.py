@@ -151,3 +151,21 @@ def test_session_mode(pooler, hazard):
     assert service.stop() == 0
     with pool.connect(hazard.database.name) as application, pool.connect(hazard.database.name) as second:
         assert settings_of(application) == before and settings_of(second) == before
+
+
+def test_stale_pooler(pooler, hazard):
+    """Field K10: what PgBouncer tells of a server that was read-only when it first asked does not keep a service from it."""
+    name, cluster = hazard.database.name, hazard.database.cluster
+    pool = pooler("session")
+    cluster.execute(f"alter database {name} set default_transaction_read_only = on")
+    with pool.connect(name) as first:
+        process = first.execute("select pg_backend_pid()").fetchone()
+    cluster.execute(f"alter database {name} reset default_transaction_read_only")
+    cluster.execute("select pg_terminate_backend(%s, 60000)", process)
+    with pytest.raises(psycopg.OperationalError, match="read-only"):
+        pool.connect(name, target_session_attrs="read-write")
+    hazard.produce("taken")
+    hazard.flush()
+    service = hazard.start(database=pool.dsn(name))
+    hazard.wait_taken(1)
+    assert service.stop() == 0
