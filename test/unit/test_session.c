@@ -146,6 +146,26 @@ test_standby(const char *conninfo)
 	outbox_db_close(&db);
 }
 
+/* The user has said that a standby will do: it is taken as it is; that it answers no more is an outage. */
+static void
+test_own_attributes(const char *server_conninfo)
+{
+	OutboxDb	db;
+	pthread_t	server;
+	char		conninfo[300];
+	int			questions = 0;
+
+	snprintf(conninfo, sizeof(conninfo), "%s target_session_attrs=any", server_conninfo);
+	if (!outbox_db_open(&db, conninfo, 0) || pthread_create(&server, NULL, serve_standby, &questions) != 0)
+		abort();
+	for (int i = 0; i < TRIES; i++)
+		CHECK(!outbox_db_connect(&db) && db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE &&
+			  strstr(db.error.message, "read-only") == NULL, "target_session_attrs of the user's own: no host is refused");
+	pthread_join(server, NULL);
+	CHECK(questions == 0, "nor asked");
+	outbox_db_close(&db);
+}
+
 static void
 test_refusal(const Refusal *refusal, const char *conninfo)
 {
@@ -180,5 +200,6 @@ main(void)
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
 		test_refusal(&refusals[i], conninfo);
 	test_standby(conninfo);
+	test_own_attributes(conninfo);
 	return finish_tests();
 }
