@@ -44,31 +44,13 @@ static const char *const reserved_names[] = {
 	OUTBOX_REPLAY_ID_HEADER, OUTBOX_REPLAY_GROUP_HEADER, OUTBOX_REPLAY_MODE_HEADER,
 };
 
-/* Header names are compared as Kafka's clients do it: letters of ASCII alone have two cases. */
-static bool
-same_name(const char *a, const char *b, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-	{
-		if (pg_ascii_tolower((unsigned char) a[i]) != pg_ascii_tolower((unsigned char) b[i]))
-			return false;
-	}
-	return true;
-}
-
-static bool
-is_name(const OutboxHeader *header, const char *name)
-{
-	return header->name_len == strlen(name) && same_name(header->name, name, header->name_len);
-}
-
 /* What begins with ce_ is an attribute of the CloudEvent: a String. */
 static void
 check_attribute(const OutboxHeader *header)
 {
 	const char *value = (const char *) header->value;
 
-	if (header->name_len < 3 || !same_name(header->name, "ce_", 3))
+	if (!outbox_header_begins(header, "ce_"))
 		return;
 	if (outbox_utf8_valid(header->name, header->name_len) && outbox_utf8_excluded(header->name, header->name_len) < 0 &&
 		(value == NULL || (outbox_utf8_valid(value, header->value_len) && outbox_utf8_excluded(value, header->value_len) < 0)))
@@ -98,7 +80,7 @@ add_header(HeaderList *list, const char *name, int name_len,
 				 errmsg("an event header must have a name")));
 	for (size_t i = 0; i < lengthof(reserved_names) && !list->foreign; i++)
 	{
-		if (is_name(header, reserved_names[i]))
+		if (outbox_header_is(header, reserved_names[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_RESERVED_NAME),
 					 errmsg("event header \"%s\" is reserved", reserved_names[i]),
@@ -144,8 +126,7 @@ drop_overridden_settings(HeaderList *list)
 		bool		overridden = false;
 
 		for (int j = list->settings; i < list->settings && j < list->count; j++)
-			overridden |= list->items[i].name_len == list->items[j].name_len &&
-				same_name(list->items[i].name, list->items[j].name, list->items[i].name_len);
+			overridden |= outbox_header_is(&list->items[j], list->items[i].name);	/* a setting's: terminated */
 		if (!overridden)
 			list->items[kept++] = list->items[i];
 	}

@@ -43,18 +43,6 @@ typedef struct Envelope
 } Envelope;
 
 static bool
-is_name(const OutboxHeader *header, const char *name)
-{
-	return header->name_len == strlen(name) && pg_strncasecmp(header->name, name, header->name_len) == 0;
-}
-
-static bool
-starts_with(const OutboxHeader *header, const char *prefix)
-{
-	return header->name_len >= strlen(prefix) && pg_strncasecmp(header->name, prefix, strlen(prefix)) == 0;
-}
-
-static bool
 is_same_value(const OutboxHeader *header, const void *value, size_t len)
 {
 	return header->value != NULL && value != NULL && header->value_len == len && memcmp(header->value, value, len) == 0;
@@ -154,9 +142,9 @@ fill_envelope(Envelope *envelope, const bytea *own, const text *correlation)
 	start_reading(&reader, own);
 	while (outbox_headers_next(&reader, &header))
 	{
-		if (header.value != NULL && content_type.value == NULL && is_name(&header, "content-type"))
+		if (header.value != NULL && content_type.value == NULL && outbox_header_is(&header, "content-type"))
 			content_type = header;
-		if (header.value != NULL && envelope->trace.value == NULL && is_name(&header, "traceparent") &&
+		if (header.value != NULL && envelope->trace.value == NULL && outbox_header_is(&header, "traceparent") &&
 			is_traceparent(&header))
 			envelope->trace = (OutboxHeader) {"traceparent", strlen("traceparent"), header.value, header.value_len};
 	}
@@ -177,12 +165,12 @@ fill_envelope(Envelope *envelope, const bytea *own, const text *correlation)
 static bool
 is_said(const Envelope *envelope, const OutboxHeader *header)
 {
-	if (is_name(header, "content-type"))
+	if (outbox_header_is(header, "content-type"))
 		return envelope->content_type != NULL &&
 			is_same_value(header, VARDATA_ANY(envelope->content_type), VARSIZE_ANY_EXHDR(envelope->content_type));
-	if (is_name(header, "traceparent"))
+	if (outbox_header_is(header, "traceparent"))
 		return is_same_value(header, envelope->trace.value, envelope->trace.value_len);
-	return is_name(header, "correlationid") &&
+	return outbox_header_is(header, "correlationid") &&
 		is_same_value(header, envelope->correlation.value, envelope->correlation.value_len);
 }
 
@@ -194,7 +182,7 @@ find_taken(const OutboxHeader *header)
 
 	for (size_t i = 0; i < lengthof(names); i++)
 	{
-		if (is_name(header, names[i]))
+		if (outbox_header_is(header, names[i]))
 			return names[i];
 	}
 	return NULL;
@@ -217,9 +205,9 @@ make_headers(const Envelope *envelope, const bytea *own, const bytea *added)
 	{
 		const char *taken = find_taken(&header);
 
-		if (starts_with(&header, "dlt-") || starts_with(&header, "kafka_dlt-") || is_said(envelope, &header))
+		if (outbox_header_begins(&header, "dlt-") || outbox_header_begins(&header, "kafka_dlt-") || is_said(envelope, &header))
 			continue;
-		if (taken != NULL || starts_with(&header, "ce_") || starts_with(&header, "outbox-replay-"))
+		if (taken != NULL || outbox_header_begins(&header, "ce_") || outbox_header_begins(&header, "outbox-replay-"))
 			add_renamed(&list, &header, taken);
 		else
 			list.items[list.count++] = header;
@@ -308,7 +296,7 @@ outbox_dead_letter_copy_own(PG_FUNCTION_ARGS)
 	start_reading(&reader, own);
 	while (outbox_headers_next(&reader, &header))
 	{
-		if (!is_name(&header, "ce_id") && !starts_with(&header, "outbox-replay-"))
+		if (!outbox_header_is(&header, "ce_id") && !outbox_header_begins(&header, "outbox-replay-"))
 			list.items[list.count++] = header;
 	}
 	PG_RETURN_BYTEA_P(outbox_event_headers_write(list.items, list.count));

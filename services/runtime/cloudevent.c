@@ -340,12 +340,6 @@ read_envelope(OutboxRecord *record, Envelope *envelope)
 	return read_data(record, envelope);
 }
 
-static bool
-is_content_type(const OutboxHeader *header)
-{
-	return header->name_len == strlen("content-type") && strncasecmp(header->name, "content-type", header->name_len) == 0;
-}
-
 /* Writes the attributes, then the record's own headers; returns what the bytes are in sum. */
 static size_t
 put_headers(const OutboxRecord *record, const Envelope *envelope, uint8_t *memory)
@@ -358,7 +352,7 @@ put_headers(const OutboxRecord *record, const Envelope *envelope, uint8_t *memor
 
 	outbox_headers_read(&reader, record->raw_headers, record->raw_headers_len);
 	while (outbox_headers_next(&reader, &header))
-		count += !is_content_type(&header);
+		count += !outbox_header_is(&header, "content-type");
 	size += outbox_varint_size(count);
 	if (memory != NULL)
 		end = outbox_varint_put(end, count);
@@ -375,7 +369,7 @@ put_headers(const OutboxRecord *record, const Envelope *envelope, uint8_t *memor
 	outbox_headers_read(&reader, record->raw_headers, record->raw_headers_len);
 	while (outbox_headers_next(&reader, &header))
 	{
-		if (is_content_type(&header))
+		if (outbox_header_is(&header, "content-type"))
 			continue;
 		size += outbox_header_size(&header);
 		if (memory != NULL)

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "cloudevent.h"
 #include "common/hash.h"
@@ -65,7 +64,7 @@ is_known(const OutboxHeader *header, int which)
 {
 	if (header->name_len != known_names[which].len)
 		return false;
-	return which == CONTENT_TYPE ? strncasecmp(header->name, known_names[which].name, header->name_len) == 0
+	return which == CONTENT_TYPE ? outbox_header_is(header, known_names[which].name)
 		: memcmp(header->name, known_names[which].name, header->name_len) == 0;
 }
 

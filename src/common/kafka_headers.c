@@ -92,6 +92,29 @@ zigzag(int64_t value)
 	return ((uint64_t) value << 1) ^ (uint64_t) (value >> 63);
 }
 
+static char
+ascii_lower(char letter)
+{
+	return letter >= 'A' && letter <= 'Z' ? (char) (letter | 0x20) : letter;
+}
+
+bool
+outbox_header_begins(const OutboxHeader *header, const char *prefix)
+{
+	size_t		len = strlen(prefix);
+	size_t		same = 0;
+
+	while (same < len && same < header->name_len && ascii_lower(header->name[same]) == ascii_lower(prefix[same]))
+		same++;
+	return same == len;
+}
+
+bool
+outbox_header_is(const OutboxHeader *header, const char *name)
+{
+	return header->name_len == strlen(name) && outbox_header_begins(header, name);
+}
+
 size_t
 outbox_varint_size(int64_t value)
 {

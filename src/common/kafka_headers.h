@@ -47,6 +47,13 @@ typedef struct OutboxHeaderReader
 extern void outbox_headers_read(OutboxHeaderReader *reader, const uint8_t *data, size_t len);
 extern bool outbox_headers_next(OutboxHeaderReader *reader, OutboxHeader *header);
 
+/*
+ * Has the header that name, or one that begins so?  In any case of letters, of which ASCII's alone have two, whatever
+ * the locale; name is ASCII.
+ */
+extern bool outbox_header_is(const OutboxHeader *header, const char *name);
+extern bool outbox_header_begins(const OutboxHeader *header, const char *prefix);
+
 /* Writing: sum outbox_header_size over the headers, add outbox_varint_size of
  * their count, then put count and headers one after the other. */
 extern size_t outbox_varint_size(int64_t value);

@@ -104,11 +104,40 @@ test_garbage(void)
 		  "a varint that does not end is bad");
 }
 
+static bool
+is_named(const char *given, const char *name)
+{
+	OutboxHeader header = {.name = given, .name_len = strlen(given)};
+
+	return outbox_header_is(&header, name);
+}
+
+static bool
+begins_with(const char *given, const char *prefix)
+{
+	OutboxHeader header = {.name = given, .name_len = strlen(given)};
+
+	return outbox_header_begins(&header, prefix);
+}
+
+static void
+test_names(void)
+{
+	CHECK(is_named("Content-TYPE", "content-type") && is_named("ce_id", "ce_id") && is_named("", ""), "names have no case");
+	CHECK(!is_named("content-typ", "content-type") && !is_named("content-types", "content-type"), "nor another length");
+	CHECK(!is_named("[", "{") && !is_named("@", "`") && !is_named("ce\x7fid", "ce_id"), "letters alone have a case");
+	CHECK(!is_named("correlat\xDD" "onid", "correlationid") && !is_named("\xC4", "\xE4"),
+		  "those of ASCII: I with a dot of ISO 8859-9 is no i");
+	CHECK(begins_with("DLT-original-topic", "dlt-") && begins_with("dlt-", "dlt-") && !begins_with("dlt", "dlt-") &&
+		  !begins_with("kafka_dlt-x", "dlt-"), "beginnings");
+}
+
 int
 main(void)
 {
 	test_varints();
 	test_round_trip();
 	test_garbage();
+	test_names();
 	return finish_tests();
 }
