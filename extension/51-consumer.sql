@@ -13,7 +13,7 @@ COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of w
 
 /*
  * A text of a record, UTF-8, as this database can hold it: bytes that are no UTF-8 and characters it has not become
- * % and two hex digits a byte, so that two values stay two; at most so many bytes of UTF-8, cut between characters.
+ * % and two hex digits a byte, so that two values stay two; at most so many bytes, here and in UTF-8, cut between characters.
  */
 CREATE FUNCTION outbox.wire_text(value bytea, most integer) RETURNS text
 	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_wire_text';

@@ -58,7 +58,8 @@ CREATE FUNCTION outbox.headers_readable(bytea) RETURNS boolean
 	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_readable';
 
 /*
- * The value, as bytes_text shows it, of the first header of that name in any case of letters; name: ASCII.
+ * The value of the first header of that name in any case of letters; name: ASCII.  As a consumer reads a correlation id, so
+ * that both find one flow: what is no character here, and control characters, as % and two hex digits a byte; at most 256 bytes.
  * NULL: there is none, it has no value, or the bytes are not headers.
  */
 CREATE FUNCTION outbox.header_value(headers bytea, name text) RETURNS text

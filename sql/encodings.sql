@@ -40,6 +40,9 @@ SET client_encoding = 'UTF8';
 \set lacked_name '''\\xf0\\x9f\\x98\\x80'''
 \set broken 'convert_from(''\\xa9a1'', ''EUC_JP'')'
 \i :script
+-- a letter of JIS X 0212 is longer here than in UTF-8: no correlation id is too long for its setting
+SELECT octet_length('à') AS bytes, m, octet_length(v) AS taken, outbox.set_context(v, NULL, NULL) AS set
+FROM unnest(ARRAY[85, 86, 128]) m, outbox.wire_text(convert_to(repeat('à', m), 'UTF8'), 256) v;
 
 \c outbox_ascii
 SET client_encoding = 'UTF8';

@@ -21,7 +21,6 @@
 PG_FUNCTION_INFO_V1(outbox_bytes_text);
 PG_FUNCTION_INFO_V1(outbox_headers_decode);
 PG_FUNCTION_INFO_V1(outbox_headers_readable);
-PG_FUNCTION_INFO_V1(outbox_header_value);
 PG_FUNCTION_INFO_V1(outbox_name_text);
 PG_FUNCTION_INFO_V1(outbox_cut_text);
 PG_FUNCTION_INFO_V1(outbox_text_bytes);
@@ -96,35 +95,6 @@ outbox_headers_readable(PG_FUNCTION_ARGS)
 	while (outbox_headers_next(&reader, &header))
 		;
 	PG_RETURN_BOOL(!reader.bad);
-}
-
-/*
- * header_value(headers bytea, name text) returns text: value of the first header of that name, which is ASCII, in any case of
- * letters; NULL: there is none, it has no value, or the bytes are no headers up to it.
- */
-Datum
-outbox_header_value(PG_FUNCTION_ARGS)
-{
-	text	   *name = PG_GETARG_TEXT_PP(1);
-	size_t		name_len = VARSIZE_ANY_EXHDR(name);
-	OutboxHeaderReader reader;
-	OutboxHeader header;
-
-	start_reading(&reader, PG_GETARG_BYTEA_PP(0));
-	while (outbox_headers_next(&reader, &header))
-	{
-		size_t		same = 0;
-
-		while (header.name_len == name_len && same < name_len &&
-			   pg_ascii_tolower((unsigned char) header.name[same]) == pg_ascii_tolower((unsigned char) VARDATA_ANY(name)[same]))
-			same++;
-		if (header.name_len != name_len || same < name_len)
-			continue;
-		if (header.value == NULL)
-			PG_RETURN_NULL();
-		PG_RETURN_TEXT_P(show_bytes((const char *) header.value, (int) header.value_len));
-	}
-	PG_RETURN_NULL();
 }
 
 /* name_text(name) returns text: a name of a shared catalog, which may be in another database's encoding. */

@@ -3,7 +3,7 @@
  * wire_text.c
  *	  What a record of Kafka holds, bytes that should be UTF-8, as text of this database.
  *
- * Runs in the backends of consumers.
+ * Runs in application backends, those of consumers above all.
  */
 #include "postgres.h"
 
@@ -17,19 +17,11 @@
 #include "common/utf8.h"
 #include "encoding.h"
 
-PG_FUNCTION_INFO_V1(outbox_wire_text);
-PG_FUNCTION_INFO_V1(outbox_consumed_headers);
+#define FLOW_MAX	256			/* bytes of a header that header_value shows, as consumers read a correlation id */
 
-static bool
-is_ascii(const char *bytes, int len)
-{
-	for (int i = 0; i < len; i++)
-	{
-		if (bytes[i] == '\0' || IS_HIGHBIT_SET(bytes[i]))
-			return false;
-	}
-	return true;
-}
+PG_FUNCTION_INFO_V1(outbox_wire_text);
+PG_FUNCTION_INFO_V1(outbox_header_value);
+PG_FUNCTION_INFO_V1(outbox_consumed_headers);
 
 /* Appends UTF-8 in the database's encoding; false: it is none, or the database has not all of these characters. */
 static bool
@@ -45,30 +37,31 @@ append_text(StringInfo out, const char *utf8, int len)
 }
 
 /*
- * wire_text(value bytea, most integer) returns text: what is no UTF-8, or has no character in this database,
- * as % and two hex digits a byte; at most so many bytes of UTF-8, cut between two characters
+ * See outbox.wire_text; `plain`: control characters and noncharacters are encoded as well, as a service does it where it
+ * reads a header.
  */
-Datum
-outbox_wire_text(PG_FUNCTION_ARGS)
+static text *
+make_wire_text(const char *bytes, int len, int most, bool plain)
 {
-	bytea	   *value = PG_GETARG_BYTEA_PP(0);
-	const char *bytes = VARDATA_ANY(value);
-	int			len = VARSIZE_ANY_EXHDR(value);
-	int			most = PG_GETARG_INT32(1);
-	int			used = 0;
 	StringInfoData out;
+	int			used = 0;
+	char	   *whole = NULL;
 
 	/* once or twice a record, and hardly ever anything else */
-	if (len <= most && is_ascii(bytes, len))
-		PG_RETURN_TEXT_P(cstring_to_text_with_len(bytes, len));
+	if (len <= most && !(plain && outbox_utf8_excluded(bytes, (size_t) len) >= 0))
+		whole = outbox_encoding_try_text(bytes, len);
+	if (whole != NULL && strlen(whole) <= (size_t) most)
+		return cstring_to_text(whole);
 	initStringInfo(&out);
 	for (int i = 0; i < len;)
 	{
 		int			width = Max((int) outbox_utf8_char(bytes + i, (size_t) (len - i)), 1);
 		int			kept = out.len;
-		bool		escaped = !append_text(&out, bytes + i, width);
+		bool		escaped = (plain && outbox_utf8_excluded(bytes + i, (size_t) width) >= 0) ||
+			!append_text(&out, bytes + i, width);
 
-		used += escaped ? 3 * width : width;
+		/* some encodings have characters that are longer than in UTF-8; neither form may be too long */
+		used += escaped ? 3 * width : Max(width, out.len - kept);
 		if (used > most)
 		{
 			out.len = kept;
@@ -78,7 +71,43 @@ outbox_wire_text(PG_FUNCTION_ARGS)
 			appendStringInfo(&out, "%%%02X", (unsigned char) bytes[i]);
 		i += escaped ? 0 : width;
 	}
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+	return cstring_to_text_with_len(out.data, out.len);
+}
+
+/*
+ * wire_text(value bytea, most integer) returns text: what is no UTF-8, or has no character in this database,
+ * as % and two hex digits a byte; at most so many bytes, cut between two characters
+ */
+Datum
+outbox_wire_text(PG_FUNCTION_ARGS)
+{
+	bytea	   *value = PG_GETARG_BYTEA_PP(0);
+
+	PG_RETURN_TEXT_P(make_wire_text(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), PG_GETARG_INT32(1), false));
+}
+
+/*
+ * header_value(headers bytea, name text) returns text: value of the first header of that name, which is ASCII, in any case of
+ * letters, as a service reads it; NULL: there is none, it has no value, or the bytes are no headers up to it
+ */
+Datum
+outbox_header_value(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	OutboxHeaderReader reader;
+	OutboxHeader header;
+
+	outbox_headers_read(&reader, (const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	while (outbox_headers_next(&reader, &header))
+	{
+		if (!outbox_header_is(&header, name))
+			continue;
+		if (header.value == NULL)
+			PG_RETURN_NULL();
+		PG_RETURN_TEXT_P(make_wire_text((const char *) header.value, (int) header.value_len, FLOW_MAX, true));
+	}
+	PG_RETURN_NULL();
 }
 
 /* Appends a JSON string: the bytes as text where they are some here, else \x and hex digits. */
