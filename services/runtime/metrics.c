@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
 #include "text.h"
 
 #define LABEL_SIZE 512
@@ -230,7 +231,7 @@ outbox_metrics_write_label(FILE *out, const char *before, const char *name, cons
 	fprintf(out, "%s%s=\"", before, name);
 	for (; left > 0; value += width, left -= width)
 	{
-		width = outbox_text_character(value, left);
+		width = outbox_utf8_char(value, left);
 		if (*value == '"' || *value == '\\' || *value == '\n')
 			putc('\\', out);
 		if (width <= 1)

@@ -5,13 +5,10 @@
  *
  * Any thread.
  */
-#ifndef OUTBOX_TEXT_H
-#define OUTBOX_TEXT_H
+#ifndef OUTBOX_SERVICE_TEXT_H
+#define OUTBOX_SERVICE_TEXT_H
 
 #include <stddef.h>
-
-/* Bytes of the character, as PostgreSQL takes UTF-8, that len > 0 bytes begin with; 0: they begin with none. */
-extern size_t outbox_text_character(const void *bytes, size_t len);
 
 /* Replaces bytes that are no UTF-8 by '?'; a character that the end of the full buffer has cut is left out. */
 extern void outbox_text_mend(char *buffer, size_t size);
@@ -25,4 +22,4 @@ extern void outbox_text_copy(char *buffer, size_t size, const char *text);
  */
 extern char *outbox_text_header(const void *bytes, size_t len, size_t max);
 
-#endif							/* OUTBOX_TEXT_H */
+#endif							/* OUTBOX_SERVICE_TEXT_H */

@@ -563,24 +563,6 @@ test_text_copy(void)
 	CHECK(strcmp(text, "\xe4\x80\x80??") == 0, "also at the cut");
 }
 
-static void
-test_characters(void)
-{
-	static const struct
-	{
-		const char *bytes;
-		size_t		width;
-	}			cases[] = {
-		{"a", 1}, {"\xc3\xa4", 2}, {"\xe2\x82\xac", 3}, {"\xf0\x9f\x98\x80", 4}, {"\xf4\x8f\xbf\xbf", 4},
-		{"\x80", 0}, {"\xc3", 0}, {"\xc3(", 0}, {"\xc0\x80", 0}, {"\xc1\xbf", 0}, {"\xe0\x80\x80", 0}, {"\xe0\x9f\xbf", 0},
-		{"\xed\xa0\x80", 0}, {"\xf0\x80\x80\x80", 0}, {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0}, {"\xff", 0},
-		{"\xe2\x82", 0}, {"\xf0\x9f\x98", 0}, {"\xe2(\xa1", 0},
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		CHECK(outbox_text_character(cases[i].bytes, strlen(cases[i].bytes)) == cases[i].width, "a character, or none");
-}
-
 /* What a header of these bytes is as text of at most max bytes. */
 static bool
 reads_as(const char *bytes, size_t len, size_t max, const char *expected)
@@ -720,7 +702,6 @@ main(void)
 	test_trouble();
 	test_client_watch();
 	test_text_copy();
-	test_characters();
 	test_header_text();
 	test_foreign_text();
 	test_log_text();
