@@ -600,20 +600,35 @@ test_suspect(const char *program)
 	stop_sender();
 }
 
-/* FENCE is answered with that deadline of a batch, and that message.timeout.ms of the settings, ms. */
+/*
+ * FENCE is answered with that deadline of a batch, and that message.timeout.ms of the settings, ms.  On a loaded machine
+ * the mock broker may answer later than the deadlines under test allow: then again, as the relay does it.
+ */
 static bool
 fences_with_usual(uint32_t longest_ms, uint32_t usual_ms)
 {
 	OutboxWireReader body;
 	const char *metadata;
 	uint32_t	len;
+	uint32_t	longest;
+	uint32_t	usual;
+	char		type = fence(&body);
 
-	if (fence(&body) != OUTBOX_FRAME_CURSOR)
+	for (int i = 0; i < 20 && is_failed(type, &body, OUTBOX_ERROR_RETRIABLE); i++)
+		type = fence(&body);
+	if (type != OUTBOX_FRAME_CURSOR)
+	{
+		printf("# a frame of type %d\n", type);
 		return false;
+	}
 	outbox_wire_get_u8(&body);
 	outbox_wire_get_u64(&body);
 	outbox_wire_get_string(&body, &metadata, &len);
-	return outbox_wire_get_u32(&body) == longest_ms && outbox_wire_get_u32(&body) == usual_ms && !body.bad;
+	longest = outbox_wire_get_u32(&body);
+	usual = outbox_wire_get_u32(&body);
+	if (longest != longest_ms || usual != usual_ms)
+		printf("# %u ms for a batch, usually %u ms for a message\n", longest, usual);
+	return longest == longest_ms && usual == usual_ms && !body.bad;
 }
 
 static bool
