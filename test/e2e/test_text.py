@@ -186,8 +186,7 @@ def test_settings_change_nothing(consumed):
     for setting, value in settings.items():
         consumed.database.execute(f"alter database {name} set {setting} = {value}")
     service = consumed.make_service(
-        "outbox-consume", consumed.config(database=consumed.database.dsn(client_encoding="LATIN1"), retry_max=1,
-                                          kafka_properties="auto.offset.reset=earliest"),
+        "outbox-consume", consumed.config(database=consumed.database.dsn(client_encoding="LATIN1"), retry_max=1),
         env={"PGCLIENTENCODING": "LATIN1", "PGOPTIONS": "-c client_encoding=LATIN1"})
     for n in range(3):
         consumed.produce({"name": f"Müller {n}"}, None, "Größe", partition=0)
