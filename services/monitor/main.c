@@ -33,7 +33,7 @@ static const OutboxOption options[] = {
 	{"kafka_timeout_ms", OUTBOX_OPTION_INTEGER, "5000", 100, 60000, "longest wait for an answer of Kafka", NULL},
 	{"cluster_name", OUTBOX_OPTION_TEXT, "kafka", 0, 0, "Kafka's name in metrics and alerts", NULL},
 	{"poll_seconds", OUTBOX_OPTION_INTEGER, "5", 1, 300, "time between polls; a status judges ten of them", NULL},
-	{"ignore_groups", OUTBOX_OPTION_LINES, "outbox-relay.*", 0, 0, "groups not watched, one pattern a line", NULL},
+	{"ignore_groups", OUTBOX_OPTION_LINES, "outbox-relay.*", 0, 0, "groups not watched, one pattern a line", outbox_poller_check_patterns},
 	{"lag_threshold_seconds", OUTBOX_OPTION_INTEGER, "120", 1, 31536000, "further behind: an alert", NULL},
 	{"lag_thresholds", OUTBOX_OPTION_LINES, "", 0, 0, "of single groups, one pattern=seconds a line", outbox_poller_check_thresholds},
 	{"members_grace_seconds", OUTBOX_OPTION_INTEGER, "30", 0, 86400, "a group with lag and without members for so long: an alert", NULL},

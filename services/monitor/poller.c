@@ -52,6 +52,44 @@ static long timeout_ms;
 static pthread_t poller_thread;
 
 bool
+outbox_poller_check_patterns(const char *value, char *error, size_t size)
+{
+	char	   *copy = strdup(value);
+	char	   *rest = copy;
+	char	   *line;
+	const char *flaw = NULL;
+
+	if (copy == NULL)
+		abort();
+	for (int number = 1; flaw == NULL && (line = strsep(&rest, "\n")) != NULL; number++)
+	{
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
+			continue;
+		flaw = strchr(line, ';') != NULL ? "has \";\" in it: each pattern has a line of its own, and ? stands for a group's \";\"" :
+			outbox_setting_decorated(line);
+		if (flaw != NULL)
+			snprintf(error, size, "line %d %s", number, flaw);
+	}
+	free(copy);
+	return flaw == NULL;
+}
+
+/* Is there another threshold before the last one, as in "a=1;b=2"? */
+static bool
+holds_threshold(const char *line)
+{
+	for (const char *equals = strchr(line, '='); equals != NULL; equals = strchr(equals + 1, '='))
+	{
+		const char *end = equals + 1 + strspn(equals + 1, " 0123456789");
+
+		if (*end == ';')
+			return true;
+	}
+	return false;
+}
+
+bool
 outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 {
 	char	   *copy = strdup(value);
@@ -70,7 +108,12 @@ outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 			continue;
 		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
 		good = seconds >= 1 && seconds <= THRESHOLD_MAX_S && *end == '\0';
-		if (!good)
+		if (good && holds_threshold(line))
+		{
+			good = false;
+			snprintf(error, size, "line %d has another threshold behind a \";\": each has a line of its own", number_of_line);
+		}
+		else if (!good)
 			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds", number_of_line, THRESHOLD_MAX_S);
 	}
 	free(copy);

@@ -11,6 +11,9 @@
 
 #include "config.h"
 
+/* Option check: one pattern a line, as in fnmatch(3). */
+extern bool outbox_poller_check_patterns(const char *value, char *error, size_t size);
+
 /* Option check: one pattern=seconds a line; patterns as in fnmatch(3). */
 extern bool outbox_poller_check_thresholds(const char *value, char *error, size_t size);
 

@@ -22,6 +22,8 @@
 #define WORD_MAX	40
 #define TYPO_MAX	2				/* letters by which a mistyped option differs */
 #define PORT_MAX	65535
+#define OPTIONS_MAX	100				/* more than libpq has */
+#define BLANKS		" \t\n\v\f\r"
 #define NO_SERVER	"/outbox/no-server"	/* a directory without sockets */
 
 static bool
@@ -132,12 +134,40 @@ are_numbers(const char *value, long least_value, long most)
 	}
 }
 
+/* Ends the value with ";", or is another option behind one, as in a list that is separated by them? */
+static bool
+goes_on_behind_semicolon(const char *value)
+{
+	for (const char *semicolon = strchr(value, ';'); semicolon != NULL; semicolon = strchr(semicolon + 1, ';'))
+	{
+		const char *next = semicolon + 1 + strspn(semicolon + 1, BLANKS);
+		size_t		len = strspn(next, "abcdefghijklmnopqrstuvwxyz_");
+
+		if (*next == '\0' || (len > 0 && next[len] == '='))
+			return true;
+	}
+	return false;
+}
+
+/* Does a host of the list hold "@"?  A name that begins with one is a socket's. */
+static bool
+holds_user(const char *hosts)
+{
+	for (const char *at = strchr(hosts, '@'); at != NULL; at = strchr(at + 1, '@'))
+	{
+		if (at > hosts && at[-1] != ',')
+			return true;
+	}
+	return false;
+}
+
 /* What one option's value has wrong, to follow its name; NULL: nothing seen. */
 static const char *
 find_flaw(const char *keyword, const char *value)
 {
 	static const char *const numbers[] = {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
 	"keepalives_count", "tcp_user_timeout", NULL};
+	static const char *const secrets[] = {"password", "sslpassword", NULL};
 	static const char *const files[] = {"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", NULL};
 
 	if (strcmp(keyword, "port") == 0 && !are_numbers(value, 1, PORT_MAX))
@@ -147,7 +177,13 @@ find_flaw(const char *keyword, const char *value)
 	if (is_one_of(keyword, files) && value[0] != '\0' && strcmp(value, "system") != 0 &&
 		(strcmp(keyword, "sslkey") != 0 || strchr(value, ':') == NULL) && access(value, R_OK) != 0)
 		return errno == ENOENT ? "names a file that is not there" : "names a file that cannot be read";
-	return strcmp(keyword, "password") == 0 ? NULL : outbox_setting_flaw(value, false);
+	if (is_one_of(keyword, secrets))
+		return NULL;
+	if (strcmp(keyword, "options") != 0 && goes_on_behind_semicolon(value))
+		return "has \";\" behind it: nothing ends with one, and in a list each connection string has a line of its own";
+	if ((strcmp(keyword, "host") == 0 && holds_user(value)) || (strcmp(keyword, "dbname") == 0 && strstr(value, "://") != NULL))
+		return "has part of a URI in it: either all is one, postgresql://user:password@host/dbname, or nothing";
+	return outbox_setting_flaw(value, false);
 }
 
 /* The option whose name libpq's message has first; NULL: none. */
@@ -217,6 +253,71 @@ try_values(const char *conninfo, const PQconninfoOption *options, char *error, s
 	return good;
 }
 
+/* Behind "= value" of libpq's form option=value, which it has taken. */
+static const char *
+skip_value(const char *text)
+{
+	bool		quoted;
+
+	text += strspn(text, BLANKS "=");
+	quoted = *text == '\'';
+	text += quoted;
+	while (*text != '\0' && strchr(quoted ? "'" : BLANKS, *text) == NULL)
+		text += text[0] == '\\' && text[1] != '\0' ? 2 : 1;
+	return text + (*text != '\0');
+}
+
+/* The option that the string, no URI, has twice; NULL: none.  libpq takes the last one. */
+static const char *
+find_twice(const char *conninfo, const PQconninfoOption *options)
+{
+	bool		seen[OPTIONS_MAX] = {false};
+
+	for (conninfo += strspn(conninfo, BLANKS); *conninfo != '\0'; conninfo += strspn(conninfo, BLANKS))
+	{
+		size_t		len = strcspn(conninfo, BLANKS "=");
+
+		for (int i = 0; i < OPTIONS_MAX && options[i].keyword != NULL; i++)
+		{
+			if (strlen(options[i].keyword) != len || strncmp(options[i].keyword, conninfo, len) != 0)
+				continue;
+			if (seen[i])
+				return options[i].keyword;
+			seen[i] = true;
+		}
+		conninfo = skip_value(conninfo + len);
+	}
+	return NULL;
+}
+
+/*
+ * Has the URI "@" elsewhere than once before the host?  Then a piece of the password has become a host
+ * or a database, and would stand in messages.
+ */
+static bool
+cuts_password(const char *authority)
+{
+	size_t		len = strcspn(authority, "?");
+	const char *at = memchr(authority, '@', len);
+
+	return at != NULL && (memchr(authority, '/', (size_t) (at - authority)) != NULL ||
+						  memchr(at + 1, '@', len - (size_t) (at + 1 - authority)) != NULL);
+}
+
+/* What is wrong with the string as a whole, which libpq has taken. */
+static bool
+check_whole(const char *conninfo, const PQconninfoOption *options, char *error, size_t size)
+{
+	bool		uri = strncmp(conninfo, "postgresql://", 13) == 0 || strncmp(conninfo, "postgres://", 11) == 0;
+	const char *twice = uri ? NULL : find_twice(conninfo, options);
+
+	if (twice != NULL)
+		snprintf(error, size, "option %s is given twice: in a list each connection string has a line of its own", twice);
+	else if (uri && cuts_password(strstr(conninfo, "://") + 3))
+		return fail(error, size, "has \"@\" where a URI takes none: in a password write it as %40, \"/\" as %2F and \"%\" as %25");
+	return twice == NULL;
+}
+
 bool
 outbox_conninfo_check(const char *conninfo, char *error, size_t size)
 {
@@ -233,6 +334,8 @@ outbox_conninfo_check(const char *conninfo, char *error, size_t size)
 		PQfreemem(message);
 		return false;
 	}
+	if (!check_whole(conninfo, options, error, size))
+		flaw = error;
 	for (PQconninfoOption *option = options; option->keyword != NULL && flaw == NULL; option++)
 	{
 		flaw = option->val != NULL ? find_flaw(option->keyword, option->val) : NULL;

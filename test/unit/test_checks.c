@@ -43,6 +43,8 @@ test_conninfo(void)
 	static const char *const taken[] = {
 		"dbname=x", "host=a,b port=1,2 dbname=x user=y password='p; #=\\' w' sslmode=require", "postgresql://u:p%3B@h:5432/x",
 		"dbname=x connect_timeout=2", "host=/tmp dbname='a b'", "port=, host=a,b",
+		"postgresql:///x?host=@abstract&password=p@w", "postgresql://u:p%40%2Fw@a:1,b:2/x", "host=@abstract,b password='dbname=x dbname=y; z' dbname=a;b",
+		"options='-c a.b=c;d=e' password=a\\ password=b;user=c user=u", "dbname = x user = y sslpassword = a;",
 	};
 	static const Refused refused[] = {
 		{"dbname=x prot=5432", "is \"port\" meant?"},
@@ -63,6 +65,16 @@ test_conninfo(void)
 		{"passfile=/LEAKED", "option passfile names a file that is not there"},
 		{"sslrootcert=/LEAKED", "option sslrootcert names a file that is not there"},
 		{"dbname=x\xC2\xA0user=LEAKED", "option dbname has an invisible character"},
+		{"dbname=leaked; dbname=x", "option dbname is given twice: in a list each"},
+		{"host = h password = my host=leaked", "option host is given twice"},
+		{"dbname=leaked;dbname=x", "option dbname has \";\" behind it"},
+		{"dbname=leaked;", "option dbname has \";\" behind it"},
+		{"postgresql://u:p@h/leaked; postgresql://u:p@h/x", "has \"@\" where a URI takes none"},
+		{"postgresql://h/leaked; postgresql://h/x", "option dbname has part of a URI in it"},
+		{"postgresql://u:front@LEAKED@h/x", "has \"@\" where a URI takes none: in a password write it as %40"},
+		{"postgresql://u:1/LEAKED@h/x", "has \"@\" where a URI takes none"},
+		{"host=u:LEAKED@h dbname=x", "option host has part of a URI in it"},
+		{"dbname=postgresql://u:LEAKED@h/x", "option dbname has part of a URI in it"},
 		{"service=LEAKED", "has a value that libpq does not take"},
 	};
 	char		error[256];
