@@ -29,6 +29,7 @@ ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\nsasl.pa
 ALTER SYSTEM SET outbox.kafka_properties = 'ssl.key.password=never-shown';
 ALTER SYSTEM SET outbox.kafka_properties = E'bootstrap.servers=localhost\nnever-shown';
 -- one property a line, and none that would have no effect
+ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\nsasl.username=never\nshown';
 ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost; linger.ms=5';
 ALTER SYSTEM SET outbox.kafka_properties = 'bootstrap.servers=localhost\nacks=1';
 ALTER SYSTEM SET outbox.kafka_properties = 'enable.idempotence=false';

@@ -198,7 +198,7 @@ check_kafka_properties(char **newval, void **extra, GucSource source)
 	if (secret)
 		GUC_check_errhint("Put it into a file, named by \"outbox.kafka_properties_file\".");
 	else
-		GUC_check_errhint("One property a line, name=value; a line ends with \\n.");
+		GUC_check_errhint("One property a line, name=value; a line ends with \\n. A value that holds \\n belongs in the file named by \"outbox.kafka_properties_file\".");
 	return false;
 }
 
