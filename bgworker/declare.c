@@ -30,6 +30,7 @@
 
 #define NAME_PREFIX		"outbox-relay."
 #define ALIVE_PREFIX	"outbox-alive."
+#define NO_BROKERS		"no Kafka brokers are set: outbox.kafka_properties is empty, or was refused at the server's start, as its log says"
 #define KAFKA_MESSAGE_BYTES	1048588	/* what a topic takes by a broker's default */
 #define LETTER_BYTES		65536	/* headers of a dead letter */
 
@@ -163,6 +164,13 @@ outbox_relay_open(OutboxRelay *relay)
 	if (properties == NULL)
 	{
 		outbox_relay_fail(relay, true, problem);
+		return;
+	}
+	outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
+	if (!outbox_kafka_settings_complete(properties))
+	{
+		outbox_kafka_settings_free(properties);
+		outbox_relay_fail(relay, true, NO_BROKERS);
 		return;
 	}
 	put_all_pairs(relay, properties, &pairs);

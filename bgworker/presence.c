@@ -82,13 +82,13 @@ tell_of_other(OutboxRelay *relay, const char *other, int64 seen_ms)
 static void
 forget_other(OutboxRelay *relay)
 {
-	OutboxRelayStatus *status = &relay->slot->status;
+	OutboxLastError *error = &relay->slot->status.errors[OUTBOX_ERROR_OF_RELAY];
 
 	SpinLockAcquire(&relay->slot->mutex);
-	if (strncmp(status->last_error, WAITING, strlen(WAITING)) == 0)
+	if (strncmp(error->text, WAITING, strlen(WAITING)) == 0)
 	{
-		status->last_error[0] = '\0';
-		status->last_error_at = status->recovered_at = 0;
+		error->text[0] = '\0';
+		error->at = error->recovered_at = 0;
 	}
 	SpinLockRelease(&relay->slot->mutex);
 }

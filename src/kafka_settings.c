@@ -159,12 +159,10 @@ find_bootstrap(const char *name, const char *value, void *arg, char *reason, siz
 }
 
 bool
-outbox_kafka_settings_complete(void)
+outbox_kafka_settings_complete(const OutboxKafkaSettings *settings)
 {
-	OutboxKafkaSettings *settings = outbox_kafka_settings_read();
 	bool		found = false;
 
 	outbox_kafka_settings_each(settings, find_bootstrap, &found);
-	outbox_kafka_settings_free(settings);
 	return found;
 }

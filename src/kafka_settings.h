@@ -29,6 +29,6 @@ extern void outbox_kafka_settings_each(const OutboxKafkaSettings *settings, Outb
 extern void outbox_kafka_settings_free(OutboxKafkaSettings *settings);
 
 /* Is bootstrap.servers among them?  Errors as above. */
-extern bool outbox_kafka_settings_complete(void);
+extern bool outbox_kafka_settings_complete(const OutboxKafkaSettings *settings);
 
 #endif							/* OUTBOX_KAFKA_SETTINGS_H */

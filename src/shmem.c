@@ -197,27 +197,43 @@ outbox_shmem_report_error(OutboxSlot *slot, OutboxErrorSubject subject, const ch
 
 	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&slot->mutex);
-	memcpy(slot->status.last_error, fitting, sizeof(fitting));
-	slot->status.last_error_at = now;
-	slot->status.last_error_of = subject;
-	slot->status.recovered_at = 0;
+	memcpy(slot->status.errors[subject].text, fitting, sizeof(fitting));
+	slot->status.errors[subject].at = now;
+	slot->status.errors[subject].recovered_at = 0;
 	SpinLockRelease(&slot->mutex);
 }
 
 void
 outbox_shmem_recovered(OutboxSlot *slot, OutboxErrorSubject subject)
 {
-	OutboxRelayStatus *status = &slot->status;
+	OutboxLastError *error = &slot->status.errors[subject];
 	TimestampTz now;
 
 	/* written by few, and one that comes just now is not over */
-	if (status->last_error_at == 0 || status->recovered_at != 0 || status->last_error_of != subject)
+	if (error->at == 0 || error->recovered_at != 0)
 		return;
 	now = GetCurrentTimestamp();
 	SpinLockAcquire(&slot->mutex);
-	if (status->last_error_at != 0 && status->recovered_at == 0 && status->last_error_of == subject)
-		status->recovered_at = now;
+	if (error->at != 0 && error->recovered_at == 0)
+		error->recovered_at = now;
 	SpinLockRelease(&slot->mutex);
+}
+
+OutboxLastError *
+outbox_shmem_last_error(OutboxRelayStatus *status)
+{
+	OutboxLastError *shown = &status->errors[0];
+
+	for (int i = 1; i < OUTBOX_ERROR_SUBJECTS; i++)
+	{
+		OutboxLastError *error = &status->errors[i];
+		bool		lasts = error->at != 0 && error->recovered_at == 0;
+		bool		shown_lasts = shown->at != 0 && shown->recovered_at == 0;
+
+		if (lasts != shown_lasts ? lasts : error->at > shown->at)
+			shown = error;
+	}
+	return shown;
 }
 
 const char *

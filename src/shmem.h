@@ -48,14 +48,23 @@ typedef enum OutboxAdoption
 	OUTBOX_ADOPT_SKIP,			/* take everything so far as delivered */
 } OutboxAdoption;
 
-/* What last_error is about: its end shows there. */
+/* What an error is about: its end shows there. */
 typedef enum OutboxErrorSubject
 {
 	OUTBOX_ERROR_OF_RELAY,		/* over with the next commit, or when nothing is left to send */
 	OUTBOX_ERROR_OF_SETTINGS,	/* over when they are read well */
 	OUTBOX_ERROR_OF_TOPICS,		/* over when no row of outbox.topic is wrong */
 	OUTBOX_ERROR_OF_LETTERS,	/* over when no dead letter and no topic is kept back */
+	OUTBOX_ERROR_SUBJECTS		/* their number */
 } OutboxErrorSubject;
+
+/* The last error of a subject.  Part of OutboxRelayStatus. */
+typedef struct OutboxLastError
+{
+	TimestampTz at;				/* 0 = never */
+	TimestampTz recovered_at;	/* when it was over; 0 = it is not, or there was none */
+	char		text[OUTBOX_TEXT_SIZE];
+} OutboxLastError;
 
 /* Writer: the relay of the database; while it has none, the launcher.
  * Lock: OutboxSlot.mutex.  Texts are UTF-8, for databases of any encoding read them. */
@@ -77,13 +86,10 @@ typedef struct OutboxRelayStatus
 	int64		rotations_refused;	/* a leaf could not be locked */
 	TimestampTz started_at;		/* 0 = not started */
 	TimestampTz delivered_at;	/* 0 = never */
-	TimestampTz last_error_at;	/* 0 = never */
-	TimestampTz recovered_at;	/* when what last_error tells of was over; 0 = it is not, or there was none */
-	OutboxErrorSubject last_error_of;
 	int			delivery;		/* OutboxDelivery in use */
 	bool		held_by_owner;	/* HOLD until objects belong to the extension's owner: not adopt()'s */
 	bool		commit_order;	/* true: commit time; false: seq (setting off) */
-	char		last_error[OUTBOX_TEXT_SIZE];
+	OutboxLastError errors[OUTBOX_ERROR_SUBJECTS];
 	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD, or STARTING without a batch row */
 	char		kafka[OUTBOX_TEXT_SIZE];	/* librdkafka version, effective properties */
 } OutboxRelayStatus;
@@ -160,11 +166,14 @@ extern void outbox_shmem_wake(pg_atomic_uint32 *proc);
 /* A text of this process's database for dst, a text of the status: UTF-8, and cut where it is too long. */
 extern void outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text);
 
-/* Keeps text as last_error of the slot's status, with the time; it is not over. */
+/* Keeps text as the subject's error, with the time; it is not over. */
 extern void outbox_shmem_report_error(OutboxSlot *slot, OutboxErrorSubject subject, const char *text);
 
-/* The subject is in order: if last_error is of it, it is over from now on, unless it was. */
+/* The subject is in order: its error, if there is one, is over from now on, unless it was. */
 extern void outbox_shmem_recovered(OutboxSlot *slot, OutboxErrorSubject subject);
+
+/* The error to show of a copy of the status: the newest that is not over, else the newest. */
+extern OutboxLastError *outbox_shmem_last_error(OutboxRelayStatus *status);
 
 /* Name of a state for views: "idle", ... */
 extern const char *outbox_relay_state_name(OutboxRelayState state);

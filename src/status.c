@@ -61,6 +61,8 @@ require_preload(void)
 Datum
 outbox_check_start(PG_FUNCTION_ARGS)
 {
+	OutboxKafkaSettings *settings;
+
 	PreventCommandDuringRecovery("outbox.start_relay()");
 	PreventCommandIfReadOnly("outbox.start_relay()");
 	require_preload();
@@ -75,11 +77,13 @@ outbox_check_start(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("outbox.start_relay() cannot run inside a subtransaction"),
 				 errhint("Call it outside of savepoints and blocks with an EXCEPTION clause.")));
-	if (!outbox_kafka_settings_complete())
+	settings = outbox_kafka_settings_read();
+	if (!outbox_kafka_settings_complete(settings))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no Kafka brokers are set"),
 				 errhint("Set outbox.kafka_properties = 'bootstrap.servers=host:9092' in postgresql.conf and reload the server.")));
+	outbox_kafka_settings_free(settings);
 	if (outbox_shmem_slot() == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -214,8 +218,9 @@ copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wa
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
-fill_relay_slot(const OutboxRelayStatus *status, const char *state, Datum *values, bool *nulls)
+fill_relay_slot(OutboxRelayStatus *status, const char *state, Datum *values, bool *nulls)
 {
+	const OutboxLastError *error = outbox_shmem_last_error(status);
 	bool		runs = status->pid != 0;
 
 	values[0] = CStringGetTextDatum(state);
@@ -236,15 +241,15 @@ fill_relay_slot(const OutboxRelayStatus *status, const char *state, Datum *value
 	values[14] = Int64GetDatum(status->rotations_refused);
 	put_time(&values[15], &nulls[15], status->started_at);
 	put_time(&values[16], &nulls[16], status->delivered_at);
-	put_text(&values[17], &nulls[17], status->last_error);
-	put_time(&values[18], &nulls[18], status->last_error_at);
+	put_text(&values[17], &nulls[17], error->text);
+	put_time(&values[18], &nulls[18], error->at);
 	values[19] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
 															  : outbox_guc_delivery));
 	values[20] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
 									 ? "commit" : "seq");
 	put_text(&values[21], &nulls[21], status->kafka);
 	values[22] = BoolGetDatum(outbox_guc_relay);
-	put_time(&values[24], &nulls[24], status->recovered_at);
+	put_time(&values[24], &nulls[24], error->recovered_at);
 }
 
 /* relay_slot(): the relay's shared status, one row. */
@@ -286,10 +291,12 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 static void
 hide_texts(Oid database, OutboxRelayStatus *status)
 {
+	OutboxLastError *error = outbox_shmem_last_error(status);
+
 	if (database == MyDatabaseId || has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 		return;
-	if (status->last_error[0] != '\0')
-		strlcpy(status->last_error, HIDDEN, OUTBOX_TEXT_SIZE);
+	if (error->text[0] != '\0')
+		strlcpy(error->text, HIDDEN, OUTBOX_TEXT_SIZE);
 	if (status->hold_reason[0] != '\0')
 		strlcpy(status->hold_reason, HIDDEN, OUTBOX_TEXT_SIZE);
 }
@@ -301,6 +308,7 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 	Oid			database;
 	bool		wanted;
 	const char *state = copy_status(slot, status, &database, &wanted);
+	const OutboxLastError *error = outbox_shmem_last_error(status);
 
 	if (!OidIsValid(database))
 		return false;
@@ -314,9 +322,9 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 	put_pid(&values[5], &nulls[5], status->sender_pid);
 	put_time(&values[6], &nulls[6], (TimestampTz) pg_atomic_read_u64(&slot->waiting_since));
 	put_time(&values[7], &nulls[7], status->delivered_at);
-	put_text(&values[8], &nulls[8], status->last_error);
-	put_time(&values[9], &nulls[9], status->last_error_at);
-	put_time(&values[10], &nulls[10], status->recovered_at);
+	put_text(&values[8], &nulls[8], error->text);
+	put_time(&values[9], &nulls[9], error->at);
+	put_time(&values[10], &nulls[10], error->recovered_at);
 	return true;
 }
 

@@ -176,7 +176,7 @@ def test_waits_for_the_synchronous_standby(relay, kafka, topic, postgres):
 
 def test_wrong_property_value_is_told_and_mended_by_a_reload(relay, kafka, topic, postgres):
     """Bad input: a property whose value librdkafka refuses stands in last_error, the value does not; the right one and a
-    reload end it, and the error is marked as past."""
+    reload end it, and the error is marked as past. Without brokers it says so, and asks nobody."""
     good = postgres.settings["outbox.kafka_properties"]
     postgres.configure(**{"outbox.kafka_properties": good + "\nsocket.timeout.ms=soon"})
     postgres.reload()
@@ -184,12 +184,16 @@ def test_wrong_property_value_is_told_and_mended_by_a_reload(relay, kafka, topic
     status = relay.status()
     assert "soon" not in status["last_error"] and status["recovered_at"] is None
     relay.emit(topic, "waits")
+    postgres.configure(**{"outbox.kafka_properties": ""})  # as a server has it that refused its value at the start
+    postgres.reload()
+    relay.wait_for("select last_error like 'no Kafka brokers are set%%' from outbox.relay_status", 60)
+    assert relay.status()["sender_pid"] is None
     postgres.configure(**{"outbox.kafka_properties": good})
     postgres.reload()
     assert keys(kafka, topic, 1) == ["waits"]
     past = "select recovered_at >= last_error_at from outbox.databases where database = current_database()"
     wait_until(lambda: relay.value(past), 60, "the error to be past")
-    assert "socket.timeout.ms" in relay.status()["last_error"] and relay.status()["recovered_at"]
+    assert "no Kafka brokers" in relay.status()["last_error"] and relay.status()["recovered_at"]
 
 
 def test_settings_of_the_database_do_not_reach_the_relay(relay, kafka, topic):
