@@ -545,21 +545,23 @@ def test_frozen_database(monitor, database, make_database, receiver, topic):
         found.declare(f"{topic}.DLT")
     watch = monitor(databases=f"{database.dsn()}\n{other.dsn()}", dead_letter_threshold=0, webhook_url=receiver.url + "/hook")
 
+    pids = []
+
     def freeze():
-        """Stops the server process that answers the monitor for the first database."""
+        """Stops the server process that answers the monitor for the first database, another one each time."""
         pid = wait_until(lambda: database.value(
             "select pid from pg_stat_activity where datname = current_database() and query like '%%dead_letter_depth%%' "
-            "and state = 'idle' and pid <> pg_backend_pid()"), 30, "the monitor's connection")
+            "and state = 'idle' and pid <> pg_backend_pid() and pid <> all (%s::int[])", (pids,)), 30, "the monitor's connection")
         os.kill(pid, signal.SIGSTOP)
-        return pid
-    pids = [freeze()]
+        pids.append(pid)
     try:
+        freeze()
         other.value("""select outbox.dead_letter_add('biller', %s, 0, 1, 'k', '{}', null, now(), gen_random_uuid(), 'Tested',
                                                      null, 'open', 'permanent', 'OBX01', 'refused', 0)""", (topic,))
         wait_until(lambda: any(body["labels"].get("database") == other.name for body in receiver.bodies("/hook")), 30,
                    "the other's alert")
         assert [line for line in watch.log_lines() if line["event"] == "database_down" and database.name in line["msg"]]
-        pids.append(freeze())
+        freeze()
         assert watch.stop(timeout=20) == 0
     finally:
         for pid in pids:

@@ -349,7 +349,7 @@ class KafkaBroker(KafkaClient):
 
     def pause(self):
         """Freeze the broker: connections stay open, nothing answers."""
-        self.child.send_signal(signal.SIGSTOP)
+        self.child.freeze()
 
     def resume(self):
         self.child.send_signal(signal.SIGCONT)

@@ -120,6 +120,15 @@ class ChildProcess:
     def send_signal(self, number):
         self.process.send_signal(number)
 
+    def freeze(self):
+        """SIGSTOP, and wait until every thread stands: on a busy machine they run on for a while."""
+        self.send_signal(signal.SIGSTOP)
+
+        def stands():
+            states = [path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")]
+            return states and set(states) == {"T"}
+        wait_until(stands, 30, f"{self.name} to stand", interval=0.001)
+
     def stop(self, number=signal.SIGTERM, timeout=30.0):
         """Ask the process to stop; kill the tree when it does not. Returns the exit code."""
         if not self.process:
