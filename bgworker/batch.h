@@ -71,7 +71,6 @@ extern bool outbox_window_open(OutboxWindow *window, const OutboxSnapshot *lower
 extern void outbox_window_reopen(OutboxWindow *window, const OutboxRange *range);
 
 /* Forgets the window and what it holds in memory or on disk. */
-extern void outbox_window_watch_clock(void);
 extern void outbox_window_close(OutboxWindow *window);
 
 /* Oldest transaction whose commit time can be asked for; none: UINT64_MAX. */

@@ -32,6 +32,7 @@
 #include "replay.h"
 #include "session.h"
 #include "src/backlog.h"
+#include "src/clock_step.h"
 #include "src/compat.h"
 #include "src/encoding.h"
 #include "src/guc.h"
@@ -275,7 +276,7 @@ watch_time(OutboxRelay *relay)
 		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
 	}
 	watch_answer(relay, now);
-	outbox_window_watch_clock();
+	outbox_clock_step_watch(GetCurrentTimestamp());
 	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)

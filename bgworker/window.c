@@ -15,13 +15,11 @@
 #include "utils/timestamp.h"
 
 #include "batch.h"
-#include "clock.h"
 #include "entries.h"
 #include "event_scan.h"
 #include "session.h"
+#include "src/clock_step.h"
 #include "src/compat.h"
-
-#define STEP_BACK_US	1000	/* a slower clock is being corrected, not set back */
 
 typedef struct WindowScan
 {
@@ -31,6 +29,7 @@ typedef struct WindowScan
 	uint64		last_txid;		/* rank and order of this one are known: */
 	int64		last_order;
 	uint8		last_rank;
+	TimestampTz newest;			/* of the commit times */
 } WindowScan;
 
 uint64
@@ -51,30 +50,12 @@ outbox_commit_times_from(void)
 	return full > next ? full - (UINT64CONST(1) << 32) : full;
 }
 
-/* Of the wall clock, as noticed; for as long as the process lives. */
-static TimestampTz clock_distance = 0;	/* to the clock that does not step */
-static uint64 next_at_step = 0; /* transaction id when it was last set back */
-
-/*
- * Notices a wall clock that was set back, by its distance to the clock that does not step.  Called before each
- * window and in between, for a clock may be set back and forth while a window is on its way.
- */
-void
-outbox_window_watch_clock(void)
-{
-	TimestampTz distance = GetCurrentTimestamp() - outbox_clock_now();
-
-	if (clock_distance != 0 && distance < clock_distance - STEP_BACK_US)
-		next_at_step = U64FromFullTransactionId(ReadNextFullTransactionId());
-	clock_distance = distance;
-}
-
 /* Was the wall clock set back while the window's transactions committed?  Their commit times are not their order then. */
 static bool
 has_clock_stepped_back(const OutboxRange *range)
 {
-	outbox_window_watch_clock();
-	return range->lower.xmax <= next_at_step;
+	outbox_clock_step_watch(GetCurrentTimestamp());
+	return range->lower.xmax <= outbox_clock_step_last();
 }
 
 static void
@@ -95,6 +76,7 @@ look_up_order(WindowScan *scan, uint64 txid)
 	else
 		scan->last_rank = OUTBOX_RANK_UNTIMED;
 	scan->last_order = scan->last_rank == OUTBOX_RANK_TIMED ? time : 0;
+	scan->newest = Max(scan->newest, scan->last_order);
 }
 
 /* An OutboxEventVisitor. */
@@ -112,18 +94,28 @@ add_entry(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 	outbox_entries_put(&scan->writer, &entry);
 }
 
-/* Inside a transaction; window->range is set. */
-static void
-fill_window(OutboxWindow *window)
+/* Returns the newest commit time that counted, 0 when none did. */
+static TimestampTz
+scan_window(OutboxWindow *window, uint64 oldest_timed)
 {
-	WindowScan	scan = {.window = window};
+	WindowScan	scan = {.window = window, .oldest_timed = oldest_timed};
 
-	window->commit_order = track_commit_timestamp;
-	scan.oldest_timed = has_clock_stepped_back(&window->range) ? PG_UINT64_MAX : outbox_commit_times_from();
 	outbox_entries_begin(&scan.writer, window->context);
 	outbox_event_scan(&window->range, window->filenodes, add_entry, &scan);
 	window->count = scan.writer.count;
 	window->entries = outbox_entries_finish(&scan.writer);
+	return scan.newest;
+}
+
+/* Inside a transaction; window->range is set. */
+static void
+fill_window(OutboxWindow *window)
+{
+	uint64		oldest_timed = has_clock_stepped_back(&window->range) ? PG_UINT64_MAX : outbox_commit_times_from();
+
+	window->commit_order = track_commit_timestamp;
+	if (scan_window(window, oldest_timed) > GetCurrentTimestamp())
+		(void) scan_window(window, PG_UINT64_MAX);	/* it was set back while the server was down */
 }
 
 void

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "backlog.h"
+#include "clock_step.h"
 #include "common/record_size.h"
 #include "common/utf8.h"
 #include "emit.h"
@@ -178,8 +179,10 @@ void
 outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		bytes = check_event(event);
+	int64		bytes;
 
+	outbox_clock_step_watch(now);
+	bytes = check_event(event);
 	outbox_wake_at_commit();
 	outbox_backlog_admit(bytes);
 	if (event->id != NULL)

@@ -73,6 +73,8 @@ start_shmem(void)
 		memset(outbox_shared, 0, sizeof(OutboxShared));
 		outbox_shared->lock = &(GetNamedLWLockTranche(SHMEM_NAME))->lock;
 		pg_atomic_init_u32(&outbox_shared->launcher_proc, OUTBOX_NO_PROC);
+		pg_atomic_init_u64(&outbox_shared->clock_distance, 0);
+		pg_atomic_init_u64(&outbox_shared->step_txid, 0);
 		for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
 		{
 			OutboxSlot *slot = &outbox_shared->slots[i];

@@ -134,6 +134,10 @@ typedef struct OutboxShared
 {
 	LWLock	   *lock;
 	pg_atomic_uint32 launcher_proc; /* pgprocno to wake; writer: launcher */
+	pg_atomic_uint64 clock_distance;	/* int64, us: the wall clock less the one that does not step, 0 = not
+								 * looked at; writers: emitting backends, relays by CAS */
+	pg_atomic_uint64 step_txid; /* next transaction id when the wall clock was last set back;
+								 * writers: the same by CAS, it only grows */
 	OutboxSlot	slots[OUTBOX_MAX_DATABASES];
 } OutboxShared;
 

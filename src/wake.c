@@ -12,8 +12,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "utils/timestamp.h"
 
 #include "backlog.h"
+#include "clock_step.h"
 #include "fault.h"
 #include "shmem.h"
 #include "wake.h"
@@ -43,6 +45,7 @@ wake_after_commit(XactEvent event, void *arg)
 	{
 		OutboxSlot *slot = outbox_shmem_slot();
 
+		outbox_clock_step_watch(GetCurrentTimestamp());
 		OUTBOX_FAULT("emit-committed");
 		if (slot != NULL && pg_atomic_read_u32(&slot->relay_proc) == OUTBOX_NO_PROC)
 			note_waiting(slot);

@@ -111,6 +111,31 @@ def test_clock_ahead(shifted_clock, kafka, topic_name):
     assert open_letters(database) == 0
 
 
+def test_clock_steps_while_nobody_relays(shifted_clock, kafka, topic_name):
+    """K8: a clock set back, and forth again, while no relay runs, and one set back while the server is down: the order is that
+    of the commits."""
+    cluster, shift_clock = shifted_clock
+    database = Database(cluster, cluster.create_database("alone"))
+    database.declare(topic_name, 1)
+    for payload, seconds in (("1", 0), ("2", -HOUR), ("3", 0)):
+        shift_clock(seconds)
+        database.emit(topic_name, "key", payload=payload)
+    database.start_relay()
+    assert [r.value() for r in kafka.wait_for_records(topic_name, 3, 60)] == [b"1", b"2", b"3"]
+    database.wait_delivered()
+    database.stop_relay()
+    database.wait_state("stopped", 60)
+
+    shift_clock(2 * HOUR)
+    database.emit(topic_name, "key", payload="4")
+    cluster.kill9()
+    shift_clock(0)
+    cluster.start()
+    database.emit(topic_name, "key", payload="5")
+    database.start_relay()
+    assert [r.value() for r in kafka.wait_for_records(topic_name, 5, 60)[3:]] == [b"4", b"5"]
+
+
 @pytest.mark.long
 def test_clock_to_and_fro(shifted_clock, kafka, topic_name):
     """K8: a clock two hours ahead, and back, before a window is opened on what committed meanwhile: the order is that of the commits."""
