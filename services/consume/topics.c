@@ -10,22 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/setting_text.h"
 #include "consume.h"
 
 #define HANDLERS_MAX	64			/* the runtime reads no more topics than that */
 #define TOPIC_MAX		249			/* Kafka's own limit */
-
-static char *
-trim_blanks(char *text)
-{
-	size_t		len;
-
-	text += strspn(text, " \t");
-	len = strlen(text);
-	while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\t'))
-		text[--len] = '\0';
-	return text;
-}
 
 /* Would Kafka take the name?  A pattern, ^..., is no name. */
 static bool
@@ -62,14 +51,14 @@ parse_topics(char *text, OutboxHandler *handlers, char *error, size_t size)
 
 	for (int number = 1; (part = strsep(&text, ",")) != NULL; number++)
 	{
-		OutboxHandler handler = {.topic = trim_blanks(part)};
+		OutboxHandler handler = {.topic = outbox_setting_trim(part)};
 		char	   *type = strchr(handler.topic, ':');
 
 		if (type != NULL)
 		{
 			*type++ = '\0';
-			handler.topic = trim_blanks(part);
-			handler.event_type = trim_blanks(type);
+			handler.topic = outbox_setting_trim(part);
+			handler.event_type = outbox_setting_trim(type);
 		}
 		if (!is_topic(handler.topic))
 			snprintf(error, size, "entry %d is not the name of a topic", number);

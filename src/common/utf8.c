@@ -51,10 +51,10 @@ outbox_utf8_valid(const char *text, size_t len)
 	return true;
 }
 
-/* Of a valid character. */
-static int32_t
-decode(const unsigned char *at, size_t size)
+int32_t
+outbox_utf8_code(const char *text, size_t size)
 {
+	const unsigned char *at = (const unsigned char *) text;
 	int32_t		code = size == 1 ? at[0] : at[0] & (0x7F >> size);
 
 	for (size_t i = 1; i < size; i++)
@@ -79,7 +79,7 @@ outbox_utf8_excluded(const char *text, size_t len)
 
 		if (size == 0)
 			break;
-		code = decode((const unsigned char *) text, size);
+		code = outbox_utf8_code(text, size);
 		if (is_excluded(code))
 			return code;
 		text += size;

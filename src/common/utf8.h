@@ -15,6 +15,9 @@
 /* Bytes of the character that text begins with (RFC 3629; a zero byte is one); 0: there is none. */
 extern size_t outbox_utf8_char(const char *text, size_t len);
 
+/* Code point of the character at text that outbox_utf8_char has found to have so many bytes. */
+extern int32_t outbox_utf8_code(const char *text, size_t size);
+
 extern bool outbox_utf8_valid(const char *text, size_t len);
 
 /*
