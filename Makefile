@@ -70,7 +70,7 @@ bench-%:
 	@scripts/bench $*
 
 # Named beside one of the above, as in make clean check.
-all install clean:
+all install install-shop clean:
 	@$(MAKE) $@
 
 else
@@ -78,14 +78,16 @@ else
 EXTENSION = outbox
 MODULE_big = outbox
 DATA_built = outbox--1.0.sql
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/common/*.c bgworker/*.c)))
+# The rooms of the library; the sender is a program of its own.
+ROOMS = src src/common bgworker bgworker/launcher bgworker/events bgworker/relay bgworker/replay
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard $(ROOMS:%=%/*.c))))
 PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
 # VARIANT_CFLAGS makes a test build of another kind (scripts/build-variant).
 # As system headers PostgreSQL's own are not held to our warnings.
 # The version of the objects the library works with: that of the control file.
 OBJECTS_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" outbox.control)
-PG_CPPFLAGS = -DOUTBOX_VERSION='"$(OBJECTS_VERSION)"' -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CPPFLAGS = -DOUTBOX_VERSION='"$(OBJECTS_VERSION)"' -I. -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
 PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR) $(VARIANT_CFLAGS)
 EXTRA_CLEAN = build $(OBJS:.o=.d)
 
@@ -101,7 +103,7 @@ outbox--1.0.sql: $(sort $(wildcard extension/*.sql)) extension
 # Programs beside the server: the relay's child process, and the services.
 PROGRAMS ?= bgworker/sender services
 
-.PHONY: $(PROGRAMS) clean-run
+.PHONY: $(PROGRAMS) install-shop clean-run
 all: $(PROGRAMS)
 
 $(PROGRAMS):
@@ -111,6 +113,10 @@ install: $(PROGRAMS:%=install-%)
 
 $(PROGRAMS:%=install-%): install-%: %
 	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS) DESTDIR=$(DESTDIR)
+
+# The examples; no part of all or install.
+install-shop: services
+	$(MAKE) -C services install-shop PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR)
 
 clean: clean-run
 

@@ -47,7 +47,7 @@ CREATE UNIQUE INDEX batch_1_no ON outbox.batch_1 (batch_no);
 /*
  * The installation's name in Kafka: group outbox-relay.<id> and transactional.id.
  *
- *	marker			id of the data directory's marker (bgworker/marker.c) that this database
+ *	marker			id of the data directory's marker (bgworker/launcher/marker.c) that this database
  *					belongs to; NULL = no relay has run in it
  *	marker_timeline	the server's timeline when that was so
  *	held			why the relay holds as a copy, until outbox.adopt(); NULL = it does not

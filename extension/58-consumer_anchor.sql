@@ -8,7 +8,7 @@
 /* outbox.consumer_anchor: about eight records of each partition, ever farther apart.
  *
  *	record_ms	the record's time stamp, ms since 1970; -1: none
- *	digest	of key and value, services/runtime/digest.h
+ *	digest	of key and value, services/kafka/digest.h
  */
 CREATE TABLE outbox.consumer_anchor (
 	consumer text NOT NULL,

@@ -2,7 +2,7 @@
 /* --------------------------------------------------------------- replay
  *
  * outbox.replay_job: replays; the relay carries them out one after the other, the
- * oldest first (bgworker/replay.c), and notes here in the transaction of the copies how far it is.
+ * oldest first (bgworker/replay/replay.c), and notes here in the transaction of the copies how far it is.
  *
  *	created_from, created_to	the events' created_at, end excluded
  *	topic, type, key	filters; NULL = all

@@ -17,8 +17,8 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
-#include "common/topic_names.h"
 #include "topic.h"
+#include "src/common/topic_names.h"
 
 PG_FUNCTION_INFO_V1(outbox_declare_topic);
 PG_FUNCTION_INFO_V1(outbox_check_grant);

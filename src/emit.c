@@ -17,8 +17,6 @@
 
 #include "backlog.h"
 #include "clock_step.h"
-#include "common/record_size.h"
-#include "common/utf8.h"
 #include "emit.h"
 #include "encoding.h"
 #include "event_headers.h"
@@ -28,6 +26,8 @@
 #include "topic.h"
 #include "uuidv7.h"
 #include "wake.h"
+#include "src/common/record_size.h"
+#include "src/common/utf8.h"
 
 #define COMMAND_NAME		"outbox.emit()"
 #define JSON_CONTENT_TYPE	"application/json"

@@ -17,8 +17,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "common/utf8.h"
 #include "encoding.h"
+#include "src/common/utf8.h"
 
 #define KEPT_ROOM	(1024 * 1024)	/* a result of that size may have room to spare */
 

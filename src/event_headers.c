@@ -11,11 +11,11 @@
 #include "executor/executor.h"
 #include "utils/builtins.h"
 
-#include "common/kafka_headers.h"
-#include "common/utf8.h"
 #include "encoding.h"
 #include "event_headers.h"
 #include "guc.h"
+#include "src/common/kafka_headers.h"
+#include "src/common/utf8.h"
 
 typedef struct HeaderList
 {

@@ -9,7 +9,7 @@
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
-#include "common/kafka_headers.h"
+#include "src/common/kafka_headers.h"
 
 /*
  * First traceparent, tracestate and correlationid from the settings of the same

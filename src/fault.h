@@ -6,7 +6,7 @@
 #ifndef OUTBOX_FAULT_H
 #define OUTBOX_FAULT_H
 
-#include "common/fault.h"
+#include "src/common/fault.h"
 
 #define OUTBOX_FAULT(name)	OUTBOX_FAULT_AT(outbox_fault_pass_in_server, name)
 

@@ -12,9 +12,9 @@
 
 #include "utils/guc_tables.h"
 
-#include "common/kafka_properties.h"
-#include "common/uri.h"
 #include "guc.h"
+#include "src/common/kafka_properties.h"
+#include "src/common/uri.h"
 
 #define CORRELATION_ID_MAX	256
 #define TRACEPARENT_LENGTH	55	/* 00-<32 hex>-<16 hex>-<2 hex> */

@@ -14,9 +14,9 @@
 
 #include "storage/fd.h"
 
-#include "common/kafka_properties.h"
 #include "guc.h"
 #include "kafka_settings.h"
+#include "src/common/kafka_properties.h"
 
 #define FILE_MAX_BYTES	65536
 

@@ -7,7 +7,7 @@
 #ifndef OUTBOX_KAFKA_SETTINGS_H
 #define OUTBOX_KAFKA_SETTINGS_H
 
-#include "common/kafka_properties.h"
+#include "src/common/kafka_properties.h"
 
 /* Texts as kafka_properties.h describes them. */
 typedef struct OutboxKafkaSettings

@@ -15,11 +15,11 @@
 #include "utils/formatting.h"
 #include "utils/uuid.h"
 
-#include "common/kafka_headers.h"
-#include "common/utf8.h"
 #include "emit.h"
 #include "encoding.h"
 #include "event_headers.h"
+#include "src/common/kafka_headers.h"
+#include "src/common/utf8.h"
 
 #define ORIGINAL	"dlt-original-"
 #define CLOUDEVENTS	"application/cloudevents"

@@ -11,10 +11,10 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
-#include "../bgworker/launcher.h"
 #include "guc.h"
 #include "shmem.h"
 #include "utility.h"
+#include "bgworker/launcher/launcher.h"
 
 PG_MODULE_MAGIC;
 

@@ -14,9 +14,9 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "common/text.h"
 #include "encoding.h"
 #include "shmem.h"
+#include "src/common/text.h"
 
 #define SHMEM_NAME	"outbox"
 

@@ -14,9 +14,9 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
-#include "common/kafka_headers.h"
-#include "common/utf8.h"
 #include "encoding.h"
+#include "src/common/kafka_headers.h"
+#include "src/common/utf8.h"
 
 PG_FUNCTION_INFO_V1(outbox_bytes_text);
 PG_FUNCTION_INFO_V1(outbox_headers_decode);

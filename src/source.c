@@ -11,11 +11,11 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
-#include "common/uri.h"
-#include "common/utf8.h"
 #include "encoding.h"
 #include "guc.h"
 #include "source.h"
+#include "src/common/uri.h"
+#include "src/common/utf8.h"
 
 /* Nobody can rename a database while a process is connected to it. */
 static char own_source[sizeof(OUTBOX_SOURCE_PREFIX) + 3 * MAX_CONVERSION_GROWTH * NAMEDATALEN] = "";

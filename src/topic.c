@@ -26,10 +26,10 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "common/topic_names.h"
 #include "guc.h"
 #include "segment.h"
 #include "topic.h"
+#include "src/common/topic_names.h"
 
 #define MAX_REMEMBERED		4096	/* topics with a remembered answer */
 #define MAX_PARTITIONS		10000	/* of a topic */

@@ -13,9 +13,9 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
-#include "common/kafka_headers.h"
-#include "common/utf8.h"
 #include "encoding.h"
+#include "src/common/kafka_headers.h"
+#include "src/common/utf8.h"
 
 #define FLOW_MAX	256			/* bytes of a header that header_value shows, as consumers read a correlation id */
 

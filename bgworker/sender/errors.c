@@ -18,7 +18,7 @@
 
 #include <openssl/x509.h>
 
-#include "../../src/common/text.h"
+#include "src/common/text.h"
 
 #define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4	0x02060100
 #define SHRUNK_TOPICS_MAX	16

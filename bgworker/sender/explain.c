@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../src/common/kafka_properties.h"
+#include "src/common/kafka_properties.h"
 
 #define ASK_TIMEOUT_MS		3000
 #define UNKNOWN_VALUE		"?"

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/common/record_size.h"
+#include "src/common/record_size.h"
 
 #define JOINT_BYTES			32	/* sequences that span key, payload and what lies between */
 #define LEAST_BITS			(64 * 1024)

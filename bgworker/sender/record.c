@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../src/common/kafka_headers.h"
+#include "src/common/kafka_headers.h"
 
 #define USUAL_HEADERS		8
 #define CE_TIME_LEN			27	/* 2026-01-31T12:34:56.123456Z */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/common/hash.h"
+#include "src/common/hash.h"
 
 #define TEXTS_MOST		64
 #define OTHER_TEXT		"refused for one of so many reasons that they are not told one by one"

@@ -16,10 +16,10 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "../../src/common/error_class.h"
-#include "../../src/common/fault.h"
-#include "../../src/common/rate_plan.h"
-#include "../../src/common/wire.h"
+#include "src/common/error_class.h"
+#include "src/common/fault.h"
+#include "src/common/rate_plan.h"
+#include "src/common/wire.h"
 
 /* A fault point of the sender. */
 #define OUTBOX_FAULT(name)	OUTBOX_FAULT_AT(outbox_fault_pass, name)

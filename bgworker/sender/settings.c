@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/common/kafka_properties.h"
+#include "src/common/kafka_properties.h"
 
 #define LOG_LEVEL_NOTICE	5	/* librdkafka's log_level, as of syslog */
 #define SLOW_REQUEST_BYTES	262144

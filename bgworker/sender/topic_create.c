@@ -13,7 +13,7 @@
  * first event.
  */
 #include "sender.h"
-#include "../../src/common/topic_names.h"
+#include "src/common/topic_names.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * Runs in the sender.
  */
 #include "sender.h"
-#include "../../src/common/hash.h"
+#include "src/common/hash.h"
 
 #include <stdlib.h>
 #include <string.h>

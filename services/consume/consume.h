@@ -10,7 +10,7 @@
 #ifndef OUTBOX_CONSUME_H
 #define OUTBOX_CONSUME_H
 
-#include "service.h"
+#include "services/runtime/service.h"
 
 /* topics.c: "topic, topic:EventType, ..." */
 

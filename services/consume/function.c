@@ -159,13 +159,13 @@ consume_check_database(const char *conninfo, const char *function, bool bytes)
 	if (result == NULL)
 	{
 		good = db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE;
-		outbox_log(good ? OUTBOX_LOG_WARNING : OUTBOX_LOG_ERROR, "function_not_checked", NULL, "%s",
+		outbox_log(good ? OUTBOX_LOG_WARNING : OUTBOX_LOG_ERROR, "function_not_checked", "%s",
 				   db.error.message);
 	}
 	else if (!PQgetisnull(result, 0, 0))
 	{
 		good = false;
-		outbox_log(OUTBOX_LOG_ERROR, "function_refused", NULL, "%s", PQgetvalue(result, 0, 0));
+		outbox_log(OUTBOX_LOG_ERROR, "function_refused", "%s", PQgetvalue(result, 0, 0));
 	}
 	PQclear(result);
 	outbox_db_close(&db);

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/setting_text.h"
 #include "consume.h"
+#include "src/common/setting_text.h"
 
 #define HANDLERS_MAX	64			/* the runtime reads no more topics than that */
 #define TOPIC_MAX		249			/* Kafka's own limit */

@@ -5,7 +5,7 @@
  *
  * The work is that of the functions in examples/shop/inventory.sql.
  */
-#include "service.h"
+#include "services/runtime/service.h"
 
 static const char reserve_sql[] = "SELECT shop.reserve($1::jsonb)";
 static const char release_sql[] = "SELECT shop.release($1::jsonb)";

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/hash.h"
+#include "src/common/hash.h"
 
 #define MARK_SIZE	17			/* '#' and 16 digits */
 

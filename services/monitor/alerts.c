@@ -20,10 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "log.h"
 #include "sinks.h"
 #include "snapshot.h"
+#include "services/lib/clock.h"
+#include "services/lib/log.h"
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static json_t *firing;			/* {key: alert}; guarded by table_lock */
@@ -77,7 +77,7 @@ write_state(json_t *state)
 	else
 		good = false;
 	if (!good)
-		outbox_log(OUTBOX_LOG_ERROR, "state_not_saved", NULL, "cannot write %s: %s", state_path,
+		outbox_log(OUTBOX_LOG_ERROR, "state_not_saved", "cannot write %s: %s", state_path,
 				   strerror(errno));
 	free(path);
 	free(text);
@@ -111,7 +111,7 @@ read_state(void)
 		return;
 	state = json_load_file(state_path, 0, &error);
 	if (state == NULL)
-		outbox_log(OUTBOX_LOG_ERROR, "state_not_read", NULL, "%s: %s; alerts begin anew", state_path,
+		outbox_log(OUTBOX_LOG_ERROR, "state_not_read", "%s: %s; alerts begin anew", state_path,
 				   error.text);
 	json_object_foreach(json_object_get(state, "firing"), key, alert)
 	{
@@ -202,7 +202,7 @@ resolve_locked(json_t *alert)
 	}
 	else
 		json_object_set_new(alert, "since", json_string(text));
-	outbox_log(OUTBOX_LOG_WARNING, "alert_resolved", NULL, "%s", key);
+	outbox_log(OUTBOX_LOG_WARNING, "alert_resolved", "%s", key);
 	outbox_sinks_send("resolve", alert);
 	json_object_del(firing, key);
 }
@@ -220,7 +220,7 @@ outbox_alerts_change(OutboxAlertChange change, json_t *alert)
 		json_object_set_new(alert, "since", json_string(text));
 		json_object_set_new(alert, "since_ms", json_integer(now_ms));
 		json_object_set_new(alert, "at", json_string(text));
-		outbox_log(OUTBOX_LOG_WARNING, "alert_triggered", NULL, "%s",
+		outbox_log(OUTBOX_LOG_WARNING, "alert_triggered", "%s",
 				   json_string_value(json_object_get(alert, "summary")));
 		outbox_sinks_send("trigger", alert);
 		json_object_set(firing, json_string_value(json_object_get(alert, "key")), alert);

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "consumer_client.h"
+#include "services/kafka/message.h"
+#include "services/lib/clock.h"
 
 #define ROUND_MAX		500		/* partitions read at once */
 #define ROUNDS			4		/* a round may take this part of the time-out */
@@ -120,7 +120,7 @@ read_since(const rd_kafka_message_t *message)
 	};
 	int64_t		since = OUTBOX_LAG_NULL;
 
-	if (outbox_client_headers(message, &record))
+	if (outbox_record_take_headers(message, &record))
 	{
 		outbox_record_identify(&record);
 		since = outbox_event_since_ms(record.event_us, record.timestamp_ms, outbox_wall_ms());

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "services/lib/clock.h"
 
 #define SHARES	4		/* a leader may take this part of the time-out */
 

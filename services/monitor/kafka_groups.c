@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "services/lib/clock.h"
 
 static bool
 fail(char *error, size_t size, const char *what, const char *why)

@@ -20,10 +20,10 @@
 #include <string.h>
 #include <syslog.h>
 
-#include "consumer.h"
 #include "kafka_client.h"
-#include "kafka_conf.h"
-#include "log.h"
+#include "services/kafka/kafka_conf.h"
+#include "services/lib/clock.h"
+#include "services/lib/log.h"
 
 #define PATIENT_MS		3600000	/* the longest time-out of an admin request */
 
@@ -33,7 +33,7 @@ static void
 log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
 	(void) rk;
-	outbox_log(level <= LOG_ERR ? OUTBOX_LOG_INFO : OUTBOX_LOG_DEBUG, "kafka_client", NULL, "%s: %s",
+	outbox_log(level <= LOG_ERR ? OUTBOX_LOG_INFO : OUTBOX_LOG_DEBUG, "kafka_client", "%s: %s",
 			   facility, text);
 }
 
@@ -85,7 +85,7 @@ outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties
 
 	if (fill_conf(conf, bootstrap_servers, properties, isolation, error, sizeof(error)))
 		return conf;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }
@@ -108,7 +108,7 @@ open_handle(const char *bootstrap_servers, const char *properties, const char *i
 		return rk;
 	}
 	outbox_kafka_conf_hide(reason, properties, OUTBOX_KAFKA_MONITOR, error, sizeof(error));
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "log.h"
+#include "services/lib/clock.h"
+#include "services/lib/log.h"
 
 /* A group whose offsets have been asked for and not told; opaque of the request. */
 typedef struct OutboxAskedGroup
@@ -75,7 +75,7 @@ note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
 
 	if (error != NULL || list == NULL)
 	{
-		outbox_log(OUTBOX_LOG_INFO, "group_unanswered", NULL, "%s: %s", group->name,
+		outbox_log(OUTBOX_LOG_INFO, "group_unanswered", "%s: %s", group->name,
 				   error != NULL ? rd_kafka_error_string(error) : "an answer without partitions");
 		return;
 	}

@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-#include "http.h"
+#include "services/lib/http.h"
 
 /* Ended by a NULL method. */
 extern const OutboxRoute outbox_lag_routes[];

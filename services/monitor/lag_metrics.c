@@ -11,8 +11,8 @@
 #include "alerts.h"
 #include "lag_api.h"
 #include "letters.h"
-#include "metrics.h"
 #include "snapshot.h"
+#include "services/lib/metrics.h"
 
 /* written before the threads start */
 static const char *cluster_name = "";

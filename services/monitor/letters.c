@@ -16,15 +16,15 @@
 
 #include "alert_key.h"
 #include "alerts.h"
-#include "common/setting_text.h"
-#include "config.h"
-#include "conninfo.h"
-#include "db.h"
-#include "log.h"
-#include "metrics.h"
-#include "online.h"
 #include "snapshot.h"
-#include "text.h"
+#include "services/kafka/online.h"
+#include "services/lib/config.h"
+#include "services/lib/conninfo.h"
+#include "services/lib/db.h"
+#include "services/lib/log.h"
+#include "services/lib/metrics.h"
+#include "services/lib/text.h"
+#include "src/common/setting_text.h"
 
 #define DATABASES_MAX	32
 #define STATEMENT_MS	5000
@@ -275,7 +275,7 @@ take_answer(LetterDatabase *database, const PGresult *result)
 	database->depth_count = count;
 	database->measured_ms = outbox_wall_ms();
 	if (!database->up)
-		outbox_log(OUTBOX_LOG_INFO, "database_up", NULL, "%s on %s", database->name, database->server);
+		outbox_log(OUTBOX_LOG_INFO, "database_up", "%s on %s", database->name, database->server);
 	database->up = true;
 	pthread_mutex_unlock(&letters_lock);
 	free_depths(old, old_count);
@@ -297,7 +297,7 @@ ask_database(LetterDatabase *database)
 	}
 	pthread_mutex_lock(&letters_lock);
 	if (database->up || strcmp(database->error, database->db.error.message) != 0)
-		outbox_log(OUTBOX_LOG_WARNING, "database_down", NULL, "%s on %s: %s", database->name,
+		outbox_log(OUTBOX_LOG_WARNING, "database_down", "%s on %s: %s", database->name,
 				   database->server, database->db.error.message);
 	database->up = false;
 	outbox_text_copy(database->error, sizeof(database->error), database->db.error.message);

@@ -13,17 +13,17 @@
 #include <unistd.h>
 
 #include "alerts.h"
-#include "arguments.h"
-#include "auth.h"
-#include "http.h"
 #include "kafka_lag.h"
 #include "lag_api.h"
 #include "letters.h"
-#include "log.h"
-#include "online.h"
 #include "poller.h"
 #include "sinks.h"
-#include "startup.h"
+#include "services/kafka/online.h"
+#include "services/lib/arguments.h"
+#include "services/lib/auth.h"
+#include "services/lib/http.h"
+#include "services/lib/log.h"
+#include "services/lib/startup.h"
 
 #define PROGRAM		"outbox-monitor"
 
@@ -129,14 +129,14 @@ run_monitor(const OutboxConfig *config)
 		outbox_http_protect(outbox_auth_admits);
 	if (!start_threads(config))
 		return EXIT_FAILURE;
-	outbox_log(OUTBOX_LOG_INFO, "started", NULL, "cluster %s", outbox_config_text(config, "cluster_name"));
+	outbox_log(OUTBOX_LOG_INFO, "started", "cluster %s", outbox_config_text(config, "cluster_name"));
 	sigwait(&signals, &got);
-	outbox_log(OUTBOX_LOG_INFO, "stopping", NULL, "got signal %d", got);
+	outbox_log(OUTBOX_LOG_INFO, "stopping", "got signal %d", got);
 	outbox_http_stop();
 	closed = outbox_poller_stop();
 	outbox_letters_stop();
 	outbox_sinks_stop();
-	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "done");
+	outbox_log(OUTBOX_LOG_INFO, "stopped", "done");
 	outbox_log_stop();
 	if (!closed)
 		_exit(EXIT_SUCCESS);	/* no exit handler may pull the ground from under the client's threads */

@@ -21,10 +21,10 @@
 
 #include "alert_key.h"
 #include "alerts.h"
-#include "common/setting_text.h"
-#include "consumer.h"
 #include "kafka_lag.h"
-#include "log.h"
+#include "services/lib/clock.h"
+#include "services/lib/log.h"
+#include "src/common/setting_text.h"
 
 /* The poller's thread is dead when a poll takes longer than all its waits together could. */
 #define LIVE_POLLS		10
@@ -308,16 +308,16 @@ poll_once(void)
 	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error, sizeof(error)))
 	{
 		if ((answered || outbox_lag_published() == NULL) && !outbox_kafka_lag_cancelled())
-			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", NULL, "%s", error);
+			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", "%s", error);
 		answered = false;
 		outbox_snapshot_free(snapshot);
 		outbox_lag_publish(NULL, error);
 		return;
 	}
 	if (!answered)
-		outbox_log(OUTBOX_LOG_INFO, "kafka_up", NULL, "%zu groups", snapshot->group_count);
+		outbox_log(OUTBOX_LOG_INFO, "kafka_up", "%zu groups", snapshot->group_count);
 	answered = true;
-	outbox_log(OUTBOX_LOG_DEBUG, "polled", NULL, "%zu groups in %lld ms", snapshot->group_count,
+	outbox_log(OUTBOX_LOG_DEBUG, "polled", "%zu groups in %lld ms", snapshot->group_count,
 			   (long long) (outbox_clock_ms() - began));
 	outbox_snapshot_judge(snapshot);
 	for (size_t i = 0; i < snapshot->group_count; i++)
@@ -346,7 +346,7 @@ replace_client(void)
 
 	if (fresh == NULL)
 		return;
-	outbox_log(OUTBOX_LOG_WARNING, "kafka_client_replaced", NULL, "a request has had no answer for too long");
+	outbox_log(OUTBOX_LOG_WARNING, "kafka_client_replaced", "a request has had no answer for too long");
 	if (pthread_create(&thread, NULL, close_client, kafka) == 0)
 		pthread_detach(thread);
 	kafka = fresh;
@@ -402,7 +402,7 @@ outbox_poller_start(const OutboxConfig *config)
 	turned_at = outbox_clock_ms();
 	if (pthread_create(&poller_thread, NULL, run_poller, NULL) == 0)
 		return true;
-	outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+	outbox_log(OUTBOX_LOG_ERROR, "thread_failed", "%s", strerror(errno));
 	return false;
 }
 

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "config.h"
+#include "services/lib/config.h"
 
 /* Option check: one pattern a line, as in fnmatch(3). */
 extern bool outbox_poller_check_patterns(const char *value, char *error, size_t size);

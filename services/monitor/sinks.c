@@ -16,12 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "common/setting_text.h"
-#include "http_post.h"
-#include "log.h"
-#include "metrics.h"
 #include "sink_queue.h"
+#include "services/lib/clock.h"
+#include "services/lib/http_post.h"
+#include "services/lib/log.h"
+#include "services/lib/metrics.h"
+#include "src/common/setting_text.h"
 
 #define ANSWER_MS		5000
 #define TRANSFERS		16		/* at once to a sink */
@@ -214,18 +214,18 @@ judge_transfer(const Sink *sink, const Transfer *transfer, CURLcode code)
 		curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 200 && status < 300)
 	{
-		outbox_log(OUTBOX_LOG_INFO, "alert_sent", NULL, "%s: %s %s", name, transfer->action, transfer->key);
+		outbox_log(OUTBOX_LOG_INFO, "alert_sent", "%s: %s %s", name, transfer->action, transfer->key);
 		outbox_metric_add(&sent_total, 1, "sink", name, "action", transfer->action, NULL);
 		return true;
 	}
 	refused = status >= 400 && status < 500 && status != 408 && status != 429;
 	outbox_metric_add(&failed_total, 1, "sink", name, NULL);
 	if (status == 0)
-		outbox_log(OUTBOX_LOG_WARNING, "alert_not_sent", NULL, "%s: %s %s: %s", name, transfer->action,
+		outbox_log(OUTBOX_LOG_WARNING, "alert_not_sent", "%s: %s %s: %s", name, transfer->action,
 				   transfer->key, curl_easy_strerror(code));
 	else
 		outbox_log(refused ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
-				   refused ? "alert_refused" : "alert_not_sent", NULL, "%s: %s %s: HTTP status %ld", name,
+				   refused ? "alert_refused" : "alert_not_sent", "%s: %s %s: HTTP status %ld", name,
 				   transfer->action, transfer->key, status);
 	return refused;
 }
@@ -311,7 +311,7 @@ outbox_sinks_start(void)
 		sink->multi = curl_multi_init();
 		if (sink->multi == NULL || pthread_create(&sink->thread, NULL, run_sink, sink) != 0)
 		{
-			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", "%s", strerror(errno));
 			return false;
 		}
 		sink->started = true;
@@ -347,7 +347,7 @@ add_locked(Sink *sink, const char *action, json_t *alert)
 	lost = outbox_sink_queue_add(&sink->queue, action, alert);
 	if (lost > 0)
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "alert_lost", NULL, "%s: its queue is full, %zu changes are lost",
+		outbox_log(OUTBOX_LOG_ERROR, "alert_lost", "%s: its queue is full, %zu changes are lost",
 				   outbox_sink_name(sink->kind), lost);
 		outbox_metric_add(&failed_total, (double) lost, "sink", outbox_sink_name(sink->kind), NULL);
 	}

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "config.h"
+#include "services/lib/config.h"
 
 typedef enum OutboxSinkKind
 {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "order_http.h"
-#include "service.h"
+#include "services/runtime/service.h"
 
 static const char payment_sql[] = "SELECT shop.settle_payment($1::jsonb)";
 static const char inventory_sql[] = "SELECT shop.settle_inventory($1::jsonb)";

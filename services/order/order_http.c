@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text.h"
-#include "trace.h"
+#include "services/lib/text.h"
+#include "services/runtime/trace.h"
 
 #define KEY_MAX 255
 #define TRIES_MAX 4				/* of a statement that meets other transactions */
@@ -80,7 +80,7 @@ query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *a
 	result = run_statement(db, sql, count, values);
 	if (result != NULL)
 		return result;
-	outbox_log(OUTBOX_LOG_WARNING, "request_failed", NULL, "%s, SQLSTATE %s", db->error.message,
+	outbox_log(OUTBOX_LOG_WARNING, "request_failed", "%s, SQLSTATE %s", db->error.message,
 			   db->error.sqlstate);
 	if (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_PERMANENT ||
 		db->error.failure == OUTBOX_FAILURE_DECODE)

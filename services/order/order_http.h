@@ -6,7 +6,7 @@
 #ifndef OUTBOX_ORDER_HTTP_H
 #define OUTBOX_ORDER_HTTP_H
 
-#include "service.h"
+#include "services/runtime/service.h"
 
 extern const OutboxRoute order_routes[];
 

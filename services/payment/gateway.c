@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "http_post.h"
+#include "services/lib/http_post.h"
 
 /* written by gateway_start */
 static const char *gateway_url = "";

@@ -11,7 +11,7 @@
 #ifndef OUTBOX_PAYMENT_GATEWAY_H
 #define OUTBOX_PAYMENT_GATEWAY_H
 
-#include "service.h"
+#include "services/runtime/service.h"
 
 typedef enum GatewayAnswer
 {

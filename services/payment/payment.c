@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arguments.h"
 #include "gateway.h"
-#include "service.h"
+#include "services/lib/arguments.h"
+#include "services/runtime/service.h"
 
 static const char charge_sql[] = "SELECT shop.charge($1::jsonb, $2)";
 static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";

@@ -17,9 +17,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "array_text.h"
 #include "member.h"
-#include "text.h"
+#include "services/lib/array_text.h"
+#include "services/lib/text.h"
 
 #define BEGIN_VALUES 16
 #define BEGIN_ARRAYS 14			/* values 1 .. 14 */

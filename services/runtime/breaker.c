@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "record_log.h"
 
 static const char fingerprint_sql[] = "SELECT outbox.dead_letter_fingerprint($1, $2, $3, outbox.wire_text($4::bytea, 1023))";
 
@@ -151,7 +152,7 @@ outbox_breaker_count(OutboxMember *member, const OutboxRecord *record, const Out
 	if (!outbox_breaker_dead(breaker, fingerprint, failing_ms))
 		return;
 	outbox_set_breaker(member->runtime, true);
-	outbox_log(OUTBOX_LOG_ERROR, "breaker_open", record,
+	outbox_log_record(OUTBOX_LOG_ERROR, "breaker_open", record,
 			   "%d dead letters in a row with fingerprint %s: paused, one record is tried every %" PRId64
 			   " ms; the last reason: %s", breaker->limit, fingerprint, breaker->pause_ms, error->message);
 }
@@ -162,7 +163,7 @@ outbox_breaker_record_done(OutboxMember *member)
 	if (!outbox_breaker_success(&member->runtime->breaker))
 		return;
 	outbox_set_breaker(member->runtime, false);
-	outbox_log(OUTBOX_LOG_INFO, "breaker_closed", NULL, "the record tried has succeeded: work goes on");
+	outbox_log(OUTBOX_LOG_INFO, "breaker_closed", "the record tried has succeeded: work goes on");
 }
 
 void
@@ -170,7 +171,7 @@ outbox_breaker_record_failed(OutboxMember *member, const OutboxRecord *record,
 							 const OutboxError *error)
 {
 	outbox_breaker_again(&member->runtime->breaker);
-	outbox_log(OUTBOX_LOG_WARNING, "breaker_stays_open", record, "the record tried has failed: %s",
+	outbox_log_record(OUTBOX_LOG_WARNING, "breaker_stays_open", record, "the record tried has failed: %s",
 			   error->message);
 }
 

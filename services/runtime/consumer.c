@@ -20,10 +20,11 @@
 #include "consumer_client.h"
 #include "consumer_conf.h"
 #include "consumer_topic.h"
-#include "kafka_conf.h"
-#include "log.h"
 #include "log_check.h"
 #include "member.h"
+#include "services/kafka/kafka_conf.h"
+#include "services/kafka/message.h"
+#include "services/lib/log.h"
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
@@ -76,7 +77,7 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 
 	if (partition == NULL)
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "too_many_partitions", NULL, "%s [%d] is not read",
+		outbox_log(OUTBOX_LOG_ERROR, "too_many_partitions", "%s [%d] is not read",
 				   assigned->topic, (int) assigned->partition);
 		return;
 	}
@@ -108,7 +109,7 @@ log_assignment(const char *event, const rd_kafka_topic_partition_list_t *list)
 	for (int i = 0; i < list->cnt && used < sizeof(text) - 1; i++)
 		used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s[%d]", i > 0 ? " " : "",
 								  list->elems[i].topic, (int) list->elems[i].partition);
-	outbox_log(OUTBOX_LOG_INFO, event, NULL, "%s", text);
+	outbox_log(OUTBOX_LOG_INFO, event, "%s", text);
 }
 
 static void
@@ -150,14 +151,14 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	}
 	else
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_err2str(err));
+		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", "%s", rd_kafka_err2str(err));
 		for (size_t i = 0; i < consumer->partition_count; i++)
 			consumer->partitions[i]->owned = consumer->partitions[i]->active = false;
 		rd_kafka_assign(rk, NULL);
 	}
 	if (error != NULL)
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", NULL, "%s", rd_kafka_error_string(error));
+		outbox_log(OUTBOX_LOG_ERROR, "rebalance_failed", "%s", rd_kafka_error_string(error));
 		rd_kafka_error_destroy(error);
 	}
 	consumer->rebalanced = true;
@@ -174,12 +175,12 @@ note_error(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *reason
 	char		cause[512];
 
 	if (err != RD_KAFKA_RESP_ERR__FATAL)
-		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", NULL, "%s: %s", rd_kafka_err2name(err), reason);
+		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", "%s: %s", rd_kafka_err2name(err), reason);
 	else if (rd_kafka_fatal_error(consumer->rk, cause, sizeof(cause)) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
-		outbox_log(OUTBOX_LOG_ERROR, "instance_id_taken", NULL,
+		outbox_log(OUTBOX_LOG_ERROR, "instance_id_taken",
 				   "another process joined the group with this one's group_instance_id: %s", cause);
 	else
-		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", cause);
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", "%s", cause);
 	consumer->fatal = consumer->fatal || err == RD_KAFKA_RESP_ERR__FATAL;
 }
 
@@ -249,7 +250,7 @@ watch_client(OutboxConsumer *consumer, bool record)
 	consumer->watch.heard = consumer->watch.heard || record;
 	if (outbox_client_watch_polled(&consumer->watch, outbox_clock_ms()) || consumer->fatal)
 		return;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_hung", NULL, "the Kafka client's main thread has been silent for %d s",
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_hung", "the Kafka client's main thread has been silent for %d s",
 			   OUTBOX_CLIENT_SILENT_MS / 1000);
 	consumer->fatal = true;
 }
@@ -266,7 +267,7 @@ subscribe(OutboxConsumer *consumer, const OutboxConsumerConfig *config)
 	err = rd_kafka_subscribe(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		outbox_log(OUTBOX_LOG_ERROR, "subscribe_failed", NULL, "%s", rd_kafka_err2str(err));
+		outbox_log(OUTBOX_LOG_ERROR, "subscribe_failed", "%s", rd_kafka_err2str(err));
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -294,7 +295,7 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	if (consumer->rk == NULL)
 	{
 		outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error, sizeof(error));
-		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
+		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", "%s", error);
 		rd_kafka_conf_destroy(conf);
 		free(consumer);
 		return NULL;
@@ -327,7 +328,7 @@ fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord 
 	record->value_len = message->len;
 	record->source = partition;
 	partition->drained = false;
-	if (!outbox_client_headers(message, record))
+	if (!outbox_record_take_headers(message, record))
 		abort();				/* without headers the event's identity would be lost */
 	record->memory = message;
 	outbox_record_identify(record);
@@ -345,7 +346,7 @@ note_lost_position(OutboxConsumer *consumer, const rd_kafka_message_t *message)
 	partition->broken = true;
 	if (!partition->active)
 		return;
-	outbox_log(OUTBOX_LOG_INFO, "position_lost", NULL, "%s [%d]: %s", partition->topic, (int) partition->partition,
+	outbox_log(OUTBOX_LOG_INFO, "position_lost", "%s [%d]: %s", partition->topic, (int) partition->partition,
 			   rd_kafka_message_errstr(message));
 	outbox_consumer_suspend(consumer, partition, outbox_clock_ms() +
 							(partition->failures < 50 ? BROKEN_PAUSE_MS * (int64_t) partition->failures : BROKEN_PAUSE_MAX_MS));
@@ -445,7 +446,7 @@ outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *part
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		outbox_log(OUTBOX_LOG_WARNING, "committed_offsets_unknown", NULL, "%s", rd_kafka_err2str(err));
+		outbox_log(OUTBOX_LOG_WARNING, "committed_offsets_unknown", "%s", rd_kafka_err2str(err));
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -532,7 +533,7 @@ store_offset(OutboxConsumer *consumer, OutboxPartition *partition)
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			partition->stored = offset;
 		else
-			outbox_log(OUTBOX_LOG_INFO, "offset_not_stored", NULL, "%s [%d]: %s", partition->topic,
+			outbox_log(OUTBOX_LOG_INFO, "offset_not_stored", "%s [%d]: %s", partition->topic,
 					   (int) partition->partition, rd_kafka_err2str(err));
 	}
 	rd_kafka_topic_partition_list_destroy(list);
@@ -570,7 +571,7 @@ outbox_consumer_await_assignment(OutboxConsumer *consumer)
 	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
 		drop_message(consumer, 100);
 	if (!consumer->assigned && !consumer->fatal)
-		outbox_log(OUTBOX_LOG_WARNING, "left_unassigned", NULL, "no assignment came in %d s",
+		outbox_log(OUTBOX_LOG_WARNING, "left_unassigned", "no assignment came in %d s",
 				   OUTBOX_ASSIGNMENT_MAX_MS / 1000);
 }
 
@@ -615,7 +616,7 @@ outbox_consumer_close(OutboxConsumer *consumer)
 		leave_group(consumer);
 	err = rd_kafka_consumer_close(consumer->rk);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__FATAL)
-		outbox_log(OUTBOX_LOG_WARNING, "close_failed", NULL, "%s", rd_kafka_err2str(err));
+		outbox_log(OUTBOX_LOG_WARNING, "close_failed", "%s", rd_kafka_err2str(err));
 	outbox_client_destroy(consumer->rk);
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{

@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 #include "anchor.h"
-#include "clock.h"
-#include "record.h"
 #include "trouble.h"
+#include "services/kafka/record.h"
+#include "services/lib/clock.h"
 
 struct OutboxLogQuestion;
 

@@ -10,50 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kafka_headers.h"
-#include "log.h"
+#include "services/lib/log.h"
 
 #define SEEK_TIMEOUT_MS		10000
 #define SEEKS_REFUSED_MAX	25		/* then the client has given the partition up without a word */
-
-bool
-outbox_client_headers(const rd_kafka_message_t *message, OutboxRecord *record)
-{
-	rd_kafka_headers_t *headers;
-	OutboxHeader header;
-	const void *value;
-	size_t		count;
-	size_t		size;
-	uint8_t    *end = NULL;
-
-	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return true;
-	count = rd_kafka_header_cnt(headers);
-	size = outbox_varint_size((int64_t) count);
-	for (int pass = 0; pass < 2; pass++)
-	{
-		if (pass == 1)
-		{
-			record->header_memory = malloc(size);
-			if (record->header_memory == NULL)
-				return false;
-			end = outbox_varint_put(record->header_memory, (int64_t) count);
-		}
-		for (size_t i = 0; i < count; i++)
-		{
-			rd_kafka_header_get_all(headers, i, &header.name, &value, &header.value_len);
-			header.name_len = strlen(header.name);
-			header.value = value;
-			if (pass == 0)
-				size += outbox_header_size(&header);
-			else
-				end = outbox_header_put(end, &header);
-		}
-	}
-	record->headers = record->header_memory;
-	record->headers_len = size;
-	return true;
-}
 
 rd_kafka_topic_partition_list_t *
 outbox_client_list(const OutboxPartition *partition, int64_t offset)
@@ -81,7 +41,7 @@ outbox_client_seek(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 		return true;
 	if (err == RD_KAFKA_RESP_ERR__STATE && ++partition->seeks_refused > SEEKS_REFUSED_MAX)
 		partition->broken = true;
-	outbox_log(OUTBOX_LOG_DEBUG, "seek_refused", NULL, "%s [%d]: %s", partition->topic,
+	outbox_log(OUTBOX_LOG_DEBUG, "seek_refused", "%s [%d]: %s", partition->topic,
 			   (int) partition->partition, rd_kafka_err2str(err));
 	return false;
 }
@@ -104,7 +64,7 @@ outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error == NULL)
 		return true;
-	outbox_log(OUTBOX_LOG_INFO, "partition_not_retaken", NULL, "%s [%d]: %s", partition->topic,
+	outbox_log(OUTBOX_LOG_INFO, "partition_not_retaken", "%s [%d]: %s", partition->topic,
 			   (int) partition->partition, rd_kafka_error_string(error));
 	rd_kafka_error_destroy(error);
 	return false;

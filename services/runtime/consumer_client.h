@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer_client.h
- *	  The client's part for one partition or one message, for consumer.c alone.
+ *	  The client's part for one partition, for consumer.c alone.
  */
 #ifndef OUTBOX_CONSUMER_CLIENT_H
 #define OUTBOX_CONSUMER_CLIENT_H
@@ -11,9 +11,6 @@
 #include <stdint.h>
 
 #include "consumer.h"
-
-/* Writes the message's headers in Kafka's encoding; false when memory is short. */
-extern bool outbox_client_headers(const rd_kafka_message_t *message, OutboxRecord *record);
 
 /* A list of one partition; the caller destroys it. */
 extern rd_kafka_topic_partition_list_t *outbox_client_list(const OutboxPartition *partition, int64_t offset);

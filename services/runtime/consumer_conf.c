@@ -16,8 +16,8 @@
 #include <syslog.h>
 #include <time.h>
 
-#include "kafka_conf.h"
-#include "log.h"
+#include "services/kafka/kafka_conf.h"
+#include "services/lib/log.h"
 
 #define DESTROY_MAX_S	3
 
@@ -31,7 +31,7 @@ log_client(const rd_kafka_t *rk, int level, const char *facility, const char *te
 		ours = OUTBOX_LOG_WARNING;
 	else if (level <= LOG_WARNING)
 		ours = OUTBOX_LOG_INFO;
-	outbox_log(ours, "kafka_client", NULL, "%s: %s", facility, text);
+	outbox_log(ours, "kafka_client", "%s: %s", facility, text);
 }
 
 /* A list of ours, ended by a NULL name. */
@@ -117,7 +117,7 @@ outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 	rd_kafka_conf_set_log_cb(conf, log_client);
 	if (fill_conf(conf, config, error, sizeof(error)))
 		return conf;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }
@@ -145,7 +145,7 @@ outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
 
 	if (conf == NULL || set_all(conf, ours, error, sizeof(error)))
 		return conf;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", NULL, "%s", error);
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_property_refused", "%s", error);
 	rd_kafka_conf_destroy(conf);
 	return NULL;
 }
@@ -170,5 +170,5 @@ outbox_client_destroy(rd_kafka_t *rk)
 	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 		return;
 	pthread_detach(thread);
-	outbox_log(OUTBOX_LOG_INFO, "client_left", NULL, "the Kafka client does not end: it was closed, and ends with the process");
+	outbox_log(OUTBOX_LOG_INFO, "client_left", "the Kafka client does not end: it was closed, and ends with the process");
 }

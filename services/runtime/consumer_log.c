@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array_text.h"
-#include "digest.h"
 #include "log_check.h"
 #include "member.h"
+#include "services/kafka/digest.h"
+#include "services/lib/array_text.h"
 
 #define CHECK_INTERVAL_MS	25000	/* with what a check takes, at least every 30 s */
 #define CHECK_SPREAD_MS		4000	/* up to so much sooner, so that partitions do not come together */
@@ -171,7 +171,7 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 	if (outbox_db_connect(&member->db))
 		result = outbox_db_query(&member->db, keep_sql, 8, values);
 	if (result == NULL)
-		outbox_log(OUTBOX_LOG_INFO, "anchor_not_kept", NULL, "%s", member->db.error.message);
+		outbox_log(OUTBOX_LOG_INFO, "anchor_not_kept", "%s", member->db.error.message);
 	answered = result != NULL;
 	*kept = answered && PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
@@ -231,7 +231,7 @@ outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const Out
 	if (outbox_log_case_verdict(log) == OUTBOX_LOG_NO_PROOF && partition->anchor_count > 0)
 	{
 		if (!partition->unproven)
-			outbox_log(OUTBOX_LOG_WARNING, "log_unproven", NULL, "%s [%d]: no record that was processed is left in the"
+			outbox_log(OUTBOX_LOG_WARNING, "log_unproven", "%s [%d]: no record that was processed is left in the"
 					   " log to know it by; reading goes on where it was, at offset %" PRId64, partition->topic,
 					   (int) partition->partition, log->position);
 		partition->unproven = true;
@@ -265,7 +265,7 @@ advance_watermark(OutboxMember *member, const OutboxPartition *partition, int64_
 void
 outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from, int64_t low)
 {
-	outbox_log(OUTBOX_LOG_WARNING, "records_lost", NULL, "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
+	outbox_log(OUTBOX_LOG_WARNING, "records_lost", "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
 			   " they were read; reading goes on at %" PRId64, partition->topic, (int) partition->partition, from,
 			   low - 1, low);
 	outbox_count_lost(member, partition->topic, low - from);
@@ -340,7 +340,7 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 	forget_anchors(partition, *start);
 	partition->next = -1;
 	partition->went_back = true;
-	outbox_log(OUTBOX_LOG_WARNING, "log_made_anew", NULL, "%s [%d]: the log is not the one that was read up to offset %"
+	outbox_log(OUTBOX_LOG_WARNING, "log_made_anew", "%s [%d]: the log is not the one that was read up to offset %"
 			   PRId64 ": made anew or cut; reading goes on at %" PRId64 ", %s, what was processed is known",
 			   partition->topic, (int) partition->partition, position, *start,
 			   log->standing >= 0 ? "after the newest record that is still there" : "its beginning");

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
+#include "services/lib/log.h"
 
 /* The settings of the one topic asked for, *count of them; *reason: why there are none. */
 static const rd_kafka_ConfigEntry_t **
@@ -73,7 +73,7 @@ read_retention(rd_kafka_event_t *event, const char *topic, int64_t *ms, bool *ke
 	if (!deletes)
 		*ms = -1;
 	if (answer != OUTBOX_TOPIC_TOLD)
-		outbox_log(OUTBOX_LOG_INFO, "retention_unknown", NULL, "%s: %s", topic, reason);
+		outbox_log(OUTBOX_LOG_INFO, "retention_unknown", "%s: %s", topic, reason);
 	return answer;
 }
 

@@ -62,7 +62,7 @@ outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 	if (PQgetvalue(result, 0, 0)[0] == 't')
 	{
 		partition->alone = member->runtime->batch_max;
-		outbox_log(OUTBOX_LOG_INFO, "records_alone", NULL,
+		outbox_log(OUTBOX_LOG_INFO, "records_alone",
 				   "%s [%d]: the member before did not end well, up to %d records are run one by one",
 				   partition->topic, (int) partition->partition, partition->alone);
 	}
@@ -130,7 +130,7 @@ outbox_crash_settle(OutboxMember *member)
 		if (!partition->active || !partition->drained || partition->alone == 0)
 			continue;
 		partition->alone = 0;
-		outbox_log(OUTBOX_LOG_INFO, "records_together", NULL, "%s [%d]: records are run in batches again",
+		outbox_log(OUTBOX_LOG_INFO, "records_together", "%s [%d]: records are run in batches again",
 				   partition->topic, (int) partition->partition);
 	}
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "record_log.h"
 
 const char outbox_dead_letter_sql[] =
 "SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea,"
@@ -98,7 +99,7 @@ outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, cons
 	if (strcmp(state, "open") == 0)
 	{
 		outbox_count_record(member, record->topic, "dead_lettered");
-		outbox_log(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished", record,
+		outbox_log_record(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished", record,
 				   "%s to %s.DLT%s%s partition=%d offset=%" PRId64 " key=%s reason=%s", published ? "Publishing" : "Not published",
 				   record->topic, published ? "" : ": ", unpublished, (int) record->partition, record->offset, key,
 				   error->message);
@@ -107,12 +108,12 @@ outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, cons
 	else if (strcmp(state, "retrying") == 0)
 	{
 		outbox_count_record(member, record->topic, "retried");
-		outbox_log(OUTBOX_LOG_WARNING, "retry_scheduled", record, "key=%s reason=%s", key,
+		outbox_log_record(OUTBOX_LOG_WARNING, "retry_scheduled", record, "key=%s reason=%s", key,
 				   error->message);
 	}
 	else
 	{
 		outbox_count_record(member, record->topic, "held");
-		outbox_log(OUTBOX_LOG_INFO, "record_held", record, "key=%s waits behind an earlier record", key);
+		outbox_log_record(OUTBOX_LOG_INFO, "record_held", record, "key=%s waits behind an earlier record", key);
 	}
 }

@@ -26,9 +26,9 @@ check_topics(OutboxMember *member)
 	if (result == NULL && member->db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		return false;
 	if (result == NULL)
-		outbox_log(OUTBOX_LOG_WARNING, "group_not_checked", NULL, "%s", member->db.error.message);
+		outbox_log(OUTBOX_LOG_WARNING, "group_not_checked", "%s", member->db.error.message);
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
-		outbox_log(OUTBOX_LOG_WARNING, "consumer_is_new", NULL,
+		outbox_log(OUTBOX_LOG_WARNING, "consumer_is_new",
 				   "consumer %s has no watermark for topic %s in this database, other consumers have: %s. It reads"
 				   " from the group's committed offset in Kafka, without one from the topic's beginning, and what they"
 				   " have processed it processes again. Is it one of them with another group_id, stop it and give it"

@@ -16,8 +16,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "log.h"
 #include "log_reader.h"
+#include "services/lib/log.h"
 
 #define SECOND_LOOK_MS	1000
 #define OVERDUE_MS		15000	/* longer than a look of which no broker answers anything */
@@ -250,7 +250,7 @@ outbox_log_check_start(const OutboxConsumerConfig *config)
 		check.taken_at[i] = INT64_MIN / 2;
 	check.started = pthread_create(&check.thread, NULL, run, NULL) == 0;
 	if (!check.started)
-		outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+		outbox_log(OUTBOX_LOG_ERROR, "thread_failed", "%s", strerror(errno));
 	return check.started;
 }
 
@@ -328,7 +328,7 @@ outbox_log_check_stop(void)
 	if (pthread_clockjoin_np(check.thread, NULL, CLOCK_MONOTONIC, &until) != 0)
 	{
 		pthread_detach(check.thread);
-		outbox_log(OUTBOX_LOG_INFO, "client_left", NULL, "the check of the logs waits for a broker: it ends with the process");
+		outbox_log(OUTBOX_LOG_INFO, "client_left", "the check of the logs waits for a broker: it ends with the process");
 		return;
 	}
 	while ((question = check.queue) != NULL)

@@ -15,10 +15,10 @@
 
 #include "consumer_conf.h"
 #include "consumer_topic.h"
-#include "digest.h"
-#include "kafka_conf.h"
-#include "log.h"
-#include "record.h"
+#include "services/kafka/digest.h"
+#include "services/kafka/kafka_conf.h"
+#include "services/kafka/record.h"
+#include "services/lib/log.h"
 
 #define STEP_MAX_MS		4000	/* of each step of a look: leaders, ranges, records */
 #define REQUEST_MAX_MS	2000
@@ -45,7 +45,7 @@ outbox_log_reader_open(const OutboxConsumerConfig *config)
 	if (reader != NULL && reader->rk != NULL)
 		return reader;
 	outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error, sizeof(error));
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", NULL, "%s", error);
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", "%s", error);
 	if (conf != NULL)
 		rd_kafka_conf_destroy(conf);
 	free(reader);

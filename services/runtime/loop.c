@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array_text.h"
 #include "member.h"
+#include "services/lib/array_text.h"
 
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		30000

@@ -15,13 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arguments.h"
-#include "conninfo.h"
 #include "log_check.h"
 #include "member.h"
 #include "service_check.h"
-#include "startup.h"
 #include "trace.h"
+#include "services/lib/arguments.h"
+#include "services/lib/conninfo.h"
+#include "services/lib/startup.h"
 
 #define MEMBERS_MAX			64
 #define INSTANCE_ID_MAX		240
@@ -190,7 +190,7 @@ log_idle(void)
 	if (idle < runtime.idle_ms || reported_for == last)
 		return;
 	reported_for = last;
-	outbox_log(OUTBOX_LOG_INFO, "idle", NULL, "no records for %ld s", runtime.idle_ms / 1000);
+	outbox_log(OUTBOX_LOG_INFO, "idle", "no records for %ld s", runtime.idle_ms / 1000);
 }
 
 /* The main thread until the end is asked for. */
@@ -209,7 +209,7 @@ wait_for_stop(const sigset_t *signals)
 		got = sigtimedwait(signals, NULL, &second);
 		if (got > 0)
 		{
-			outbox_log(OUTBOX_LOG_INFO, "stopping", NULL, "got signal %d", got);
+			outbox_log(OUTBOX_LOG_INFO, "stopping", "got signal %d", got);
 			break;
 		}
 		log_idle();
@@ -250,7 +250,7 @@ start_members(pthread_t *threads)
 		members[i].turned_at = outbox_clock_ms();
 		if (pthread_create(&threads[i], NULL, outbox_member_run, &members[i]) != 0)
 		{
-			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "%s", strerror(errno));
+			outbox_log(OUTBOX_LOG_ERROR, "thread_failed", "%s", strerror(errno));
 			runtime.failed = runtime.stopping = true;
 			break;
 		}
@@ -267,11 +267,11 @@ watch_member(const OutboxMember *member, int64_t stopped_at)
 	int64_t		now = outbox_clock_ms();
 
 	if (end_by == 0 && now >= stopped_at + OUTBOX_END_MAX_MS)
-		outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", NULL,
+		outbox_log(OUTBOX_LOG_ERROR, "stop_timeout",
 				   "a member's last turn takes more than %d s: a batch, or a database that does not answer",
 				   OUTBOX_END_MAX_MS / 1000);
 	else if (end_by != 0 && now >= end_by)
-		outbox_log(OUTBOX_LOG_ERROR, "close_timeout", NULL, "leaving the group took more than %d s",
+		outbox_log(OUTBOX_LOG_ERROR, "close_timeout", "leaving the group took more than %d s",
 				   OUTBOX_END_MAX_MS / 1000);
 	else
 		return;
@@ -319,7 +319,7 @@ stop_http(void)
 	until.tv_sec += OUTBOX_END_MAX_MS / 1000;
 	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 		return;
-	outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", NULL, "a request takes more than %d s",
+	outbox_log(OUTBOX_LOG_ERROR, "stop_timeout", "a request takes more than %d s",
 			   OUTBOX_END_MAX_MS / 1000);
 	outbox_log_stop();
 	_exit(EXIT_FAILURE);
@@ -351,7 +351,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 						   (int) outbox_config_integer(config, "http_port"), service->routes,
 						   find_dead, find_unready))
 		return EXIT_FAILURE;
-	outbox_log(OUTBOX_LOG_INFO, "started", NULL, "consumer %s, %d thread(s)", runtime.consumer,
+	outbox_log(OUTBOX_LOG_INFO, "started", "consumer %s, %d thread(s)", runtime.consumer,
 			   member_count);
 	if (!start_log_check())
 		return EXIT_FAILURE;
@@ -361,7 +361,7 @@ run_service(const OutboxService *service, const OutboxConfig *config)
 	outbox_log_check_stop();
 	stop_http();
 	outbox_trace_stop();
-	outbox_log(OUTBOX_LOG_INFO, "stopped", NULL, "%s", runtime.failed ? "after a failure" : "done");
+	outbox_log(OUTBOX_LOG_INFO, "stopped", "%s", runtime.failed ? "after a failure" : "done");
 	return runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

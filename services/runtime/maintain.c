@@ -44,14 +44,14 @@ outbox_maintain_run(OutboxMember *member)
 		result = outbox_db_query(&member->db, maintain_sql, 1, values);
 	if (result == NULL)
 	{
-		outbox_log(OUTBOX_LOG_WARNING, "maintain_failed", NULL, "%s", member->db.error.message);
+		outbox_log(OUTBOX_LOG_WARNING, "maintain_failed", "%s", member->db.error.message);
 		return;
 	}
 	emptied = atoi(PQgetvalue(result, 0, 0));
 	deleted = atoi(PQgetvalue(result, 0, 1));
 	PQclear(result);
 	if (emptied > 0 || deleted > 0)
-		outbox_log(OUTBOX_LOG_INFO, "claims_forgotten", NULL, "%d leaves emptied, %d rows deleted",
+		outbox_log(OUTBOX_LOG_INFO, "claims_forgotten", "%d leaves emptied, %d rows deleted",
 				   emptied, deleted);
 	if (deleted == MAINTAIN_ROWS)
 		member->runtime->maintain_at = outbox_clock_ms() + MAINTAIN_AGAIN_MS;

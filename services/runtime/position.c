@@ -106,7 +106,7 @@ find_start(const OutboxPartition *partition)
 	{
 		if (start < 0)
 			return OUTBOX_OFFSET_BEGINNING;
-		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", NULL, "%s [%d]: Kafka has none for the group: reading"
+		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", "%s [%d]: Kafka has none for the group: reading"
 				   " goes on at the database's offset %" PRId64 ", unless the log is another one", partition->topic,
 				   (int) partition->partition, start);
 		return start;
@@ -115,7 +115,7 @@ find_start(const OutboxPartition *partition)
 		start = partition->committed;
 	/* One transaction marker may lie between them; more means that work was undone. */
 	if (partition->committed > start + 1)
-		outbox_log(OUTBOX_LOG_INFO, "rewound", NULL, "%s [%d]: Kafka has offset %" PRId64
+		outbox_log(OUTBOX_LOG_INFO, "rewound", "%s [%d]: Kafka has offset %" PRId64
 				   ", the database %" PRId64, partition->topic, (int) partition->partition,
 				   partition->committed, partition->watermark);
 	return start;
@@ -137,7 +137,7 @@ postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 	}
 	outbox_count_failure(member, error->failure);
 	outbox_log(halted ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
-			   halted ? "partition_halted" : "waiting", NULL, "%s, SQLSTATE %s; again in %" PRId64 " ms",
+			   halted ? "partition_halted" : "waiting", "%s, SQLSTATE %s; again in %" PRId64 " ms",
 			   error->message, error->sqlstate, pause);
 }
 
@@ -154,7 +154,7 @@ start_partition(OutboxMember *member, OutboxPartition *partition, int64_t start)
 		return;
 	}
 	partition->refused = false;
-	outbox_log(OUTBOX_LOG_DEBUG, "partition_started", NULL, "%s [%d] from offset %" PRId64,
+	outbox_log(OUTBOX_LOG_DEBUG, "partition_started", "%s [%d] from offset %" PRId64,
 			   partition->topic, (int) partition->partition, partition->next);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "record_log.h"
 
 #define PREPARE_BUDGET_MS 1000
 #define CAUTION_RECORDS 2000	/* run with savepoints after a record has failed in a batch */
@@ -195,7 +196,7 @@ static void
 wait_for_infrastructure(OutboxMember *member, Work *work, const OutboxError *error)
 {
 	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
-	outbox_log(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s", error->message,
+	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s", error->message,
 			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
 	suspend_items(member, work->items, work->count, false, false);
 }
@@ -233,7 +234,7 @@ halt_items(OutboxMember *member, Work *work, int count)
 	const OutboxError *error = &member->db.error;
 
 	outbox_count_failure(member, OUTBOX_FAILURE_DEPLOY);
-	outbox_log(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
+	outbox_log_record(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
 			   "the program and the database do not fit%s, nothing is skipped: %s (SQLSTATE %s)",
 			   is_begun(work->items[0]) ? "" : ", whatever the record", error->message, error->sqlstate);
 	suspend_items(member, work->items, count, true, false);
@@ -292,7 +293,7 @@ run_items(OutboxMember *member, Work *work, int count)
 	}
 	if (fenced)
 	{
-		outbox_log(OUTBOX_LOG_WARNING, "watermark_moved", &work->items[0]->record,
+		outbox_log_record(OUTBOX_LOG_WARNING, "watermark_moved", &work->items[0]->record,
 				   "another member was here: positions are read again");
 		suspend_items(member, work->items, count, false, true);
 	}

@@ -45,7 +45,7 @@ check_topic(OutboxMember *member, const char *topic, int64_t window)
 		return;
 	if (kept >= 0)
 		snprintf(text, sizeof(text), "%.1f days", (double) kept / DAY_MS);
-	outbox_log(OUTBOX_LOG_WARNING, "retention_exceeds_window", NULL,
+	outbox_log(OUTBOX_LOG_WARNING, "retention_exceeds_window",
 			   "topic %s keeps records %s, outbox.idempotency_retention is %.1f days: what is read again"
 			   " later than that is processed again", topic, text, (double) window / DAY_MS);
 }

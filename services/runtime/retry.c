@@ -17,8 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "record_log.h"
 #include "retry.h"
-#include "text.h"
+#include "services/lib/text.h"
 
 #define LOOK_AGAIN_MS	2000		/* for rows another member has left */
 #define NEXT_ROW_MS		100			/* after a row that has to wait */
@@ -101,7 +102,7 @@ wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 	if (run != NULL && run->later_ms == 0)
 		run->later_ms = pause;
 	outbox_count_failure(member, error->failure);
-	outbox_log(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
+	outbox_log_record(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
 			   "retry_postponed", run != NULL ? &run->rows[0].item.record : NULL, "%s", error->message);
 }
 
@@ -116,7 +117,7 @@ note_success(OutboxMember *member, const OutboxItem *item)
 	}
 	else
 		outbox_count_record(member, item->record.topic, "duplicate");
-	outbox_log(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
+	outbox_log_record(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
 }
 
 /* Has the first row failed so often, and for so long? */

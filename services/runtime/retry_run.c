@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array_text.h"
 #include "retry.h"
-#include "text.h"
+#include "services/lib/array_text.h"
+#include "services/lib/text.h"
 
 static const char next_sql[] =
 "SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, crashes, failing_ms,"

@@ -12,11 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config.h"
-#include "db.h"
-#include "http.h"
-#include "log.h"
-#include "record.h"
+#include "services/kafka/record.h"
+#include "services/lib/config.h"
+#include "services/lib/db.h"
+#include "services/lib/http.h"
+#include "services/lib/log.h"
 
 #define OUTBOX_CALL_VALUES	12
 

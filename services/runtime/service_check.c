@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arguments.h"
 #include "consumer_conf.h"
-#include "online.h"
 #include "trace.h"
+#include "services/kafka/online.h"
+#include "services/lib/arguments.h"
 
 #define TOPICS_MAX	64				/* the runtime reads no more */
 

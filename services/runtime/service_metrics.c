@@ -11,7 +11,8 @@
 #include <time.h>
 
 #include "member.h"
-#include "metrics.h"
+#include "record_log.h"
+#include "services/lib/metrics.h"
 
 #define ANSWER_MS	2000		/* the main thread waits no longer: it looks after the signals */
 
@@ -130,7 +131,7 @@ outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
 	if (item->outcome[0] != '\0')
 		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer,
 						  "topic", item->record.topic, "outcome", item->outcome, NULL);
-	outbox_log(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
+	outbox_log_record(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
 }
 
 void

@@ -13,10 +13,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "arguments.h"
-#include "log.h"
-#include "text.h"
 #include "trace_export.h"
+#include "services/lib/arguments.h"
+#include "services/lib/log.h"
+#include "services/lib/text.h"
 
 #define TRACES_PATH "/v1/traces"
 

@@ -15,10 +15,10 @@
 
 #include <stdint.h>
 
-#include "config.h"
-#include "db.h"
-#include "record.h"
-#include "trace_context.h"
+#include "services/kafka/record.h"
+#include "services/lib/config.h"
+#include "services/lib/db.h"
+#include "services/lib/trace_context.h"
 
 /* Work under way.  Belongs to one thread. */
 typedef struct OutboxSpan

@@ -18,9 +18,9 @@
 #include <time.h>
 
 #include "consumer.h"
-#include "http_post.h"
-#include "log.h"
-#include "metrics.h"
+#include "services/lib/http_post.h"
+#include "services/lib/log.h"
+#include "services/lib/metrics.h"
 
 #define BATCH_SPANS		512
 #define FLUSH_MS		1000
@@ -155,9 +155,9 @@ give_up(size_t count, const char *reason, long status, const char *error)
 		return;
 	failing = true;
 	if (status > 0)
-		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: HTTP status %ld", shown_url, status);
+		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", "%s: HTTP status %ld", shown_url, status);
 	else
-		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", NULL, "%s: %s", shown_url, error);
+		outbox_log(OUTBOX_LOG_WARNING, "spans_not_sent", "%s: %s", shown_url, error);
 }
 
 /* Is it worth another try, after a pause that is made here? */
@@ -248,7 +248,7 @@ outbox_export_start(const char *url, const char *service, size_t queue_spans)
 	if (queue.ring != NULL && batch != NULL && curl != NULL)
 		code = pthread_create(&exporter, NULL, run_exporter, NULL);
 	if (code != 0)
-		outbox_log(OUTBOX_LOG_ERROR, "thread_failed", NULL, "the exporter of spans: %s", strerror(code));
+		outbox_log(OUTBOX_LOG_ERROR, "thread_failed", "the exporter of spans: %s", strerror(code));
 	return code == 0;
 }
 

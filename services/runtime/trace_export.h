@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "record.h"
-#include "trace_context.h"
+#include "services/kafka/record.h"
+#include "services/lib/trace_context.h"
 
 /* OTLP's numbers. */
 typedef enum OutboxSpanKind

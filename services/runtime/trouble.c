@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "record_log.h"
 
 #define PROOFS_MAX	3			/* other records asked at once: the member must poll */
 
@@ -151,7 +152,7 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 	trouble->noted = false;
 	trouble->proven = trouble->proven && outbox_trouble_counts(error);
 	trouble->error = *error;
-	outbox_log(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
+	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
 			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
 	return item;
 }

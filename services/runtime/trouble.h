@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "event_id.h"
-#include "failure.h"
+#include "services/kafka/event_id.h"
+#include "services/lib/failure.h"
 
 #define OUTBOX_TROUBLE_TRIES	5	/* alone, over crash_after_seconds: then it is the record's own */
 

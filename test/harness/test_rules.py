@@ -12,11 +12,14 @@ LONG = "int\nlong_one(void)\n{\n" + "\tcall();\n" * 90 + "}\n"
 SPDX = "/* SPDX-License-Identifier: PostgreSQL */\n"
 
 SEEDED = [
-    ("programs include only common from src", "services/a/a.c", '#include "src/emit.h"\n'),
-    ("programs include only common from src", "bgworker/sender/a.c", '#include "../../src/emit.h"\n'),
-    ("programs include only common from src", "services/a/a.c", "#include <postgres.h>\n"),
-    ("src does not include bgworker", "src/emit.c", '#include "../bgworker/link.h"\n'),
-    ("only the clients call librdkafka", "services/runtime/db.c", "int a = rd_kafka_poll(b, 1);\n"),
+    ("rooms include what they may", "services/lib/a.c", '#include "src/emit.h"\n'),
+    ("rooms include what they may", "bgworker/sender/a.c", '#include "src/emit.h"\n'),
+    ("rooms include what they may", "services/lib/a.c", "#include <postgres.h>\n"),
+    ("rooms include what they may", "src/emit.c", '#include "bgworker/relay/link.h"\n'),
+    ("rooms include what they may", "bgworker/events/a.c", '#include "bgworker/relay/link.h"\n'),
+    ("rooms include what they may", "services/attic/a.c", "int a;\n"),
+    ("includes are written one way", "src/a.c", '#include "../src/emit.h"\n'),
+    ("only the clients call librdkafka", "services/lib/db.c", "int a = rd_kafka_poll(b, 1);\n"),
     ("common stands alone", "src/common/wire.c", "char *a = palloc(1);\n"),
     ("common stands alone", "src/common/wire.c", '#include "postgres.h"\n'),
     ("functions are short", "src/emit.c", LONG),
@@ -43,11 +46,11 @@ def tree(tmp_path):
         "src/emit.c": SPDX + '#include "emit.h"\n',
         "src/emit.h": SPDX,
         "src/guc.c": SPDX,
-        "bgworker/link.h": SPDX,
+        "bgworker/relay/link.h": SPDX,
         "docs/settings.md": "",
         "extension/00-schema.sql": SPDX + "\\echo no\nSET LOCAL search_path = pg_catalog, pg_temp;\n",
         # The words of a rule in a comment or a string break nothing.
-        "services/runtime/db.c": SPDX + '/* rd_kafka_poll() */\nchar *a = "rd_kafka_poll()";\n',
+        "services/lib/db.c": SPDX + '/* rd_kafka_poll() */\nchar *a = "rd_kafka_poll()";\n',
         "src/long.c": SPDX + "/* Long because it is a table. */\n" + LONG,
     }
     for name, text in files.items():

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "service.h"
+#include "services/runtime/record_log.h"
+#include "services/runtime/service.h"
 
 static const char take_sql[] = "SELECT hazard.take($1, $2, $3::jsonb)";
 
@@ -28,7 +29,7 @@ decode_hazard(const OutboxRecord *record, OutboxCall *call)
 	what = json_string_value(json_object_get(event, "what"));
 	if (strcmp(what, "abort") == 0 || (strcmp(what, "abort-retry") == 0 && record->source == NULL))
 	{
-		outbox_log(OUTBOX_LOG_WARNING, "hazard", record, "the process ends");
+		outbox_log_record(OUTBOX_LOG_WARNING, "hazard", record, "the process ends");
 		abort();
 	}
 	outbox_call_begin(call, take_sql);

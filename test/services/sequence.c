@@ -6,7 +6,7 @@
  *
  * Built for test/e2e/test_consumer_order.py on the real runtime, never installed.
  */
-#include "service.h"
+#include "services/runtime/service.h"
 
 static const char take_sql[] = "SELECT sequence.take($1, $2, $3::jsonb, $4::uuid)";
 

@@ -4,7 +4,7 @@
  *	  The relay's loop around its pure parts: which snapshot, which batch, which
  *	  cursor, which state.  The parts themselves are those of bgworker/.
  *
- * The order of steps is that of bgworker/relay_steps.c and relay_answers.c; the
+ * The order of steps is that of bgworker/relay/steps.c and answers.c; the
  * invariants I1 to I4, I6 and I7 are what the oracle sees when they break.
  */
 #include "simulation.h"

@@ -6,7 +6,7 @@
  * Process: test program.  tables.c is a database as the replay of a write-ahead
  * log that a crash, a failover or a recovery to a point in time cuts off; broker.c
  * is Kafka with transactions that may end unanswered, late or torn; relay.c is the
- * relay's loop around snapshot.c, start_rules.c and relay_state.c, ring.c its
+ * relay's loop around snapshot.c, start_rules.c and state.c, ring.c its
  * retention around retention_plan.c; oracle.c judges a schedule by sets of event ids.
  */
 #ifndef OUTBOX_SIMULATION_H
@@ -14,9 +14,9 @@
 
 #include "postgres.h"
 
-#include "bgworker/cursor.h"
-#include "bgworker/relay_state.h"
-#include "bgworker/retention_plan.h"
+#include "bgworker/events/retention_plan.h"
+#include "bgworker/relay/cursor.h"
+#include "bgworker/relay/state.h"
 
 #define MOST_TRANSACTIONS	512
 #define MOST_EVENTS			512

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../services/runtime/anchor.h"
-#include "../../services/runtime/digest.h"
-#include "../../services/runtime/record.h"
 #include "unit.h"
+#include "services/kafka/digest.h"
+#include "services/kafka/record.h"
+#include "services/runtime/anchor.h"
 
 #define BYTES(text)	(const uint8_t *) (text), sizeof(text) - 1
 #define NOTHING		NULL, 0

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../services/runtime/arguments.h"
-#include "../../services/runtime/conninfo.h"
-#include "../../services/runtime/consumer.h"
 #include "unit.h"
+#include "services/lib/arguments.h"
+#include "services/lib/conninfo.h"
+#include "services/runtime/consumer.h"
 
 typedef bool (*Check) (const char *value, char *error, size_t size);
 

@@ -18,9 +18,9 @@
 
 #include "mb/pg_wchar.h"
 
-#include "bgworker/alive.h"
-#include "bgworker/cursor.h"
-#include "bgworker/marker.h"
+#include "bgworker/launcher/marker.h"
+#include "bgworker/relay/alive.h"
+#include "bgworker/relay/cursor.h"
 
 #include "unit.h"
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../services/runtime/record.h"
-#include "../../src/common/kafka_headers.h"
 #include "unit.h"
+#include "services/kafka/record.h"
+#include "src/common/kafka_headers.h"
 
 #define UUID		"0189d3f5-7a7c-7b1e-8a3e-0123456789ab"
 #define UUID_UPPER	"0189D3F5-7A7C-7B1E-8A3E-0123456789AB"

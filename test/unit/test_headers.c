@@ -7,8 +7,8 @@
 #include <limits.h>
 #include <string.h>
 
-#include "../../src/common/kafka_headers.h"
 #include "unit.h"
+#include "src/common/kafka_headers.h"
 
 static void
 test_varints(void)

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "../../services/runtime/log.h"
-#include "../../services/runtime/log_check.h"
-#include "../../services/runtime/log_reader.h"
 #include "unit.h"
+#include "services/lib/log.h"
+#include "services/runtime/log_check.h"
+#include "services/runtime/log_reader.h"
 
 /* In the place of log_reader.c, clock.c and log.c. */
 static atomic_bool blocked;
@@ -43,11 +43,10 @@ outbox_clock_ms(void)
 }
 
 void
-outbox_log(OutboxLogLevel level, const char *event, const struct OutboxRecord *record, const char *format, ...)
+outbox_log(OutboxLogLevel level, const char *event, const char *format,...)
 {
 	(void) level;
 	(void) event;
-	(void) record;
 	(void) format;
 }
 

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../services/monitor/alert_key.h"
-#include "../../services/monitor/alert_rules.h"
-#include "../../services/monitor/lag_status.h"
-#include "../../services/monitor/snapshot.h"
 #include "unit.h"
+#include "services/monitor/alert_key.h"
+#include "services/monitor/alert_rules.h"
+#include "services/monitor/lag_status.h"
+#include "services/monitor/snapshot.h"
 
 /* The status after polls of {committed, lag}, ended by a negative committed offset. */
 static const char *

@@ -15,11 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../services/runtime/log.h"
-#include "../../services/runtime/log_writer.h"
-#include "../../services/runtime/metrics.h"
-#include "../../services/runtime/startup.h"
 #include "unit.h"
+#include "services/lib/log.h"
+#include "services/lib/log_writer.h"
+#include "services/lib/metrics.h"
+#include "services/lib/startup.h"
 
 #define LINES	20000			/* more than a pipe and the queue take */
 #define DEADLINE_S	60
@@ -122,7 +122,7 @@ static void *
 log_late(void *arg)
 {
 	late_thread = gettid();
-	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "late");
+	outbox_log(OUTBOX_LOG_INFO, "test", "late");
 	return arg;
 }
 
@@ -218,13 +218,13 @@ test_unread(void)
 		abort();
 	close(ends[1]);
 	for (int i = 0; i < LINES; i++)
-		outbox_log(OUTBOX_LOG_INFO, "test", NULL, "%d", i);
+		outbox_log(OUTBOX_LOG_INFO, "test", "%d", i);
 	CHECK(count_dropped() > 0 && count_dropped() < LINES, "who logs does not wait; what is too much is counted");
 	reader = fdopen(ends[0], "r");
 	lost = read_to_notice(reader, &lines);
 	CHECK(lost > 0 && lost + lines == LINES && lost == count_dropped(), "what waited comes in order, then how many are lost");
 	fclose(reader);
-	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "lost");
+	outbox_log(OUTBOX_LOG_INFO, "test", "lost");
 	CHECK(await_dropped(lost + 1), "a pipe that nobody has open: counted");
 }
 
@@ -243,12 +243,12 @@ test_unwritten(int file, const char *what)
 		close(STDERR_FILENO);
 	else
 		dup2(file, STDERR_FILENO);
-	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "lost");
+	outbox_log(OUTBOX_LOG_INFO, "test", "lost");
 	CHECK(await_dropped(before + 1), what);
 	dup2(ends[1], STDERR_FILENO);
 	close(ends[1]);
 	fcntl(ends[0], F_SETFL, 0);
-	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "0");
+	outbox_log(OUTBOX_LOG_INFO, "test", "0");
 	reader = fdopen(ends[0], "r");
 	CHECK(read_to_notice(reader, &lines) > 0 && lines == 0, "when it can be written again, it says how many are lost");
 	/* The line behind it is on its way: the pipe must not end before. */
@@ -268,9 +268,9 @@ test_end(void)
 	if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0)
 		abort();
 	for (int i = 0; i < LINES / 10; i++)
-		outbox_log(OUTBOX_LOG_INFO, "test", NULL, "%d", i);
+		outbox_log(OUTBOX_LOG_INFO, "test", "%d", i);
 	outbox_log_stop();
-	outbox_log(OUTBOX_LOG_INFO, "test", NULL, "late");
+	outbox_log(OUTBOX_LOG_INFO, "test", "late");
 	CHECK(true, "the end comes, though nobody reads");
 }
 

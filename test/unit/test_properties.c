@@ -8,9 +8,9 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "../../src/common/error_class.h"
-#include "../../src/common/kafka_properties.h"
 #include "unit.h"
+#include "src/common/error_class.h"
+#include "src/common/kafka_properties.h"
 
 static char seen[1024];
 

@@ -5,9 +5,9 @@
  */
 #include <string.h>
 
-#include "../../src/common/rate_plan.h"
-#include "../../src/common/text.h"
 #include "unit.h"
+#include "src/common/rate_plan.h"
+#include "src/common/text.h"
 
 #define MB	INT64_C(1048576)
 

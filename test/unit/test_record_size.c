@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/common/kafka_headers.h"
-#include "../../src/common/record_size.h"
 #include "unit.h"
+#include "src/common/kafka_headers.h"
+#include "src/common/record_size.h"
 
 /* The fewest bytes of data behind before, as compressed. */
 static size_t

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bgworker/sender/sender.h"
+#include "bgworker/sender/sender.h"
 
 #include "unit.h"
 

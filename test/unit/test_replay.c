@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bgworker/replay_plan.h"
 #include "unit.h"
+#include "bgworker/replay/replay_plan.h"
 
 #define ENTRIES		1000
 #define LIMIT		64

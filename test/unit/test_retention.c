@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bgworker/retention_plan.h"
 #include "unit.h"
+#include "bgworker/events/retention_plan.h"
 
 #define LEAVES		8
 #define RETENTION	7000

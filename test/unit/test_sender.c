@@ -15,9 +15,9 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#include "../../src/common/error_class.h"
-#include "../../src/common/wire.h"
 #include "unit.h"
+#include "src/common/error_class.h"
+#include "src/common/wire.h"
 
 #define API_INIT_PRODUCER_ID	22
 #define API_END_TXN				26

@@ -8,16 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../services/runtime/array_text.h"
-#include "../../services/runtime/client_watch.h"
-#include "../../services/runtime/db_session.h"
-#include "../../services/runtime/metrics.h"
-#include "../../services/runtime/service.h"
-#include "../../services/runtime/text.h"
-#include "../../services/runtime/trace_export.h"
-#include "../../services/runtime/trouble.h"
-#include "../../src/common/kafka_headers.h"
 #include "unit.h"
+#include "services/lib/array_text.h"
+#include "services/lib/db_session.h"
+#include "services/lib/metrics.h"
+#include "services/lib/text.h"
+#include "services/runtime/client_watch.h"
+#include "services/runtime/record_log.h"
+#include "services/runtime/service.h"
+#include "services/runtime/trace_export.h"
+#include "services/runtime/trouble.h"
+#include "src/common/kafka_headers.h"
 
 static bool
 check_even(const char *value, char *error, size_t size)
@@ -600,7 +601,7 @@ logged(const OutboxRecord *record, const char *message)
 	if (pipe(ends) != 0)
 		return NULL;
 	dup2(ends[1], STDERR_FILENO);
-	outbox_log(OUTBOX_LOG_ERROR, "test", record, "%s", message);
+	outbox_log_record(OUTBOX_LOG_ERROR, "test", record, "%s", message);
 	dup2(saved, STDERR_FILENO);
 	len = read(ends[0], line, sizeof(line));
 	close(saved);

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../services/runtime/db.h"
 #include "unit.h"
+#include "services/lib/db.h"
 
 typedef struct Refusal
 {

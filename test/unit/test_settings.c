@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "../../bgworker/sender/sender.h"
+#include "bgworker/sender/sender.h"
 
 #include "unit.h"
 

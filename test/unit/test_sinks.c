@@ -5,9 +5,9 @@
  */
 #include <string.h>
 
-#include "../../services/monitor/sink_queue.h"
-#include "../../services/monitor/sinks.h"
 #include "unit.h"
+#include "services/monitor/sink_queue.h"
+#include "services/monitor/sinks.h"
 
 #define MANY	1000
 

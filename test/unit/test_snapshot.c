@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bgworker/snapshot.h"
 #include "unit.h"
+#include "bgworker/events/snapshot.h"
 
 #define MOST_TXIDS	40
 #define MOST_EVENTS	400

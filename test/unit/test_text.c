@@ -5,10 +5,10 @@
  */
 #include <string.h>
 
-#include "../../src/common/text.h"
-#include "../../src/common/uri.h"
-#include "../../src/common/utf8.h"
 #include "unit.h"
+#include "src/common/text.h"
+#include "src/common/uri.h"
+#include "src/common/utf8.h"
 
 #define VALID(text)		outbox_utf8_valid((text), sizeof(text) - 1)
 #define EXCLUDED(text)	outbox_utf8_excluded((text), sizeof(text) - 1)

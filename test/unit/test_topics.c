@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../services/tools/topic_plan.h"
 #include "unit.h"
+#include "services/topics/topic_plan.h"
 
 #define HEAD "partitions=6\nreplication=3\n"
 

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * relay.c
+ *	  The relay: takes committed events to Kafka in commit order.
+ *
+ * Runs in one background worker for each database that called start_relay().
+ * Each turn of the loop: settings, answers of the sender, time, one step of the
+ * state, status, wait.  I5: no transaction is open across the wait, and no turn
+ * takes longer than reading a piece of a batch.  I6: every failure ends in
+ * BACKOFF, from where the cursor is asked for again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+
+#include "link.h"
+#include "relay.h"
+#include "bgworker/clock.h"
+#include "bgworker/launcher/launcher.h"
+#include "bgworker/replay/replay.h"
+#include "bgworker/session.h"
+#include "src/backlog.h"
+#include "src/clock_step.h"
+#include "src/compat.h"
+#include "src/encoding.h"
+#include "src/guc.h"
+
+#define BACKOFF_FIRST_MS	100
+#define BACKOFF_MOST_MS		30000
+#define ANSWER_MS			180000	/* the sender's own limits are well below, but for a batch's */
+#define ANSWER_SLACK_MS		60000	/* beyond those */
+#define SILENCE_MS			8000	/* then last_error says that Kafka does not answer */
+
+PGDLLEXPORT void outbox_relay_main(Datum main_arg);
+
+/* --------------------------------------------------------------- status */
+
+static void
+publish_text(OutboxRelay *relay, char *field, const char *text)
+{
+	char		fitting[OUTBOX_TEXT_SIZE];
+
+	outbox_shmem_fit(fitting, text);
+	SpinLockAcquire(&relay->slot->mutex);
+	memcpy(field, fitting, sizeof(fitting));
+	SpinLockRelease(&relay->slot->mutex);
+}
+
+void
+outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
+{
+	OutboxRelayStatus *status = &relay->slot->status;
+	char		activity[64];
+
+	if (!outbox_relay_state_follows(relay->state, state))
+		elog(ERROR, "relay cannot go from %s to %s", outbox_relay_state_name(relay->state),
+			 outbox_relay_state_name(state));
+	elog(DEBUG2, "outbox relay: %s -> %s", outbox_relay_state_name(relay->state),
+		 outbox_relay_state_name(state));
+	relay->state = state;
+	relay->entered_at = outbox_clock_now();
+	relay->silence_told = false;
+
+	SpinLockAcquire(&relay->slot->mutex);
+	status->state = state;
+	status->sender_pid = outbox_link_pid();
+	status->delivered_batch = relay->delivered;
+	status->delivery = outbox_guc_delivery;
+	status->commit_order = relay->window.commit_order;
+	status->held_by_owner = false;
+	if (state != OUTBOX_RELAY_HOLD)
+		status->hold_reason[0] = '\0';
+	SpinLockRelease(&relay->slot->mutex);
+
+	snprintf(activity, sizeof(activity), "%s, batch " INT64_FORMAT,
+			 outbox_relay_state_name(state), relay->last.batch_no);
+	pgstat_report_activity(state == OUTBOX_RELAY_IDLE ? STATE_IDLE : STATE_RUNNING, activity);
+}
+
+void
+outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
+{
+	if (drop_sender)
+	{
+		outbox_link_stop(false);
+		relay->opened = false;
+	}
+	relay->fenced = relay->asked = relay->started = relay->ahead = false;
+	relay->looked = relay->alone = false;
+	relay->other_since = relay->gone_since = relay->joining_since = 0;
+	relay->resending = relay->refreshing = relay->end_due = false;
+	outbox_window_close(&relay->window);
+	relay->letters.loaded = false;
+	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
+	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
+}
+
+void
+outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
+{
+	long		wait = Min(BACKOFF_FIRST_MS << Min(relay->failures, 9), BACKOFF_MOST_MS);
+
+	if (relay->failures == 0)
+		ereport(LOG, (errmsg("outbox relay: %s", text)));
+	relay->failures++;
+	outbox_shmem_fit(relay->cause, text);
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
+	SpinLockAcquire(&relay->slot->mutex);
+	relay->slot->status.recoveries++;
+	SpinLockRelease(&relay->slot->mutex);
+	outbox_relay_begin_anew(relay, drop_sender, wait);
+}
+
+void
+outbox_relay_hold(OutboxRelay *relay, const char *reason)
+{
+	ereport(LOG,
+			(errmsg("outbox relay holds: %s", reason),
+			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
+	outbox_link_stop(true);
+	relay->opened = relay->fenced = relay->asked = relay->looked = relay->alone = false;
+	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, reason);
+	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
+	publish_text(relay, relay->slot->status.hold_reason, reason);
+}
+
+void
+outbox_relay_await_genesis(OutboxRelay *relay)
+{
+	static const char reason[] = "outbox.batch is empty: call outbox.start_relay(), or wait for the end of a restore";
+
+	if (relay->slot->status.hold_reason[0] != '\0')
+		return;					/* said; nobody else writes it while the relay runs */
+	ereport(LOG, (errmsg("outbox relay waits: %s", reason)));
+	publish_text(relay, relay->slot->status.hold_reason, reason);
+}
+
+void
+outbox_relay_load_last(OutboxRelay *relay)
+{
+	MemoryContextReset(relay->last_context);
+	if (!outbox_cursor_load(-1, relay->last_context, &relay->last))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.batch is empty"),
+				 errhint("Call outbox.start_relay() in this database.")));
+}
+
+void
+outbox_relay_settle_backlog(OutboxRelay *relay)
+{
+	if (relay->delivered < relay->last.batch_no)
+		return;
+	outbox_backlog_take(relay->slot, relay->owed);
+	relay->owed = 0;
+}
+
+/* ----------------------------------------------------------------- loop */
+
+static void
+connect_worker(Datum main_arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
+	ConfigReloadPending = true; /* a worker that is being started ignores SIGHUP: one may be lost */
+	outbox_session_settle();
+}
+
+static OutboxRelay *
+make_relay(OutboxSlot *slot)
+{
+	OutboxRelay *relay = MemoryContextAllocZero(TopMemoryContext, sizeof(OutboxRelay));
+
+	relay->slot = slot;
+	relay->state = OUTBOX_RELAY_STOPPED;
+	relay->delivered = -1;
+	relay->scratch = AllocSetContextCreate(TopMemoryContext, "outbox turn", ALLOCSET_DEFAULT_SIZES);
+	relay->last_context = AllocSetContextCreate(TopMemoryContext, "outbox last batch", ALLOCSET_SMALL_SIZES);
+	relay->waypoint_context = AllocSetContextCreate(TopMemoryContext, "outbox waypoints", ALLOCSET_DEFAULT_SIZES);
+	relay->window.context = AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
+	relay->letters.context = AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < 2; i++)
+	{
+		relay->chunks[i].context = AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
+		relay->chunks[i].letters = &relay->letters;
+	}
+	SpinLockAcquire(&slot->mutex);
+	slot->status.pid = MyProcPid;
+	slot->status.started_at = GetCurrentTimestamp();
+	SpinLockRelease(&slot->mutex);
+	pg_atomic_write_u32(&slot->relay_proc, (uint32) outbox_compat_proc_number());
+	return relay;
+}
+
+static void
+reload_settings(OutboxRelay *relay)
+{
+	char	   *problem = NULL;
+	char	   *text;
+
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	relay->letters.loaded = false;	/* outbox.dead_letter_policy may have changed */
+	if (relay->state == OUTBOX_RELAY_HOLD)
+		return;
+	text = outbox_relay_settings_text(relay, &problem);
+	if (text == NULL)
+	{
+		ereport(LOG, (errmsg("outbox relay: the settings are not changed: %s", problem)));
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_SETTINGS, problem);
+	}
+	else if (relay->settings != NULL && strcmp(text, relay->settings) != 0)
+	{
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
+		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
+		relay->failures = 0;
+		outbox_link_stop(true);
+		outbox_relay_begin_anew(relay, true, 0);
+	}
+	else
+	{
+		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
+		if (relay->state == OUTBOX_RELAY_BACKOFF)
+			relay->next_try = outbox_clock_now();
+	}
+}
+
+/* While the sender owes an answer: says early that it is late, and in the end replaces it. */
+static void
+watch_answer(OutboxRelay *relay, TimestampTz now)
+{
+	int64		answer_ms = ANSWER_MS;
+	char	   *text;
+
+	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING &&
+		relay->state != OUTBOX_RELAY_SENDING)
+		return;
+	if (relay->state == OUTBOX_RELAY_SENDING)
+		answer_ms = Max(ANSWER_MS, relay->longest_ms + ANSWER_SLACK_MS);
+	if (now - relay->entered_at > answer_ms * 1000)
+		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
+	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))
+	{
+		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s", SILENCE_MS / 1000,
+						outbox_relay_state_name(relay->state), relay->delivered + 1,
+						relay->failures > 0 ? "; before: " : "",
+						relay->failures > 0 ? outbox_encoding_shown(relay->cause, (int) strlen(relay->cause)) : "");
+		if (relay->failures == 0)
+			ereport(LOG, (errmsg("outbox relay: %s", text)));
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
+		relay->silence_told = true;
+	}
+}
+
+static void
+watch_time(OutboxRelay *relay)
+{
+	TimestampTz now = outbox_clock_now();
+
+	if (now >= relay->next_look)
+	{
+		relay->look_due = true;
+		relay->next_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
+	}
+	watch_answer(relay, now);
+	outbox_clock_step_watch(GetCurrentTimestamp());
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
+	{
+		if (relay->next_waypoint != 0 && relay->delivered >= 0)
+			outbox_relay_note_waypoint(relay);
+		relay->next_waypoint = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
+	}
+}
+
+static long
+choose_wait(const OutboxRelay *relay)
+{
+	TimestampTz until = relay->next_look;
+	long		ms;
+
+	if (relay->state == OUTBOX_RELAY_REPLICATING)
+	{
+		/* a standby's progress sets no latch of ours */
+		ms = TimestampDifferenceMilliseconds(relay->entered_at, outbox_clock_now()) / 8;
+		return Min(Max(ms, 1), OUTBOX_TURN_MS);
+	}
+	if (relay->state == OUTBOX_RELAY_BACKOFF)
+		until = Min(until, relay->next_try);
+	ms = TimestampDifferenceMilliseconds(outbox_clock_now(), until);
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD &&
+		relay->state != OUTBOX_RELAY_STARTING)
+		ms = Min(ms, OUTBOX_TURN_MS);
+	return Max(ms, 1);
+}
+
+/* What a replay is told, by the state the relay is in. */
+static OutboxReplayTurn
+describe_turn(const OutboxRelay *relay)
+{
+	return (OutboxReplayTurn) {
+		.slot = relay->slot,
+		.scratch = relay->scratch,
+		.delivering = relay->state == OUTBOX_RELAY_IDLE || relay->state == OUTBOX_RELAY_SENDING,
+		.last = &relay->last.range,
+		.waiting = relay->window.count - relay->window.next,
+	};
+}
+
+/* Beside the relay's own work; true: turn again at once. */
+static bool
+step_replay(OutboxRelay *relay)
+{
+	OutboxReplayTurn turn = describe_turn(relay);
+	OutboxReplayOutcome outcome = outbox_replay_step(&turn);
+
+	if (outcome == OUTBOX_REPLAY_COPIED)
+		relay->look_due = true;
+	return outcome != OUTBOX_REPLAY_NOTHING;
+}
+
+static void
+run_loop(OutboxRelay *relay)
+{
+	OutboxReplayTurn turn;
+
+	outbox_relay_enter(relay, OUTBOX_RELAY_STARTING);
+	for (;;)
+	{
+		MemoryContextReset(relay->scratch);
+		MemoryContextSwitchTo(relay->scratch);
+		if (MyLatch->is_set)
+		{
+			ResetLatch(MyLatch);
+			relay->look_due = true;
+		}
+		CHECK_FOR_INTERRUPTS();
+		outbox_relay_watch_owner(relay);
+		reload_settings(relay);
+		outbox_relay_read_answers(relay);
+		watch_time(relay);
+		if (outbox_relay_step(relay) || step_replay(relay))
+			continue;
+		Assert(!IsTransactionState());
+		turn = describe_turn(relay);
+		outbox_link_wait(Min(choose_wait(relay), outbox_replay_wait(&turn)));
+	}
+}
+
+void
+outbox_relay_main(Datum main_arg)
+{
+	OutboxSlot *slot;
+
+	connect_worker(main_arg);
+	slot = outbox_shmem_slot_of(MyDatabaseId, false);
+	if (!outbox_relay_probe(slot))
+		proc_exit(0);			/* an answer, not a failure */
+
+	outbox_relay_watch_topics();
+	PG_TRY();
+	{
+		run_loop(make_relay(slot));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, error->message);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * state.c
+ *	  Which state of the relay may follow which.
+ *
+ * Pure; the table stands in bgworker/README.md.
+ */
+#include "postgres.h"
+
+#include "state.h"
+
+#define BIT(state)	(1u << (state))
+
+static const uint32 followers[] = {
+	[OUTBOX_RELAY_STOPPED] = BIT(OUTBOX_RELAY_STARTING),
+	[OUTBOX_RELAY_STARTING] = BIT(OUTBOX_RELAY_CONNECTING),
+	[OUTBOX_RELAY_CONNECTING] = BIT(OUTBOX_RELAY_IDLE),
+	[OUTBOX_RELAY_FENCING] = BIT(OUTBOX_RELAY_IDLE) | BIT(OUTBOX_RELAY_PREPARING),
+	[OUTBOX_RELAY_IDLE] = BIT(OUTBOX_RELAY_FENCING) | BIT(OUTBOX_RELAY_PREPARING) |
+	BIT(OUTBOX_RELAY_SENDING) | BIT(OUTBOX_RELAY_CONNECTING),
+	[OUTBOX_RELAY_PREPARING] = BIT(OUTBOX_RELAY_REPLICATING),
+	[OUTBOX_RELAY_REPLICATING] = BIT(OUTBOX_RELAY_SENDING),
+	[OUTBOX_RELAY_SENDING] = BIT(OUTBOX_RELAY_IDLE) | BIT(OUTBOX_RELAY_PREPARING) |
+	BIT(OUTBOX_RELAY_FENCING),
+	[OUTBOX_RELAY_BACKOFF] = BIT(OUTBOX_RELAY_CONNECTING),
+	[OUTBOX_RELAY_HOLD] = BIT(OUTBOX_RELAY_STARTING),
+};
+
+bool
+outbox_relay_state_follows(OutboxRelayState from, OutboxRelayState to)
+{
+	if (to == OUTBOX_RELAY_BACKOFF || to == OUTBOX_RELAY_HOLD || to == OUTBOX_RELAY_STOPPED)
+		return true;
+	return (followers[from] & BIT(to)) != 0;
+}
