@@ -5,7 +5,7 @@
 
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 
-RUN_TARGETS = help deps demo up down bench soak check check-rules check-unit \
+RUN_TARGETS = help deps format demo up down bench soak check check-rules check-unit \
 	check-simulation check-regress check-isolation check-e2e check-long check-matrix \
 	check-mutants check-sanitize
 .PHONY: $(RUN_TARGETS)
@@ -17,6 +17,9 @@ help:
 
 deps: ## install what is missing: packages, Kafka's jars, Python packages
 	@scripts/deps
+
+format: ## give the C sources their look (clang-format); scripts/format FILE... takes single files
+	@scripts/format
 
 demo: ## place orders through PostgreSQL, Kafka and the three services, and show the outcome
 	@scripts/demo
