@@ -14,7 +14,7 @@
 TimestampTz
 outbox_clock_now(void)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	return (TimestampTz) INSTR_TIME_GET_MICROSEC(now);

@@ -16,4 +16,4 @@
  */
 extern TimestampTz outbox_clock_now(void);
 
-#endif							/* OUTBOX_CLOCK_H */
+#endif /* OUTBOX_CLOCK_H */

@@ -3,10 +3,10 @@
  * owner.c
  *	  Whose rights a transaction of the relay has, and whose the extension's objects are.
  *
- * Runs in the relay and in the probe.  The objects are looked through when the process starts and when
- * one of their catalog rows has changed; between two looks, invalidation messages tell.  REASSIGN
- * OWNED has to lock outbox.event_seq, the first relation the extension made, before it can hand
- * the extension to somebody else, and every transaction here holds that lock: so the owner it
+ * Runs in the relay and in the probe.  The objects are looked through when the process starts and
+ * when one of their catalog rows has changed; between two looks, invalidation messages tell.
+ * REASSIGN OWNED has to lock outbox.event_seq, the first relation the extension made, before it can
+ * hand the extension to somebody else, and every transaction here holds that lock: so the owner it
  * runs as is the owner until its end.
  */
 #include "postgres.h"
@@ -35,35 +35,35 @@
 
 #include "owner.h"
 
-#define LOCKED_SEQUENCE	"event_seq"
+#define LOCKED_SEQUENCE "event_seq"
 
 /* What one look through the objects finds. */
 typedef struct OwnerLook
 {
-	Oid			owner;
-	uint32	   *hashes;			/* of the objects' catalog rows, in TopMemoryContext */
-	int			count;
-	int			room;
-	int			foreign;		/* number of objects of others */
-	ObjectAddress first;		/* of them */
-	Oid			first_owner;
+	Oid			  owner;
+	uint32		 *hashes; /* of the objects' catalog rows, in TopMemoryContext */
+	int			  count;
+	int			  room;
+	int			  foreign; /* number of objects of others */
+	ObjectAddress first;   /* of them */
+	Oid			  first_owner;
 } OwnerLook;
 
-static bool stale = true;
-static uint32 *watched = NULL;	/* sorted hashes of the rows looked at; NULL: any change counts */
-static int	watched_count = 0;
+static bool	   stale = true;
+static uint32 *watched = NULL; /* sorted hashes of the rows looked at; NULL: any change counts */
+static int	   watched_count = 0;
 
-static Oid	saved_user;
-static int	saved_context;
-static int	guc_level;
+static Oid saved_user;
+static int saved_context;
+static int guc_level;
 
 /* -------------------------------------------------------------- changes */
 
 static int
 compare_hashes(const void *a, const void *b)
 {
-	uint32		left = *(const uint32 *) a;
-	uint32		right = *(const uint32 *) b;
+	uint32 left = *(const uint32 *) a;
+	uint32 right = *(const uint32 *) b;
 
 	return (left > right) - (left < right);
 }
@@ -104,7 +104,8 @@ read_owner(void)
 	HeapTuple	tuple;
 	Oid			owner = InvalidOid;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("outbox"));
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("outbox"));
 	scan = systable_beginscan(extensions, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -113,16 +114,15 @@ read_owner(void)
 	table_close(extensions, AccessShareLock);
 	if (!OidIsValid(owner))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"outbox\" does not exist")));
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("extension \"outbox\" does not exist")));
 	return owner;
 }
 
 Oid
 outbox_owner_lock(void)
 {
-	Oid			schema = get_namespace_oid("outbox", true);
-	Oid			sequence = OidIsValid(schema) ? get_relname_relid(LOCKED_SEQUENCE, schema) : InvalidOid;
+	Oid schema = get_namespace_oid("outbox", true);
+	Oid sequence = OidIsValid(schema) ? get_relname_relid(LOCKED_SEQUENCE, schema) : InvalidOid;
 
 	if (OidIsValid(sequence))
 		LockRelationOid(sequence, AccessShareLock);
@@ -132,11 +132,11 @@ outbox_owner_lock(void)
 static void
 look_at(OwnerLook *look, const ObjectAddress *object)
 {
-	int			cache_id;
-	AttrNumber	column;
-	HeapTuple	tuple;
-	bool		isnull;
-	Oid			owner;
+	int		   cache_id;
+	AttrNumber column;
+	HeapTuple  tuple;
+	bool	   isnull;
+	Oid		   owner;
 
 	if (!is_objectclass_supported(object->classId))
 		return;
@@ -156,9 +156,11 @@ look_at(OwnerLook *look, const ObjectAddress *object)
 		look->room *= 2;
 		look->hashes = repalloc(look->hashes, sizeof(uint32) * look->room);
 	}
-	look->hashes[look->count++] = GetSysCacheHashValue1(cache_id, ObjectIdGetDatum(object->objectId));
-	if (owner == look->owner || (object->classId == ForeignDataWrapperRelationId && superuser_arg(owner)))
-		return;					/* nobody but a superuser can own a wrapper */
+	look->hashes[look->count++] =
+		GetSysCacheHashValue1(cache_id, ObjectIdGetDatum(object->objectId));
+	if (owner == look->owner ||
+		(object->classId == ForeignDataWrapperRelationId && superuser_arg(owner)))
+		return; /* nobody but a superuser can own a wrapper */
 	if (look->foreign++ == 0)
 	{
 		look->first = *object;
@@ -182,7 +184,7 @@ look_at_members(OwnerLook *look)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
-		ObjectAddress object;
+		ObjectAddress  object;
 
 		if (member->deptype != DEPENDENCY_EXTENSION)
 			continue;
@@ -201,19 +203,21 @@ describe_foreign(const OwnerLook *look)
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s belongs to role \"%s\", the extension to role \"%s\"",
 					 getObjectDescription(&look->first, false),
-					 GetUserNameFromId(look->first_owner, false), GetUserNameFromId(look->owner, false));
+					 GetUserNameFromId(look->first_owner, false),
+					 GetUserNameFromId(look->owner, false));
 	if (look->foreign > 1)
-		appendStringInfo(&text, "; so do %d more objects that are not its owner's", look->foreign - 1);
+		appendStringInfo(&text, "; so do %d more objects that are not its owner's",
+						 look->foreign - 1);
 	return text.data;
 }
 
 char *
 outbox_owner_find_foreign(Oid owner)
 {
-	OwnerLook	look = {.owner = owner, .room = 512};
-	uint32	   *outdated = watched;
+	OwnerLook look = {.owner = owner, .room = 512};
+	uint32	 *outdated = watched;
 
-	stale = false;				/* before the look: what changes meanwhile is looked at again */
+	stale = false; /* before the look: what changes meanwhile is looked at again */
 	look.hashes = MemoryContextAlloc(TopMemoryContext, sizeof(uint32) * look.room);
 	watched = NULL;
 	look_at_members(&look);
@@ -232,7 +236,7 @@ char *
 outbox_owner_look(bool always)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *foreign = NULL;
+	char		 *foreign = NULL;
 
 	StartTransactionCommand();
 	if (always || stale)
@@ -252,8 +256,9 @@ outbox_owner_enter(Oid owner)
 	ConstraintsSetStmt immediate = {.type = T_ConstraintsSetStmt};
 
 	GetUserIdAndSecContext(&saved_user, &saved_context);
-	SetUserIdAndSecContext(owner, saved_context | SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(owner,
+						   saved_context | SECURITY_RESTRICTED_OPERATION |
+							   SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	guc_level = NewGUCNestLevel();
 	AfterTriggerSetState(&immediate);
 }

@@ -14,7 +14,7 @@
  * Inside a transaction, until its end: locks out a change of the owner by REASSIGN OWNED, and
  * returns the extension's owner.
  */
-extern Oid	outbox_owner_lock(void);
+extern Oid outbox_owner_lock(void);
 
 /*
  * Inside a transaction that has the lock.  The first object of the extension that is not
@@ -22,17 +22,22 @@ extern Oid	outbox_owner_lock(void);
  */
 extern char *outbox_owner_find_foreign(Oid owner);
 
-/* May an object have changed since outbox_owner_find_foreign found none?  As far as this process has heard. */
+/*
+ * May an object have changed since outbox_owner_find_foreign found none?  As far as this process
+ * has heard.
+ */
 extern bool outbox_owner_is_stale(void);
 
-/* Own transaction.  What find_foreign finds, asked only if something may have changed or `always`. */
+/*
+ * Own transaction.  What find_foreign finds, asked only if something may have changed or `always`.
+ */
 extern char *outbox_owner_look(bool always);
 
 /*
- * From here to outbox_owner_leave the process is the owner, in a security-restricted operation: no SET
- * ROLE, no temporary object, no cursor or statement that outlives the transaction.  Constraints
- * are immediate, and a trigger that is deferred all the same is an error, so nothing of the owner's is
- * left for the commit.  The end of a transaction by error leaves as well.
+ * From here to outbox_owner_leave the process is the owner, in a security-restricted operation: no
+ * SET ROLE, no temporary object, no cursor or statement that outlives the transaction.  Constraints
+ * are immediate, and a trigger that is deferred all the same is an error, so nothing of the owner's
+ * is left for the commit.  The end of a transaction by error leaves as well.
  */
 extern void outbox_owner_enter(Oid owner);
 
@@ -42,4 +47,4 @@ extern void outbox_owner_settle(void);
 /* After the commit, which still has the owner's rights. */
 extern void outbox_owner_leave(void);
 
-#endif							/* OUTBOX_OWNER_H */
+#endif /* OUTBOX_OWNER_H */

@@ -49,8 +49,8 @@ static MemoryContext outside;
 void
 outbox_session_begin(void)
 {
-	Oid			owner;
-	char	   *foreign;
+	Oid	  owner;
+	char *foreign;
 
 	outside = CurrentMemoryContext;
 	SetCurrentStatementStartTimestamp();
@@ -81,8 +81,8 @@ outbox_session_end(void)
 uint64
 outbox_session_txid(HeapTuple tuple, TupleDesc desc, int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool  isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 
 	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(value));
 }

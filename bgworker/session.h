@@ -13,9 +13,9 @@
 extern void outbox_session_settle(void);
 
 /*
- * Transaction, SPI and an active snapshot, with the rights of the extension's owner (owner.h); and their
- * end by COMMIT, back in the memory context that was current before.  Not nested.  An error when an
- * object of the extension is somebody else's.
+ * Transaction, SPI and an active snapshot, with the rights of the extension's owner (owner.h); and
+ * their end by COMMIT, back in the memory context that was current before.  Not nested.  An error
+ * when an object of the extension is somebody else's.
  */
 extern void outbox_session_begin(void);
 extern void outbox_session_end(void);
@@ -23,4 +23,4 @@ extern void outbox_session_end(void);
 /* A column of type xid8 of a row that SPI returned; 0 = NULL. */
 extern uint64 outbox_session_txid(HeapTuple tuple, TupleDesc desc, int column);
 
-#endif							/* OUTBOX_SESSION_H */
+#endif /* OUTBOX_SESSION_H */

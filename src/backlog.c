@@ -14,20 +14,20 @@
 #include "backlog.h"
 #include "guc.h"
 
-#define FIRST_LEVELS	8
+#define FIRST_LEVELS 8
 
 /* Emitted at a nesting level of the current transaction; ascending levels. */
 typedef struct LevelBytes
 {
-	int			level;
-	int64		bytes;
+	int	  level;
+	int64 bytes;
 } LevelBytes;
 
-static LevelBytes *levels = NULL;	/* TopMemoryContext */
-static int	levels_room = 0;
-static int	levels_used = 0;
-static int64 emitted = 0;		/* sum of levels */
-static bool warned = false;		/* in this transaction */
+static LevelBytes *levels = NULL; /* TopMemoryContext */
+static int		   levels_room = 0;
+static int		   levels_used = 0;
+static int64	   emitted = 0;	   /* sum of levels */
+static bool		   warned = false; /* in this transaction */
 
 /* A savepoint's bytes become its parent's, or are forgotten. */
 static void
@@ -58,7 +58,7 @@ end_savepoint(SubXactEvent event, SubTransactionId own, SubTransactionId parent,
 static void
 count_bytes(int64 bytes)
 {
-	int			level = GetCurrentTransactionNestLevel();
+	int level = GetCurrentTransactionNestLevel();
 
 	if (levels_used == 0 || levels[levels_used - 1].level < level)
 	{
@@ -83,7 +83,7 @@ count_bytes(int64 bytes)
 static void
 refuse_or_warn(int64 unsent, int64 bytes)
 {
-	bool		refuse = outbox_guc_max_backlog_action == OUTBOX_BACKLOG_ERROR;
+	bool refuse = outbox_guc_max_backlog_action == OUTBOX_BACKLOG_ERROR;
 
 	if (!refuse && warned)
 		return;
@@ -91,9 +91,11 @@ refuse_or_warn(int64 unsent, int64 bytes)
 	ereport(refuse ? ERROR : WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("the backlog of outbox is too large"),
-			 errdetail("%lld bytes are not delivered yet, this transaction brings %lld; outbox.max_backlog is %d kB.",
+			 errdetail("%lld bytes are not delivered yet, this transaction brings %lld; "
+					   "outbox.max_backlog is %d kB.",
 					   (long long) unsent, (long long) (emitted + bytes), outbox_guc_max_backlog),
-			 errhint("See outbox.relay_status: does the relay run, does Kafka answer?  Or raise outbox.max_backlog.")));
+			 errhint("See outbox.relay_status: does the relay run, does Kafka answer?  Or raise "
+					 "outbox.max_backlog.")));
 }
 
 void
@@ -129,7 +131,7 @@ outbox_backlog_take(OutboxSlot *slot, int64 bytes)
 int64
 outbox_backlog_bytes(OutboxSlot *slot)
 {
-	int64		bytes = (int64) pg_atomic_read_u64(&slot->backlog);
+	int64 bytes = (int64) pg_atomic_read_u64(&slot->backlog);
 
 	return Max(bytes, 0);
 }

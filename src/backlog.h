@@ -3,11 +3,11 @@
  * backlog.h
  *	  Bytes of committed events that are not delivered yet, and outbox.max_backlog.
  *
- * The figure is OutboxSlot.backlog of the database: emitting transactions add to it
- * when they have committed (or are prepared), the relay takes off what it has delivered.  Both
- * happen a moment after the fact, so it may be off by what is under way; the relay puts
- * it right when it starts and whenever nothing is unsent.
- * Bytes of an event: key, payload, headers, as outbox.max_event_bytes counts.
+ * The figure is OutboxSlot.backlog of the database: emitting transactions add to it when they have
+ * committed (or are prepared), the relay takes off what it has delivered.  Both happen a moment
+ * after the fact, so it may be off by what is under way; the relay puts it right when it starts and
+ * whenever nothing is unsent.  Bytes of an event: key, payload, headers, as outbox.max_event_bytes
+ * counts.
  */
 #ifndef OUTBOX_BACKLOG_H
 #define OUTBOX_BACKLOG_H
@@ -29,4 +29,4 @@ extern void outbox_backlog_take(OutboxSlot *slot, int64 bytes);
 /* What is not delivered, never below zero. */
 extern int64 outbox_backlog_bytes(OutboxSlot *slot);
 
-#endif							/* OUTBOX_BACKLOG_H */
+#endif /* OUTBOX_BACKLOG_H */

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#define CONSUMER_MAX	255		/* bytes */
+#define CONSUMER_MAX 255 /* bytes */
 
 #define CLAIM_QUERY \
 	"INSERT INTO outbox.idempotency (event_id, consumer) VALUES ($2, $1)" \
@@ -35,14 +35,14 @@ PG_FUNCTION_INFO_V1(outbox_claim_many);
 /* An id this call inserted. */
 typedef struct ClaimedId
 {
-	pg_uuid_t	id;
-	bool		reported;		/* its first place in the input is true already */
+	pg_uuid_t id;
+	bool	  reported; /* its first place in the input is true already */
 } ClaimedId;
 
 static void
 check_consumer(text *consumer)
 {
-	int			len = VARSIZE_ANY_EXHDR(consumer);
+	int len = VARSIZE_ANY_EXHDR(consumer);
 
 	if (len == 0 || len > CONSUMER_MAX)
 		ereport(ERROR,
@@ -53,20 +53,19 @@ check_consumer(text *consumer)
 
 /* Prepared once per process, replanned by itself when the table changes. */
 static void
-execute_claim(SPIPlanPtr *plan, const char *query, Oid id_type, Datum consumer,
-			  Datum ids, int expected)
+execute_claim(SPIPlanPtr *plan, const char *query, Oid id_type, Datum consumer, Datum ids,
+			  int expected)
 {
-	Oid			types[2] = {TEXTOID, id_type};
-	Datum		values[2] = {consumer, ids};
-	int			result;
+	Oid	  types[2] = {TEXTOID, id_type};
+	Datum values[2] = {consumer, ids};
+	int	  result;
 
 	if (*plan == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare(query, 2, types);
+		SPIPlanPtr prepared = SPI_prepare(query, 2, types);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare a claim: %s",
-				 SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not prepare a claim: %s", SPI_result_code_string(SPI_result));
 		*plan = prepared;
 	}
 	result = SPI_execute_plan(*plan, values, NULL, false, 0);
@@ -87,15 +86,15 @@ Datum
 outbox_claim(PG_FUNCTION_ARGS)
 {
 	static SPIPlanPtr plan = NULL;
-	bool		first;
+	bool			  first;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		refuse_null();
 	check_consumer(PG_GETARG_TEXT_PP(0));
 
 	SPI_connect();
-	execute_claim(&plan, CLAIM_QUERY, UUIDOID, PG_GETARG_DATUM(0),
-				  PG_GETARG_DATUM(1), SPI_OK_INSERT);
+	execute_claim(&plan, CLAIM_QUERY, UUIDOID, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
+				  SPI_OK_INSERT);
 	first = SPI_processed == 1;
 	SPI_finish();
 	PG_RETURN_BOOL(first);
@@ -112,13 +111,12 @@ compare_ids(const void *a, const void *b)
 static ClaimedId *
 collect_claimed(uint64 count)
 {
-	ClaimedId  *claimed = palloc0(sizeof(ClaimedId) * Max(count, 1));
+	ClaimedId *claimed = palloc0(sizeof(ClaimedId) * Max(count, 1));
 
 	for (uint64 i = 0; i < count; i++)
 	{
-		bool		isnull;
-		Datum		id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-									   1, &isnull);
+		bool  isnull;
+		Datum id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 
 		claimed[i].id = *DatumGetUUIDP(id);
 	}
@@ -131,12 +129,12 @@ Datum
 outbox_claim_many(PG_FUNCTION_ARGS)
 {
 	static SPIPlanPtr plan = NULL;
-	ArrayType  *input;
-	Datum	   *ids;
-	Datum	   *first;
-	int			count;
-	uint64		claimed_count;
-	ClaimedId  *claimed;
+	ArrayType		 *input;
+	Datum			 *ids;
+	Datum			 *first;
+	int				  count;
+	uint64			  claimed_count;
+	ClaimedId		 *claimed;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		refuse_null();
@@ -148,14 +146,14 @@ outbox_claim_many(PG_FUNCTION_ARGS)
 	first = palloc(sizeof(Datum) * Max(count, 1));
 
 	SPI_connect();
-	execute_claim(&plan, CLAIM_MANY_QUERY, UUIDARRAYOID, PG_GETARG_DATUM(0),
-				  PointerGetDatum(input), SPI_OK_INSERT_RETURNING);
+	execute_claim(&plan, CLAIM_MANY_QUERY, UUIDARRAYOID, PG_GETARG_DATUM(0), PointerGetDatum(input),
+				  SPI_OK_INSERT_RETURNING);
 	claimed_count = SPI_processed;
 	claimed = collect_claimed(claimed_count);
 	for (int i = 0; i < count; i++)
 	{
-		ClaimedId  *found = bsearch(DatumGetUUIDP(ids[i]), claimed, claimed_count,
-									sizeof(ClaimedId), compare_ids);
+		ClaimedId *found =
+			bsearch(DatumGetUUIDP(ids[i]), claimed, claimed_count, sizeof(ClaimedId), compare_ids);
 
 		first[i] = BoolGetDatum(found != NULL && !found->reported);
 		if (found != NULL)

@@ -14,14 +14,15 @@
 #include "clock_step.h"
 #include "shmem.h"
 
-#define STEP_BACK_US	1000	/* a slower clock is being corrected, not set back */
-#define MORE_LOOKS		3		/* before it is believed: the process may have stood between the two clocks */
+#define STEP_BACK_US 1000 /* a slower clock is being corrected, not set back */
+/* before it is believed: the process may have stood between the two clocks */
+#define MORE_LOOKS	 3
 
 /* Too small by the time since wall was read, never too large. */
 static int64
 measure_distance(TimestampTz wall)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	return wall - (int64) INSTR_TIME_GET_MICROSEC(now);
@@ -30,8 +31,8 @@ measure_distance(TimestampTz wall)
 static void
 note_step(void)
 {
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
-	uint64		noted = pg_atomic_read_u64(&outbox_shared->step_txid);
+	uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64 noted = pg_atomic_read_u64(&outbox_shared->step_txid);
 
 	while (noted < next && !pg_atomic_compare_exchange_u64(&outbox_shared->step_txid, &noted, next))
 		;
@@ -40,9 +41,9 @@ note_step(void)
 void
 outbox_clock_step_watch(TimestampTz wall)
 {
-	int64		distance;
-	uint64		known;
-	int64		least;
+	int64  distance;
+	uint64 known;
+	int64  least;
 
 	if (outbox_shared == NULL)
 		return;
@@ -52,9 +53,10 @@ outbox_clock_step_watch(TimestampTz wall)
 	for (int look = 0; distance < least && look < MORE_LOOKS; look++)
 		distance = Max(distance, measure_distance(GetCurrentTimestamp()));
 	if (distance < least)
-		note_step();			/* before the distance: who finds that one finds the step */
+		note_step(); /* before the distance: who finds that one finds the step */
 	if (distance < least || known == 0 || distance > (int64) known)
-		(void) pg_atomic_compare_exchange_u64(&outbox_shared->clock_distance, &known, (uint64) distance);
+		(void) pg_atomic_compare_exchange_u64(&outbox_shared->clock_distance, &known,
+											  (uint64) distance);
 }
 
 uint64

@@ -11,20 +11,24 @@
 
 /* Does the role own the database, the extension? */
 #if PG_VERSION_NUM >= 160000
-#define outbox_compat_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
-#define outbox_compat_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
+#define outbox_compat_owns_database(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
+#define outbox_compat_owns_extension(extension, role) \
+	object_ownercheck(ExtensionRelationId, extension, role)
 #else
-#define outbox_compat_owns_database(database, role) pg_database_ownercheck(database, role)
+#define outbox_compat_owns_database(database, role)	  pg_database_ownercheck(database, role)
 #define outbox_compat_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
 #endif
 
 /* The file an opened relation is in; it gets a new, empty one. */
 #if PG_VERSION_NUM >= 160000
 #define outbox_compat_file_node(relation) ((relation)->rd_locator.relNumber)
-#define outbox_compat_set_new_file(relation, persistence) RelationSetNewRelfilenumber(relation, persistence)
+#define outbox_compat_set_new_file(relation, persistence) \
+	RelationSetNewRelfilenumber(relation, persistence)
 #else
 #define outbox_compat_file_node(relation) ((relation)->rd_node.relNode)
-#define outbox_compat_set_new_file(relation, persistence) RelationSetNewRelfilenode(relation, persistence)
+#define outbox_compat_set_new_file(relation, persistence) \
+	RelationSetNewRelfilenode(relation, persistence)
 #endif
 
 /* Builds all indexes of a locked table anew. */
@@ -36,9 +40,11 @@
 
 /* A message in WAL that no transaction carries; not flushed. */
 #if PG_VERSION_NUM >= 170000
-#define outbox_compat_log_message(prefix, message, size) LogLogicalMessage(prefix, message, size, false, false)
+#define outbox_compat_log_message(prefix, message, size) \
+	LogLogicalMessage(prefix, message, size, false, false)
 #else
-#define outbox_compat_log_message(prefix, message, size) LogLogicalMessage(prefix, message, size, false)
+#define outbox_compat_log_message(prefix, message, size) \
+	LogLogicalMessage(prefix, message, size, false)
 #endif
 
 /* The number of this process in ProcGlobal. */
@@ -64,9 +70,11 @@
 
 /* The next datum of a sort, the caller's to free. */
 #if PG_VERSION_NUM >= 160000
-#define outbox_compat_sort_next(sort, datum, isnull) tuplesort_getdatum(sort, true, true, datum, isnull, NULL)
+#define outbox_compat_sort_next(sort, datum, isnull) \
+	tuplesort_getdatum(sort, true, true, datum, isnull, NULL)
 #else
-#define outbox_compat_sort_next(sort, datum, isnull) tuplesort_getdatum(sort, true, datum, isnull, NULL)
+#define outbox_compat_sort_next(sort, datum, isnull) \
+	tuplesort_getdatum(sort, true, datum, isnull, NULL)
 #endif
 
 /* A scan of an index without ORDER BY. */
@@ -85,4 +93,4 @@
 #define outbox_compat_end_insert(index, info) ((void) (info))
 #endif
 
-#endif							/* OUTBOX_COMPAT_H */
+#endif /* OUTBOX_COMPAT_H */

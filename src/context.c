@@ -22,7 +22,8 @@ set_local(const char *name, const char *current, FunctionCallInfo fcinfo, int ar
 	const char *value = PG_ARGISNULL(argument) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(argument));
 
 	if (strcmp(current, value) != 0)
-		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+								 false);
 }
 
 /* set_context(correlation_id text, traceparent text, tracestate text) returns boolean: true */

@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(outbox_headers_encode);
 Datum
 outbox_dead_letter_copy_id(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
 	if (!outbox_guc_allow_dead_letter_edit)
 		ereport(ERROR,
@@ -38,7 +38,10 @@ outbox_dead_letter_copy_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(id);
 }
 
-/* dead_letter_check_size(bytes bigint, known bigint) returns void, STRICT: as emit() refuses an event */
+/*
+ * dead_letter_check_size(bytes bigint, known bigint) returns void, STRICT: as emit() refuses an
+ * event
+ */
 Datum
 outbox_dead_letter_check_size(PG_FUNCTION_ARGS)
 {
@@ -47,8 +50,8 @@ outbox_dead_letter_check_size(PG_FUNCTION_ARGS)
 }
 
 /*
- * dead_letter_check_topic(topic text, key bytea, type text, payload bytea, content_type text, headers bytea)
- * returns void: an error if the topic does not take the event
+ * dead_letter_check_topic(topic text, key bytea, type text, payload bytea, content_type text,
+ * headers bytea) returns void: an error if the topic does not take the event
  */
 Datum
 outbox_dead_letter_check_topic(PG_FUNCTION_ARGS)
@@ -56,7 +59,7 @@ outbox_dead_letter_check_topic(PG_FUNCTION_ARGS)
 	OutboxEvent event = {0};
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
-		PG_RETURN_VOID();		/* of a consumer's topic nothing is declared */
+		PG_RETURN_VOID(); /* of a consumer's topic nothing is declared */
 	event.topic = PG_GETARG_TEXT_PP(0);
 	event.key = PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1);
 	event.type = PG_GETARG_TEXT_PP(2);
@@ -74,7 +77,7 @@ outbox_dead_letter_check_topic(PG_FUNCTION_ARGS)
 Datum
 outbox_headers_encode(PG_FUNCTION_ARGS)
 {
-	bytea	   *encoded = outbox_event_headers_encode(PG_GETARG_ARRAYTYPE_P(0), PG_GETARG_BOOL(1));
+	bytea *encoded = outbox_event_headers_encode(PG_GETARG_ARRAYTYPE_P(0), PG_GETARG_BOOL(1));
 
 	if (encoded == NULL)
 		PG_RETURN_NULL();

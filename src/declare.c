@@ -39,8 +39,8 @@ enum
 
 typedef struct TopicArgs
 {
-	Datum		values[ARGS];
-	char		nulls[ARGS];	/* 'n' or ' ', as SPI wants */
+	Datum values[ARGS];
+	char  nulls[ARGS]; /* 'n' or ' ', as SPI wants */
 } TopicArgs;
 
 static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID, INT4OID};
@@ -49,8 +49,8 @@ static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID,
 static uint64
 execute_query(const char *query, int count, TopicArgs *args, int expected)
 {
-	int			result = SPI_execute_with_args(query, count, (Oid *) arg_types,
-											   args->values, args->nulls, false, 0);
+	int result =
+		SPI_execute_with_args(query, count, (Oid *) arg_types, args->values, args->nulls, false, 0);
 
 	if (result != expected)
 		elog(ERROR, "could not declare a topic: %s", SPI_result_code_string(result));
@@ -60,17 +60,15 @@ execute_query(const char *query, int count, TopicArgs *args, int expected)
 static void
 check_topic_name(const char *name)
 {
-	int			len = (int) strlen(name);
-	int			suffix = (int) strlen(OUTBOX_DLT_SUFFIX);
-	bool		dead_letter;
+	int	 len = (int) strlen(name);
+	int	 suffix = (int) strlen(OUTBOX_DLT_SUFFIX);
+	bool dead_letter;
 
-	dead_letter = len > suffix &&
-		strcmp(name + len - suffix, OUTBOX_DLT_SUFFIX) == 0;
+	dead_letter = len > suffix && strcmp(name + len - suffix, OUTBOX_DLT_SUFFIX) == 0;
 	outbox_topic_check_name(name, len);
 	if (!dead_letter && len + suffix > OUTBOX_TOPIC_NAME_MAX)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("topic name \"%s\" is too long", name),
+				(errcode(ERRCODE_INVALID_NAME), errmsg("topic name \"%s\" is too long", name),
 				 errdetail("Its dead-letter topic \"<name>%s\" would have more than %d characters.",
 						   OUTBOX_DLT_SUFFIX, OUTBOX_TOPIC_NAME_MAX)));
 }
@@ -79,8 +77,8 @@ static void
 check_topic_args(const TopicArgs *args)
 {
 	OutboxTopicValues values = {0};
-	const char *allowed;
-	const char *bad;
+	const char		 *allowed;
+	const char		 *bad;
 
 	if (args->nulls[ARG_NAME] == 'n' || args->nulls[ARG_PARTITIONS] == 'n')
 		ereport(ERROR,
@@ -96,23 +94,23 @@ check_topic_args(const TopicArgs *args)
 	if (args->nulls[ARG_CLEANUP] != 'n')
 		values.cleanup_policy = TextDatumGetCString(args->values[ARG_CLEANUP]);
 	values.has_max_bytes = args->nulls[ARG_MAX_BYTES] != 'n';
-	values.max_message_bytes = values.has_max_bytes ? DatumGetInt32(args->values[ARG_MAX_BYTES]) : 0;
+	values.max_message_bytes =
+		values.has_max_bytes ? DatumGetInt32(args->values[ARG_MAX_BYTES]) : 0;
 	bad = outbox_topic_bad_value(&values, &allowed);
 	if (bad != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of a topic is out of range", bad),
-				 errdetail("Allowed: %s.", allowed)));
+				 errmsg("%s of a topic is out of range", bad), errdetail("Allowed: %s.", allowed)));
 }
 
 /* The topic has a row: nothing to do, more partitions, or a refusal. */
 static void
 change_topic(TopicArgs *args)
 {
-	char	   *name = TextDatumGetCString(args->values[ARG_NAME]);
-	int			wanted = DatumGetInt32(args->values[ARG_PARTITIONS]);
-	int			partitions;
-	bool		isnull;
+	char *name = TextDatumGetCString(args->values[ARG_NAME]);
+	int	  wanted = DatumGetInt32(args->values[ARG_PARTITIONS]);
+	int	  partitions;
+	bool  isnull;
 
 	execute_query("SELECT partitions,"
 				  " replication_factor IS NOT DISTINCT FROM $3"
@@ -125,10 +123,9 @@ change_topic(TopicArgs *args)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" was changed by another transaction", name)));
-	partitions = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
-											 SPI_tuptable->tupdesc, 1, &isnull));
-	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-									2, &isnull)))
+	partitions =
+		DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" is already declared with other values", name),
@@ -137,27 +134,29 @@ change_topic(TopicArgs *args)
 	if (wanted < partitions)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("topic \"%s\" cannot shrink from %d to %d partitions",
-						name, partitions, wanted),
+				 errmsg("topic \"%s\" cannot shrink from %d to %d partitions", name, partitions,
+						wanted),
 				 errdetail("Kafka cannot take partitions away.")));
 	if (wanted > partitions)
-		execute_query("UPDATE outbox.topic SET partitions = $2 WHERE name = $1",
-					  ARG_PARTITIONS + 1, args, SPI_OK_UPDATE);
+		execute_query("UPDATE outbox.topic SET partitions = $2 WHERE name = $1", ARG_PARTITIONS + 1,
+					  args, SPI_OK_UPDATE);
 }
 
 /*
- * No other topic may be one with it in Kafka.  The lock lets no other session declare one meanwhile; emit() is
- * not kept out.
+ * No other topic may be one with it in Kafka.  The lock lets no other session declare one
+ * meanwhile; emit() is not kept out.
  */
 static void
 refuse_collision(const char *name)
 {
-	if (SPI_execute("LOCK TABLE outbox.topic IN SHARE ROW EXCLUSIVE MODE", false, 0) != SPI_OK_UTILITY ||
-		SPI_execute("SELECT name FROM outbox.topic ORDER BY name COLLATE \"C\"", false, 0) != SPI_OK_SELECT)
+	if (SPI_execute("LOCK TABLE outbox.topic IN SHARE ROW EXCLUSIVE MODE", false, 0) !=
+			SPI_OK_UTILITY ||
+		SPI_execute("SELECT name FROM outbox.topic ORDER BY name COLLATE \"C\"", false, 0) !=
+			SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		char	   *other = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *other = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 
 		if (outbox_topic_names_collide(name, other))
 			outbox_topic_refuse_collision(name, other);
@@ -169,7 +168,8 @@ add_topic(TopicArgs *args)
 {
 	refuse_collision(TextDatumGetCString(args->values[ARG_NAME]));
 	if (execute_query("INSERT INTO outbox.topic"
-					  " (name, partitions, replication_factor, retention_ms, cleanup_policy, max_message_bytes)"
+					  " (name, partitions, replication_factor, retention_ms, cleanup_policy, "
+					  "max_message_bytes)"
 					  " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING",
 					  ARGS, args, SPI_OK_INSERT) == 0)
 		change_topic(args);
@@ -182,7 +182,7 @@ add_topic(TopicArgs *args)
 Datum
 outbox_declare_topic(PG_FUNCTION_ARGS)
 {
-	TopicArgs	args;
+	TopicArgs args;
 
 	for (int i = 0; i < ARGS; i++)
 	{
@@ -204,7 +204,7 @@ outbox_declare_topic(PG_FUNCTION_ARGS)
 Datum
 outbox_check_grant(PG_FUNCTION_ARGS)
 {
-	char	   *name = TextDatumGetCString(PG_GETARG_DATUM(0));
+	char *name = TextDatumGetCString(PG_GETARG_DATUM(0));
 
 	if (strcmp(name, OUTBOX_EVERY_TOPIC) != 0)
 		outbox_topic_check_name(name, (int) strlen(name));
@@ -218,7 +218,7 @@ outbox_check_grant(PG_FUNCTION_ARGS)
 Datum
 outbox_check_target(PG_FUNCTION_ARGS)
 {
-	text	   *name = PG_GETARG_TEXT_PP(0);
+	text *name = PG_GETARG_TEXT_PP(0);
 
 	outbox_topic_check_emit(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), GetOuterUserId());
 	PG_RETURN_VOID();

@@ -3,9 +3,9 @@
  * emit.c
  *	  outbox.emit, emit_json and emit_bytes.
  *
- * Runs in application backends, as the caller: EXECUTE and outbox.topic_grant
- * are the gates, not the tables' privileges.  No name is looked up
- * through search_path, so the functions carry no SET clause.
+ * Runs in application backends, as the caller: EXECUTE and outbox.topic_grant are the gates, not
+ * the tables' privileges.  No name is looked up through search_path, so the functions carry no SET
+ * clause.
  */
 #include "postgres.h"
 
@@ -29,9 +29,9 @@
 #include "src/common/record_size.h"
 #include "src/common/utf8.h"
 
-#define COMMAND_NAME		"outbox.emit()"
-#define JSON_CONTENT_TYPE	"application/json"
-#define TEXT_MAX			255		/* bytes of type and of content_type in UTF-8 */
+#define COMMAND_NAME	  "outbox.emit()"
+#define JSON_CONTENT_TYPE "application/json"
+#define TEXT_MAX		  255 /* bytes of type and of content_type in UTF-8 */
 
 PG_FUNCTION_INFO_V1(outbox_emit);
 PG_FUNCTION_INFO_V1(outbox_emit_json);
@@ -53,7 +53,10 @@ refuse_null(const char *argument)
 			 errmsg("%s of an event must not be null", argument)));
 }
 
-/* What is stored stays in the database's encoding; what the relay makes of it is an attribute of the CloudEvent. */
+/*
+ * What is stored stays in the database's encoding; what the relay makes of it is an attribute of
+ * the CloudEvent.
+ */
 static void
 check_text(const char *argument, const text *value)
 {
@@ -65,7 +68,8 @@ check_text(const char *argument, const text *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s of an event must have 1 to %d bytes", argument, TEXT_MAX),
-				 errdetail("It has %d%s.", len, len == (int) VARSIZE_ANY_EXHDR(value) ? "" : " in UTF-8")));
+				 errdetail("It has %d%s.", len,
+						   len == (int) VARSIZE_ANY_EXHDR(value) ? "" : " in UTF-8")));
 	excluded = outbox_utf8_excluded(bytes, len);
 	if (excluded >= 0)
 		ereport(ERROR,
@@ -79,18 +83,20 @@ outbox_emit_check_size(int64 bytes, int64 known)
 {
 	if (bytes > outbox_guc_max_event_bytes && bytes > known)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("event is too large"),
-				 errdetail("Key, payload and headers have %lld bytes; outbox.max_event_bytes is %d.",
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("event is too large"),
+				 errdetail("Key, payload and headers have %lld bytes; outbox.max_event_bytes is "
+						   "%d.",
 						   (long long) bytes, outbox_guc_max_event_bytes),
-				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together with the topic's max.message.bytes and the relay's Kafka property message.max.bytes.")));
+				 errhint("Send a reference to the data, or raise outbox.max_event_bytes together "
+						 "with the topic's max.message.bytes and the relay's Kafka property "
+						 "message.max.bytes.")));
 }
 
 /* Bytes in UTF-8. */
 static size_t
 utf8_length(const text *value)
 {
-	int			len = value == NULL ? 0 : VARSIZE_ANY_EXHDR(value);
+	int len = value == NULL ? 0 : VARSIZE_ANY_EXHDR(value);
 
 	if (len > 0)
 		(void) outbox_encoding_utf8_shown(VARDATA_ANY(value), &len);
@@ -112,31 +118,35 @@ record_size(const OutboxEvent *event)
 	};
 
 	if (outbox_guc_envelope == OUTBOX_ENVELOPE_CLOUDEVENTS)
-		parts.source_len = (int64) Max(strlen(outbox_source()), strlen(OUTBOX_SOURCE_PREFIX) + NAMEDATALEN);
+		parts.source_len =
+			(int64) Max(strlen(outbox_source()), strlen(OUTBOX_SOURCE_PREFIX) + NAMEDATALEN);
 	return outbox_record_batch_size(&parts);
 }
 
 void
 outbox_emit_check_topic(const OutboxEvent *event)
 {
-	const char *name = VARDATA_ANY(event->topic);
-	int			len = VARSIZE_ANY_EXHDR(event->topic);
+	const char		*name = VARDATA_ANY(event->topic);
+	int				 len = VARSIZE_ANY_EXHDR(event->topic);
 	OutboxTopicRules rules = outbox_topic_rules(name, len);
-	size_t		size = rules.max_message_bytes > 0 ? record_size(event) : 0;
+	size_t			 size = rules.max_message_bytes > 0 ? record_size(event) : 0;
 
 	if (rules.compacted && event->key == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key of an event of topic \"%.*s\" must not be null", len, name),
-				 errdetail("The topic is declared with a cleanup policy that has compact; Kafka refuses records without a key there."),
+				 errdetail("The topic is declared with a cleanup policy that has compact; Kafka "
+						   "refuses records without a key there."),
 				 errhint("Give the event a key, or use a topic that is not compacted.")));
 	if (size > (size_t) rules.max_message_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("event is too large for topic \"%.*s\"", len, name),
-				 errdetail("Its record has %zu bytes with all headers, uncompressed; the topic is declared with max_message_bytes %d.",
+				 errdetail("Its record has %zu bytes with all headers, uncompressed; the topic is "
+						   "declared with max_message_bytes %d.",
 						   size, rules.max_message_bytes),
-				 errhint("Send a reference to the data, or raise max.message.bytes of the topic in Kafka, then max_message_bytes of its row in outbox.topic.")));
+				 errhint("Send a reference to the data, or raise max.message.bytes of the topic in "
+						 "Kafka, then max_message_bytes of its row in outbox.topic.")));
 }
 
 static void
@@ -156,7 +166,7 @@ check_id(const pg_uuid_t *id)
 static int64
 check_event(const OutboxEvent *event)
 {
-	int64		size;
+	int64 size;
 
 	if (event->topic == NULL)
 		refuse_null("topic");
@@ -170,7 +180,8 @@ check_event(const OutboxEvent *event)
 
 	size = outbox_event_size(event);
 	outbox_emit_check_size(size, 0);
-	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic), GetUserId());
+	outbox_topic_check_emit(VARDATA_ANY(event->topic), VARSIZE_ANY_EXHDR(event->topic),
+							GetUserId());
 	outbox_emit_check_topic(event);
 	return size;
 }
@@ -233,9 +244,9 @@ outbox_emit_json_type(const bytea *payload)
 {
 	static union
 	{
-		int32		align;
-		char		data[VARHDRSZ + sizeof(JSON_CONTENT_TYPE)];
-	}			constant;
+		int32 align;
+		char  data[VARHDRSZ + sizeof(JSON_CONTENT_TYPE)];
+	} constant;
 
 	if (payload == NULL)
 		return NULL;
@@ -257,7 +268,7 @@ emit_document(FunctionCallInfo fcinfo, bool jsonb)
 	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 	if (!PG_ARGISNULL(3))
 		event.payload = jsonb ? outbox_emit_jsonb(PG_GETARG_JSONB_P(3)) :
-			make_bytes("payload", PG_GETARG_TEXT_PP(3));
+								make_bytes("payload", PG_GETARG_TEXT_PP(3));
 	event.content_type = outbox_emit_json_type(event.payload);
 	event.headers = outbox_event_headers_from_jsonb(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	outbox_emit_store(&event, id);
@@ -294,7 +305,8 @@ outbox_emit_bytes(PG_FUNCTION_ARGS)
 	event.type = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 	event.payload = PG_ARGISNULL(3) ? NULL : PG_GETARG_BYTEA_PP(3);
 	event.content_type = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
-	event.headers = outbox_event_headers_from_array(PG_ARGISNULL(5) ? NULL : PG_GETARG_ARRAYTYPE_P(5));
+	event.headers =
+		outbox_event_headers_from_array(PG_ARGISNULL(5) ? NULL : PG_GETARG_ARRAYTYPE_P(5));
 	outbox_emit_store(&event, id);
 	PG_RETURN_UUID_P(id);
 }

@@ -12,13 +12,14 @@
 /* Values may have short varlena headers but are not compressed or external. */
 typedef struct OutboxEvent
 {
-	text	   *topic;			/* NULL is refused */
-	bytea	   *key;			/* NULL: no record key */
-	text	   *type;			/* NULL is refused */
-	bytea	   *payload;		/* NULL: tombstone */
-	text	   *content_type;	/* NULL: no content-type header */
-	bytea	   *headers;		/* Kafka's encoding; NULL: none */
-	const pg_uuid_t *id;		/* NULL: one is made; nil is refused; that it is unique is the caller's promise */
+	text			*topic;		   /* NULL is refused */
+	bytea			*key;		   /* NULL: no record key */
+	text			*type;		   /* NULL is refused */
+	bytea			*payload;	   /* NULL: tombstone */
+	text			*content_type; /* NULL: no content-type header */
+	bytea			*headers;	   /* Kafka's encoding; NULL: none */
+	/* NULL: one is made; nil is refused; that it is unique is the caller's promise */
+	const pg_uuid_t *id;
 } OutboxEvent;
 
 /*
@@ -29,15 +30,20 @@ extern void outbox_emit_check_context(void);
 
 /*
  * Checks and stores one event, sets *id to the id it has, and makes the commit wake the relay.
- * Application backend, in a transaction; reads nothing through the caller's
- * snapshot.  Errors: docs/errors.md.
+ * Application backend, in a transaction; reads nothing through the caller's snapshot.  Errors:
+ * docs/errors.md.
  */
 extern void outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id);
 
-/* Raises when the topic, as it is declared, does not take the event: 22004 without a key, 54000 too large. */
+/*
+ * Raises when the topic, as it is declared, does not take the event: 22004 without a key, 54000 too
+ * large.
+ */
 extern void outbox_emit_check_topic(const OutboxEvent *event);
 
-/* Raises 54000 when an event of that many bytes is above outbox.max_event_bytes, and above `known`. */
+/*
+ * Raises 54000 when an event of that many bytes is above outbox.max_event_bytes, and above `known`.
+ */
 extern void outbox_emit_check_size(int64 bytes, int64 known);
 
 /*
@@ -50,4 +56,4 @@ extern bytea *outbox_emit_jsonb(Jsonb *payload);
 /* Content type of a JSON payload; NULL for a tombstone.  Constant, not to be freed. */
 extern text *outbox_emit_json_type(const bytea *payload);
 
-#endif							/* OUTBOX_EMIT_H */
+#endif /* OUTBOX_EMIT_H */

@@ -3,8 +3,8 @@
  * encoding.c
  *	  The border between the database's encoding and UTF-8, which Kafka and shared memory have.
  *
- * The server's own functions look the default conversion up through search_path, need a transaction each
- * time, and raise; so the conversions are found once, in pg_catalog, and asked not to raise.
+ * The server's own functions look the default conversion up through search_path, need a transaction
+ * each time, and raise; so the conversions are found once, in pg_catalog, and asked not to raise.
  */
 #include "postgres.h"
 
@@ -20,12 +20,12 @@
 #include "encoding.h"
 #include "src/common/utf8.h"
 
-#define KEPT_ROOM	(1024 * 1024)	/* a result of that size may have room to spare */
+#define KEPT_ROOM (1024 * 1024) /* a result of that size may have room to spare */
 
 /* fn_oid InvalidOid: there is no such conversion. */
 static FmgrInfo to_utf8;
 static FmgrInfo from_utf8;
-static bool prepared = false;
+static bool		prepared = false;
 
 /* Do the database's texts pass as they are? */
 static bool
@@ -37,7 +37,7 @@ is_same(void)
 static void
 find_conversion(FmgrInfo *found, int from, int to)
 {
-	Oid			function = FindDefaultConversion(PG_CATALOG_NAMESPACE, from, to);
+	Oid function = FindDefaultConversion(PG_CATALOG_NAMESPACE, from, to);
 
 	if (OidIsValid(function))
 		fmgr_info_cxt(function, found, TopMemoryContext);
@@ -53,12 +53,15 @@ outbox_encoding_prepare(void)
 	prepared = true;
 }
 
-/* Returns how many bytes of src could be converted; dst, of MAX_CONVERSION_GROWTH * len + 1 bytes, is ended by a zero byte. */
+/*
+ * Returns how many bytes of src could be converted; dst, of MAX_CONVERSION_GROWTH * len + 1 bytes,
+ * is ended by a zero byte.
+ */
 static int
 convert(FmgrInfo *conversion, const char *src, int len, char *dst)
 {
-	bool		out = conversion == &to_utf8;
-	int			other = GetDatabaseEncoding();
+	bool out = conversion == &to_utf8;
+	int	 other = GetDatabaseEncoding();
 
 	dst[0] = '\0';
 	outbox_encoding_prepare();
@@ -66,14 +69,16 @@ convert(FmgrInfo *conversion, const char *src, int len, char *dst)
 		return 0;
 	return DatumGetInt32(FunctionCall6(conversion, Int32GetDatum(out ? other : PG_UTF8),
 									   Int32GetDatum(out ? PG_UTF8 : other), CStringGetDatum(src),
-									   CStringGetDatum(dst), Int32GetDatum(len), BoolGetDatum(true)));
+									   CStringGetDatum(dst), Int32GetDatum(len),
+									   BoolGetDatum(true)));
 }
 
 /* All of src, palloc'd; NULL: *good bytes of it could be converted. */
 static char *
 convert_whole(FmgrInfo *conversion, const char *src, int len, int *good)
 {
-	char	   *dst = MemoryContextAllocHuge(CurrentMemoryContext, (Size) len * MAX_CONVERSION_GROWTH + 1);
+	char *dst =
+		MemoryContextAllocHuge(CurrentMemoryContext, (Size) len * MAX_CONVERSION_GROWTH + 1);
 
 	*good = convert(conversion, src, len, dst);
 	if (*good < len)
@@ -88,7 +93,7 @@ convert_whole(FmgrInfo *conversion, const char *src, int len, int *good)
 static int
 count_ascii(const char *src, int len)
 {
-	int			count = 0;
+	int count = 0;
 
 	while (count < len && !IS_HIGHBIT_SET(src[count]))
 		count++;
@@ -99,8 +104,8 @@ count_ascii(const char *src, int len)
 static const char *
 try_utf8(const char *src, int *len, int *good)
 {
-	char	   *converted;
-	size_t		size;
+	char  *converted;
+	size_t size;
 
 	*good = GetDatabaseEncoding() == PG_UTF8 ? *len : count_ascii(src, *len);
 	if (*good == *len)
@@ -126,7 +131,7 @@ try_utf8(const char *src, int *len, int *good)
 const char *
 outbox_encoding_try_utf8(const char *src, int *len)
 {
-	int			good;
+	int good;
 
 	return try_utf8(src, len, &good);
 }
@@ -136,7 +141,8 @@ static char *
 describe_bytes(const char *src, int len)
 {
 	StringInfoData text;
-	int			size = GetDatabaseEncoding() == PG_SQL_ASCII ? pg_encoding_mblen(PG_UTF8, src) : pg_mblen(src);
+	int			   size =
+		GetDatabaseEncoding() == PG_SQL_ASCII ? pg_encoding_mblen(PG_UTF8, src) : pg_mblen(src);
 
 	initStringInfo(&text);
 	for (int i = 0; i < Min(Min(size, len), 8); i++)
@@ -156,15 +162,18 @@ outbox_encoding_utf8(const char *what, const char *src, int *len)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("%s of an event is not valid UTF-8", what),
-				 errdetail("The database has no encoding (SQL_ASCII), so its texts go to Kafka as they are. The bytes %s are no character of UTF-8.",
+				 errdetail("The database has no encoding (SQL_ASCII), so its texts go to Kafka as "
+						   "they are. The bytes %s are no character of UTF-8.",
 						   describe_bytes(src + good, *len - good)),
-				 errhint("Convert the text first, or use outbox.emit_bytes for bytes that are no text.")));
+				 errhint("Convert the text first, or use outbox.emit_bytes for bytes that are no "
+						 "text.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
 			 errmsg("%s of an event cannot become UTF-8", what),
-			 errdetail("The bytes %s in encoding %s have no equivalent.", describe_bytes(src + good, *len - good),
-					   GetDatabaseEncodingName()),
-			 errhint("Leave the character out, or use outbox.emit_bytes for bytes that are no text.")));
+			 errdetail("The bytes %s in encoding %s have no equivalent.",
+					   describe_bytes(src + good, *len - good), GetDatabaseEncodingName()),
+			 errhint("Leave the character out, or use outbox.emit_bytes for bytes that are no "
+					 "text.")));
 }
 
 static void
@@ -176,11 +185,13 @@ append_byte(StringInfo out, char byte)
 const char *
 outbox_encoding_utf8_shown(const char *src, int *len)
 {
-	const char *end = src + *len;
-	const char *made;
+	const char	  *end = src + *len;
+	const char	  *made;
 	StringInfoData out;
 
-	/* settings, and errors that name a file, may be in another encoding even where texts are UTF-8 */
+	/*
+	 * settings, and errors that name a file, may be in another encoding even where texts are UTF-8
+	 */
 	if (is_same())
 		made = outbox_utf8_valid(src, (size_t) *len) ? src : NULL;
 	else
@@ -190,9 +201,10 @@ outbox_encoding_utf8_shown(const char *src, int *len)
 	initStringInfo(&out);
 	while (src < end)
 	{
-		int			size = is_same() ? (int) outbox_utf8_char(src, (size_t) (end - src)) :
+		int size = is_same() ?
+			(int) outbox_utf8_char(src, (size_t) (end - src)) :
 			pg_encoding_verifymbchar(GetDatabaseEncoding(), src, (int) (end - src));
-		int			made_len = size;
+		int made_len = size;
 
 		made = size > 0 ? outbox_encoding_try_utf8(src, &made_len) : NULL;
 		if (made != NULL)
@@ -214,10 +226,11 @@ outbox_encoding_utf8_shown(const char *src, int *len)
 static void
 append_code(StringInfo out, const char *src)
 {
-	pg_wchar	code = utf8_to_unicode((const unsigned char *) src);
+	pg_wchar code = utf8_to_unicode((const unsigned char *) src);
 
 	if (code >= 0x10000)
-		appendStringInfo(out, "\\u%04x\\u%04x", 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));
+		appendStringInfo(out, "\\u%04x\\u%04x", 0xD800 + ((code - 0x10000) >> 10),
+						 0xDC00 + ((code - 0x10000) & 0x3FF));
 	else
 		appendStringInfo(out, "\\u%04x", code);
 }
@@ -226,14 +239,14 @@ append_code(StringInfo out, const char *src)
 static bool
 is_escape(const char *src, const char *end)
 {
-	return end - src >= 4 && src[0] == '\\' && src[1] == 'x' &&
-		isxdigit((unsigned char) src[2]) && isxdigit((unsigned char) src[3]);
+	return end - src >= 4 && src[0] == '\\' && src[1] == 'x' && isxdigit((unsigned char) src[2]) &&
+		isxdigit((unsigned char) src[3]);
 }
 
 static void
 append_character(StringInfo out, const char *src, int size, bool lossless)
 {
-	char		made[MAX_CONVERSION_GROWTH * MAX_MULTIBYTE_CHAR_LEN + 1];
+	char made[MAX_CONVERSION_GROWTH * MAX_MULTIBYTE_CHAR_LEN + 1];
 
 	if (is_same() || !IS_HIGHBIT_SET(*src))
 		appendBinaryStringInfo(out, src, size);
@@ -252,13 +265,13 @@ append_character(StringInfo out, const char *src, int size, bool lossless)
 static char *
 show_pieces(const char *src, int len, bool lossless)
 {
-	const char *end = src + len;
+	const char	  *end = src + len;
 	StringInfoData out;
 
 	initStringInfo(&out);
 	while (src < end)
 	{
-		int			size = (int) outbox_utf8_char(src, (size_t) (end - src));
+		int size = (int) outbox_utf8_char(src, (size_t) (end - src));
 
 		if (size == 0 || *src == '\0' || (lossless && is_escape(src, end)))
 		{
@@ -289,7 +302,7 @@ is_plain(const char *src, int len, bool lossless)
 char *
 outbox_encoding_try_text(const char *utf8, int len)
 {
-	int			good;
+	int good;
 
 	if (!is_plain(utf8, len, false))
 		return NULL;
@@ -301,7 +314,7 @@ outbox_encoding_try_text(const char *utf8, int len)
 static char *
 show(const char *src, int len, bool lossless)
 {
-	char	   *made = is_plain(src, len, lossless) ? outbox_encoding_try_text(src, len) : NULL;
+	char *made = is_plain(src, len, lossless) ? outbox_encoding_try_text(src, len) : NULL;
 
 	return made != NULL ? made : show_pieces(src, len, lossless);
 }
@@ -336,7 +349,7 @@ outbox_encoding_unescape(const char *src, int *len)
 	made = at = palloc((Size) *len + 1);
 	while (src < end)
 	{
-		bool		escape = is_escape(src, end);
+		bool escape = is_escape(src, end);
 
 		*at++ = escape ? (char) (hex_value(src[2]) << 4 | hex_value(src[3])) : *src;
 		src += escape ? 4 : 1;
@@ -358,7 +371,7 @@ outbox_encoding_shown_here(const char *bytes, int len)
 	initStringInfo(&out);
 	while (bytes < end)
 	{
-		int			size = pg_encoding_verifymbchar(encoding, bytes, (int) (end - bytes));
+		int size = pg_encoding_verifymbchar(encoding, bytes, (int) (end - bytes));
 
 		if (size > 0)
 			appendBinaryStringInfo(&out, bytes, size);
@@ -372,7 +385,7 @@ outbox_encoding_shown_here(const char *bytes, int len)
 int
 outbox_encoding_clip(const char *text, int len, int characters)
 {
-	int			clipped = 0;
+	int clipped = 0;
 
 	if (GetDatabaseEncoding() != PG_SQL_ASCII)
 		return pg_mbcharcliplen(text, len, characters);

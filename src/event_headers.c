@@ -20,9 +20,9 @@
 typedef struct HeaderList
 {
 	OutboxHeader *items;
-	int			count;
-	int			settings;		/* the first ones, from settings */
-	bool		foreign;		/* names of the envelope are allowed */
+	int			  count;
+	int			  settings; /* the first ones, from settings */
+	bool		  foreign;	/* names of the envelope are allowed */
 } HeaderList;
 
 /* Headers a session can set; order in the record. */
@@ -40,8 +40,15 @@ static const SettingHeader setting_headers[] = {
 
 /* Written by the envelope, or by a replay. */
 static const char *const reserved_names[] = {
-	"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type",
-	OUTBOX_REPLAY_ID_HEADER, OUTBOX_REPLAY_GROUP_HEADER, OUTBOX_REPLAY_MODE_HEADER,
+	"ce_specversion",
+	"ce_id",
+	"ce_source",
+	"ce_type",
+	"ce_time",
+	"content-type",
+	OUTBOX_REPLAY_ID_HEADER,
+	OUTBOX_REPLAY_GROUP_HEADER,
+	OUTBOX_REPLAY_MODE_HEADER,
 };
 
 /* What begins with ce_ is an attribute of the CloudEvent: a String. */
@@ -52,8 +59,11 @@ check_attribute(const OutboxHeader *header)
 
 	if (!outbox_header_begins(header, "ce_"))
 		return;
-	if (outbox_utf8_valid(header->name, header->name_len) && outbox_utf8_excluded(header->name, header->name_len) < 0 &&
-		(value == NULL || (outbox_utf8_valid(value, header->value_len) && outbox_utf8_excluded(value, header->value_len) < 0)))
+	if (outbox_utf8_valid(header->name, header->name_len) &&
+		outbox_utf8_excluded(header->name, header->name_len) < 0 &&
+		(value == NULL ||
+		 (outbox_utf8_valid(value, header->value_len) &&
+		  outbox_utf8_excluded(value, header->value_len) < 0)))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -64,8 +74,7 @@ check_attribute(const OutboxHeader *header)
 
 /* The name is UTF-8. */
 static void
-add_header(HeaderList *list, const char *name, int name_len,
-		   const char *value, int value_len)
+add_header(HeaderList *list, const char *name, int name_len, const char *value, int value_len)
 {
 	OutboxHeader *header = &list->items[list->count];
 
@@ -106,11 +115,13 @@ start_list(HeaderList *list, int given)
 
 		if (value == NULL || value[0] == '\0')
 			continue;
-		/* of a configuration file or a role, a value may be in another encoding; it costs no event */
+		/*
+		 * of a configuration file or a role, a value may be in another encoding; it costs no event
+		 */
 		len = (int) strlen(value);
 		value = outbox_encoding_utf8_shown(value, &len);
-		add_header(list, setting_headers[i].name, (int) strlen(setting_headers[i].name),
-				   value, len);
+		add_header(list, setting_headers[i].name, (int) strlen(setting_headers[i].name), value,
+				   len);
 	}
 	list->settings = list->count;
 }
@@ -119,14 +130,15 @@ start_list(HeaderList *list, int given)
 static void
 drop_overridden_settings(HeaderList *list)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 0; i < list->count; i++)
 	{
-		bool		overridden = false;
+		bool overridden = false;
 
 		for (int j = list->settings; i < list->settings && j < list->count; j++)
-			overridden |= outbox_header_is(&list->items[j], list->items[i].name);	/* a setting's: terminated */
+			/* a setting's: terminated */
+			overridden |= outbox_header_is(&list->items[j], list->items[i].name);
 		if (!overridden)
 			list->items[kept++] = list->items[i];
 	}
@@ -136,9 +148,9 @@ drop_overridden_settings(HeaderList *list)
 bytea *
 outbox_event_headers_write(const OutboxHeader *headers, int count)
 {
-	size_t		size = outbox_varint_size(count);
-	bytea	   *encoded;
-	uint8_t    *pos;
+	size_t	 size = outbox_varint_size(count);
+	bytea	*encoded;
+	uint8_t *pos;
 
 	if (count == 0)
 		return NULL;
@@ -179,19 +191,19 @@ refuse_headers(const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("event headers must be an object of strings"),
-			 errdetail_internal("%s", detail),
-			 errhint("Example: {\"tenant\": \"7\"}. For binary or repeated headers use outbox.emit_bytes.")));
+			 errmsg("event headers must be an object of strings"), errdetail_internal("%s", detail),
+			 errhint("Example: {\"tenant\": \"7\"}. For binary or repeated headers use "
+					 "outbox.emit_bytes.")));
 }
 
 /* The caller's headers; `given` is an object. */
 static void
 add_object(HeaderList *list, Jsonb *given)
 {
-	JsonbIterator *it = JsonbIteratorInit(&given->root);
+	JsonbIterator	  *it = JsonbIteratorInit(&given->root);
 	JsonbIteratorToken token;
-	JsonbValue	name = {.type = jbvNull};
-	JsonbValue	value;
+	JsonbValue		   name = {.type = jbvNull};
+	JsonbValue		   value;
 
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -218,7 +230,7 @@ add_object(HeaderList *list, Jsonb *given)
 bytea *
 outbox_event_headers_from_jsonb(Jsonb *given)
 {
-	HeaderList	list;
+	HeaderList list;
 
 	if (is_without_headers(given))
 		return NULL;
@@ -259,8 +271,7 @@ add_element(HeaderList *list, HeapTupleHeader row)
 	value_datum = GetAttributeByNum(row, 2, &isnull);
 	if (!isnull)
 		value = DatumGetByteaPP(value_datum);
-	add_header(list, name_text, name_len,
-			   value ? VARDATA_ANY(value) : NULL,
+	add_header(list, name_text, name_len, value ? VARDATA_ANY(value) : NULL,
 			   value ? VARSIZE_ANY_EXHDR(value) : 0);
 }
 
@@ -278,17 +289,17 @@ add_elements(HeaderList *list, const Datum *elements, const bool *nulls, int cou
 static void
 read_array(ArrayType *given, Datum **elements, bool **nulls, int *count)
 {
-	deconstruct_array(given, ARR_ELEMTYPE(given), -1, false, TYPALIGN_DOUBLE,
-					  elements, nulls, count);
+	deconstruct_array(given, ARR_ELEMTYPE(given), -1, false, TYPALIGN_DOUBLE, elements, nulls,
+					  count);
 }
 
 bytea *
 outbox_event_headers_from_array(ArrayType *given)
 {
-	HeaderList	list;
-	Datum	   *elements = NULL;
-	bool	   *nulls = NULL;
-	int			count = 0;
+	HeaderList list;
+	Datum	  *elements = NULL;
+	bool	  *nulls = NULL;
+	int		   count = 0;
 
 	if (is_without_headers(given))
 		return NULL;
@@ -303,10 +314,10 @@ outbox_event_headers_from_array(ArrayType *given)
 bytea *
 outbox_event_headers_encode(ArrayType *given, bool own)
 {
-	HeaderList	list = {.foreign = !own};
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
+	HeaderList list = {.foreign = !own};
+	Datum	  *elements;
+	bool	  *nulls;
+	int		   count;
 
 	read_array(given, &elements, &nulls, &count);
 	list.items = palloc(sizeof(OutboxHeader) * Max(count, 1));

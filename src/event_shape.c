@@ -3,9 +3,9 @@
  * event_shape.c
  *	  What a leaf of the event ring must look like to be written below the executor.
  *
- * Runs in application backends and in the relay.  emit() forms a tuple and its index entries itself,
- * which is what makes it fast; so whatever else an INSERT would do (defaults, constraints, triggers,
- * policies, rules) is either done here, once for many events, or makes emit() refuse.
+ * Runs in application backends and in the relay.  emit() forms a tuple and its index entries
+ * itself, which is what makes it fast; so whatever else an INSERT would do (defaults, constraints,
+ * triggers, policies, rules) is either done here, once for many events, or makes emit() refuse.
  */
 #include "postgres.h"
 
@@ -43,14 +43,14 @@
 #include "segment.h"
 
 /* Our own trigger; a logical subscriber's rows are no events of this server. */
-#define OWN_TRIGGER_SYMBOL	"outbox_drop_replicated"
+#define OWN_TRIGGER_SYMBOL "outbox_drop_replicated"
 
 static const struct
 {
 	const char *name;
 	Oid			type;
 	bool		may_be_null;
-}			columns[OUTBOX_COLUMNS] = {
+} columns[OUTBOX_COLUMNS] = {
 	[OUTBOX_COLUMN_TXID] = {"txid", XID8OID, false},
 	[OUTBOX_COLUMN_SEQ] = {"seq", INT8OID, false},
 	[OUTBOX_COLUMN_SEGMENT] = {"segment", INT2OID, false},
@@ -68,15 +68,15 @@ static const struct
 /* The shape of the leaf that was asked for last. */
 static struct
 {
-	MemoryContext context;		/* owns what the others point to */
-	Oid			leaf;
-	Oid			parent;
-	bool		valid;
-	bool		changed;		/* an invalidation came while it was made */
-	bool		with_domains;	/* a constraint of a type counts too */
-	char	   *obstacle;		/* NULL: the shape may be used */
+	MemoryContext	 context; /* owns what the others point to */
+	Oid				 leaf;
+	Oid				 parent;
+	bool			 valid;
+	bool			 changed;	   /* an invalidation came while it was made */
+	bool			 with_domains; /* a constraint of a type counts too */
+	char			*obstacle;	   /* NULL: the shape may be used */
 	OutboxEventShape shape;
-}			kept;
+} kept;
 
 static void
 forget_after_relcache(Datum arg, Oid relation)
@@ -102,14 +102,15 @@ forget_after_type(Datum arg, int cache_id, uint32 hash_value)
 static char *
 describe_column(Relation table, const char *column, const char *what)
 {
-	return psprintf("Column \"%s\" of table \"%s\" %s.", column, RelationGetRelationName(table), what);
+	return psprintf("Column \"%s\" of table \"%s\" %s.", column, RelationGetRelationName(table),
+					what);
 }
 
 /* The first of our columns that is not as the install script made it. */
 static char *
 find_changed_column(Relation table)
 {
-	TupleDesc	desc = RelationGetDescr(table);
+	TupleDesc desc = RelationGetDescr(table);
 
 	for (int i = 0; i < OUTBOX_COLUMNS; i++)
 	{
@@ -120,7 +121,8 @@ find_changed_column(Relation table)
 			return describe_column(table, columns[i].name, "is not where the extension made it");
 		if (attribute->atttypid != columns[i].type)
 			return describe_column(table, columns[i].name,
-								   psprintf("is of type %s, not of type %s", format_type_be(attribute->atttypid),
+								   psprintf("is of type %s, not of type %s",
+											format_type_be(attribute->atttypid),
 											format_type_be(columns[i].type)));
 	}
 	return NULL;
@@ -129,12 +131,12 @@ find_changed_column(Relation table)
 static char *
 find_special_column(Relation table)
 {
-	TupleDesc	desc = RelationGetDescr(table);
+	TupleDesc desc = RelationGetDescr(table);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-		const char *what = NULL;
+		const char		 *what = NULL;
 
 		if (attribute->attisdropped)
 			continue;
@@ -153,7 +155,8 @@ find_special_column(Relation table)
 			continue;
 		kept.with_domains = true;
 		if (DomainHasConstraints(attribute->atttypid))
-			return describe_column(table, NameStr(attribute->attname), "is of a domain with constraints");
+			return describe_column(table, NameStr(attribute->attname),
+								   "is of a domain with constraints");
 	}
 	return NULL;
 }
@@ -179,9 +182,9 @@ static char *
 take_default(Relation leaf, Relation parent, int place, Datum *values, bool *nulls)
 {
 	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(leaf), place);
-	const char *name = NameStr(attribute->attname);
-	AttrNumber	number = get_attnum(RelationGetRelid(parent), name);
-	Node	   *expression = number > 0 ? build_column_default(parent, number) : NULL;
+	const char		 *name = NameStr(attribute->attname);
+	AttrNumber		  number = get_attnum(RelationGetRelid(parent), name);
+	Node			 *expression = number > 0 ? build_column_default(parent, number) : NULL;
 
 	if (expression != NULL && !calls_users_function(expression, NULL))
 		expression = eval_const_expressions(NULL, expression);
@@ -189,8 +192,10 @@ take_default(Relation leaf, Relation parent, int place, Datum *values, bool *nul
 		return describe_column(leaf, name, "has a default that is no constant");
 	if (expression == NULL || ((Const *) expression)->constisnull)
 		return attribute->attnotnull ?
-			describe_column(leaf, name, "is NOT NULL and has no default") : NULL;
-	values[place] = datumCopy(((Const *) expression)->constvalue, attribute->attbyval, attribute->attlen);
+			describe_column(leaf, name, "is NOT NULL and has no default") :
+			NULL;
+	values[place] =
+		datumCopy(((Const *) expression)->constvalue, attribute->attbyval, attribute->attlen);
 	nulls[place] = false;
 	return NULL;
 }
@@ -216,10 +221,10 @@ find_storage(Relation leaf, Oid ring)
 static bool
 is_own_trigger(const Trigger *trigger)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
-	bool		own = false;
-	Datum		symbol;
-	bool		isnull;
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
+	bool	  own = false;
+	Datum	  symbol;
+	bool	  isnull;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -244,12 +249,15 @@ find_trigger(Relation table)
 			!is_own_trigger(trigger))
 			return trigger->tgisinternal ?
 				psprintf("Constraint \"%s\" of table \"%s\" would not be checked.",
-						 get_constraint_name(trigger->tgconstraint), RelationGetRelationName(table)) :
-				psprintf("Trigger \"%s\" of table \"%s\" would not be fired.",
-						 trigger->tgname, RelationGetRelationName(table));
+						 get_constraint_name(trigger->tgconstraint),
+						 RelationGetRelationName(table)) :
+				psprintf("Trigger \"%s\" of table \"%s\" would not be fired.", trigger->tgname,
+						 RelationGetRelationName(table));
 		if (TRIGGER_FOR_DELETE(trigger->tgtype) && trigger->tgisinternal)
-			return psprintf("Constraint \"%s\" refers to table \"%s\", whose rows go after outbox.retention.",
-							get_constraint_name(trigger->tgconstraint), RelationGetRelationName(table));
+			return psprintf("Constraint \"%s\" refers to table \"%s\", whose rows go after "
+							"outbox.retention.",
+							get_constraint_name(trigger->tgconstraint),
+							RelationGetRelationName(table));
 	}
 	return NULL;
 }
@@ -281,7 +289,8 @@ describe_rule(Relation table, Oid rule)
 		name = pstrdup(NameStr(((Form_pg_rewrite) GETSTRUCT(tuple))->rulename));
 	systable_endscan(scan);
 	table_close(rules, AccessShareLock);
-	return psprintf("Rule \"%s\" of table \"%s\" would not be applied.", name, RelationGetRelationName(table));
+	return psprintf("Rule \"%s\" of table \"%s\" would not be applied.", name,
+					RelationGetRelationName(table));
 }
 
 static char *
@@ -316,7 +325,8 @@ find_policy(Relation table)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		found = psprintf("Policy \"%s\" of table \"%s\" would not be applied.",
-						 NameStr(((Form_pg_policy) GETSTRUCT(tuple))->polname), RelationGetRelationName(table));
+						 NameStr(((Form_pg_policy) GETSTRUCT(tuple))->polname),
+						 RelationGetRelationName(table));
 	systable_endscan(scan);
 	table_close(policies, AccessShareLock);
 	return found;
@@ -326,16 +336,17 @@ find_policy(Relation table)
 static char *
 find_index(Relation leaf)
 {
-	List	   *indexes = RelationGetIndexList(leaf);
-	ListCell   *cell;
-	char	   *found = NULL;
+	List	 *indexes = RelationGetIndexList(leaf);
+	ListCell *cell;
+	char	 *found = NULL;
 
 	foreach(cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
 		if (index->rd_index->indisexclusion || !index->rd_index->indimmediate)
-			found = psprintf("Index \"%s\" of table \"%s\" belongs to an exclusion constraint or is deferrable.",
+			found = psprintf("Index \"%s\" of table \"%s\" belongs to an exclusion constraint or "
+							 "is deferrable.",
 							 RelationGetRelationName(index), RelationGetRelationName(leaf));
 		index_close(index, AccessShareLock);
 		if (found != NULL)
@@ -351,13 +362,14 @@ find_forced_security(Relation table)
 {
 	if (!table->rd_rel->relrowsecurity || !table->rd_rel->relforcerowsecurity)
 		return NULL;
-	return psprintf("Row security of table \"%s\" is forced on its owner.", RelationGetRelationName(table));
+	return psprintf("Row security of table \"%s\" is forced on its owner.",
+					RelationGetRelationName(table));
 }
 
 static char *
 find_rules(Relation table)
 {
-	char	   *found = find_check(table);
+	char *found = find_check(table);
 
 	if (found == NULL)
 		found = find_trigger(table);
@@ -373,7 +385,7 @@ find_rules(Relation table)
 static char *
 find_obstacle(Relation leaf, Relation ring, Datum *values, bool *nulls)
 {
-	char	   *found = find_storage(leaf, RelationGetRelid(ring));
+	char *found = find_storage(leaf, RelationGetRelid(ring));
 
 	if (found == NULL)
 		found = find_changed_column(leaf);
@@ -396,16 +408,17 @@ register_callbacks(void)
 		return;
 	CacheRegisterRelcacheCallback(forget_after_relcache, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, forget_after_type, (Datum) 0);
-	kept.context = AllocSetContextCreate(TopMemoryContext, "outbox event shape", ALLOCSET_SMALL_SIZES);
+	kept.context =
+		AllocSetContextCreate(TopMemoryContext, "outbox event shape", ALLOCSET_SMALL_SIZES);
 }
 
 static void
 make_shape(Relation leaf)
 {
 	MemoryContext caller;
-	Relation	ring;
-	Datum	   *values;
-	bool	   *nulls;
+	Relation	  ring;
+	Datum		 *values;
+	bool		 *nulls;
 
 	register_callbacks();
 	MemoryContextReset(kept.context);
@@ -441,7 +454,8 @@ refuse_table(Relation table, const char *obstacle)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("outbox.emit() cannot write table \"%s\"", RelationGetRelationName(table)),
 			 errdetail_internal("%s", obstacle),
-			 errhint("Events are written without the executor: undo the change, or give an added column a constant default.")));
+			 errhint("Events are written without the executor: undo the change, or give an added "
+					 "column a constant default.")));
 }
 
 const OutboxEventShape *
@@ -456,9 +470,9 @@ outbox_event_shape(Relation leaf)
 char *
 outbox_event_obstacle(int segment)
 {
-	Relation	ring = table_open(outbox_segment_ring(), AccessShareLock);
-	Relation	leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
-	char	   *obstacle;
+	Relation ring = table_open(outbox_segment_ring(), AccessShareLock);
+	Relation leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
+	char	*obstacle;
 
 	keep_shape(leaf);
 	obstacle = kept.obstacle == NULL ? NULL : pstrdup(kept.obstacle);
@@ -470,12 +484,11 @@ outbox_event_obstacle(int segment)
 void
 outbox_event_check_columns(Relation leaf)
 {
-	char	   *obstacle = find_changed_column(leaf);
+	char *obstacle = find_changed_column(leaf);
 
 	if (obstacle != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the relay cannot read table \"%s\"", RelationGetRelationName(leaf)),
-				 errdetail_internal("%s", obstacle),
-				 errhint("Undo the change.")));
+				 errdetail_internal("%s", obstacle), errhint("Undo the change.")));
 }

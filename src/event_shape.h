@@ -29,16 +29,16 @@ typedef enum OutboxEventColumn
 /* A row before the event is put into it; arrays of natts, in the leaf's order. */
 typedef struct OutboxEventShape
 {
-	int			natts;
-	const Datum *values;		/* constant defaults of columns that somebody added */
-	const bool *nulls;
+	int			 natts;
+	const Datum *values; /* constant defaults of columns that somebody added */
+	const bool	*nulls;
 } OutboxEventShape;
 
 /*
  * The leaf's shape; ERROR 55000 that names the first thing an INSERT would honour and emit()'s
- * direct write would not.  Backend or relay, in a transaction, with outbox.event locked and then the leaf open and locked.
- * Kept until a relcache invalidation of the leaf or of outbox.event, so valid until the
- * next catalog access.
+ * direct write would not.  Backend or relay, in a transaction, with outbox.event locked and then
+ * the leaf open and locked.  Kept until a relcache invalidation of the leaf or of outbox.event, so
+ * valid until the next catalog access.
  */
 extern const OutboxEventShape *outbox_event_shape(Relation leaf);
 
@@ -48,4 +48,4 @@ extern char *outbox_event_obstacle(int segment);
 /* ERROR 55000 unless the first columns are those the relay reads by number. */
 extern void outbox_event_check_columns(Relation leaf);
 
-#endif							/* OUTBOX_EVENT_SHAPE_H */
+#endif /* OUTBOX_EVENT_SHAPE_H */

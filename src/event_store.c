@@ -3,11 +3,10 @@
  * event_store.c
  *	  Writes one row of outbox.event into the current leaf.
  *
- * Runs in application backends, and in the relay for a replay.  Relation, index list and shape are taken from
- * the relcache in each call: an index may be rebuilt, a leaf emptied, a column
- * added or the extension made again between two calls (event_shape.c).  I1: txid is the
- * top-level transaction's, which the relay's snapshots know; a subtransaction's
- * they do not.
+ * Runs in application backends, and in the relay for a replay.  Relation, index list and shape are
+ * taken from the relcache in each call: an index may be rebuilt, a leaf emptied, a column added or
+ * the extension made again between two calls (event_shape.c).  I1: txid is the top-level
+ * transaction's, which the relay's snapshots know; a subtransaction's they do not.
  */
 #include "postgres.h"
 
@@ -34,9 +33,9 @@
 /* A row in the leaf's own column order; arrays of desc->natts. */
 typedef struct EventRow
 {
-	TupleDesc	desc;
-	Datum	   *values;
-	bool	   *nulls;
+	TupleDesc desc;
+	Datum	 *values;
+	bool	 *nulls;
 } EventRow;
 
 static void
@@ -58,7 +57,7 @@ fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event,
 		 const pg_uuid_t *id, TimestampTz created_at, TimestampTz copied_at)
 {
 	FullTransactionId txid = GetTopFullTransactionId();
-	int64		seq = nextval_internal(outbox_segment_sequence(), false);
+	int64			  seq = nextval_internal(outbox_segment_sequence(), false);
 
 	memcpy(row->values, shape->values, sizeof(Datum) * shape->natts);
 	memcpy(row->nulls, shape->nulls, sizeof(bool) * shape->natts);
@@ -78,12 +77,11 @@ fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event,
 }
 
 static void
-insert_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple,
-			 Datum *values, bool *nulls)
+insert_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple, Datum *values,
+			 bool *nulls)
 {
 	index_insert(index, values, nulls, &tuple->t_self, leaf,
-				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-				 false, info);
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 	outbox_compat_end_insert(index, info);
 }
 
@@ -91,12 +89,11 @@ insert_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple,
 static void
 insert_computed_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple)
 {
-	EState	   *estate = CreateExecutorState();
-	ExprContext *context = GetPerTupleExprContext(estate);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(leaf),
-													&TTSOpsHeapTuple);
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
+	EState		   *estate = CreateExecutorState();
+	ExprContext	   *context = GetPerTupleExprContext(estate);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(leaf), &TTSOpsHeapTuple);
+	Datum			values[INDEX_MAX_KEYS];
+	bool			nulls[INDEX_MAX_KEYS];
 
 	ExecStoreHeapTuple(tuple, slot, false);
 	context->ecxt_scantuple = slot;
@@ -112,9 +109,9 @@ insert_computed_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple 
 static void
 insert_index_entry(Relation leaf, Relation index, HeapTuple tuple, const EventRow *row)
 {
-	IndexInfo  *info = BuildIndexInfo(index);
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
+	IndexInfo *info = BuildIndexInfo(index);
+	Datum	   values[INDEX_MAX_KEYS];
+	bool	   nulls[INDEX_MAX_KEYS];
 
 	if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
 	{
@@ -123,7 +120,7 @@ insert_index_entry(Relation leaf, Relation index, HeapTuple tuple, const EventRo
 	}
 	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 	{
-		int			column = info->ii_IndexAttrNumbers[i] - 1;
+		int column = info->ii_IndexAttrNumbers[i] - 1;
 
 		values[i] = row->values[column];
 		nulls[i] = row->nulls[column];
@@ -134,12 +131,12 @@ insert_index_entry(Relation leaf, Relation index, HeapTuple tuple, const EventRo
 static void
 insert_index_entries(Relation leaf, HeapTuple tuple, const EventRow *row)
 {
-	List	   *indexes = RelationGetIndexList(leaf);
-	ListCell   *cell;
+	List	 *indexes = RelationGetIndexList(leaf);
+	ListCell *cell;
 
 	foreach(cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		Relation index = index_open(lfirst_oid(cell), RowExclusiveLock);
 
 		if (index->rd_index->indisready)
 			insert_index_entry(leaf, index, tuple, row);
@@ -161,33 +158,33 @@ outbox_event_size(const OutboxEvent *event)
 }
 
 /*
- * The ring before its leaf, as an INSERT and whoever changes the ring lock them; what is read of its shape
- * then holds until the transaction ends.
+ * The ring before its leaf, as an INSERT and whoever changes the ring lock them; what is read of
+ * its shape then holds until the transaction ends.
  */
 static void
 lock_ring(void)
 {
-	Oid			locked = InvalidOid;
-	Oid			ring;
+	Oid locked = InvalidOid;
+	Oid ring;
 
 	while ((ring = outbox_segment_ring()) != locked)
 	{
 		if (OidIsValid(locked))
-			UnlockRelationOid(locked, RowExclusiveLock);	/* dropped while this waited */
+			UnlockRelationOid(locked, RowExclusiveLock); /* dropped while this waited */
 		LockRelationOid(ring, RowExclusiveLock);
 		locked = ring;
 	}
 }
 
 void
-outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id,
-						  TimestampTz created_at, TimestampTz copied_at)
+outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id, TimestampTz created_at,
+						  TimestampTz copied_at)
 {
-	int			segment;
-	Relation	leaf;
+	int						segment;
+	Relation				leaf;
 	const OutboxEventShape *shape;
-	EventRow	row;
-	HeapTuple	tuple;
+	EventRow				row;
+	HeapTuple				tuple;
 
 	lock_ring();
 	segment = outbox_segment_current();

@@ -15,7 +15,7 @@
 #include "access/transam.h"
 #include "miscadmin.h"
 
-#define WAIT_US	5000
+#define WAIT_US 5000
 
 void
 outbox_fault_pass_in_server(const char *name, unsigned *passages)
@@ -34,9 +34,9 @@ outbox_fault_pass_in_server(const char *name, unsigned *passages)
 uint64
 outbox_fault_tuple_xmin(TupleTableSlot *slot)
 {
-	bool		isnull;
-	Datum		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	bool   isnull;
+	Datum  xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
 	return (next & ~UINT64CONST(0xFFFFFFFF)) | DatumGetTransactionId(xmin);
 }

@@ -8,7 +8,7 @@
 
 #include "src/common/fault.h"
 
-#define OUTBOX_FAULT(name)	OUTBOX_FAULT_AT(outbox_fault_pass_in_server, name)
+#define OUTBOX_FAULT(name) OUTBOX_FAULT_AT(outbox_fault_pass_in_server, name)
 
 #define OUTBOX_FAULT_WHEN(condition, name) \
 	OUTBOX_FAULT_AT_WHEN(condition, outbox_fault_pass_in_server, name)

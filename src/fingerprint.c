@@ -3,8 +3,8 @@
  * fingerprint.c
  *	  Which dead letters are of one kind.
  *
- * Runs in any backend, for each row of outbox.dead_letter that is written.  The rows of one refusal have the same
- * message, so the last answer is kept.
+ * Runs in any backend, for each row of outbox.dead_letter that is written.  The rows of one refusal
+ * have the same message, so the last answer is kept.
  */
 #include "postgres.h"
 
@@ -18,40 +18,45 @@
 
 #include "encoding.h"
 
-#define FINGERPRINT_BYTES	8
+#define FINGERPRINT_BYTES 8
 
 PG_FUNCTION_INFO_V1(outbox_dead_letter_fingerprint);
 
 /* The one given last: what it was made of, and its text. */
 static char *last_source = NULL;
-static char last_text[2 * FINGERPRINT_BYTES + 1];
+static char	 last_text[2 * FINGERPRINT_BYTES + 1];
 
 static text *
 replace_all(text *message, const char *pattern, const char *flags)
 {
 	return DatumGetTextPP(DirectFunctionCall4Coll(textregexreplace, C_COLLATION_OID,
-												  PointerGetDatum(message), CStringGetTextDatum(pattern),
-												  CStringGetTextDatum("#"), CStringGetTextDatum(flags)));
+												  PointerGetDatum(message),
+												  CStringGetTextDatum(pattern),
+												  CStringGetTextDatum("#"),
+												  CStringGetTextDatum(flags)));
 }
 
 /* The message without quoted text, values of keys, uuids, hex, words with digits, and numbers. */
 static char *
 strip_message(const char *message)
 {
-	text	   *stripped = replace_all(cstring_to_text(message),
-									   "\"[^\"]*\"|`[^`']*[`']|(?<!\\w)'[^']*'|=\\([^)]*\\)", "g");
+	text *stripped = replace_all(cstring_to_text(message),
+								 "\"[^\"]*\"|`[^`']*[`']|(?<!\\w)'[^']*'|=\\([^)]*\\)", "g");
 
 	stripped = replace_all(stripped,
-						   "\\m[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\M|\\m[0-9a-f]{8,}\\M|[-+]?\\w*\\d\\w*([.,:]\\w*\\d\\w*)*", "gi");
+						   "\\m[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\M|\\m[0-9a-f]{8,}\\M|[-+]"
+						   "?\\w*\\d\\w*([.,:]\\w*\\d\\w*)*",
+						   "gi");
 	return text_to_cstring(stripped);
 }
 
 static void
 digest(const char *kind, char *dst)
 {
-	int			len = (int) strlen(kind);
-	const char *bytes = outbox_encoding_utf8_shown(kind, &len);	/* alike in databases of all encodings */
-	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+	int				   len = (int) strlen(kind);
+	/* alike in databases of all encodings */
+	const char		  *bytes = outbox_encoding_utf8_shown(kind, &len);
+	uint8			   hash[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
 
 	if (context == NULL || pg_cryptohash_init(context) < 0 ||
@@ -69,14 +74,17 @@ get_argument(FunctionCallInfo fcinfo, int number, const char *missing)
 	return PG_ARGISNULL(number) ? missing : text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
-/* dead_letter_fingerprint(consumer text, error_class text, sqlstate text, error_message text) returns text */
+/*
+ * dead_letter_fingerprint(consumer text, error_class text, sqlstate text, error_message text)
+ * returns text
+ */
 Datum
 outbox_dead_letter_fingerprint(PG_FUNCTION_ARGS)
 {
-	const char *message = get_argument(fcinfo, 3, NULL);
+	const char	  *message = get_argument(fcinfo, 3, NULL);
 	StringInfoData kind;
-	char	   *source;
-	char		made[sizeof(last_text)];
+	char		  *source;
+	char		   made[sizeof(last_text)];
 
 	initStringInfo(&kind);
 	appendStringInfoString(&kind, get_argument(fcinfo, 0, "relay"));

@@ -5,8 +5,8 @@
  *
  * Runs in application backends.  Stored and written as regrole is: by number, shown by name, so it
  * follows a rename.  Read differently: a dump that names a role which does not exist here is loaded
- * without it, with a warning, and a number, which is all that is left of a role that was dropped, is
- * nobody: here it would be somebody else.
+ * without it, with a warning, and a number, which is all that is left of a role that was dropped,
+ * is nobody: here it would be somebody else.
  */
 #include "postgres.h"
 
@@ -22,7 +22,10 @@ PG_FUNCTION_INFO_V1(outbox_grantee_out);
 PG_FUNCTION_INFO_V1(outbox_grantee_recv);
 PG_FUNCTION_INFO_V1(outbox_grantee_send);
 
-/* The number of the role of that name, as an identifier is written; InvalidOid with a warning when there is none. */
+/*
+ * The number of the role of that name, as an identifier is written; InvalidOid with a warning when
+ * there is none.
+ */
 static Oid
 read_role(const char *text)
 {
@@ -65,8 +68,8 @@ outbox_grantee_out(PG_FUNCTION_ARGS)
 Datum
 outbox_grantee_recv(PG_FUNCTION_ARGS)
 {
-	StringInfo	message = (StringInfo) PG_GETARG_POINTER(0);
-	int			length;
+	StringInfo message = (StringInfo) PG_GETARG_POINTER(0);
+	int		   length;
 
 	PG_RETURN_OID(read_role(pq_getmsgtext(message, message->len - message->cursor, &length)));
 }
@@ -74,7 +77,7 @@ outbox_grantee_recv(PG_FUNCTION_ARGS)
 Datum
 outbox_grantee_send(PG_FUNCTION_ARGS)
 {
-	const char *text = DatumGetCString(DirectFunctionCall1(regroleout, PG_GETARG_DATUM(0)));
+	const char	  *text = DatumGetCString(DirectFunctionCall1(regroleout, PG_GETARG_DATUM(0)));
 	StringInfoData message;
 
 	pq_begintypsend(&message);

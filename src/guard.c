@@ -36,7 +36,8 @@ outbox_refuse_change(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table \"%s\" is insert-only", RelationGetRelationName(trigger->tg_relation)),
-			 errdetail("Its rows say what was emitted, sent or decided; they stay as they were written."),
+			 errdetail("Its rows say what was emitted, sent or decided; they stay as they were "
+					   "written."),
 			 errhint("The relay frees the space of events older than outbox.retention.")));
 	PG_RETURN_NULL();
 }
@@ -46,27 +47,29 @@ static bool
 is_audit_of_a_session(const TriggerData *trigger)
 {
 	return TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-		strcmp(RelationGetRelationName(trigger->tg_relation), "audit") == 0 &&
-		!IsLogicalWorker() && replorigin_session_origin == InvalidRepOriginId;
+		strcmp(RelationGetRelationName(trigger->tg_relation), "audit") == 0 && !IsLogicalWorker() &&
+		replorigin_session_origin == InvalidRepOriginId;
 }
 
 /* What a row trigger returns so that the command goes on. */
 static HeapTuple
 get_row(const TriggerData *trigger)
 {
-	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple :
+														trigger->tg_trigtuple;
 }
 
 /*
- * Row trigger, ENABLE REPLICA: rows of another server carry its transaction numbers, which
- * mean something else here; that server relays them.  ENABLE TRIGGER ALL makes it fire for rows of this
+ * Row trigger, ENABLE REPLICA: rows of another server carry its transaction numbers, which mean
+ * something else here; that server relays them.  ENABLE TRIGGER ALL makes it fire for rows of this
  * server, which are kept.
  */
 Datum
 outbox_drop_replicated(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = take_trigger(fcinfo);
-	bool		keeps = SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA || is_audit_of_a_session(trigger);
+	bool		 keeps = SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA ||
+		is_audit_of_a_session(trigger);
 
 	return PointerGetDatum(keeps ? get_row(trigger) : NULL);
 }

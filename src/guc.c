@@ -16,75 +16,75 @@
 #include "src/common/kafka_properties.h"
 #include "src/common/uri.h"
 
-#define CORRELATION_ID_MAX	256
-#define TRACEPARENT_LENGTH	55	/* 00-<32 hex>-<16 hex>-<2 hex> */
-#define TRACESTATE_MAX		512
-#define SOURCE_MAX			512
-#define IDEMPOTENCY_RETENTION_MOST	(84 * 24 * 3600)	/* see idempotency.c */
-#define MAX_EVENT_BYTES_MOST (128 * 1024 * 1024)	/* half of OUTBOX_WIRE_MAX_FRAME */
+#define CORRELATION_ID_MAX		   256
+#define TRACEPARENT_LENGTH		   55 /* 00-<32 hex>-<16 hex>-<2 hex> */
+#define TRACESTATE_MAX			   512
+#define SOURCE_MAX				   512
+#define IDEMPOTENCY_RETENTION_MOST (84 * 24 * 3600)	   /* see idempotency.c */
+#define MAX_EVENT_BYTES_MOST	   (128 * 1024 * 1024) /* half of OUTBOX_WIRE_MAX_FRAME */
 
-char	   *outbox_guc_correlation_id;
-char	   *outbox_guc_traceparent;
-char	   *outbox_guc_tracestate;
-bool		outbox_guc_allow_dead_letter_edit;
-bool		outbox_guc_relay;
-int			outbox_guc_max_backlog;
-int			outbox_guc_max_backlog_action;
-int			outbox_guc_max_event_bytes;
-bool		outbox_guc_require_declared_topics;
-int			outbox_guc_dead_letter_policy;
-int			outbox_guc_delivery;
-int			outbox_guc_drop_unsent;
-int			outbox_guc_envelope;
-int			outbox_guc_on_divergence;
-char	   *outbox_guc_kafka_properties;
-char	   *outbox_guc_kafka_properties_file;
-char	   *outbox_guc_source;
-int			outbox_guc_batch_max_events;
-int			outbox_guc_batch_max_bytes;
-int			outbox_guc_idempotency_retention;
-int			outbox_guc_retention;
-int			outbox_guc_segment_size;
-int			outbox_guc_sender_idle_timeout;
-int			outbox_guc_window_memory;
-int			outbox_guc_batch_log_rows;
+char *outbox_guc_correlation_id;
+char *outbox_guc_traceparent;
+char *outbox_guc_tracestate;
+bool  outbox_guc_allow_dead_letter_edit;
+bool  outbox_guc_relay;
+int	  outbox_guc_max_backlog;
+int	  outbox_guc_max_backlog_action;
+int	  outbox_guc_max_event_bytes;
+bool  outbox_guc_require_declared_topics;
+int	  outbox_guc_dead_letter_policy;
+int	  outbox_guc_delivery;
+int	  outbox_guc_drop_unsent;
+int	  outbox_guc_envelope;
+int	  outbox_guc_on_divergence;
+char *outbox_guc_kafka_properties;
+char *outbox_guc_kafka_properties_file;
+char *outbox_guc_source;
+int	  outbox_guc_batch_max_events;
+int	  outbox_guc_batch_max_bytes;
+int	  outbox_guc_idempotency_retention;
+int	  outbox_guc_retention;
+int	  outbox_guc_segment_size;
+int	  outbox_guc_sender_idle_timeout;
+int	  outbox_guc_window_memory;
+int	  outbox_guc_batch_log_rows;
 
 static const struct config_enum_entry dead_letter_options[] = {
 	{"dead_letter", OUTBOX_DEAD_LETTER_DEAD_LETTER, false},
 	{"hold_key", OUTBOX_DEAD_LETTER_HOLD_KEY, false},
 	{"stop", OUTBOX_DEAD_LETTER_STOP, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 static const struct config_enum_entry delivery_options[] = {
 	{"exactly_once", OUTBOX_DELIVERY_EXACTLY_ONCE, false},
 	{"at_least_once", OUTBOX_DELIVERY_AT_LEAST_ONCE, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 static const struct config_enum_entry drop_unsent_options[] = {
 	{"warn", OUTBOX_DROP_WARN, false},
 	{"refuse", OUTBOX_DROP_REFUSE, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 static const struct config_enum_entry envelope_options[] = {
 	{"cloudevents", OUTBOX_ENVELOPE_CLOUDEVENTS, false},
 	{"none", OUTBOX_ENVELOPE_NONE, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 static const struct config_enum_entry divergence_options[] = {
 	{"hold", OUTBOX_DIVERGENCE_HOLD, false},
 	{"resend", OUTBOX_DIVERGENCE_RESEND, false},
 	{"skip", OUTBOX_DIVERGENCE_SKIP, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 static const struct config_enum_entry backlog_action_options[] = {
 	{"error", OUTBOX_BACKLOG_ERROR, false},
 	{"warn", OUTBOX_BACKLOG_WARN, false},
-	{NULL, 0, false}
+	{NULL, 0, false},
 };
 
 /* Is text at most max bytes without control characters of ASCII, whatever the locale? */
@@ -128,7 +128,8 @@ check_source(char **newval, void **extra, GucSource source)
 		return false;
 	if (outbox_uri_is_reference(*newval))
 		return true;
-	GUC_check_errdetail("The value is not a URI reference (RFC 3986), as CloudEvents requires it of a source.");
+	GUC_check_errdetail("The value is not a URI reference (RFC 3986), as CloudEvents requires it "
+						"of a source.");
 	GUC_check_errhint("Write what a URI does not take as %% and two hex digits, a space as %%20.");
 	return false;
 }
@@ -141,7 +142,7 @@ is_traceparent(const char *text)
 		return false;
 	for (int i = 0; i < TRACEPARENT_LENGTH; i++)
 	{
-		bool		dash = (i == 2 || i == 35 || i == 52);
+		bool dash = (i == 2 || i == 35 || i == 52);
 
 		if (dash ? text[i] != '-' : strchr("0123456789abcdef", text[i]) == NULL)
 			return false;
@@ -159,7 +160,8 @@ check_traceparent(char **newval, void **extra, GucSource source)
 		return true;
 	if (!is_traceparent(*newval))
 	{
-		GUC_check_errdetail("The value is not a W3C traceparent (version-traceid-parentid-flags in lower-case hex).");
+		GUC_check_errdetail("The value is not a W3C traceparent (version-traceid-parentid-flags in "
+							"lower-case hex).");
 		return false;
 	}
 	return check_plain_text(*newval, TRACESTATE_MAX);
@@ -183,13 +185,14 @@ refuse_secret(const char *name, const char *value, void *arg, char *reason, size
 static bool
 check_kafka_properties(char **newval, void **extra, GucSource source)
 {
-	char	   *text = pstrdup(*newval);
-	char		error[256];
-	bool		secret = false;
-	bool		good;
+	char *text = pstrdup(*newval);
+	char  error[256];
+	bool  secret = false;
+	bool  good;
 
 	outbox_kafka_properties_unescape(text);
-	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_PRODUCER, refuse_secret, &secret, error, sizeof(error));
+	good = outbox_kafka_properties_parse(text, OUTBOX_KAFKA_PRODUCER, refuse_secret, &secret, error,
+										 sizeof(error));
 	pfree(text);
 	if (good)
 		return true;
@@ -198,7 +201,9 @@ check_kafka_properties(char **newval, void **extra, GucSource source)
 	if (secret)
 		GUC_check_errhint("Put it into a file, named by \"outbox.kafka_properties_file\".");
 	else
-		GUC_check_errhint("One property a line, name=value; a line ends with \\n. A value that holds \\n belongs in the file named by \"outbox.kafka_properties_file\".");
+		GUC_check_errhint("One property a line, name=value; a line ends with \\n. A value that "
+						  "holds \\n belongs in the file named by "
+						  "\"outbox.kafka_properties_file\".");
 	return false;
 }
 
@@ -214,19 +219,20 @@ check_kafka_properties_file(char **newval, void **extra, GucSource source)
 /* One setting.  The fields that belong to another kind stay zero. */
 typedef struct Setting
 {
-	const char *name;
-	enum config_type kind;
-	void	   *variable;
-	GucContext	context;
-	int			flags;
-	int			boot;			/* bool, int, enum */
-	int			min,
-				max;			/* int */
-	const struct config_enum_entry *options;	/* enum */
-	GucStringCheckHook check;	/* string; their boot value is "" */
-	const char *text;
+	const char					   *name;
+	enum config_type				kind;
+	void						   *variable;
+	GucContext						context;
+	int								flags;
+	int								boot;	  /* bool, int, enum */
+	int								min, max; /* int */
+	const struct config_enum_entry *options;  /* enum */
+	GucStringCheckHook				check;	  /* string; their boot value is "" */
+	const char					   *text;
 } Setting;
 
+/* A row: name, kind, variable and context, then the values, then the text. */
+/* clang-format off */
 static const Setting settings[] = {
 	{"outbox.allow_dead_letter_edit", PGC_BOOL, &outbox_guc_allow_dead_letter_edit, PGC_SUSET,
 		0, false,
@@ -302,8 +308,10 @@ static const Setting settings[] = {
 	.text = "W3C tracestate that emit() gives to events of this session."},
 	{"outbox.window_memory", PGC_INT, &outbox_guc_window_memory, PGC_SIGHUP,
 		GUC_UNIT_KB, 16 * 1024, 64, 1024 * 1024,
-	.text = "Memory of the relay for the order of a backlog; what is larger goes to a temporary file."},
+	.text = "Memory of the relay for the order of a backlog; what is larger goes to a temporary "
+		"file."},
 };
+/* clang-format on */
 
 static void
 define_setting(const Setting *s)
@@ -311,20 +319,20 @@ define_setting(const Setting *s)
 	switch (s->kind)
 	{
 		case PGC_BOOL:
-			DefineCustomBoolVariable(s->name, s->text, NULL, s->variable, s->boot != 0,
-									 s->context, s->flags, NULL, NULL, NULL);
+			DefineCustomBoolVariable(s->name, s->text, NULL, s->variable, s->boot != 0, s->context,
+									 s->flags, NULL, NULL, NULL);
 			break;
 		case PGC_INT:
-			DefineCustomIntVariable(s->name, s->text, NULL, s->variable, s->boot,
-									s->min, s->max, s->context, s->flags, NULL, NULL, NULL);
+			DefineCustomIntVariable(s->name, s->text, NULL, s->variable, s->boot, s->min, s->max,
+									s->context, s->flags, NULL, NULL, NULL);
 			break;
 		case PGC_ENUM:
-			DefineCustomEnumVariable(s->name, s->text, NULL, s->variable, s->boot,
-									 s->options, s->context, s->flags, NULL, NULL, NULL);
+			DefineCustomEnumVariable(s->name, s->text, NULL, s->variable, s->boot, s->options,
+									 s->context, s->flags, NULL, NULL, NULL);
 			break;
 		case PGC_STRING:
-			DefineCustomStringVariable(s->name, s->text, NULL, s->variable, "",
-									   s->context, s->flags, s->check, NULL, NULL);
+			DefineCustomStringVariable(s->name, s->text, NULL, s->variable, "", s->context,
+									   s->flags, s->check, NULL, NULL);
 			break;
 		case PGC_REAL:
 			elog(ERROR, "setting %s has a kind that is not used", s->name);

@@ -20,10 +20,10 @@
  * The ring is 96 days.  A retention of 84 days, the most that is allowed, needs at most
  * 30 leaves: 28 of it, one for where it begins and one for where it ends.
  */
-#define RING_LEAVES			32
-#define LEAF_MS				(INT64CONST(3) * 24 * 3600 * 1000)
-#define LEAF_TIMELESS		(-1)
-#define UNIX_EPOCH_OFFSET	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+#define RING_LEAVES		  32
+#define LEAF_MS			  (INT64CONST(3) * 24 * 3600 * 1000)
+#define LEAF_TIMELESS	  (-1)
+#define UNIX_EPOCH_OFFSET ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(outbox_idempotency_leaf);
 PG_FUNCTION_INFO_V1(outbox_idempotency_leaves_since);
@@ -39,8 +39,8 @@ is_version_7(const pg_uuid_t *id)
 Datum
 outbox_idempotency_leaf(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
-	int64		ms = 0;
+	pg_uuid_t *id = PG_GETARG_UUID_P(0);
+	int64	   ms = 0;
 
 	if (!is_version_7(id))
 		PG_RETURN_INT32(LEAF_TIMELESS);
@@ -60,21 +60,22 @@ find_window(TimestampTz time)
 Datum
 outbox_idempotency_leaves_since(PG_FUNCTION_ARGS)
 {
-	int64		first = find_window(PG_GETARG_TIMESTAMPTZ(0));
-	int64		last = find_window(GetCurrentTimestamp()) + 1;
-	Datum		leaves[RING_LEAVES];
-	int			count = 0;
+	int64 first = find_window(PG_GETARG_TIMESTAMPTZ(0));
+	int64 last = find_window(GetCurrentTimestamp()) + 1;
+	Datum leaves[RING_LEAVES];
+	int	  count = 0;
 
 	for (int64 window = Max(first, 0); window <= last && count < RING_LEAVES; window++)
 		leaves[count++] = Int32GetDatum((int32) (window % RING_LEAVES));
-	PG_RETURN_ARRAYTYPE_P(construct_array(leaves, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	PG_RETURN_ARRAYTYPE_P(construct_array(leaves, count, INT4OID, sizeof(int32), true,
+										  TYPALIGN_INT));
 }
 
 /* idempotency_retention() returns interval: the setting, which is the server's, whoever asks */
 Datum
 outbox_idempotency_retention(PG_FUNCTION_ARGS)
 {
-	Interval   *retention = palloc0(sizeof(Interval));
+	Interval *retention = palloc0(sizeof(Interval));
 
 	retention->time = (int64) outbox_guc_idempotency_retention * USECS_PER_SEC;
 	PG_RETURN_INTERVAL_P(retention);

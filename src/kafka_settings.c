@@ -18,13 +18,13 @@
 #include "kafka_settings.h"
 #include "src/common/kafka_properties.h"
 
-#define FILE_MAX_BYTES	65536
+#define FILE_MAX_BYTES 65536
 
 /* Owner: this process's user (no rights of others) or root (group may read). */
 static void
 check_file_rights(const struct stat *info, const char *path)
 {
-	mode_t		forbidden;
+	mode_t forbidden;
 
 	if (!S_ISREG(info->st_mode))
 		ereport(ERROR,
@@ -33,20 +33,23 @@ check_file_rights(const struct stat *info, const char *path)
 	if (info->st_uid != geteuid() && info->st_uid != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("file \"%s\" (outbox.kafka_properties_file) must belong to the server's user or to root", path)));
-	forbidden = info->st_uid == 0 && geteuid() != 0
-		? S_IWGRP | S_IXGRP | S_IRWXO
-		: S_IRWXG | S_IRWXO;
+				 errmsg("file \"%s\" (outbox.kafka_properties_file) must belong to the server's "
+						"user or to root",
+						path)));
+	forbidden =
+		info->st_uid == 0 && geteuid() != 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
 	if (info->st_mode & forbidden)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("file \"%s\" (outbox.kafka_properties_file) can be read or written by others", path),
+				 errmsg("file \"%s\" (outbox.kafka_properties_file) can be read or written by "
+						"others",
+						path),
 				 errhint("Set its mode to 0600, or to 0640 if it belongs to root.")));
 	if (info->st_size > FILE_MAX_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("file \"%s\" (outbox.kafka_properties_file) is larger than %d bytes",
-						path, FILE_MAX_BYTES)));
+				 errmsg("file \"%s\" (outbox.kafka_properties_file) is larger than %d bytes", path,
+						FILE_MAX_BYTES)));
 }
 
 /*
@@ -89,16 +92,16 @@ read_file(const char *path, size_t *length)
 static char *
 load_file(const char *path)
 {
-	size_t		length;
-	char	   *content = read_file(path, &length);
-	char		error[256];
+	size_t length;
+	char  *content = read_file(path, &length);
+	char   error[256];
 
 	if (strlen(content) != length)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("file \"%s\" (outbox.kafka_properties_file) contains a zero byte", path)));
-	if (!outbox_kafka_properties_parse(content, OUTBOX_KAFKA_PRODUCER, NULL, NULL,
-									   error, sizeof(error)))
+	if (!outbox_kafka_properties_parse(content, OUTBOX_KAFKA_PRODUCER, NULL, NULL, error,
+									   sizeof(error)))
 	{
 		explicit_bzero(content, length);
 		ereport(ERROR,
@@ -125,16 +128,16 @@ void
 outbox_kafka_settings_each(const OutboxKafkaSettings *settings, OutboxKafkaPropertyFn fn, void *arg)
 {
 	const char *const texts[] = {settings->setting, settings->file};
-	char		error[256];
+	char			  error[256];
 
 	for (size_t i = 0; i < lengthof(texts); i++)
 	{
-		if (texts[i] != NULL && !outbox_kafka_properties_parse(texts[i], OUTBOX_KAFKA_PRODUCER, fn, arg,
-															   error, sizeof(error)))
+		if (texts[i] != NULL &&
+			!outbox_kafka_properties_parse(texts[i], OUTBOX_KAFKA_PRODUCER, fn, arg, error,
+										   sizeof(error)))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIG_FILE_ERROR),
-					 errmsg("the Kafka properties are not valid"),
-					 errdetail("%s", error)));
+					 errmsg("the Kafka properties are not valid"), errdetail("%s", error)));
 	}
 }
 
@@ -153,7 +156,8 @@ outbox_kafka_settings_free(OutboxKafkaSettings *settings)
 static bool
 find_bootstrap(const char *name, const char *value, void *arg, char *reason, size_t reason_size)
 {
-	if (strcmp(outbox_kafka_property_first_name(name), "bootstrap.servers") == 0 && value[0] != '\0')
+	if (strcmp(outbox_kafka_property_first_name(name), "bootstrap.servers") == 0 &&
+		value[0] != '\0')
 		*(bool *) arg = true;
 	return true;
 }
@@ -161,7 +165,7 @@ find_bootstrap(const char *name, const char *value, void *arg, char *reason, siz
 bool
 outbox_kafka_settings_complete(const OutboxKafkaSettings *settings)
 {
-	bool		found = false;
+	bool found = false;
 
 	outbox_kafka_settings_each(settings, find_bootstrap, &found);
 	return found;

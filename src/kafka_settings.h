@@ -12,8 +12,8 @@
 /* Texts as kafka_properties.h describes them. */
 typedef struct OutboxKafkaSettings
 {
-	char	   *setting;		/* outbox.kafka_properties, its lines apart */
-	char	   *file;			/* of outbox.kafka_properties_file; NULL: none is named */
+	char *setting; /* outbox.kafka_properties, its lines apart */
+	char *file;	   /* of outbox.kafka_properties_file; NULL: none is named */
 } OutboxKafkaSettings;
 
 /*
@@ -24,11 +24,12 @@ typedef struct OutboxKafkaSettings
 extern OutboxKafkaSettings *outbox_kafka_settings_read(void);
 
 /* Calls fn for each property: those of the file, which win, last.  Errors as above. */
-extern void outbox_kafka_settings_each(const OutboxKafkaSettings *settings, OutboxKafkaPropertyFn fn, void *arg);
+extern void outbox_kafka_settings_each(const OutboxKafkaSettings *settings,
+									   OutboxKafkaPropertyFn fn, void *arg);
 
 extern void outbox_kafka_settings_free(OutboxKafkaSettings *settings);
 
 /* Is bootstrap.servers among them?  Errors as above. */
 extern bool outbox_kafka_settings_complete(const OutboxKafkaSettings *settings);
 
-#endif							/* OUTBOX_KAFKA_SETTINGS_H */
+#endif /* OUTBOX_KAFKA_SETTINGS_H */

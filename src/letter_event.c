@@ -3,8 +3,8 @@
  * letter_event.c
  *	  A consumer's dead letter as an event of <topic>.DLT, and the headers of an edited copy.
  *
- * Runs in application backends, as the extension's owner.  A record's headers stay bytes: Kafka knows no
- * encoding, and an SQL text could not hold any name.
+ * Runs in application backends, as the extension's owner.  A record's headers stay bytes: Kafka
+ * knows no encoding, and an SQL text could not hold any name.
  */
 #include "postgres.h"
 
@@ -22,8 +22,8 @@
 #include "src/common/utf8.h"
 
 #define ORIGINAL	"dlt-original-"
-#define CLOUDEVENTS	"application/cloudevents"
-#define TEXT_MAX	255			/* bytes of type and of content_type in UTF-8, as emit() takes them */
+#define CLOUDEVENTS "application/cloudevents"
+#define TEXT_MAX	255 /* bytes of type and of content_type in UTF-8, as emit() takes them */
 
 PG_FUNCTION_INFO_V1(outbox_dead_letter_event);
 PG_FUNCTION_INFO_V1(outbox_dead_letter_copy_own);
@@ -31,21 +31,22 @@ PG_FUNCTION_INFO_V1(outbox_dead_letter_copy_own);
 typedef struct HeaderList
 {
 	OutboxHeader *items;
-	int			count;
+	int			  count;
 } HeaderList;
 
 /* What the letter's event says in the place of headers of the record. */
 typedef struct Envelope
 {
-	text	   *content_type;	/* NULL: none */
-	OutboxHeader trace;			/* the record's traceparent; value NULL: none that is one */
-	OutboxHeader correlation;	/* of the letter, UTF-8; value NULL: none */
+	text		*content_type; /* NULL: none */
+	OutboxHeader trace;		   /* the record's traceparent; value NULL: none that is one */
+	OutboxHeader correlation;  /* of the letter, UTF-8; value NULL: none */
 } Envelope;
 
 static bool
 is_same_value(const OutboxHeader *header, const void *value, size_t len)
 {
-	return header->value != NULL && value != NULL && header->value_len == len && memcmp(header->value, value, len) == 0;
+	return header->value != NULL && value != NULL && header->value_len == len &&
+		memcmp(header->value, value, len) == 0;
 }
 
 /* How many there are in Kafka's encoding; an error when the bytes are no headers. */
@@ -53,8 +54,8 @@ static int
 count_headers(const bytea *bytes)
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
-	int			count = 0;
+	OutboxHeader	   header;
+	int				   count = 0;
 
 	if (bytes == NULL)
 		return 0;
@@ -81,7 +82,7 @@ static void
 add_renamed(HeaderList *list, const OutboxHeader *header, const char *known)
 {
 	OutboxHeader *renamed = &list->items[list->count++];
-	char	   *name = palloc(strlen(ORIGINAL) + header->name_len);
+	char		 *name = palloc(strlen(ORIGINAL) + header->name_len);
 
 	memcpy(name, ORIGINAL, strlen(ORIGINAL));
 	memcpy(name + strlen(ORIGINAL), known != NULL ? known : header->name, header->name_len);
@@ -100,22 +101,25 @@ is_traceparent(const OutboxHeader *header)
 		return false;
 	for (int i = 0; i < 55; i++)
 	{
-		char		letter = (char) header->value[i];
+		char letter = (char) header->value[i];
 
-		if (i == 2 || i == 35 || i == 52 ? letter != '-' : letter == '\0' || strchr("0123456789abcdef", letter) == NULL)
+		if (i == 2 || i == 35 || i == 52 ?
+				letter != '-' :
+				letter == '\0' || strchr("0123456789abcdef", letter) == NULL)
 			return false;
 	}
 	return true;
 }
 
 /*
- * The event's content type after the record's: NULL where emit() would not take it.  The letter is an event of
- * its own, in CloudEvents' binary mode: a record's in structured mode would say otherwise.
+ * The event's content type after the record's: NULL where emit() would not take it.  The letter is
+ * an event of its own, in CloudEvents' binary mode: a record's in structured mode would say
+ * otherwise.
  */
 static text *
 choose_content_type(const OutboxHeader *header)
 {
-	char	   *type;
+	char *type;
 
 	if (header->value_len == 0 || header->value_len > TEXT_MAX)
 		return NULL;
@@ -128,25 +132,28 @@ choose_content_type(const OutboxHeader *header)
 	if (pg_strncasecmp(type + strspn(type, " "), CLOUDEVENTS, strlen(CLOUDEVENTS)) != 0)
 		return cstring_to_text(type);
 	type = asc_tolower(type, strlen(type));
-	return cstring_to_text(strstr(type, "+json") != NULL ? "application/json" : "application/octet-stream");
+	return cstring_to_text(strstr(type, "+json") != NULL ? "application/json" :
+														   "application/octet-stream");
 }
 
 static void
 fill_envelope(Envelope *envelope, const bytea *own, const text *correlation)
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
-	OutboxHeader content_type = {0};
+	OutboxHeader	   header;
+	OutboxHeader	   content_type = {0};
 
 	memset(envelope, 0, sizeof(*envelope));
 	start_reading(&reader, own);
 	while (outbox_headers_next(&reader, &header))
 	{
-		if (header.value != NULL && content_type.value == NULL && outbox_header_is(&header, "content-type"))
+		if (header.value != NULL && content_type.value == NULL &&
+			outbox_header_is(&header, "content-type"))
 			content_type = header;
-		if (header.value != NULL && envelope->trace.value == NULL && outbox_header_is(&header, "traceparent") &&
-			is_traceparent(&header))
-			envelope->trace = (OutboxHeader) {"traceparent", strlen("traceparent"), header.value, header.value_len};
+		if (header.value != NULL && envelope->trace.value == NULL &&
+			outbox_header_is(&header, "traceparent") && is_traceparent(&header))
+			envelope->trace = (OutboxHeader) {"traceparent", strlen("traceparent"), header.value,
+											  header.value_len};
 	}
 	if (content_type.value != NULL)
 		envelope->content_type = choose_content_type(&content_type);
@@ -155,9 +162,8 @@ fill_envelope(Envelope *envelope, const bytea *own, const text *correlation)
 		int			len = VARSIZE_ANY_EXHDR(correlation);
 		const char *value = outbox_encoding_utf8_shown(VARDATA_ANY(correlation), &len);
 
-		envelope->correlation = (OutboxHeader) {
-			"correlationid", strlen("correlationid"), (const uint8_t *) value, (size_t) len
-		};
+		envelope->correlation = (OutboxHeader) {"correlationid", strlen("correlationid"),
+												(const uint8_t *) value, (size_t) len};
 	}
 }
 
@@ -167,7 +173,8 @@ is_said(const Envelope *envelope, const OutboxHeader *header)
 {
 	if (outbox_header_is(header, "content-type"))
 		return envelope->content_type != NULL &&
-			is_same_value(header, VARDATA_ANY(envelope->content_type), VARSIZE_ANY_EXHDR(envelope->content_type));
+			is_same_value(header, VARDATA_ANY(envelope->content_type),
+						  VARSIZE_ANY_EXHDR(envelope->content_type));
 	if (outbox_header_is(header, "traceparent"))
 		return is_same_value(header, envelope->trace.value, envelope->trace.value_len);
 	return outbox_header_is(header, "correlationid") &&
@@ -192,9 +199,11 @@ find_taken(const OutboxHeader *header)
 static bytea *
 make_headers(const Envelope *envelope, const bytea *own, const bytea *added)
 {
-	HeaderList	list = {palloc(sizeof(OutboxHeader) * (count_headers(own) + count_headers(added) + 2)), 0};
+	HeaderList		   list = {palloc(sizeof(OutboxHeader) *
+									  (count_headers(own) + count_headers(added) + 2)),
+							   0};
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
 	if (envelope->trace.value != NULL)
 		list.items[list.count++] = envelope->trace;
@@ -205,9 +214,11 @@ make_headers(const Envelope *envelope, const bytea *own, const bytea *added)
 	{
 		const char *taken = find_taken(&header);
 
-		if (outbox_header_begins(&header, "dlt-") || outbox_header_begins(&header, "kafka_dlt-") || is_said(envelope, &header))
+		if (outbox_header_begins(&header, "dlt-") || outbox_header_begins(&header, "kafka_dlt-") ||
+			is_said(envelope, &header))
 			continue;
-		if (taken != NULL || outbox_header_begins(&header, "ce_") || outbox_header_begins(&header, "outbox-replay-"))
+		if (taken != NULL || outbox_header_begins(&header, "ce_") ||
+			outbox_header_begins(&header, "outbox-replay-"))
 			add_renamed(&list, &header, taken);
 		else
 			list.items[list.count++] = header;
@@ -221,16 +232,16 @@ make_headers(const Envelope *envelope, const bytea *own, const bytea *added)
 /* ------------------------------------------------------------ functions */
 
 /*
- * The record's type as emit() takes one: cut where its UTF-8 is too long, characters that emit() refuses become '?';
- * NULL or empty: DeadLetter.
+ * The record's type as emit() takes one: cut where its UTF-8 is too long, characters that emit()
+ * refuses become '?'; NULL or empty: DeadLetter.
  */
 static text *
 choose_type(const text *type)
 {
-	const char *at;
-	const char *end;
+	const char	  *at;
+	const char	  *end;
 	StringInfoData chosen;
-	int			used = 0;
+	int			   used = 0;
 
 	if (type == NULL || VARSIZE_ANY_EXHDR(type) == 0)
 		return cstring_to_text("DeadLetter");
@@ -254,9 +265,9 @@ choose_type(const text *type)
 }
 
 /*
- * dead_letter_event(topic text, key bytea, type text, payload bytea, own bytea, correlation_id text,
- * added outbox.header[]) returns uuid: emits a letter; own are the record's headers in Kafka's encoding.  All but
- * topic may be NULL
+ * dead_letter_event(topic text, key bytea, type text, payload bytea, own bytea, correlation_id
+ * text, added outbox.header[]) returns uuid: emits a letter; own are the record's headers in
+ * Kafka's encoding.  All but topic may be NULL
  */
 Datum
 outbox_dead_letter_event(PG_FUNCTION_ARGS)
@@ -264,8 +275,9 @@ outbox_dead_letter_event(PG_FUNCTION_ARGS)
 	OutboxEvent event = {0};
 	Envelope	envelope;
 	bytea	   *own = PG_ARGISNULL(4) ? NULL : PG_GETARG_BYTEA_PP(4);
-	bytea	   *added = PG_ARGISNULL(6) ? NULL : outbox_event_headers_encode(PG_GETARG_ARRAYTYPE_P(6), false);
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	bytea	   *added =
+		PG_ARGISNULL(6) ? NULL : outbox_event_headers_encode(PG_GETARG_ARRAYTYPE_P(6), false);
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
 	outbox_emit_check_context();
 	fill_envelope(&envelope, own, PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5));
@@ -280,19 +292,20 @@ outbox_dead_letter_event(PG_FUNCTION_ARGS)
 }
 
 /*
- * dead_letter_copy_own(headers bytea, copy_id text) returns bytea: a consumer's record's headers, byte for byte,
- * with the copy's id as ce_id and without a replay's; headers NULL: none
+ * dead_letter_copy_own(headers bytea, copy_id text) returns bytea: a consumer's record's headers,
+ * byte for byte, with the copy's id as ce_id and without a replay's; headers NULL: none
  */
 Datum
 outbox_dead_letter_copy_own(PG_FUNCTION_ARGS)
 {
-	bytea	   *own = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
-	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	HeaderList	list = {palloc(sizeof(OutboxHeader) * (count_headers(own) + 1)), 0};
+	bytea			  *own = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
+	char			  *id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	HeaderList		   list = {palloc(sizeof(OutboxHeader) * (count_headers(own) + 1)), 0};
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
-	list.items[list.count++] = (OutboxHeader) {"ce_id", strlen("ce_id"), (const uint8_t *) id, strlen(id)};
+	list.items[list.count++] =
+		(OutboxHeader) {"ce_id", strlen("ce_id"), (const uint8_t *) id, strlen(id)};
 	start_reading(&reader, own);
 	while (outbox_headers_next(&reader, &header))
 	{

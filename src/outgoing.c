@@ -4,8 +4,8 @@
  *	  The foreign table outbox.outgoing: a plain INSERT is emit().
  *
  * Runs in application backends.  The executor calls a foreign table's insert for each row whatever
- * session_replication_role says and whether or not the library was preloaded, while a trigger of a view
- * does not fire in replica role: the row would be counted and not stored.
+ * session_replication_role says and whether or not the library was preloaded, while a trigger of a
+ * view does not fire in replica role: the row would be counted and not stored.
  */
 #include "postgres.h"
 
@@ -41,19 +41,16 @@ static const struct
 {
 	const char *name;
 	Oid			type;
-}			columns[OUTGOING_COLUMNS] = {
-	[OUTGOING_TOPIC] = {"topic", TEXTOID},
-	[OUTGOING_KEY] = {"key", TEXTOID},
-	[OUTGOING_TYPE] = {"type", TEXTOID},
-	[OUTGOING_PAYLOAD] = {"payload", JSONBOID},
-	[OUTGOING_HEADERS] = {"headers", JSONBOID},
-	[OUTGOING_ID] = {"id", UUIDOID},
+} columns[OUTGOING_COLUMNS] = {
+	[OUTGOING_TOPIC] = {"topic", TEXTOID},		[OUTGOING_KEY] = {"key", TEXTOID},
+	[OUTGOING_TYPE] = {"type", TEXTOID},		[OUTGOING_PAYLOAD] = {"payload", JSONBOID},
+	[OUTGOING_HEADERS] = {"headers", JSONBOID}, [OUTGOING_ID] = {"id", UUIDOID},
 };
 
 /* Where the table has the columns; an index of the slot's arrays. */
 typedef struct OutgoingInsert
 {
-	int			places[OUTGOING_COLUMNS];
+	int places[OUTGOING_COLUMNS];
 } OutgoingInsert;
 
 PG_FUNCTION_INFO_V1(outbox_outgoing_handler);
@@ -73,8 +70,8 @@ identify_column(Relation table, Form_pg_attribute attribute)
 	if (column == OUTGOING_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("column \"%s\" of \"%s\" is none that outbox.emit() has",
-						name, RelationGetRelationName(table)),
+				 errmsg("column \"%s\" of \"%s\" is none that outbox.emit() has", name,
+						RelationGetRelationName(table)),
 				 errhint("Drop it, and put further data into the payload or the headers.")));
 	if (columns[column].type != attribute->atttypid)
 		ereport(ERROR,
@@ -90,7 +87,7 @@ static OutgoingInsert *
 find_columns(Relation table)
 {
 	OutgoingInsert *insert = palloc(sizeof(OutgoingInsert));
-	TupleDesc	desc = RelationGetDescr(table);
+	TupleDesc		desc = RelationGetDescr(table);
 
 	for (int column = 0; column < OUTGOING_COLUMNS; column++)
 		insert->places[column] = -1;
@@ -103,11 +100,12 @@ find_columns(Relation table)
 	}
 	for (int column = 0; column < OUTGOING_COLUMNS; column++)
 		if (insert->places[column] < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("\"%s\" has no column \"%s\" of type %s", RelationGetRelationName(table),
-							columns[column].name, format_type_be(columns[column].type)),
-					 errhint("Drop and create the extension outbox again, or call outbox.emit().")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" has no column \"%s\" of type %s", RelationGetRelationName(table),
+						columns[column].name, format_type_be(columns[column].type)),
+				 errhint("Drop and create the extension outbox again, or call outbox.emit().")));
 	return insert;
 }
 
@@ -126,24 +124,26 @@ begin_insert(ModifyTableState *state, ResultRelInfo *result)
 }
 
 static bool
-get_value(const OutgoingInsert *insert, const TupleTableSlot *slot, OutgoingColumn column, Datum *value)
+get_value(const OutgoingInsert *insert, const TupleTableSlot *slot, OutgoingColumn column,
+		  Datum *value)
 {
 	*value = slot->tts_values[insert->places[column]];
 	return !slot->tts_isnull[insert->places[column]];
 }
 
 /*
- * An id where none was given: what generated columns, constraints, AFTER triggers and RETURNING see is
- * what is stored.  A new tuple, as the slot may have one already; the executor has made the generated columns before.
+ * An id where none was given: what generated columns, constraints, AFTER triggers and RETURNING see
+ * is what is stored.  A new tuple, as the slot may have one already; the executor has made the
+ * generated columns before.
  */
 static void
 fill_id(ResultRelInfo *result, EState *estate, TupleTableSlot *slot)
 {
 	const OutgoingInsert *insert = result->ri_FdwState;
-	const TupleConstr *constr = slot->tts_tupleDescriptor->constr;
-	int			place = insert->places[OUTGOING_ID];
-	pg_uuid_t	id;
-	MemoryContext caller;
+	const TupleConstr	 *constr = slot->tts_tupleDescriptor->constr;
+	int					  place = insert->places[OUTGOING_ID];
+	pg_uuid_t			  id;
+	MemoryContext		  caller;
 
 	slot_getallattrs(slot);
 	if (!slot->tts_isnull[place])
@@ -152,7 +152,8 @@ fill_id(ResultRelInfo *result, EState *estate, TupleTableSlot *slot)
 	slot->tts_values[place] = UUIDPGetDatum(&id);
 	slot->tts_isnull[place] = false;
 	caller = MemoryContextSwitchTo(slot->tts_mcxt);
-	ExecForceStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull),
+	ExecForceStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values,
+											slot->tts_isnull),
 							slot, true);
 	MemoryContextSwitchTo(caller);
 	slot->tts_tableOid = RelationGetRelid(result->ri_RelationDesc);
@@ -178,8 +179,10 @@ emit_row(const OutgoingInsert *insert, const TupleTableSlot *slot)
 		event.type = DatumGetTextPP(value);
 	if (get_value(insert, slot, OUTGOING_PAYLOAD, &value))
 		event.payload = outbox_emit_jsonb(DatumGetJsonbP(value));
-	event.headers = outbox_event_headers_from_jsonb(get_value(insert, slot, OUTGOING_HEADERS, &value) ?
-													DatumGetJsonbP(value) : NULL);
+	event.headers =
+		outbox_event_headers_from_jsonb(get_value(insert, slot, OUTGOING_HEADERS, &value) ?
+											DatumGetJsonbP(value) :
+											NULL);
 	event.content_type = outbox_emit_json_type(event.payload);
 	outbox_emit_store(&event, &id);
 }
@@ -192,7 +195,9 @@ insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTab
 
 	outbox_emit_check_context();
 	fill_id(result, estate, slot);
-	/* The executor leaves a foreign table's constraints to the other side, and here there is none. */
+	/*
+	 * The executor leaves a foreign table's constraints to the other side, and here there is none.
+	 */
 	if (RelationGetDescr(result->ri_RelationDesc)->constr != NULL)
 		ExecConstraints(result, slot, estate);
 	caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));

@@ -3,9 +3,9 @@
  * segment.c
  *	  Which leaf of the event ring takes new events.
  *
- * Runs in application backends and in the relay.  Everything is looked up by
- * name: a leaf gets a new relfilenode when it is emptied and new oids when the extension is
- * made again.  What each event needs is kept, for as long as the look-up itself would come from the syscache.
+ * Runs in application backends and in the relay.  Everything is looked up by name: a leaf gets a
+ * new relfilenode when it is emptied and new oids when the extension is made again.  What each
+ * event needs is kept, for as long as the look-up itself would come from the syscache.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@
 #include "segment.h"
 #include "shmem.h"
 
-#define TXID_COLUMN		"txid"
+#define TXID_COLUMN "txid"
 
 /* What each event needs: the leaves in their order, then the others. */
 enum
@@ -39,14 +39,20 @@ enum
 };
 
 static const char *const kept_names[KEPT_RELATIONS] = {
-	"event_0", "event_1", "event_2", "event_3",
-	"event_4", "event_5", "event_6", "event_7",
+	"event_0",
+	"event_1",
+	"event_2",
+	"event_3",
+	"event_4",
+	"event_5",
+	"event_6",
+	"event_7",
 	[KEPT_RING] = "event",
 	[KEPT_SEQUENCE] = "event_seq",
 };
 
-static Oid	kept[KEPT_RELATIONS];	/* InvalidOid: not known */
-static bool kept_changed;		/* an invalidation came during a look-up */
+static Oid	kept[KEPT_RELATIONS]; /* InvalidOid: not known */
+static bool kept_changed;		  /* an invalidation came during a look-up */
 
 /* Any change of pg_class or pg_namespace: a name may mean another relation. */
 static void
@@ -59,8 +65,8 @@ forget_kept(Datum arg, int cache_id, uint32 hash_value)
 Oid
 outbox_segment_named_relation(const char *name)
 {
-	Oid			schema = get_namespace_oid("outbox", false);
-	Oid			relation = get_relname_relid(name, schema);
+	Oid schema = get_namespace_oid("outbox", false);
+	Oid relation = get_relname_relid(name, schema);
 
 	if (!OidIsValid(relation))
 		ereport(ERROR,
@@ -116,18 +122,16 @@ outbox_segment_sequence(void)
 Relation
 outbox_segment_open_index(Relation leaf)
 {
-	AttrNumber	column = get_attnum(RelationGetRelid(leaf), TXID_COLUMN);
-	List	   *indexes = RelationGetIndexList(leaf);
-	ListCell   *cell;
+	AttrNumber column = get_attnum(RelationGetRelid(leaf), TXID_COLUMN);
+	List	  *indexes = RelationGetIndexList(leaf);
+	ListCell  *cell;
 
 	foreach(cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (index->rd_rel->relam == BTREE_AM_OID &&
-			index->rd_index->indisvalid &&
-			index->rd_index->indkey.values[0] == column &&
-			RelationGetIndexPredicate(index) == NIL)
+		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
+			index->rd_index->indkey.values[0] == column && RelationGetIndexPredicate(index) == NIL)
 			return index;
 		index_close(index, AccessShareLock);
 	}
@@ -135,8 +139,8 @@ outbox_segment_open_index(Relation leaf)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("table \"%s\" has no valid index on its column \"%s\"",
 					RelationGetRelationName(leaf), TXID_COLUMN),
-			 errhint("Create it: CREATE INDEX ON outbox.%s (%s).",
-					 RelationGetRelationName(leaf), TXID_COLUMN)));
+			 errhint("Create it: CREATE INDEX ON outbox.%s (%s).", RelationGetRelationName(leaf),
+					 TXID_COLUMN)));
 	return NULL;
 }
 
@@ -148,21 +152,19 @@ static FullTransactionId
 find_highest_txid(Oid leaf_oid)
 {
 	FullTransactionId highest = InvalidFullTransactionId;
-	Relation	leaf = table_open(leaf_oid, AccessShareLock);
+	Relation		  leaf = table_open(leaf_oid, AccessShareLock);
 
 	if (RelationGetNumberOfBlocks(leaf) > 0)
 	{
-		Relation	index = outbox_segment_open_index(leaf);
+		Relation		index = outbox_segment_open_index(leaf);
 		TupleTableSlot *slot = table_slot_create(leaf, NULL);
-		IndexScanDesc scan = outbox_compat_index_beginscan(leaf, index, SnapshotAny, 0);
+		IndexScanDesc	scan = outbox_compat_index_beginscan(leaf, index, SnapshotAny, 0);
 
 		index_rescan(scan, NULL, 0, NULL, 0);
 		if (index_getnext_slot(scan, BackwardScanDirection, slot))
 		{
-			bool		isnull;
-			Datum		txid = slot_getattr(slot,
-											get_attnum(leaf_oid, TXID_COLUMN),
-											&isnull);
+			bool  isnull;
+			Datum txid = slot_getattr(slot, get_attnum(leaf_oid, TXID_COLUMN), &isnull);
 
 			highest = FullTransactionIdFromU64(DatumGetUInt64(txid));
 		}
@@ -178,7 +180,7 @@ static int
 find_segment(void)
 {
 	FullTransactionId highest = InvalidFullTransactionId;
-	int			found = 0;
+	int				  found = 0;
 
 	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
 	{
@@ -206,8 +208,7 @@ outbox_segment_current(void)
 	found = find_segment();
 
 	/* Another process may have found it meanwhile and moved on: then known is its. */
-	if (slot == NULL ||
-		pg_atomic_compare_exchange_u32(&slot->segment, &known, (uint32) found + 1))
+	if (slot == NULL || pg_atomic_compare_exchange_u32(&slot->segment, &known, (uint32) found + 1))
 		return found;
 	return (int) known - 1;
 }

@@ -18,11 +18,11 @@
 #include "shmem.h"
 #include "src/common/text.h"
 
-#define SHMEM_NAME	"outbox"
+#define SHMEM_NAME "outbox"
 
 OutboxShared *outbox_shared = NULL;
 
-static OutboxSlot *own_slot = NULL;
+static OutboxSlot			  *own_slot = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
@@ -61,7 +61,7 @@ clear_slot(OutboxSlot *slot)
 static void
 start_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	if (previous_startup_hook)
 		previous_startup_hook();
@@ -177,7 +177,7 @@ outbox_shmem_release(OutboxSlot *slot, Oid database)
 void
 outbox_shmem_wake(pg_atomic_uint32 *proc)
 {
-	uint32		procno = pg_atomic_read_u32(proc);
+	uint32 procno = pg_atomic_read_u32(proc);
 
 	if (procno != OUTBOX_NO_PROC && procno < ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
@@ -186,7 +186,7 @@ outbox_shmem_wake(pg_atomic_uint32 *proc)
 void
 outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text)
 {
-	int			len = (int) strlen(text);
+	int len = (int) strlen(text);
 
 	outbox_text_fit(dst, OUTBOX_TEXT_SIZE, outbox_encoding_utf8_shown(text, &len));
 }
@@ -209,7 +209,7 @@ void
 outbox_shmem_recovered(OutboxSlot *slot, OutboxErrorSubject subject)
 {
 	OutboxLastError *error = &slot->status.errors[subject];
-	TimestampTz now;
+	TimestampTz		 now;
 
 	/* written by few, and one that comes just now is not over */
 	if (error->at == 0 || error->recovered_at != 0)
@@ -229,8 +229,8 @@ outbox_shmem_last_error(OutboxRelayStatus *status)
 	for (int i = 1; i < OUTBOX_ERROR_SUBJECTS; i++)
 	{
 		OutboxLastError *error = &status->errors[i];
-		bool		lasts = error->at != 0 && error->recovered_at == 0;
-		bool		shown_lasts = shown->at != 0 && shown->recovered_at == 0;
+		bool			 lasts = error->at != 0 && error->recovered_at == 0;
+		bool			 shown_lasts = shown->at != 0 && shown->recovered_at == 0;
 
 		if (lasts != shown_lasts ? lasts : error->at > shown->at)
 			shown = error;

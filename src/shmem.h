@@ -3,11 +3,10 @@
  * shmem.h
  *	  The one struct of the extension in shared memory.
  *
- * Exists only when the library was loaded by shared_preload_libraries.  A slot
- * belongs to a database from its first emit(), start_relay() or probe until the database is
- * dropped; a process looks its slot up once (outbox_shmem_slot) and keeps the
- * pointer.  Nothing here outlives the server; every field can be found again
- * from the tables.
+ * Exists only when the library was loaded by shared_preload_libraries.  A slot belongs to a
+ * database from its first emit(), start_relay() or probe until the database is dropped; a process
+ * looks its slot up once (outbox_shmem_slot) and keeps the pointer.  Nothing here outlives the
+ * server; every field can be found again from the tables.
  *
  * Locks: OutboxShared.lock (LWLock) guards the allocation of slots and the
  * launcher's fields; OutboxSlot.mutex (spinlock) guards OutboxRelayStatus.
@@ -21,124 +20,131 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#define OUTBOX_SEGMENTS			8	/* leaves of the event ring */
-#define OUTBOX_MAX_DATABASES	64
-#define OUTBOX_NO_PROC			PG_UINT32_MAX
-#define OUTBOX_TEXT_SIZE		1024	/* errors and property texts in status */
+#define OUTBOX_SEGMENTS		 8 /* leaves of the event ring */
+#define OUTBOX_MAX_DATABASES 64
+#define OUTBOX_NO_PROC		 PG_UINT32_MAX
+#define OUTBOX_TEXT_SIZE	 1024 /* errors and property texts in status */
 
 typedef enum OutboxRelayState
 {
-	OUTBOX_RELAY_STOPPED,		/* no worker, not wanted or not probed yet */
-	OUTBOX_RELAY_STARTING,		/* worker runs, tables not read yet */
-	OUTBOX_RELAY_CONNECTING,	/* sender starts, Kafka is asked for the cursor */
-	OUTBOX_RELAY_FENCING,		/* new producer, authoritative cursor */
-	OUTBOX_RELAY_IDLE,			/* everything visible is delivered */
-	OUTBOX_RELAY_PREPARING,		/* a batch is read and its row committed */
-	OUTBOX_RELAY_REPLICATING,	/* the batch row waits for a synchronous standby */
-	OUTBOX_RELAY_SENDING,		/* the batch is with the sender */
-	OUTBOX_RELAY_BACKOFF,		/* something failed, the next try has a time */
-	OUTBOX_RELAY_HOLD,			/* divergence: a person must decide */
+	OUTBOX_RELAY_STOPPED,	  /* no worker, not wanted or not probed yet */
+	OUTBOX_RELAY_STARTING,	  /* worker runs, tables not read yet */
+	OUTBOX_RELAY_CONNECTING,  /* sender starts, Kafka is asked for the cursor */
+	OUTBOX_RELAY_FENCING,	  /* new producer, authoritative cursor */
+	OUTBOX_RELAY_IDLE,		  /* everything visible is delivered */
+	OUTBOX_RELAY_PREPARING,	  /* a batch is read and its row committed */
+	OUTBOX_RELAY_REPLICATING, /* the batch row waits for a synchronous standby */
+	OUTBOX_RELAY_SENDING,	  /* the batch is with the sender */
+	OUTBOX_RELAY_BACKOFF,	  /* something failed, the next try has a time */
+	OUTBOX_RELAY_HOLD,		  /* divergence: a person must decide */
 } OutboxRelayState;
 
 /* A person's answer to a hold. */
 typedef enum OutboxAdoption
 {
 	OUTBOX_ADOPT_NONE,
-	OUTBOX_ADOPT_RESEND,		/* send what is not known to be delivered */
-	OUTBOX_ADOPT_SKIP,			/* take everything so far as delivered */
+	OUTBOX_ADOPT_RESEND, /* send what is not known to be delivered */
+	OUTBOX_ADOPT_SKIP,	 /* take everything so far as delivered */
 } OutboxAdoption;
 
 /* What an error is about: its end shows there. */
 typedef enum OutboxErrorSubject
 {
-	OUTBOX_ERROR_OF_RELAY,		/* over with the next commit, or when nothing is left to send */
-	OUTBOX_ERROR_OF_SETTINGS,	/* over when they are read well */
-	OUTBOX_ERROR_OF_TOPICS,		/* over when no row of outbox.topic is wrong */
-	OUTBOX_ERROR_OF_LETTERS,	/* over when no dead letter and no topic is kept back */
-	OUTBOX_ERROR_SUBJECTS		/* their number */
+	OUTBOX_ERROR_OF_RELAY,	  /* over with the next commit, or when nothing is left to send */
+	OUTBOX_ERROR_OF_SETTINGS, /* over when they are read well */
+	OUTBOX_ERROR_OF_TOPICS,	  /* over when no row of outbox.topic is wrong */
+	OUTBOX_ERROR_OF_LETTERS,  /* over when no dead letter and no topic is kept back */
+	OUTBOX_ERROR_SUBJECTS	  /* their number */
 } OutboxErrorSubject;
 
 /* The last error of a subject.  Part of OutboxRelayStatus. */
 typedef struct OutboxLastError
 {
-	TimestampTz at;				/* 0 = never */
-	TimestampTz recovered_at;	/* when it was over; 0 = it is not, or there was none */
+	TimestampTz at;			  /* 0 = never */
+	TimestampTz recovered_at; /* when it was over; 0 = it is not, or there was none */
 	char		text[OUTBOX_TEXT_SIZE];
 } OutboxLastError;
 
-/* Writer: the relay of the database; while it has none, the launcher.
- * Lock: OutboxSlot.mutex.  Texts are UTF-8, for databases of any encoding read them. */
+/*
+ * Writer: the relay of the database; while it has none, the launcher.  Lock: OutboxSlot.mutex.
+ * Texts are UTF-8, for databases of any encoding read them.
+ */
 typedef struct OutboxRelayStatus
 {
 	OutboxRelayState state;
-	int			pid;			/* worker, 0 = none */
-	int			sender_pid;		/* child, 0 = none */
-	int64		delivered_batch;	/* last batch known delivered, -1 = unknown */
-	int64		events_sent;	/* since the worker's slot was made */
-	int64		bytes_sent;		/* keys and payloads */
-	int64		batches_sent;
-	int64		events_refused; /* by Kafka, now dead letters */
-	int64		refusal_rounds; /* batches that came again for refused events */
-	int64		recoveries;		/* I6 taken after a failure */
-	int64		suspect_transactions;	/* torn-transaction watch fired */
-	int64		possibly_doubled;	/* events sent again that Kafka may have had */
-	int64		rotations;
-	int64		rotations_refused;	/* a leaf could not be locked */
-	TimestampTz started_at;		/* 0 = not started */
-	TimestampTz delivered_at;	/* 0 = never */
-	int			delivery;		/* OutboxDelivery in use */
-	bool		held_by_owner;	/* HOLD until objects belong to the extension's owner: not adopt()'s */
-	bool		commit_order;	/* true: commit time; false: seq (setting off) */
-	OutboxLastError errors[OUTBOX_ERROR_SUBJECTS];
-	char		hold_reason[OUTBOX_TEXT_SIZE];	/* "" unless state is HOLD, or STARTING without a batch row */
-	char		kafka[OUTBOX_TEXT_SIZE];	/* librdkafka version, effective properties */
+	int				 pid;			  /* worker, 0 = none */
+	int				 sender_pid;	  /* child, 0 = none */
+	int64			 delivered_batch; /* last batch known delivered, -1 = unknown */
+	int64			 events_sent;	  /* since the worker's slot was made */
+	int64			 bytes_sent;	  /* keys and payloads */
+	int64			 batches_sent;
+	int64			 events_refused;	   /* by Kafka, now dead letters */
+	int64			 refusal_rounds;	   /* batches that came again for refused events */
+	int64			 recoveries;		   /* I6 taken after a failure */
+	int64			 suspect_transactions; /* torn-transaction watch fired */
+	int64			 possibly_doubled;	   /* events sent again that Kafka may have had */
+	int64			 rotations;
+	int64			 rotations_refused; /* a leaf could not be locked */
+	TimestampTz		 started_at;		/* 0 = not started */
+	TimestampTz		 delivered_at;		/* 0 = never */
+	int				 delivery;			/* OutboxDelivery in use */
+	/* HOLD until objects belong to the extension's owner: not adopt()'s */
+	bool			 held_by_owner;
+	bool			 commit_order; /* true: commit time; false: seq (setting off) */
+	OutboxLastError	 errors[OUTBOX_ERROR_SUBJECTS];
+	/* "" unless state is HOLD, or STARTING without a batch row */
+	char			 hold_reason[OUTBOX_TEXT_SIZE];
+	char			 kafka[OUTBOX_TEXT_SIZE]; /* librdkafka version, effective properties */
 } OutboxRelayStatus;
 
 typedef struct OutboxSlot
 {
-	Oid			database;		/* InvalidOid = free; writer: allocator; lock */
-	pg_atomic_uint32 segment;	/* current leaf + 1, 0 = find it again;
-								 * writer: relay, or first emitter by CAS from 0 */
+	Oid				 database;		/* InvalidOid = free; writer: allocator; lock */
+	pg_atomic_uint32 segment;		/* current leaf + 1, 0 = find it again;
+									 * writer: relay, or first emitter by CAS from 0 */
 	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
 	pg_atomic_uint64 waiting_since; /* TimestampTz of the oldest event known to wait
 									 * without a relay, 0 = none; writers: emitter
 									 * and probe by CAS from 0, relay clears */
-	pg_atomic_uint64 backlog;	/* int64: bytes committed less bytes delivered, see
-								 * backlog.h; writers: emitting backends, relay, probe */
-	pg_atomic_uint32 replays;	/* changes of outbox.replay_job since the server's start;
-								 * writers: backends */
+	pg_atomic_uint64 backlog;		/* int64: bytes committed less bytes delivered, see
+									 * backlog.h; writers: emitting backends, relay, probe */
+	pg_atomic_uint32 replays;		/* changes of outbox.replay_job since the server's start;
+									 * writers: backends */
 
 	/* Lock: OutboxShared.lock. */
-	bool		used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
-	bool		probe;			/* look at the switch; writers: start_relay, stop_relay,
-								 * utility hook, launcher */
-	bool		answered;		/* no worker was started that has not looked yet;
-								 * writers: launcher, relay */
-	bool		wanted;			/* its answer: the switch is on; writer: relay */
-	int			suspended;		/* commands that want no worker now; writer: utility hook */
-	int			suspender_pid;	/* who began the newest of them, 0 = it has ended; writer: utility hook */
-	char		suspender[32];	/* its command, "ALTER DATABASE"; writer: utility hook */
-	int			worker_pid;		/* attached worker, 0 = none; writer: relay */
-	bool		measured;		/* all of backlog was found in the tables since the server's
-								 * start; writer and reader: the attached worker alone */
-	int			failures;		/* exits in a row without progress, for the back-off;
-								 * writers: launcher, relay */
+	bool used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
+	bool probe;			/* look at the switch; writers: start_relay, stop_relay,
+						 * utility hook, launcher */
+	bool answered;		/* no worker was started that has not looked yet;
+						 * writers: launcher, relay */
+	bool wanted;		/* its answer: the switch is on; writer: relay */
+	int	 suspended;		/* commands that want no worker now; writer: utility hook */
+	int	 suspender_pid; /* who began the newest of them, 0 = it has ended; writer: utility hook */
+	char suspender[32]; /* its command, "ALTER DATABASE"; writer: utility hook */
+	int	 worker_pid;	/* attached worker, 0 = none; writer: relay */
+	bool measured;		/* all of backlog was found in the tables since the server's
+						 * start; writer and reader: the attached worker alone */
+	int	 failures;		/* exits in a row without progress, for the back-off;
+						 * writers: launcher, relay */
 
 	/* Lock: mutex. */
-	slock_t		mutex;
-	int			adopt;			/* OutboxAdoption; writers: adopt() sets, relay clears */
+	slock_t			  mutex;
+	int				  adopt; /* OutboxAdoption; writers: adopt() sets, relay clears */
 	OutboxRelayStatus status;
 } OutboxSlot;
 
 typedef struct OutboxShared
 {
-	LWLock	   *lock;
+	LWLock			*lock;
 	pg_atomic_uint32 launcher_proc; /* pgprocno to wake; writer: launcher */
-	pg_atomic_uint64 clock_distance;	/* int64, us: the wall clock less the one that does not step, 0 = not
-								 * looked at; writers: emitting backends, relays by CAS */
+	/*
+	 * int64, us: the wall clock less the one that does not step, 0 = not looked at; writers:
+	 * emitting backends, relays by CAS
+	 */
+	pg_atomic_uint64 clock_distance;
 	pg_atomic_uint64 step_txid; /* next transaction id when the wall clock was last set back;
 								 * writers: the same by CAS, it only grows */
-	OutboxSlot	slots[OUTBOX_MAX_DATABASES];
+	OutboxSlot		 slots[OUTBOX_MAX_DATABASES];
 } OutboxShared;
 
 extern OutboxShared *outbox_shared; /* NULL: not preloaded */
@@ -167,11 +173,15 @@ extern void outbox_shmem_release(OutboxSlot *slot, Oid database);
 /* Sets the latch of a process published in one of the atomics, if any. */
 extern void outbox_shmem_wake(pg_atomic_uint32 *proc);
 
-/* A text of this process's database for dst, a text of the status: UTF-8, and cut where it is too long. */
+/*
+ * A text of this process's database for dst, a text of the status: UTF-8, and cut where it is too
+ * long.
+ */
 extern void outbox_shmem_fit(char dst[OUTBOX_TEXT_SIZE], const char *text);
 
 /* Keeps text as the subject's error, with the time; it is not over. */
-extern void outbox_shmem_report_error(OutboxSlot *slot, OutboxErrorSubject subject, const char *text);
+extern void outbox_shmem_report_error(OutboxSlot *slot, OutboxErrorSubject subject,
+									  const char *text);
 
 /* The subject is in order: its error, if there is one, is over from now on, unless it was. */
 extern void outbox_shmem_recovered(OutboxSlot *slot, OutboxErrorSubject subject);
@@ -182,4 +192,4 @@ extern OutboxLastError *outbox_shmem_last_error(OutboxRelayStatus *status);
 /* Name of a state for views: "idle", ... */
 extern const char *outbox_relay_state_name(OutboxRelayState state);
 
-#endif							/* OUTBOX_SHMEM_H */
+#endif /* OUTBOX_SHMEM_H */

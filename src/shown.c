@@ -3,8 +3,8 @@
  * shown.c
  *	  Bytes of records as people of this database see them, in views and functions.
  *
- * Runs in application backends.  What lies in a record is UTF-8 or anything else; whatever the bytes are, a view
- * shows them and does not fail.
+ * Runs in application backends.  What lies in a record is UTF-8 or anything else; whatever the
+ * bytes are, a view shows them and does not fail.
  */
 #include "postgres.h"
 
@@ -34,7 +34,7 @@ show_bytes(const char *bytes, int length)
 		return cstring_to_text(outbox_encoding_shown(bytes, length));
 	initStringInfo(&hex);
 	appendStringInfoString(&hex, "\\x");
-	enlargeStringInfo(&hex, length * 2);	/* an error above 512 MB; below 2^31 for any bytea */
+	enlargeStringInfo(&hex, length * 2); /* an error above 512 MB; below 2^31 for any bytea */
 	hex.len += hex_encode(bytes, length, hex.data + hex.len);
 	return cstring_to_text_with_len(hex.data, hex.len);
 }
@@ -43,7 +43,7 @@ show_bytes(const char *bytes, int length)
 Datum
 outbox_bytes_text(PG_FUNCTION_ARGS)
 {
-	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
 
 	PG_RETURN_TEXT_P(show_bytes(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
@@ -58,22 +58,23 @@ start_reading(OutboxHeaderReader *reader, const bytea *bytes)
 Datum
 outbox_headers_decode(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo	  *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
 	InitMaterializedSRF(fcinfo, 0);
 	start_reading(&reader, PG_GETARG_BYTEA_PP(0));
 	while (outbox_headers_next(&reader, &header))
 	{
-		Datum		values[2];
-		bool		nulls[2] = {false, header.value == NULL};
-		bytea	   *value = palloc(VARHDRSZ + header.value_len);
+		Datum  values[2];
+		bool   nulls[2] = {false, header.value == NULL};
+		bytea *value = palloc(VARHDRSZ + header.value_len);
 
 		SET_VARSIZE(value, VARHDRSZ + header.value_len);
 		if (header.value != NULL)
 			memcpy(VARDATA(value), header.value, header.value_len);
-		values[0] = CStringGetTextDatum(outbox_encoding_escaped(header.name, (int) header.name_len));
+		values[0] =
+			CStringGetTextDatum(outbox_encoding_escaped(header.name, (int) header.name_len));
 		values[1] = PointerGetDatum(value);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
@@ -89,7 +90,7 @@ Datum
 outbox_headers_readable(PG_FUNCTION_ARGS)
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
 	start_reading(&reader, PG_GETARG_BYTEA_PP(0));
 	while (outbox_headers_next(&reader, &header))
@@ -97,7 +98,10 @@ outbox_headers_readable(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(!reader.bad);
 }
 
-/* name_text(name) returns text: a name of a shared catalog, which may be in another database's encoding. */
+/*
+ * name_text(name) returns text: a name of a shared catalog, which may be in another database's
+ * encoding.
+ */
 Datum
 outbox_name_text(PG_FUNCTION_ARGS)
 {
@@ -106,18 +110,25 @@ outbox_name_text(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(outbox_encoding_shown_here(name, (int) strlen(name))));
 }
 
-/* cut_text(text, characters integer) returns text: left(), which in SQL_ASCII cuts inside a character of UTF-8. */
+/*
+ * cut_text(text, characters integer) returns text: left(), which in SQL_ASCII cuts inside a
+ * character of UTF-8.
+ */
 Datum
 outbox_cut_text(PG_FUNCTION_ARGS)
 {
-	text	   *given = PG_GETARG_TEXT_PP(0);
-	int			characters = Max(PG_GETARG_INT32(1), 0);
+	text *given = PG_GETARG_TEXT_PP(0);
+	int	  characters = Max(PG_GETARG_INT32(1), 0);
 
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(given),
-											  outbox_encoding_clip(VARDATA_ANY(given), VARSIZE_ANY_EXHDR(given), characters)));
+											  outbox_encoding_clip(VARDATA_ANY(given),
+																   VARSIZE_ANY_EXHDR(given),
+																   characters)));
 }
 
-/* text_bytes(text) returns bytea: its UTF-8; what cannot become any is shown as \x and hex digits. */
+/*
+ * text_bytes(text) returns bytea: its UTF-8; what cannot become any is shown as \x and hex digits.
+ */
 Datum
 outbox_text_bytes(PG_FUNCTION_ARGS)
 {

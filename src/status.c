@@ -29,7 +29,7 @@
 #include "shmem.h"
 #include "wake.h"
 
-#define HIDDEN	"<insufficient privilege>"	/* as pg_stat_activity says it */
+#define HIDDEN "<insufficient privilege>" /* as pg_stat_activity says it */
 
 PG_FUNCTION_INFO_V1(outbox_check_start);
 PG_FUNCTION_INFO_V1(outbox_ask_relay);
@@ -50,7 +50,8 @@ require_preload(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("outbox is not loaded at server start"),
 			 errdetail("The relay needs shared_preload_libraries to name outbox."),
-			 errhint("Set shared_preload_libraries = '%s%soutbox' in postgresql.conf and restart the server.",
+			 errhint("Set shared_preload_libraries = '%s%soutbox' in postgresql.conf and restart "
+					 "the server.",
 					 libraries, libraries[0] != '\0' ? ", " : "")));
 }
 
@@ -70,7 +71,8 @@ outbox_check_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("outbox.start_relay() cannot run in replica role"),
-				 errdetail("Rows of outbox.batch written in this role are taken for another server's, and dropped."),
+				 errdetail("Rows of outbox.batch written in this role are taken for another "
+						   "server's, and dropped."),
 				 errhint("RESET session_replication_role.")));
 	if (GetCurrentTransactionNestLevel() != 1)
 		ereport(ERROR,
@@ -82,7 +84,8 @@ outbox_check_start(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no Kafka brokers are set"),
-				 errhint("Set outbox.kafka_properties = 'bootstrap.servers=host:9092' in postgresql.conf and reload the server.")));
+				 errhint("Set outbox.kafka_properties = 'bootstrap.servers=host:9092' in "
+						 "postgresql.conf and reload the server.")));
 	outbox_kafka_settings_free(settings);
 	if (outbox_shmem_slot() == NULL)
 		ereport(ERROR,
@@ -103,9 +106,9 @@ outbox_ask_relay(PG_FUNCTION_ARGS)
 Datum
 outbox_server_identity(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	TupleDesc desc;
+	Datum	  values[3];
+	bool	  nulls[3] = {false, false, false};
 
 	PreventCommandDuringRecovery("outbox.server_identity()");
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -120,11 +123,11 @@ outbox_server_identity(PG_FUNCTION_ARGS)
 Datum
 outbox_adopt(PG_FUNCTION_ARGS)
 {
-	char	   *decision;
+	char		  *decision;
 	OutboxAdoption adoption;
-	OutboxSlot *slot;
-	bool		held = false;
-	bool		by_owner = false;
+	OutboxSlot	  *slot;
+	bool		   held = false;
+	bool		   by_owner = false;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -156,7 +159,8 @@ outbox_adopt(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("objects of the extension do not belong to its owner"),
-				 errhint("See hold_reason in outbox.relay_status; the relay goes on when they do.")));
+				 errhint("See hold_reason in outbox.relay_status; the relay goes on when they "
+						 "do.")));
 	if (!held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -196,7 +200,7 @@ put_pid(Datum *value, bool *isnull, int pid)
 static const char *
 copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wanted)
 {
-	bool		suspended;
+	bool suspended;
 
 	LWLockAcquire(outbox_shared->lock, LW_SHARED);
 	*database = slot->database;
@@ -206,22 +210,24 @@ copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wa
 	SpinLockRelease(&slot->mutex);
 	suspended = slot->suspended > 0 && slot->wanted && slot->worker_pid == 0;
 	if (suspended && slot->suspender_pid != 0)
-		snprintf(status->hold_reason, OUTBOX_TEXT_SIZE, "suspended by %s of process %d until its transaction ends",
-				 slot->suspender, slot->suspender_pid);
+		snprintf(status->hold_reason, OUTBOX_TEXT_SIZE,
+				 "suspended by %s of process %d until its transaction ends", slot->suspender,
+				 slot->suspender_pid);
 	else if (suspended)
-		strlcpy(status->hold_reason, "suspended by a command until its transaction ends", OUTBOX_TEXT_SIZE);
+		strlcpy(status->hold_reason, "suspended by a command until its transaction ends",
+				OUTBOX_TEXT_SIZE);
 	LWLockRelease(outbox_shared->lock);
 	return suspended ? "suspended" : outbox_relay_state_name(status->state);
 }
 
-#define RELAY_SLOT_COLUMNS	25
+#define RELAY_SLOT_COLUMNS 25
 
 /* Columns in the order of relay_slot()'s OUT arguments. */
 static void
 fill_relay_slot(OutboxRelayStatus *status, const char *state, Datum *values, bool *nulls)
 {
 	const OutboxLastError *error = outbox_shmem_last_error(status);
-	bool		runs = status->pid != 0;
+	bool				   runs = status->pid != 0;
 
 	values[0] = CStringGetTextDatum(state);
 	put_text(&values[1], &nulls[1], status->hold_reason);
@@ -243,10 +249,11 @@ fill_relay_slot(OutboxRelayStatus *status, const char *state, Datum *values, boo
 	put_time(&values[16], &nulls[16], status->delivered_at);
 	put_text(&values[17], &nulls[17], error->text);
 	put_time(&values[18], &nulls[18], error->at);
-	values[19] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery
-															  : outbox_guc_delivery));
-	values[20] = CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp)
-									 ? "commit" : "seq");
+	values[19] = CStringGetTextDatum(outbox_guc_delivery_name(runs ? status->delivery :
+																	 outbox_guc_delivery));
+	values[20] =
+		CStringGetTextDatum((runs ? status->commit_order : track_commit_timestamp) ? "commit" :
+																					 "seq");
 	put_text(&values[21], &nulls[21], status->kafka);
 	values[22] = BoolGetDatum(outbox_guc_relay);
 	put_time(&values[24], &nulls[24], error->recovered_at);
@@ -256,14 +263,14 @@ fill_relay_slot(OutboxRelayStatus *status, const char *state, Datum *values, boo
 Datum
 outbox_relay_slot(PG_FUNCTION_ARGS)
 {
-	OutboxSlot *slot = outbox_shmem_slot_of(MyDatabaseId, false);
+	OutboxSlot		  *slot = outbox_shmem_slot_of(MyDatabaseId, false);
 	OutboxRelayStatus *status = palloc0(sizeof(OutboxRelayStatus));
-	TupleDesc	desc;
-	Datum		values[RELAY_SLOT_COLUMNS] = {0};
-	bool		nulls[RELAY_SLOT_COLUMNS] = {0};
-	const char *state = outbox_relay_state_name(OUTBOX_RELAY_STOPPED);
-	Oid			database;
-	bool		wanted;
+	TupleDesc		   desc;
+	Datum			   values[RELAY_SLOT_COLUMNS] = {0};
+	bool			   nulls[RELAY_SLOT_COLUMNS] = {0};
+	const char		  *state = outbox_relay_state_name(OUTBOX_RELAY_STOPPED);
+	Oid				   database;
+	bool			   wanted;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
 		desc->natts != RELAY_SLOT_COLUMNS)
@@ -282,7 +289,7 @@ outbox_relay_slot(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-#define DATABASE_SLOTS_COLUMNS	11
+#define DATABASE_SLOTS_COLUMNS 11
 
 /*
  * What another database's relay said may hold its keys: it is for who may see all of the
@@ -305,9 +312,9 @@ hide_texts(Oid database, OutboxRelayStatus *status)
 static bool
 fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, bool *nulls)
 {
-	Oid			database;
-	bool		wanted;
-	const char *state = copy_status(slot, status, &database, &wanted);
+	Oid					   database;
+	bool				   wanted;
+	const char			  *state = copy_status(slot, status, &database, &wanted);
 	const OutboxLastError *error = outbox_shmem_last_error(status);
 
 	if (!OidIsValid(database))
@@ -332,7 +339,7 @@ fill_database_slot(OutboxSlot *slot, OutboxRelayStatus *status, Datum *values, b
 Datum
 outbox_database_slots(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo	  *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	OutboxRelayStatus *status = palloc(sizeof(OutboxRelayStatus));
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -342,8 +349,8 @@ outbox_database_slots(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be rows of %d columns", DATABASE_SLOTS_COLUMNS);
 	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
 	{
-		Datum		values[DATABASE_SLOTS_COLUMNS] = {0};
-		bool		nulls[DATABASE_SLOTS_COLUMNS] = {0};
+		Datum values[DATABASE_SLOTS_COLUMNS] = {0};
+		bool  nulls[DATABASE_SLOTS_COLUMNS] = {0};
 
 		if (fill_database_slot(&outbox_shared->slots[i], status, values, nulls))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -4,8 +4,8 @@
  *	  Relays that are kept out of a command's way, and databases to look at, until the end of
  *	  a transaction.
  *
- * Runs in the backend that executes the command.  Commit, error and FATAL alike lift a
- * suspension and let the launcher look again; so does the rollback of the savepoint it was made in.
+ * Runs in the backend that executes the command.  Commit, error and FATAL alike lift a suspension
+ * and let the launcher look again; so does the rollback of the savepoint it was made in.
  */
 #include "postgres.h"
 
@@ -21,15 +21,15 @@
 
 #include "suspend.h"
 
-#define WORKER_EXIT_MS	10000	/* a worker exits within 5 s */
-#define WORKER_POLL_MS	10
+#define WORKER_EXIT_MS 10000 /* a worker exits within 5 s */
+#define WORKER_POLL_MS 10
 
 struct OutboxSuspension
 {
 	OutboxSlot *slot;
 	Oid			database;
-	int			level;			/* nesting level of the transaction it ends with */
-	bool		look_again;		/* a relay was there, or somebody asked for one */
+	int			level;		/* nesting level of the transaction it ends with */
+	bool		look_again; /* a relay was there, or somebody asked for one */
 	bool		forget_at_commit;
 	bool		reset_at_commit;
 };
@@ -37,15 +37,15 @@ struct OutboxSuspension
 /* A database to look at when the transaction commits. */
 typedef struct Look
 {
-	Oid			database;
-	int			level;			/* as a suspension's */
+	Oid database;
+	int level; /* as a suspension's */
 } Look;
 
 /* Of the current transaction; in TopTransactionContext. */
 static List *suspensions = NIL; /* OutboxSuspension * */
 static List *looks = NIL;		/* Look *, one a database */
-static int	over_commit = 0;		/* nesting level of the transaction that asked for it; 0 = none */
-static bool callbacks_registered = false;
+static int	 over_commit = 0;	/* nesting level of the transaction that asked for it; 0 = none */
+static bool	 callbacks_registered = false;
 
 static void
 reset_slot(OutboxSlot *slot)
@@ -63,7 +63,7 @@ reset_slot(OutboxSlot *slot)
 static void
 request_looks(bool committed)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, looks)
 	{
@@ -71,7 +71,7 @@ request_looks(bool committed)
 		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
 
 		if (slot == NULL)
-			continue;			/* outbox_suspend_look_at_commit has warned */
+			continue; /* outbox_suspend_look_at_commit has warned */
 		if (!committed)
 		{
 			outbox_shmem_release(slot, database);
@@ -118,8 +118,8 @@ end_suspension(OutboxSuspension *suspension, bool committed)
 static void
 refuse_prepare(void)
 {
-	ListCell   *cell;
-	bool		refuse = looks != NIL;
+	ListCell *cell;
+	bool	  refuse = looks != NIL;
 
 	foreach(cell, suspensions)
 		refuse |= ((OutboxSuspension *) lfirst(cell))->look_again;
@@ -127,13 +127,14 @@ refuse_prepare(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has started or stopped the relay"),
-				 errdetail("So do commands that need a relay's database alone, and those that create, update or drop the extension.")));
+				 errdetail("So do commands that need a relay's database alone, and those that "
+						   "create, update or drop the extension.")));
 }
 
 static void
 end_transaction(XactEvent event, void *arg)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (event == XACT_EVENT_PRE_PREPARE)
 		refuse_prepare();
@@ -153,7 +154,7 @@ end_transaction(XactEvent event, void *arg)
 static void
 end_savepoint_looks(int level, bool committed)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (over_commit >= level)
 		over_commit = committed ? level - 1 : 0;
@@ -178,8 +179,8 @@ end_savepoint_looks(int level, bool committed)
 static void
 end_savepoint(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void *arg)
 {
-	int			level = GetCurrentTransactionNestLevel();
-	ListCell   *cell;
+	int		  level = GetCurrentTransactionNestLevel();
+	ListCell *cell;
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
@@ -210,7 +211,9 @@ register_callbacks(void)
 	callbacks_registered = true;
 }
 
-/* Tells the slot's worker to exit; returns its pid, 0 = none.  False: the slot has changed hands. */
+/*
+ * Tells the slot's worker to exit; returns its pid, 0 = none.  False: the slot has changed hands.
+ */
 static bool
 suspend_slot(OutboxSuspension *suspension, const char *command, int *pid)
 {
@@ -236,8 +239,8 @@ suspend_slot(OutboxSuspension *suspension, const char *command, int *pid)
 static void
 wait_for_exit(int pid)
 {
-	instr_time	begun;
-	instr_time	waited;
+	instr_time begun;
+	instr_time waited;
 
 	INSTR_TIME_SET_CURRENT(begun);
 	while (BackendPidGetProc(pid) != NULL)
@@ -246,8 +249,8 @@ wait_for_exit(int pid)
 		INSTR_TIME_SUBTRACT(waited, begun);
 		if (INSTR_TIME_GET_MILLISEC(waited) >= WORKER_EXIT_MS)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 WORKER_POLL_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, WORKER_POLL_MS,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -257,12 +260,12 @@ OutboxSuspension *
 outbox_suspend_relay(Oid database, const char *command)
 {
 	OutboxSuspension *suspension;
-	OutboxSlot *slot = outbox_shmem_slot_of(database, true);
-	MemoryContext old;
-	int			pid = 0;
+	OutboxSlot		 *slot = outbox_shmem_slot_of(database, true);
+	MemoryContext	  old;
+	int				  pid = 0;
 
 	if (slot == NULL)
-		return NULL;			/* not loaded at start, or all slots taken */
+		return NULL; /* not loaded at start, or all slots taken */
 	register_callbacks();
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	suspension = palloc0(sizeof(*suspension));
@@ -315,8 +318,8 @@ void
 outbox_suspend_look_at_commit(Oid database, bool warn)
 {
 	MemoryContext old;
-	ListCell   *cell;
-	Look	   *look;
+	ListCell	 *cell;
+	Look		 *look;
 
 	if (outbox_shared == NULL || !OidIsValid(database))
 		return;

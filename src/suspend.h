@@ -16,9 +16,9 @@
 typedef struct OutboxSuspension OutboxSuspension;
 
 /*
- * Ends the database's relay and keeps it away until the (sub)transaction ends, by whatever
- * way, or outbox_suspend_lift.  Waits up to 10 s for its exit.  Any number of them in a
- * transaction.  command: what the views name.  NULL: no slot is free, so no relay can be there.
+ * Ends the database's relay and keeps it away until the (sub)transaction ends, by whatever way, or
+ * outbox_suspend_lift.  Waits up to 10 s for its exit.  Any number of them in a transaction.
+ * command: what the views name.  NULL: no slot is free, so no relay can be there.
  */
 extern OutboxSuspension *outbox_suspend_relay(Oid database, const char *command);
 
@@ -32,9 +32,9 @@ extern void outbox_suspend_lift(OutboxSuspension *suspension);
 extern void outbox_suspend_over_commit(void);
 
 /*
- * At commit the launcher looks at the database's switch.  warn: say so when there is no slot for it;
- * InvalidOid does nothing.
+ * At commit the launcher looks at the database's switch.  warn: say so when there is no slot for
+ * it; InvalidOid does nothing.
  */
 extern void outbox_suspend_look_at_commit(Oid database, bool warn);
 
-#endif							/* OUTBOX_SUSPEND_H */
+#endif /* OUTBOX_SUSPEND_H */

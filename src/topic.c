@@ -3,10 +3,9 @@
  * topic.c
  *	  Topic names, declared topics and the right to emit to them.
  *
- * Runs in application backends.  Each process keeps a copy of outbox.topic and
- * outbox.topic_grant.  The triggers of both tables send a relcache invalidation
- * at commit (declare.c, outbox_topics_changed); that, or any change of
- * roles or schemas, drops the copy.
+ * Runs in application backends.  Each process keeps a copy of outbox.topic and outbox.topic_grant.
+ * The triggers of both tables send a relcache invalidation at commit (declare.c,
+ * outbox_topics_changed); that, or any change of roles or schemas, drops the copy.
  */
 #include "postgres.h"
 
@@ -31,39 +30,39 @@
 #include "topic.h"
 #include "src/common/topic_names.h"
 
-#define MAX_REMEMBERED		4096	/* topics with a remembered answer */
-#define MAX_PARTITIONS		10000	/* of a topic */
-#define LEAST_MESSAGE_BYTES	1024
+#define MAX_REMEMBERED		4096  /* topics with a remembered answer */
+#define MAX_PARTITIONS		10000 /* of a topic */
+#define LEAST_MESSAGE_BYTES 1024
 
 /* Columns of outbox.topic. */
 #define TOPIC_CLEANUP_POLICY	5
-#define TOPIC_MAX_MESSAGE_BYTES	6
+#define TOPIC_MAX_MESSAGE_BYTES 6
 
 /* A topic seen before. */
 typedef struct KnownTopic
 {
-	char		name[OUTBOX_TOPIC_NAME_MAX + 1];	/* hash key */
-	bool		declared;
-	OutboxTopicRules rules;		/* if declared */
-	Oid			allowed_user;	/* last user found to have the right */
+	char			 name[OUTBOX_TOPIC_NAME_MAX + 1]; /* hash key */
+	bool			 declared;
+	OutboxTopicRules rules;		   /* if declared */
+	Oid				 allowed_user; /* last user found to have the right */
 } KnownTopic;
 
 /* A row of outbox.topic_grant. */
 typedef struct TopicGrant
 {
-	char		topic[OUTBOX_TOPIC_NAME_MAX + 1];
-	Oid			grantee;
+	char topic[OUTBOX_TOPIC_NAME_MAX + 1];
+	Oid	 grantee;
 } TopicGrant;
 
 static MemoryContext cache_context = NULL;
-static HTAB *known_topics = NULL;
-static TopicGrant *grants = NULL;
-static int	grant_count = 0;
-static Acl *schema_acl = NULL;	/* while the cache is loaded */
-static Oid	topic_relation = InvalidOid;
-static Oid	grant_relation = InvalidOid;
-static bool cache_valid = false;
-static bool cache_changed = false;	/* an invalidation came while loading */
+static HTAB			*known_topics = NULL;
+static TopicGrant	*grants = NULL;
+static int			 grant_count = 0;
+static Acl			*schema_acl = NULL; /* while the cache is loaded */
+static Oid			 topic_relation = InvalidOid;
+static Oid			 grant_relation = InvalidOid;
+static bool			 cache_valid = false;
+static bool			 cache_changed = false; /* an invalidation came while loading */
 
 static void
 forget_cache(void)
@@ -75,8 +74,7 @@ forget_cache(void)
 static void
 forget_after_relcache(Datum arg, Oid relation)
 {
-	if (relation == InvalidOid || relation == topic_relation ||
-		relation == grant_relation)
+	if (relation == InvalidOid || relation == topic_relation || relation == grant_relation)
 		forget_cache();
 }
 
@@ -103,17 +101,17 @@ register_callbacks(void)
 static void
 start_cache(void)
 {
-	HASHCTL		control = {0};
+	HASHCTL control = {0};
 
 	if (cache_context == NULL)
-		cache_context = AllocSetContextCreate(TopMemoryContext, "outbox topics",
-											  ALLOCSET_DEFAULT_SIZES);
+		cache_context =
+			AllocSetContextCreate(TopMemoryContext, "outbox topics", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(cache_context);
 	control.keysize = OUTBOX_TOPIC_NAME_MAX + 1;
 	control.entrysize = sizeof(KnownTopic);
 	control.hcxt = cache_context;
-	known_topics = hash_create("outbox topics", 64, &control,
-							   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	known_topics =
+		hash_create("outbox topics", 64, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	grants = NULL;
 	grant_count = 0;
 }
@@ -159,11 +157,11 @@ load_topic(TupleTableSlot *slot)
 static Acl *
 read_schema_acl(void)
 {
-	HeapTuple	schema = SearchSysCache1(NAMESPACEOID,
-										 ObjectIdGetDatum(get_namespace_oid("outbox", false)));
-	bool		isnull = true;
-	Datum		acl = 0;
-	Acl		   *copy;
+	HeapTuple schema =
+		SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid("outbox", false)));
+	bool  isnull = true;
+	Datum acl = 0;
+	Acl	 *copy;
 
 	if (!HeapTupleIsValid(schema))
 		return NULL;
@@ -180,8 +178,8 @@ read_schema_acl(void)
 static bool
 is_admitted(Oid role)
 {
-	AclItem    *items = schema_acl == NULL ? NULL : ACL_DAT(schema_acl);
-	int			count = schema_acl == NULL ? 0 : ACL_NUM(schema_acl);
+	AclItem *items = schema_acl == NULL ? NULL : ACL_DAT(schema_acl);
+	int		 count = schema_acl == NULL ? 0 : ACL_NUM(schema_acl);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -218,11 +216,11 @@ load_grant(TupleTableSlot *slot)
  * snapshot the caller has; not an MVCC snapshot, so no predicate lock.
  */
 static void
-load_relation(Oid relation_oid, void (*load_row) (TupleTableSlot *slot))
+load_relation(Oid relation_oid, void (*load_row)(TupleTableSlot *slot))
 {
-	Relation	relation = table_open(relation_oid, AccessShareLock);
+	Relation		relation = table_open(relation_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
-	TableScanDesc scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+	TableScanDesc	scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		load_row(slot);
@@ -250,13 +248,12 @@ load_cache(void)
 static bool
 is_legal_name(const char *name, int len)
 {
-	bool		legal = len > 0 && len <= OUTBOX_TOPIC_NAME_MAX;
+	bool legal = len > 0 && len <= OUTBOX_TOPIC_NAME_MAX;
 
 	for (int i = 0; i < len && legal; i++)
-		legal = (name[i] >= 'a' && name[i] <= 'z') ||
-			(name[i] >= 'A' && name[i] <= 'Z') ||
-			(name[i] >= '0' && name[i] <= '9') ||
-			name[i] == '.' || name[i] == '_' || name[i] == '-';
+		legal = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z') ||
+			(name[i] >= '0' && name[i] <= '9') || name[i] == '.' || name[i] == '_' ||
+			name[i] == '-';
 	return legal && !(len == 1 && name[0] == '.') &&
 		!(len == 2 && name[0] == '.' && name[1] == '.');
 }
@@ -265,7 +262,7 @@ is_legal_name(const char *name, int len)
 static bool
 are_alike(const char *name, int len, const char *other, int other_len)
 {
-	bool		alike = len == other_len;
+	bool alike = len == other_len;
 
 	for (int i = 0; i < len && alike; i++)
 		alike = (name[i] == '.' ? '_' : name[i]) == (other[i] == '.' ? '_' : other[i]);
@@ -276,9 +273,9 @@ are_alike(const char *name, int len, const char *other, int other_len)
 static bool
 is_like_letters_of(const char *name, const char *other)
 {
-	char	   *letters = psprintf("%s" OUTBOX_DLT_SUFFIX, other);
-	bool		alike = strcmp(name, letters) != 0 &&
-	are_alike(name, (int) strlen(name), letters, (int) strlen(letters));
+	char *letters = psprintf("%s" OUTBOX_DLT_SUFFIX, other);
+	bool  alike = strcmp(name, letters) != 0 &&
+		are_alike(name, (int) strlen(name), letters, (int) strlen(letters));
 
 	pfree(letters);
 	return alike;
@@ -299,7 +296,8 @@ outbox_topic_refuse_collision(const char *name, const char *other)
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("topic \"%s\" collides with topic \"%s\"", name, other),
-			 errdetail("Kafka has no two topics whose names differ in \".\" and \"_\" alone; each topic has its dead-letter topic \"<name>%s\", too.",
+			 errdetail("Kafka has no two topics whose names differ in \".\" and \"_\" alone; each "
+					   "topic has its dead-letter topic \"<name>%s\", too.",
 					   OUTBOX_DLT_SUFFIX),
 			 errhint("Use topic \"%s\", or another name.", other)));
 }
@@ -335,7 +333,8 @@ outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed)
 		return "cleanup_policy";
 	*allowed = "1024 to 2147483647, or NULL for the broker's default";
 	if (values->has_max_bytes &&
-		(values->max_message_bytes < LEAST_MESSAGE_BYTES || values->max_message_bytes > PG_INT32_MAX))
+		(values->max_message_bytes < LEAST_MESSAGE_BYTES ||
+		 values->max_message_bytes > PG_INT32_MAX))
 		return "max_message_bytes";
 	return NULL;
 }
@@ -348,7 +347,8 @@ outbox_topic_check_name(const char *name, int len)
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("\"%s\" is not a legal topic name",
 						pnstrdup(name, pg_mbcliplen(name, len, OUTBOX_TOPIC_NAME_MAX))),
-				 errdetail("Kafka allows 1 to %d characters of a-z, A-Z, 0-9, \".\", \"_\" and \"-\", except \".\" and \"..\".",
+				 errdetail("Kafka allows 1 to %d characters of a-z, A-Z, 0-9, \".\", \"_\" and "
+						   "\"-\", except \".\" and \"..\".",
 						   OUTBOX_TOPIC_NAME_MAX)));
 
 	if (is_reserved_name(name, len))
@@ -363,8 +363,8 @@ outbox_topic_check_name(const char *name, int len)
 static bool
 strip_dead_letter_suffix(const char *name, char *base)
 {
-	size_t		len = strlen(name);
-	size_t		suffix = strlen(OUTBOX_DLT_SUFFIX);
+	size_t len = strlen(name);
+	size_t suffix = strlen(OUTBOX_DLT_SUFFIX);
 
 	if (len <= suffix || strcmp(name + len - suffix, OUTBOX_DLT_SUFFIX) != 0)
 		return false;
@@ -386,7 +386,7 @@ is_declared(const char *name)
 static bool
 is_granted(const char *name, Oid user)
 {
-	char		base[OUTBOX_TOPIC_NAME_MAX + 1];
+	char base[OUTBOX_TOPIC_NAME_MAX + 1];
 
 	for (int i = 0; i < grant_count; i++)
 	{
@@ -402,9 +402,9 @@ is_granted(const char *name, Oid user)
 static bool
 is_owner(Oid user)
 {
-	HeapTuple	schema = SearchSysCache1(NAMESPACEOID,
-										 ObjectIdGetDatum(get_namespace_oid("outbox", false)));
-	Oid			owner;
+	HeapTuple schema =
+		SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid("outbox", false)));
+	Oid owner;
 
 	if (!HeapTupleIsValid(schema))
 		return false;
@@ -426,18 +426,15 @@ refuse_emit(const char *name, Oid user, bool declared)
 {
 	if (!declared && outbox_guc_require_declared_topics)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("topic \"%s\" is not declared", name),
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("topic \"%s\" is not declared", name),
 				 errdetail("outbox.require_declared_topics is on."),
 				 errhint("Declare it: SELECT outbox.declare_topic(%s);",
 						 quote_literal_cstr(name))));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to emit to topic \"%s\"", name),
-			 errdetail("Role \"%s\" has no grant on this topic.",
-					   GetUserNameFromId(user, false)),
-			 errhint("Grant it: SELECT outbox.grant_topic(%s, %s);",
-					 quote_literal_cstr(name),
+			 errdetail("Role \"%s\" has no grant on this topic.", GetUserNameFromId(user, false)),
+			 errhint("Grant it: SELECT outbox.grant_topic(%s, %s);", quote_literal_cstr(name),
 					 quote_literal_cstr(quote_identifier(GetUserNameFromId(user, false))))));
 }
 
@@ -445,7 +442,7 @@ refuse_emit(const char *name, Oid user, bool declared)
 static void
 refuse_alike(const char *name)
 {
-	HASH_SEQ_STATUS sequence;
+	HASH_SEQ_STATUS	  sequence;
 	const KnownTopic *topic;
 	const KnownTopic *alike = NULL;
 

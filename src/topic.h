@@ -6,8 +6,8 @@
 #ifndef OUTBOX_TOPIC_H
 #define OUTBOX_TOPIC_H
 
-#define OUTBOX_TOPIC_NAME_MAX	249 /* bytes, Kafka's limit */
-#define OUTBOX_EVERY_TOPIC		"*" /* in outbox.topic_grant */
+#define OUTBOX_TOPIC_NAME_MAX 249 /* bytes, Kafka's limit */
+#define OUTBOX_EVERY_TOPIC	  "*" /* in outbox.topic_grant */
 
 /* A row of outbox.topic. */
 typedef struct OutboxTopicValues
@@ -19,13 +19,14 @@ typedef struct OutboxTopicValues
 	const char *cleanup_policy; /* NULL: broker's default */
 	bool		has_replication;
 	bool		has_retention;
-	int64		max_message_bytes;	/* with has_max_bytes */
+	int64		max_message_bytes; /* with has_max_bytes */
 	bool		has_max_bytes;
 } OutboxTopicValues;
 
 /*
- * The first value that is not allowed: its column, and in *allowed what would be; NULL: all are.  The CHECKs of
- * outbox.topic say the same, but a row may be older than they are.  Any process; does not raise.
+ * The first value that is not allowed: its column, and in *allowed what would be; NULL: all are.
+ * The CHECKs of outbox.topic say the same, but a row may be older than they are.  Any process; does
+ * not raise.
  */
 extern const char *outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed);
 
@@ -36,18 +37,18 @@ extern const char *outbox_topic_bad_value(const OutboxTopicValues *values, const
 extern void outbox_topic_check_name(const char *name, int len);
 
 /*
- * Raises unless the user may emit to the topic: legal name, declared
- * (when outbox.require_declared_topics), right granted.  What holds for a topic
- * holds for its dead-letter topic <topic>.DLT.  Any backend, in a transaction;
- * independent of the caller's snapshot, takes no predicate lock.
+ * Raises unless the user may emit to the topic: legal name, declared (when
+ * outbox.require_declared_topics), right granted.  What holds for a topic holds for its dead-letter
+ * topic <topic>.DLT.  Any backend, in a transaction; independent of the caller's snapshot, takes no
+ * predicate lock.
  */
 extern void outbox_topic_check_emit(const char *name, int len, Oid user);
 
 /* What a declared topic does not take. */
 typedef struct OutboxTopicRules
 {
-	bool		compacted;		/* events without a key */
-	int32		max_message_bytes;	/* larger ones; 0: not declared */
+	bool  compacted;		 /* events without a key */
+	int32 max_message_bytes; /* larger ones; 0: not declared */
 } OutboxTopicRules;
 
 /*
@@ -57,12 +58,12 @@ typedef struct OutboxTopicRules
 extern OutboxTopicRules outbox_topic_rules(const char *name, int len);
 
 /*
- * Would Kafka take the two for one?  It has no two topics whose names differ in "." and "_" alone.  Also true
- * when one is the other's dead-letter topic but for that; false for equal names.
+ * Would Kafka take the two for one?  It has no two topics whose names differ in "." and "_" alone.
+ * Also true when one is the other's dead-letter topic but for that; false for equal names.
  */
 extern bool outbox_topic_names_collide(const char *name, const char *other);
 
 /* Raises 42710: the name collides with that topic's. */
 extern void outbox_topic_refuse_collision(const char *name, const char *other);
 
-#endif							/* OUTBOX_TOPIC_H */
+#endif /* OUTBOX_TOPIC_H */

@@ -24,20 +24,28 @@
 #include "guc.h"
 #include "unsent.h"
 
-/* LIMIT: a backlog of any size costs a second at most.  OFFSET 0: as in outbox.unsent, whatever the planner takes it for. */
+/*
+ * LIMIT: a backlog of any size costs a second at most.  OFFSET 0: as in outbox.unsent, whatever the
+ * planner takes it for.
+ */
 static const char count_events[] =
-"SELECT pg_catalog.count(*) FROM ("
-"  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL (SELECT FROM outbox.event e"
-"      WHERE e.txid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(d.upper)"
-"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)"
-"  UNION ALL"
-"  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL pg_catalog.pg_snapshot_xip(d.upper) x(txid)"
-"      CROSS JOIN LATERAL (SELECT FROM outbox.event e WHERE e.txid OPERATOR(pg_catalog.=) x.txid"
-"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)) u";
+	"SELECT pg_catalog.count(*) FROM ("
+	"  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL (SELECT FROM outbox.event e"
+	"      WHERE e.txid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(d.upper)"
+	"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) "
+	"d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)"
+	"  UNION ALL"
+	"  (SELECT FROM outbox.delivered_batch d CROSS JOIN LATERAL "
+	"pg_catalog.pg_snapshot_xip(d.upper) x(txid)"
+	"      CROSS JOIN LATERAL (SELECT FROM outbox.event e WHERE e.txid OPERATOR(pg_catalog.=) "
+	"x.txid"
+	"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) "
+	"d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)) u";
 
 static const char count_letters[] =
-"SELECT pg_catalog.count(*) FROM (SELECT FROM outbox.dead_letter d"
-"  WHERE d.origin OPERATOR(pg_catalog.=) 'relay' AND d.state OPERATOR(pg_catalog.=) ANY ('{held,open,releasing}') LIMIT $1) l";
+	"SELECT pg_catalog.count(*) FROM (SELECT FROM outbox.dead_letter d"
+	"  WHERE d.origin OPERATOR(pg_catalog.=) 'relay' AND d.state OPERATOR(pg_catalog.=) ANY "
+	"('{held,open,releasing}') LIMIT $1) l";
 
 Oid
 outbox_unsent_extension_owner(Oid extension)
@@ -48,7 +56,8 @@ outbox_unsent_extension_owner(Oid extension)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(relation, ExtensionOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -61,11 +70,12 @@ outbox_unsent_extension_owner(Oid extension)
 static int64
 count(const char *query)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(OUTBOX_UNSENT_MOST + 1)};
-	bool		isnull;
+	Oid	  types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(OUTBOX_UNSENT_MOST + 1)};
+	bool  isnull;
 
-	if (SPI_execute_with_args(query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute_with_args(query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "could not count what is unsent");
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
@@ -73,15 +83,16 @@ count(const char *query)
 static void
 set_here(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 /* In the subtransaction whose end takes the user and the settings back. */
 static void
 count_as(Oid owner, OutboxUnsent *unsent)
 {
-	Oid			user;
-	int			context;
+	Oid user;
+	int context;
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
@@ -102,8 +113,8 @@ outbox_unsent_count(Oid extension, OutboxUnsent *unsent)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner resources = CurrentResourceOwner;
-	Oid			owner = outbox_unsent_extension_owner(extension);
-	ErrorData  *error = NULL;
+	Oid			  owner = outbox_unsent_extension_owner(extension);
+	ErrorData	 *error = NULL;
 
 	memset(unsent, 0, sizeof(*unsent));
 	BeginInternalSubTransaction(NULL);
@@ -118,7 +129,9 @@ outbox_unsent_count(Oid extension, OutboxUnsent *unsent)
 		FlushErrorState();
 	}
 	PG_END_TRY();
-	/* Rolled back in any case: a lock kept would be raised by the drop, against another session's. */
+	/*
+	 * Rolled back in any case: a lock kept would be raised by the drop, against another session's.
+	 */
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = resources;
@@ -127,7 +140,8 @@ outbox_unsent_count(Oid extension, OutboxUnsent *unsent)
 	unsent->known = false;
 	unsent->problem = error->message;
 	/* the drop would wait for the same lock, and has been told to end all the same */
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(error);
 }
 
@@ -135,14 +149,14 @@ outbox_unsent_count(Oid extension, OutboxUnsent *unsent)
 static char *
 format_number(int64 number)
 {
-	return number > OUTBOX_UNSENT_MOST ? psprintf("more than %d", OUTBOX_UNSENT_MOST)
-		: psprintf(INT64_FORMAT, number);
+	return number > OUTBOX_UNSENT_MOST ? psprintf("more than %d", OUTBOX_UNSENT_MOST) :
+										 psprintf(INT64_FORMAT, number);
 }
 
 void
 outbox_unsent_tell_extension(const OutboxUnsent *unsent)
 {
-	bool		refuse = outbox_guc_drop_unsent == OUTBOX_DROP_REFUSE;
+	bool refuse = outbox_guc_drop_unsent == OUTBOX_DROP_REFUSE;
 
 	if (!unsent->known)
 		ereport(WARNING,
@@ -151,11 +165,16 @@ outbox_unsent_tell_extension(const OutboxUnsent *unsent)
 	else if (unsent->events > 0 || unsent->letters > 0)
 		ereport(refuse ? ERROR : WARNING,
 				(errcode(refuse ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_WARNING),
-				 refuse ? errmsg("cannot drop extension outbox with %s unsent events", format_number(unsent->events))
-				 : errmsg("extension outbox is dropped with %s unsent events", format_number(unsent->events)),
-				 errdetail("%s events are not known to be delivered to Kafka, %s events wait in dead letters of the relay.",
+				 refuse ? errmsg("cannot drop extension outbox with %s unsent events",
+								 format_number(unsent->events)) :
+						  errmsg("extension outbox is dropped with %s unsent events",
+								 format_number(unsent->events)),
+				 errdetail("%s events are not known to be delivered to Kafka, %s events wait in "
+						   "dead letters of the relay.",
 						   format_number(unsent->events), format_number(unsent->letters)),
-				 refuse ? errhint("Let the relay send them first, or SET outbox.drop_unsent = warn to lose them.") : 0));
+				 refuse ? errhint("Let the relay send them first, or SET outbox.drop_unsent = warn "
+								  "to lose them.") :
+						  0));
 }
 
 char *
@@ -166,7 +185,8 @@ outbox_unsent_of_database(Oid database)
 	TimestampTz since = slot == NULL ? 0 : (TimestampTz) pg_atomic_read_u64(&slot->waiting_since);
 
 	if (bytes > 0)
-		return psprintf(INT64_FORMAT " bytes of events are not known to be delivered to Kafka.", bytes);
+		return psprintf(INT64_FORMAT " bytes of events are not known to be delivered to Kafka.",
+						bytes);
 	if (since != 0)
 		return psprintf("Events wait without a relay since %s.", timestamptz_to_str(since));
 	return NULL;
@@ -175,12 +195,14 @@ outbox_unsent_of_database(Oid database)
 void
 outbox_unsent_tell_database(const char *name, const char *lost)
 {
-	bool		refuse = outbox_guc_drop_unsent == OUTBOX_DROP_REFUSE;
+	bool refuse = outbox_guc_drop_unsent == OUTBOX_DROP_REFUSE;
 
 	ereport(refuse ? ERROR : WARNING,
 			(errcode(refuse ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_WARNING),
-			 refuse ? errmsg("cannot drop database \"%s\" with unsent events", name)
-			 : errmsg("database \"%s\" is dropped with unsent events", name),
+			 refuse ? errmsg("cannot drop database \"%s\" with unsent events", name) :
+					  errmsg("database \"%s\" is dropped with unsent events", name),
 			 errdetail("%s", lost),
-			 refuse ? errhint("Let its relay send them first, or SET outbox.drop_unsent = warn to lose them.") : 0));
+			 refuse ? errhint("Let its relay send them first, or SET outbox.drop_unsent = warn to "
+							  "lose them.") :
+					  0));
 }

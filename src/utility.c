@@ -4,15 +4,15 @@
  *	  Keeps the relay out of the way of commands that need its database alone,
  *	  and has the launcher look after those that change its switch.
  *
- * Runs in the backend that executes the command.  DROP DATABASE, RENAME, SET
- * TABLESPACE and CREATE DATABASE ... TEMPLATE fail while any process is connected to the
- * database; DROP EXTENSION would wait for the relay's locks.  After the same
- * permission check as the command's own, the slot is suspended and its worker
- * ended (suspend.c).  A command that drops events tells of those that were not sent (unsent.c).
+ * Runs in the backend that executes the command.  DROP DATABASE, RENAME, SET TABLESPACE and CREATE
+ * DATABASE ... TEMPLATE fail while any process is connected to the database; DROP EXTENSION would
+ * wait for the relay's locks.  After the same permission check as the command's own, the slot is
+ * suspended and its worker ended (suspend.c).  A command that drops events tells of those that were
+ * not sent (unsent.c).
  *
- * The launcher also looks, at commit, after ALTER DATABASE ... SET or RESET of
- * outbox.relay, by start_relay() and stop_relay() or by hand, ALTER DATABASE ... ALLOW_CONNECTIONS,
- * CREATE EXTENSION outbox and ALTER EXTENSION outbox UPDATE.
+ * The launcher also looks, at commit, after ALTER DATABASE ... SET or RESET of outbox.relay, by
+ * start_relay() and stop_relay() or by hand, ALTER DATABASE ... ALLOW_CONNECTIONS, CREATE EXTENSION
+ * outbox and ALTER EXTENSION outbox UPDATE.
  */
 #include "postgres.h"
 
@@ -38,19 +38,19 @@ static ProcessUtility_hook_type previous_utility = NULL;
 /* What must be known across the execution of one command. */
 typedef struct Command
 {
-	Node	   *stmt;
-	const char *tag;			/* "DROP EXTENSION", ... */
-	OutboxSuspension *suspension;	/* NULL = none */
-	Oid			extension;		/* may be dropped by it; InvalidOid = none */
-	OutboxUnsent unsent;		/* what goes with it */
-	char	   *lost;			/* the same of a dropped database; NULL = nothing */
+	Node			 *stmt;
+	const char		 *tag;		  /* "DROP EXTENSION", ... */
+	OutboxSuspension *suspension; /* NULL = none */
+	Oid				  extension;  /* may be dropped by it; InvalidOid = none */
+	OutboxUnsent	  unsent;	  /* what goes with it */
+	char			 *lost;		  /* the same of a dropped database; NULL = nothing */
 } Command;
 
 /* Owner's commands on a database other than the current one; false: not such a one. */
 static bool
 suspend_owned(Command *command, const char *name)
 {
-	Oid			database = get_database_oid(name, true);
+	Oid database = get_database_oid(name, true);
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
 		!outbox_compat_owns_database(database, GetUserId()))
@@ -74,8 +74,8 @@ suspend_dropped_database(Command *command, const char *name)
 static bool
 may_create_database(void)
 {
-	HeapTuple	tuple;
-	bool		may = false;
+	HeapTuple tuple;
+	bool	  may = false;
 
 	if (superuser())
 		return true;
@@ -92,8 +92,8 @@ may_create_database(void)
 static bool
 may_copy_database(Oid database)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	bool		template = false;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool template = false;
 
 	if (HeapTupleIsValid(tuple))
 	{
@@ -107,26 +107,26 @@ static void
 suspend_template(Command *command, CreatedbStmt *stmt)
 {
 	const char *template = "template1";
-	ListCell   *cell;
-	Oid			database;
+	ListCell *cell;
+	Oid		  database;
 
 	foreach(cell, stmt->options)
 	{
-		DefElem    *option = lfirst_node(DefElem, cell);
+		DefElem *option = lfirst_node(DefElem, cell);
 
 		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 			template = defGetString(option);
 	}
 	database = get_database_oid(template, true);
-	if (OidIsValid(database) && database != MyDatabaseId &&
-		may_create_database() && may_copy_database(database))
+	if (OidIsValid(database) && database != MyDatabaseId && may_create_database() &&
+		may_copy_database(database))
 		command->suspension = outbox_suspend_relay(database, command->tag);
 }
 
 static bool
 has_option(List *options, const char *name)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, options)
 	{
@@ -146,16 +146,18 @@ is_outbox(const char *extension)
 static Oid
 get_own_extension(void)
 {
-	Oid			extension = get_extension_oid("outbox", true);
+	Oid extension = get_extension_oid("outbox", true);
 
-	return OidIsValid(extension) && outbox_compat_owns_extension(extension, GetUserId()) ? extension : InvalidOid;
+	return OidIsValid(extension) && outbox_compat_owns_extension(extension, GetUserId()) ?
+		extension :
+		InvalidOid;
 }
 
 /* Could the command drop the extension: by name, or with the language of its functions? */
 static bool
 may_drop_extension(DropStmt *stmt)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (stmt->removeType != OBJECT_EXTENSION)
 		return false;
@@ -173,12 +175,12 @@ may_drop_extension(DropStmt *stmt)
 static bool
 drops_extension_of(DropOwnedStmt *stmt)
 {
-	Oid			extension = get_extension_oid("outbox", true);
-	ListCell   *cell;
+	Oid		  extension = get_extension_oid("outbox", true);
+	ListCell *cell;
 
 	foreach(cell, stmt->roles)
 	{
-		Oid			role = get_rolespec_oid(lfirst_node(RoleSpec, cell), true);
+		Oid role = get_rolespec_oid(lfirst_node(RoleSpec, cell), true);
 
 		if (OidIsValid(extension) && OidIsValid(role) && has_privs_of_role(GetUserId(), role) &&
 			outbox_unsent_extension_owner(extension) == role)
@@ -200,7 +202,7 @@ suspend_dropped_extension(Command *command)
 static void
 suspend_for(Command *command)
 {
-	Node	   *stmt = command->stmt;
+	Node *stmt = command->stmt;
 
 	switch (nodeTag(stmt))
 	{
@@ -227,7 +229,8 @@ suspend_for(Command *command)
 				suspend_dropped_extension(command);
 			break;
 		case T_AlterExtensionStmt:
-			if (is_outbox(((AlterExtensionStmt *) stmt)->extname) && OidIsValid(get_own_extension()))
+			if (is_outbox(((AlterExtensionStmt *) stmt)->extname) &&
+				OidIsValid(get_own_extension()))
 				command->suspension = outbox_suspend_relay(MyDatabaseId, command->tag);
 			break;
 		default:
@@ -239,7 +242,7 @@ static void
 settle_dropped_extension(Command *command)
 {
 	if (get_extension_oid("outbox", true) == command->extension)
-		outbox_suspend_lift(command->suspension);	/* IF EXISTS, or something else */
+		outbox_suspend_lift(command->suspension); /* IF EXISTS, or something else */
 	else
 	{
 		outbox_suspend_end_slot(command->suspension, false);
@@ -263,22 +266,25 @@ settle_updated_extension(Command *command)
 static void
 settle_after(Command *command)
 {
-	Node	   *stmt = command->stmt;
+	Node *stmt = command->stmt;
 
 	switch (nodeTag(stmt))
 	{
 		case T_AlterDatabaseSetStmt:
-			{
-				AlterDatabaseSetStmt *change = (AlterDatabaseSetStmt *) stmt;
+		{
+			AlterDatabaseSetStmt *change = (AlterDatabaseSetStmt *) stmt;
 
-				if (change->setstmt->kind == VAR_RESET_ALL ||
-					(change->setstmt->name != NULL && pg_strcasecmp(change->setstmt->name, "outbox.relay") == 0))
-					outbox_suspend_look_at_commit(get_database_oid(change->dbname, true), true);
-				break;
-			}
+			if (change->setstmt->kind == VAR_RESET_ALL ||
+				(change->setstmt->name != NULL &&
+				 pg_strcasecmp(change->setstmt->name, "outbox.relay") == 0))
+				outbox_suspend_look_at_commit(get_database_oid(change->dbname, true), true);
+			break;
+		}
 		case T_AlterDatabaseStmt:
 			if (has_option(((AlterDatabaseStmt *) stmt)->options, "allow_connections"))
-				outbox_suspend_look_at_commit(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname, true), true);
+				outbox_suspend_look_at_commit(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname,
+															   true),
+											  true);
 			break;
 		case T_CreateExtensionStmt:
 			/* the switch may be on from an earlier one: DROP and CREATE, a restore */
@@ -303,7 +309,10 @@ settle_after(Command *command)
 	}
 }
 
-/* Are there things to do before or after it?  Other statements may be freed once executed: ROLLBACK, say. */
+/*
+ * Are there things to do before or after it?  Other statements may be freed once executed:
+ * ROLLBACK, say.
+ */
 static bool
 is_of_concern(Node *stmt)
 {
@@ -326,11 +335,11 @@ is_of_concern(Node *stmt)
 
 static void
 run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			DestReceiver *dest, QueryCompletion *completion)
 {
-	Command		command = {.stmt = pstmt->utilityStmt};
-	bool		concerns = is_of_concern(command.stmt);
+	Command command = {.stmt = pstmt->utilityStmt};
+	bool	concerns = is_of_concern(command.stmt);
 
 	if (concerns)
 	{
@@ -338,11 +347,11 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		suspend_for(&command);
 	}
 	if (previous_utility)
-		previous_utility(pstmt, query, read_only_tree, context, params, environment,
-						 dest, completion);
+		previous_utility(pstmt, query, read_only_tree, context, params, environment, dest,
+						 completion);
 	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
-								environment, dest, completion);
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest,
+								completion);
 	if (concerns)
 		settle_after(&command);
 }

@@ -9,4 +9,4 @@
 /* _PG_init, under shared_preload_libraries only: installs the utility hook. */
 extern void outbox_utility_install(void);
 
-#endif							/* OUTBOX_UTILITY_H */
+#endif /* OUTBOX_UTILITY_H */

@@ -12,13 +12,13 @@
 
 #include "uuidv7.h"
 
-#define POOL_SIZE			4096
-#define RANDOM_BYTES		8	/* of one id */
-#define UNIX_EPOCH_OFFSET	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+#define POOL_SIZE		  4096
+#define RANDOM_BYTES	  8 /* of one id */
+#define UNIX_EPOCH_OFFSET ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
-static uint8 pool[POOL_SIZE];
+static uint8  pool[POOL_SIZE];
 static size_t pool_used = POOL_SIZE;
-static int	pool_pid = 0;		/* a forked child must not repeat its parent's bytes */
+static int	  pool_pid = 0; /* a forked child must not repeat its parent's bytes */
 
 static void
 take_random_bytes(uint8 *dst)
@@ -40,9 +40,9 @@ take_random_bytes(uint8 *dst)
 void
 outbox_uuidv7_make(pg_uuid_t *id, TimestampTz now)
 {
-	int64		unix_us = now + UNIX_EPOCH_OFFSET;
-	int64		ms = unix_us / 1000;
-	uint32		fraction = (uint32) (unix_us % 1000) * 4096 / 1000;
+	int64  unix_us = now + UNIX_EPOCH_OFFSET;
+	int64  ms = unix_us / 1000;
+	uint32 fraction = (uint32) (unix_us % 1000) * 4096 / 1000;
 
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (uint8) (ms >> (8 * (5 - i)));

@@ -16,4 +16,4 @@
  */
 extern void outbox_uuidv7_make(pg_uuid_t *id, TimestampTz now);
 
-#endif							/* OUTBOX_UUIDV7_H */
+#endif /* OUTBOX_UUIDV7_H */

@@ -4,10 +4,10 @@
  *	  Wakes the relay when a transaction that emitted has committed; where none
  *	  runs, notes since when events wait.  Tells the relay of changed replays.
  *
- * Runs in application backends.  The callback is registered once per process.  It
- * runs after ProcArrayEndTransaction (xact.c, CommitTransaction), so the relay's
- * next snapshot sees the transaction.  COMMIT PREPARED may run in a process that never emitted: the relay's
- * one-second look finds those.
+ * Runs in application backends.  The callback is registered once per process.  It runs after
+ * ProcArrayEndTransaction (xact.c, CommitTransaction), so the relay's next snapshot sees the
+ * transaction.  COMMIT PREPARED may run in a process that never emitted: the relay's one-second
+ * look finds those.
  */
 #include "postgres.h"
 
@@ -27,7 +27,7 @@ static bool replay_changed = false;
 static void
 note_waiting(OutboxSlot *slot)
 {
-	uint64		none = 0;
+	uint64 none = 0;
 
 	if (pg_atomic_read_u64(&slot->waiting_since) == 0)
 		(void) pg_atomic_compare_exchange_u64(&slot->waiting_since, &none,
@@ -38,8 +38,8 @@ static void
 wake_after_commit(XactEvent event, void *arg)
 {
 	/* before the relay is woken, which takes it off again */
-	if (wake_relay && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE ||
-					   event == XACT_EVENT_ABORT))
+	if (wake_relay &&
+		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT))
 		outbox_backlog_end(outbox_shmem_slot(), event != XACT_EVENT_ABORT);
 	if (event == XACT_EVENT_COMMIT && wake_relay)
 	{
@@ -52,8 +52,7 @@ wake_after_commit(XactEvent event, void *arg)
 		else if (slot != NULL)
 			outbox_shmem_wake(&slot->relay_proc);
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-		event == XACT_EVENT_PREPARE)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wake_relay = false;
 }
 

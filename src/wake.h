@@ -15,4 +15,4 @@ extern void outbox_wake_at_commit(void);
  */
 extern void outbox_wake_replay_at_commit(void);
 
-#endif							/* OUTBOX_WAKE_H */
+#endif /* OUTBOX_WAKE_H */

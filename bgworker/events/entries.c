@@ -17,16 +17,16 @@
 #include "src/compat.h"
 #include "src/guc.h"
 
-#define FIRST_ROOM		64
-#define BLOCK_BYTES		(OUTBOX_ENTRY_BLOCK * sizeof(OutboxEntry))
+#define FIRST_ROOM	64
+#define BLOCK_BYTES (OUTBOX_ENTRY_BLOCK * sizeof(OutboxEntry))
 
 StaticAssertDecl(BLOCK_BYTES % BLCKSZ == 0, "a block of entries is whole blocks of a file");
 
 /* An entry's key as a bytea datum. */
 typedef struct EntryDatum
 {
-	int32		header;
-	uint8		key[OUTBOX_ENTRY_KEY];
+	int32 header;
+	uint8 key[OUTBOX_ENTRY_KEY];
 } EntryDatum;
 
 /* ---------------------------------------------------------------- sorts */
@@ -41,7 +41,7 @@ begin_sort(void)
 static void
 put_to_sort(Tuplesortstate *sort, const OutboxEntry *entry)
 {
-	EntryDatum	datum;
+	EntryDatum datum;
 
 	SET_VARSIZE(&datum, sizeof(datum));
 	outbox_entry_encode(entry, datum.key);
@@ -51,8 +51,8 @@ put_to_sort(Tuplesortstate *sort, const OutboxEntry *entry)
 static bool
 get_from_sort(Tuplesortstate *sort, OutboxEntry *entry)
 {
-	Datum		datum;
-	bool		isnull;
+	Datum datum;
+	bool  isnull;
 
 	CHECK_FOR_INTERRUPTS();
 	if (!outbox_compat_sort_next(sort, &datum, &isnull))
@@ -106,7 +106,7 @@ order_untimed(OutboxEntryWriter *writer)
 static void
 load_block(OutboxEntryList *list, size_t at)
 {
-	size_t		block = at / OUTBOX_ENTRY_BLOCK;
+	size_t block = at / OUTBOX_ENTRY_BLOCK;
 
 	list->loaded = 0;
 	if (BufFileSeekBlock(list->file, (long) (block * (BLOCK_BYTES / BLCKSZ))) != 0)
@@ -131,7 +131,8 @@ close_file(void *file)
 static void
 open_file(OutboxEntryWriter *writer, OutboxEntryList *list)
 {
-	MemoryContextCallback *callback = MemoryContextAlloc(writer->context, sizeof(MemoryContextCallback));
+	MemoryContextCallback *callback =
+		MemoryContextAlloc(writer->context, sizeof(MemoryContextCallback));
 	MemoryContext previous = MemoryContextSwitchTo(writer->context);
 
 	list->file = BufFileCreateTemp(true);
@@ -144,8 +145,8 @@ open_file(OutboxEntryWriter *writer, OutboxEntryList *list)
 static void
 write_file(OutboxEntryWriter *writer, OutboxEntryList *list)
 {
-	size_t		filled = 0;
-	size_t		at = 0;
+	size_t filled = 0;
+	size_t at = 0;
 
 	open_file(writer, list);
 	list->load = load_block;
@@ -164,7 +165,7 @@ write_file(OutboxEntryWriter *writer, OutboxEntryList *list)
 	}
 	BufFileWrite(list->file, list->entries, filled * sizeof(OutboxEntry));
 	tuplesort_end(writer->sort);
-	load_block(list, 0);		/* nothing is left to be written after the transaction */
+	load_block(list, 0); /* nothing is left to be written after the transaction */
 }
 
 /* --------------------------------------------------------------- writer */
@@ -181,7 +182,7 @@ outbox_entries_begin(OutboxEntryWriter *writer, MemoryContext context)
 static void
 make_room(OutboxEntryWriter *writer)
 {
-	size_t		most = (size_t) outbox_guc_window_memory * 1024 / sizeof(OutboxEntry);
+	size_t most = (size_t) outbox_guc_window_memory * 1024 / sizeof(OutboxEntry);
 
 	if (writer->room < most)
 	{
@@ -213,8 +214,9 @@ outbox_entries_finish(OutboxEntryWriter *writer)
 {
 	OutboxEntryList *list = MemoryContextAllocZero(writer->context, sizeof(OutboxEntryList));
 
-	list->lowest = MemoryContextAllocHuge(writer->context,
-										  (writer->count / OUTBOX_ENTRY_BLOCK + 1) * sizeof(uint64));
+	list->lowest =
+		MemoryContextAllocHuge(writer->context,
+							   (writer->count / OUTBOX_ENTRY_BLOCK + 1) * sizeof(uint64));
 	if (writer->sort != NULL)
 	{
 		write_file(writer, list);

@@ -17,12 +17,12 @@
 
 typedef struct OutboxEntryWriter
 {
-	MemoryContext context;		/* of the list */
-	OutboxEntry *entries;		/* NULL: they are in the sorts */
-	size_t		count;
-	size_t		room;
-	Tuplesortstate *sort;		/* NULL: all are in memory */
-	Tuplesortstate *untimed;	/* UNTIMED, by txid and falling seq; NULL: none so far */
+	MemoryContext	context; /* of the list */
+	OutboxEntry	   *entries; /* NULL: they are in the sorts */
+	size_t			count;
+	size_t			room;
+	Tuplesortstate *sort;	 /* NULL: all are in memory */
+	Tuplesortstate *untimed; /* UNTIMED, by txid and falling seq; NULL: none so far */
 } OutboxEntryWriter;
 
 /*
@@ -33,4 +33,4 @@ extern void outbox_entries_begin(OutboxEntryWriter *writer, MemoryContext contex
 extern void outbox_entries_put(OutboxEntryWriter *writer, const OutboxEntry *entry);
 extern OutboxEntryList *outbox_entries_finish(OutboxEntryWriter *writer);
 
-#endif							/* OUTBOX_ENTRIES_H */
+#endif /* OUTBOX_ENTRIES_H */

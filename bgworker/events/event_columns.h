@@ -23,4 +23,4 @@ enum
 	OUTBOX_EVENT_COPIED_AT,
 };
 
-#endif							/* OUTBOX_EVENT_COLUMNS_H */
+#endif /* OUTBOX_EVENT_COLUMNS_H */

@@ -3,11 +3,10 @@
  * event_scan.c
  *	  Reads outbox.event through its leaves' indexes on txid (I1).
  *
- * Runs in the relay and in the probe.  Two kinds of index scan on each leaf find
- * the events of a range: lower.xmax <= txid < upper.xmax, and txid IN (lower.xip).
- * Whether an event belongs is decided by its txid column, besides the tuple's
- * own visibility: rows that were restored or applied carry txids this server never
- * ran.
+ * Runs in the relay and in the probe.  Two kinds of index scan on each leaf find the events of a
+ * range: lower.xmax <= txid < upper.xmax, and txid IN (lower.xip).  Whether an event belongs is
+ * decided by its txid column, besides the tuple's own visibility: rows that were restored or
+ * applied carry txids this server never ran.
  */
 #include "postgres.h"
 
@@ -32,10 +31,10 @@
 /* One leaf and its index, open. */
 typedef struct LeafScan
 {
-	int			segment;
-	Relation	leaf;
-	Relation	index;			/* NULL: the leaf has no blocks */
-	IndexScanDesc scan;
+	int				segment;
+	Relation		leaf;
+	Relation		index; /* NULL: the leaf has no blocks */
+	IndexScanDesc	scan;
 	TupleTableSlot *slot;
 } LeafScan;
 
@@ -82,14 +81,15 @@ static uint64
 get_txid(TupleTableSlot *slot)
 {
 	slot_getsomeattrs(slot, OUTBOX_EVENT_SEQ);
-	return U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OUTBOX_EVENT_TXID - 1]));
+	return U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OUTBOX_EVENT_TXID -
+																			   1]));
 }
 
 /* A copy is as old as the replay that made it, whatever its created_at says. */
 static TimestampTz
 get_written_at(TupleTableSlot *slot)
 {
-	int			column = OUTBOX_EVENT_COPIED_AT;
+	int column = OUTBOX_EVENT_COPIED_AT;
 
 	slot_getallattrs(slot);
 	if (slot->tts_isnull[column - 1])
@@ -104,8 +104,8 @@ visit_txids(LeafScan *leaf, uint64 from, uint64 end, const OutboxRange *range,
 	seek_txids(leaf, from, end);
 	while (index_getnext_slot(leaf->scan, ForwardScanDirection, leaf->slot))
 	{
-		uint64		txid = get_txid(leaf->slot);
-		int64		seq = DatumGetInt64(leaf->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
+		uint64 txid = get_txid(leaf->slot);
+		int64  seq = DatumGetInt64(leaf->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
 
 		CHECK_FOR_INTERRUPTS();
 		OUTBOX_MUTATE("xmin", txid = outbox_fault_tuple_xmin(leaf->slot));
@@ -118,11 +118,11 @@ void
 outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor visit, void *arg)
 {
 	const OutboxSnapshot *lower = &range->lower;
-	uint64		end = Max(range->upper.xmax, range->upper_at.txid + 1);
+	uint64				  end = Max(range->upper.xmax, range->upper_at.txid + 1);
 
 	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
 	{
-		LeafScan	leaf;
+		LeafScan leaf;
 
 		open_leaf(&leaf, segment);
 		if (filenodes != NULL)
@@ -132,7 +132,7 @@ outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor v
 			visit_txids(&leaf, lower->xmax, end, range, visit, arg);
 			for (uint32 i = 0; i < lower->nxip; i++)
 			{
-				uint64		txid = lower->xip[i];
+				uint64 txid = lower->xip[i];
 
 				if (outbox_snapshot_sees(&range->upper, txid) || txid == range->upper_at.txid)
 					visit_txids(&leaf, txid, txid + 1, range, visit, arg);
@@ -146,18 +146,19 @@ uint64
 outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
 						OutboxEventVisitor visit, void *arg)
 {
-	LeafScan	leaf;
-	uint64		last = 0;
-	uint64		rest = 0;
+	LeafScan leaf;
+	uint64	 last = 0;
+	uint64	 rest = 0;
 
 	open_leaf(&leaf, segment);
 	*filenode = outbox_compat_file_node(leaf.leaf);
 	if (leaf.index != NULL)
 	{
 		seek_txids(&leaf, from, end);
-		for (int visited = 0; index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot); visited++)
+		for (int visited = 0; index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot);
+			 visited++)
 		{
-			uint64		txid = get_txid(leaf.slot);
+			uint64 txid = get_txid(leaf.slot);
 
 			CHECK_FOR_INTERRUPTS();
 			if (visited >= most && txid != last)
@@ -166,7 +167,8 @@ outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *fil
 				break;
 			}
 			last = txid;
-			visit(arg, segment, txid, DatumGetInt64(leaf.slot->tts_values[OUTBOX_EVENT_SEQ - 1]), leaf.slot);
+			visit(arg, segment, txid, DatumGetInt64(leaf.slot->tts_values[OUTBOX_EVENT_SEQ - 1]),
+				  leaf.slot);
 		}
 	}
 	close_leaf(&leaf);
@@ -176,8 +178,8 @@ outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *fil
 bool
 outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, TimestampTz *written_at)
 {
-	LeafScan	leaf;
-	bool		found = false;
+	LeafScan leaf;
+	bool	 found = false;
 
 	open_leaf(&leaf, segment);
 	if (leaf.index != NULL)
@@ -197,8 +199,8 @@ outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, Timestam
 bool
 outbox_event_exists(int segment, uint64 txid)
 {
-	LeafScan	leaf;
-	bool		found = false;
+	LeafScan leaf;
+	bool	 found = false;
 
 	open_leaf(&leaf, segment);
 	if (leaf.index != NULL)

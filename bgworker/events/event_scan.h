@@ -17,20 +17,21 @@
 #include "snapshot.h"
 
 /* An event of the range: txid and seq are deformed, more on demand. */
-typedef void (*OutboxEventVisitor) (void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot);
+typedef void (*OutboxEventVisitor)(void *arg, int segment, uint64 txid, int64 seq,
+								   TupleTableSlot *slot);
 
 /*
  * Visits every event of the range once, in no order.  filenodes (NULL: not
  * wanted) gets the leaves' storage.  ERROR when a leaf has no valid index.
  */
-extern void outbox_event_scan(const OutboxRange *range, Oid *filenodes,
-							  OutboxEventVisitor visit, void *arg);
+extern void outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor visit,
+							  void *arg);
 
 /*
- * Visits the events of transactions from <= txid < end of one leaf, in the order of
- * txid, whole transactions, until it has visited `most`: a single transaction is one
- * piece however large, interruptible.  Returns the first
- * transaction it has not visited, 0 = none is left.  *filenode: the leaf's storage.
+ * Visits the events of transactions from <= txid < end of one leaf, in the order of txid, whole
+ * transactions, until it has visited `most`: a single transaction is one piece however large,
+ * interruptible.  Returns the first transaction it has not visited, 0 = none is left.  *filenode:
+ * the leaf's storage.
  */
 extern uint64 outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
 									  OutboxEventVisitor visit, void *arg);
@@ -45,4 +46,4 @@ extern bool outbox_event_at_end(int segment, ScanDirection direction, uint64 *tx
 /* Has the leaf a visible event of this transaction? */
 extern bool outbox_event_exists(int segment, uint64 txid);
 
-#endif							/* OUTBOX_EVENT_SCAN_H */
+#endif /* OUTBOX_EVENT_SCAN_H */

@@ -20,9 +20,9 @@
 TupleTableSlot *
 outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const OutboxEntry *entry)
 {
-	int			segment = entry->segment;
+	int				segment = entry->segment;
 	ItemPointerData tid;
-	bool		call_again = false;
+	bool			call_again = false;
 
 	if (reader->leaves[segment] == NULL)
 	{

@@ -17,9 +17,9 @@
 /* Zeroed before its first use. */
 typedef struct OutboxLeafReader
 {
-	Relation	leaves[OUTBOX_SEGMENTS];
-	struct IndexFetchTableData *fetches[OUTBOX_SEGMENTS];	/* keeps the last block pinned */
-	TupleTableSlot *slots[OUTBOX_SEGMENTS];
+	Relation					leaves[OUTBOX_SEGMENTS];
+	struct IndexFetchTableData *fetches[OUTBOX_SEGMENTS]; /* keeps the last block pinned */
+	TupleTableSlot			   *slots[OUTBOX_SEGMENTS];
 } OutboxLeafReader;
 
 /*
@@ -37,4 +37,4 @@ extern void outbox_leaf_reader_close(OutboxLeafReader *reader);
 extern struct varlena *outbox_leaf_reader_bytes(TupleTableSlot *slot, int column,
 												const uint8_t **data, uint32_t *len);
 
-#endif							/* OUTBOX_LEAF_READER_H */
+#endif /* OUTBOX_LEAF_READER_H */

@@ -3,10 +3,9 @@
  * leaf_storage.c
  *	  Empties a leaf of the event ring or of the batch log.
  *
- * Runs in the relay.  The leaf gets new storage the way TRUNCATE gives it
- * (ExecuteTruncateGuts), but without TRUNCATE: that is replicated logically and would
- * remove a subscriber's own events, and it waits for the TOAST table's lock
- * while it holds the leaf's.
+ * Runs in the relay.  The leaf gets new storage the way TRUNCATE gives it (ExecuteTruncateGuts),
+ * but without TRUNCATE: that is replicated logically and would remove a subscriber's own events,
+ * and it waits for the TOAST table's lock while it holds the leaf's.
  */
 #include "postgres.h"
 
@@ -29,10 +28,10 @@
 static bool
 lock_table(Oid table)
 {
-	Relation	relation;
-	List	   *indexes;
-	ListCell   *cell;
-	bool		locked = true;
+	Relation  relation;
+	List	 *indexes;
+	ListCell *cell;
+	bool	  locked = true;
 
 	if (!ConditionalLockRelationOid(table, AccessExclusiveLock))
 		return false;
@@ -56,8 +55,8 @@ lock_table(Oid table)
 static Oid
 find_toast_table(Oid table)
 {
-	Relation	relation = relation_open(table, NoLock);
-	Oid			toast = relation->rd_rel->reltoastrelid;
+	Relation relation = relation_open(table, NoLock);
+	Oid		 toast = relation->rd_rel->reltoastrelid;
 
 	relation_close(relation, NoLock);
 	return toast;
@@ -68,7 +67,7 @@ static void
 replace_storage(Oid table, Oid toast)
 {
 	ReindexParams params = {0};
-	Relation	relation = table_open(table, NoLock);
+	Relation	  relation = table_open(table, NoLock);
 
 	outbox_compat_set_new_file(relation, relation->rd_rel->relpersistence);
 	pgstat_count_truncate(relation);
@@ -86,7 +85,7 @@ replace_storage(Oid table, Oid toast)
 static bool
 may_empty(OutboxEmptyCheck may, void *arg)
 {
-	bool		answer;
+	bool answer;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	answer = may(arg);
@@ -97,14 +96,14 @@ may_empty(OutboxEmptyCheck may, void *arg)
 bool
 outbox_leaf_empty(Oid table, OutboxEmptyCheck may, void *arg, bool *locked)
 {
-	bool		emptied = false;
+	bool emptied = false;
 
 	outbox_session_begin();
 	OUTBOX_FAULT("leaf-unlocked");
 	*locked = lock_table(table);
 	if (*locked)
 	{
-		Oid			toast = find_toast_table(table);
+		Oid toast = find_toast_table(table);
 
 		if (OidIsValid(toast))
 			*locked = lock_table(toast);

@@ -17,20 +17,21 @@
 #include "bgworker/session.h"
 #include "src/backlog.h"
 
-#define PIECE_EVENTS	10000	/* of one transaction */
+#define PIECE_EVENTS 10000 /* of one transaction */
 
 typedef struct Measure
 {
-	const OutboxRange *range;	/* what counts */
-	const OutboxRange *last;	/* of the last batch */
-	int64		last_bytes;
-	int64		bytes;
+	const OutboxRange *range; /* what counts */
+	const OutboxRange *last;  /* of the last batch */
+	int64			   last_bytes;
+	int64			   bytes;
 } Measure;
 
 static int64
 size_of(TupleTableSlot *slot, int column)
 {
-	return slot->tts_isnull[column - 1] ? 0 :
+	return slot->tts_isnull[column - 1] ?
+		0 :
 		(int64) toast_raw_datum_size(slot->tts_values[column - 1]) - VARHDRSZ;
 }
 
@@ -45,8 +46,8 @@ outbox_measure_event(TupleTableSlot *slot)
 static void
 sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
-	Measure    *measure = arg;
-	int64		bytes;
+	Measure *measure = arg;
+	int64	 bytes;
 
 	if (!outbox_range_holds(measure->range, txid, seq))
 		return;
@@ -86,7 +87,7 @@ outbox_measure_up_to(OutboxSlot *slot, const OutboxRange *last, int64 limit)
 	outbox_session_end();
 	while (segment < OUTBOX_SEGMENTS && measure.bytes <= limit)
 	{
-		Oid			filenode;
+		Oid filenode;
 
 		outbox_session_begin();
 		from = outbox_event_scan_piece(segment, from, range.upper.xmax, PIECE_EVENTS, &filenode,

@@ -26,32 +26,32 @@
 #include "bgworker/clock.h"
 #include "bgworker/session.h"
 
-#define LOOK_MIN_MS		200
-#define LOOK_MAX_MS		5000
-#define LOOK_PARTS		70		/* a look every so many parts of retention */
-#define MEGABYTE		(INT64CONST(1024) * 1024)
+#define LOOK_MIN_MS 200
+#define LOOK_MAX_MS 5000
+#define LOOK_PARTS	70 /* a look every so many parts of retention */
+#define MEGABYTE	(INT64CONST(1024) * 1024)
 
 /* A leaf and the snapshot its events must be seen by. */
 typedef struct RelayedCheck
 {
-	int			segment;
+	int					  segment;
 	const OutboxSnapshot *delivered;
 } RelayedCheck;
 
 static TimestampTz next_look = 0;	/* not before; by outbox_clock_now() */
-static TimestampTz due_at = 0;	/* an event's time comes, DT_NOEND = none */
-static uint64 looked_xmax = 0;	/* delivered snapshot of the last look */
-static bool full_logged = false;
+static TimestampTz due_at = 0;		/* an event's time comes, DT_NOEND = none */
+static uint64	   looked_xmax = 0; /* delivered snapshot of the last look */
+static bool		   full_logged = false;
 
-static TimestampTz left_at[OUTBOX_SEGMENTS];	/* when the ring moved on from it, 0 = not known */
-static int	batch_leaf = -1;	/* -1 = not known yet */
+static TimestampTz left_at[OUTBOX_SEGMENTS]; /* when the ring moved on from it, 0 = not known */
+static int		   batch_leaf = -1;			 /* -1 = not known yet */
 
 /* First column of a query's only row as int64 or timestamp; fallback if NULL. */
 static int64
 query_int64(const char *query, int64 fallback)
 {
-	bool		isnull;
-	Datum		value;
+	bool  isnull;
+	Datum value;
 
 	if (SPI_execute(query, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute \"%s\"", query);
@@ -64,8 +64,8 @@ query_int64(const char *query, int64 fallback)
 static bool
 is_empty(Oid relation_oid)
 {
-	Relation	relation = table_open(relation_oid, AccessShareLock);
-	bool		empty = RelationGetNumberOfBlocks(relation) == 0;
+	Relation relation = table_open(relation_oid, AccessShareLock);
+	bool	 empty = RelationGetNumberOfBlocks(relation) == 0;
 
 	table_close(relation, AccessShareLock);
 	return empty;
@@ -76,8 +76,8 @@ static bool
 is_relayed(void *arg)
 {
 	const RelayedCheck *check = arg;
-	uint64		txid;
-	TimestampTz created_at;
+	uint64				txid;
+	TimestampTz			created_at;
 
 	OUTBOX_MUTATE("rotation_unchecked", return true);
 	if (!outbox_event_at_end(check->segment, BackwardScanDirection, &txid, &created_at))
@@ -99,21 +99,21 @@ is_relayed(void *arg)
 static TimestampTz
 bound_last_event(int segment, TimestampTz now)
 {
-	uint64		txid;
+	uint64 txid;
 
 	if (left_at[segment] == 0 &&
-		!outbox_event_at_end((segment + 1) % OUTBOX_SEGMENTS, ForwardScanDirection,
-							 &txid, &left_at[segment]))
+		!outbox_event_at_end((segment + 1) % OUTBOX_SEGMENTS, ForwardScanDirection, &txid,
+							 &left_at[segment]))
 		left_at[segment] = now;
 	return left_at[segment];
 }
 
 /* Facts that the decision needs; due_at is set to when it may change. */
 static void
-gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *delivered,
-			 TimestampTz now, int64 retention_ms)
+gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *delivered, TimestampTz now,
+			 int64 retention_ms)
 {
-	int			oldest;
+	int oldest;
 
 	memset(leaves, 0, sizeof(*leaves) * OUTBOX_SEGMENTS);
 	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
@@ -168,7 +168,8 @@ log_full_ring(bool full, int current)
 	if (full && !full_logged)
 		ereport(LOG,
 				(errmsg("the event ring of outbox is full, segment %d grows on", current),
-				 errdetail("The oldest segment holds events that are not relayed, or younger than outbox.retention.")));
+				 errdetail("The oldest segment holds events that are not relayed, or younger than "
+						   "outbox.retention.")));
 	full_logged = full;
 }
 
@@ -176,14 +177,14 @@ log_full_ring(bool full, int current)
 static void
 tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 {
-	OutboxLeafFacts leaves[OUTBOX_SEGMENTS];
+	OutboxLeafFacts		leaves[OUTBOX_SEGMENTS];
 	OutboxRetentionPlan plan;
-	TimestampTz now = GetCurrentTimestamp();
-	int64		retention_ms = (int64) outbox_guc_retention * 1000;
-	RelayedCheck check;
-	Oid			leaf = InvalidOid;
-	int			current;
-	bool		locked;
+	TimestampTz			now = GetCurrentTimestamp();
+	int64				retention_ms = (int64) outbox_guc_retention * 1000;
+	RelayedCheck		check;
+	Oid					leaf = InvalidOid;
+	int					current;
+	bool				locked;
 
 	outbox_session_begin();
 	current = outbox_segment_current();
@@ -209,36 +210,39 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	check.delivered = delivered;
 	if (!outbox_leaf_empty(leaf, is_relayed, &check, &locked) && !locked)
 		count_rotation(slot, false);
-	due_at = 0;					/* there may be another one to empty */
+	due_at = 0; /* there may be another one to empty */
 }
 
 /* The newest batch row is not in the leaf that is about to be emptied. */
 static bool
 is_outdated_batch_leaf(void *arg)
 {
-	int			leaf = *(int *) arg;
+	int leaf = *(int *) arg;
 
 	return query_int64(psprintf("SELECT (n.max > o.max)::int::bigint"
 								" FROM (SELECT max(batch_no) FROM outbox.batch_%d) n,"
-								" (SELECT coalesce(max(batch_no), -1) AS max FROM outbox.batch_%d) o",
-								1 - leaf, leaf), 0) == 1;
+								" (SELECT coalesce(max(batch_no), -1) AS max FROM outbox.batch_%d) "
+								"o",
+								1 - leaf, leaf),
+					   0) == 1;
 }
 
 /* The batch log: after enough rows the other leaf is emptied and takes the next. */
 static void
 tend_batch_log(OutboxSlot *slot)
 {
-	char		name[NAMEDATALEN];
-	int64		rows;
-	int			other;
-	Oid			leaf;
-	bool		free_leaf;
-	bool		locked;
+	char  name[NAMEDATALEN];
+	int64 rows;
+	int	  other;
+	Oid	  leaf;
+	bool  free_leaf;
+	bool  locked;
 
 	outbox_session_begin();
 	other = 1 - outbox_retention_batch_leaf();
 	rows = query_int64(psprintf("SELECT max(batch_no) - min(batch_no) + 1 FROM outbox.batch_%d",
-								1 - other), 0);
+								1 - other),
+					   0);
 	snprintf(name, sizeof(name), "batch_%d", other);
 	leaf = outbox_segment_named_relation(name);
 	free_leaf = is_empty(leaf);
@@ -257,9 +261,10 @@ tend_batch_log(OutboxSlot *slot)
 void
 outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delivered)
 {
-	int64		interval_ms = (int64) outbox_guc_retention * 1000 / LOOK_PARTS;
+	int64 interval_ms = (int64) outbox_guc_retention * 1000 / LOOK_PARTS;
 
-	if (outbox_clock_now() < next_look || (delivered->xmax == looked_xmax && GetCurrentTimestamp() < due_at))
+	if (outbox_clock_now() < next_look ||
+		(delivered->xmax == looked_xmax && GetCurrentTimestamp() < due_at))
 		return;
 	OUTBOX_FAULT("retention-look");
 	looked_xmax = delivered->xmax;
@@ -274,6 +279,7 @@ outbox_retention_batch_leaf(void)
 {
 	if (batch_leaf < 0)
 		batch_leaf = (int) query_int64("SELECT leaf::bigint FROM outbox.batch"
-									   " ORDER BY batch_no DESC LIMIT 1", 0);
+									   " ORDER BY batch_no DESC LIMIT 1",
+									   0);
 	return batch_leaf;
 }

@@ -12,8 +12,8 @@
 int
 outbox_txid_compare(const void *a, const void *b)
 {
-	uint64_t	left = *(const uint64_t *) a;
-	uint64_t	right = *(const uint64_t *) b;
+	uint64_t left = *(const uint64_t *) a;
+	uint64_t right = *(const uint64_t *) b;
 
 	return (left > right) - (left < right);
 }
@@ -43,7 +43,7 @@ outbox_snapshot_xmin(const OutboxSnapshot *snapshot)
 uint32_t
 outbox_snapshot_sort(uint64_t *xip, uint32_t nxip)
 {
-	uint32_t	kept = 0;
+	uint32_t kept = 0;
 
 	if (nxip == 0)
 		return 0;
@@ -95,12 +95,12 @@ outbox_entries_compare(const void *a, const void *b)
 static void
 order_untimed(OutboxEntry *entries, size_t count)
 {
-	size_t		first = 0;
+	size_t first = 0;
 
 	qsort(entries, count, sizeof(OutboxEntry), compare_by_transaction);
 	while (first < count)
 	{
-		size_t		end = first + 1;
+		size_t end = first + 1;
 
 		while (end < count && entries[end].txid == entries[first].txid)
 			end++;
@@ -116,8 +116,8 @@ order_untimed(OutboxEntry *entries, size_t count)
 void
 outbox_entries_sort(OutboxEntry *entries, size_t count)
 {
-	bool		untimed = false;
-	bool		sorted = true;
+	bool untimed = false;
+	bool sorted = true;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -134,7 +134,7 @@ outbox_entries_sort(OutboxEntry *entries, size_t count)
 void
 outbox_lowest_note(uint64_t *lowest, size_t at, uint64_t txid)
 {
-	uint64_t   *slot = &lowest[at / OUTBOX_ENTRY_BLOCK];
+	uint64_t *slot = &lowest[at / OUTBOX_ENTRY_BLOCK];
 
 	if (at % OUTBOX_ENTRY_BLOCK == 0 || txid < *slot)
 		*slot = txid;
@@ -150,19 +150,19 @@ put_big_endian(uint8_t **at, uint64_t value, int bytes)
 static uint64_t
 get_big_endian(const uint8_t **at, int bytes)
 {
-	uint64_t	value = 0;
+	uint64_t value = 0;
 
 	for (int i = 0; i < bytes; i++)
 		value = value << 8 | *(*at)++;
 	return value;
 }
 
-#define SIGN_BIT	(UINT64_C(1) << 63)
+#define SIGN_BIT (UINT64_C(1) << 63)
 
 void
 outbox_entry_encode(const OutboxEntry *entry, uint8_t key[OUTBOX_ENTRY_KEY])
 {
-	uint8_t    *at = key;
+	uint8_t *at = key;
 
 	put_big_endian(&at, entry->rank, 1);
 	put_big_endian(&at, (uint64_t) entry->order ^ SIGN_BIT, 8);
@@ -196,17 +196,17 @@ add_member(uint64_t *xip, uint32_t room, uint32_t *nxip, uint64_t txid)
 }
 
 bool
-outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
-		   OutboxEntryList *list, size_t count, size_t first, size_t next,
-		   uint64_t *xmax, uint64_t *xip, uint32_t room, uint32_t *nxip)
+outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper, OutboxEntryList *list,
+		   size_t count, size_t first, size_t next, uint64_t *xmax, uint64_t *xip, uint32_t room,
+		   uint32_t *nxip)
 {
-	uint64_t	inside = next < count ? outbox_entry_at(list, next).txid : 0;
-	uint64_t	before = 0;
+	uint64_t inside = next < count ? outbox_entry_at(list, next).txid : 0;
+	uint64_t before = 0;
 
 	*xmax = lower->xmax;
 	for (size_t i = first; i < next; i++)
 	{
-		uint64_t	txid = outbox_entry_at(list, i).txid;
+		uint64_t txid = outbox_entry_at(list, i).txid;
 
 		if (txid >= *xmax && txid != inside)
 			*xmax = txid + 1;
@@ -217,7 +217,7 @@ outbox_cut(const OutboxSnapshot *lower, const OutboxSnapshot *window_upper,
 		add_member(xip, room, nxip, window_upper->xip[i]);
 	for (size_t i = next; i < count;)
 	{
-		uint64_t	txid;
+		uint64_t txid;
 
 		if (i % OUTBOX_ENTRY_BLOCK == 0 && list->lowest[i / OUTBOX_ENTRY_BLOCK] >= *xmax)
 		{

@@ -17,9 +17,9 @@
 void
 outbox_snapshot_take(MemoryContext context, OutboxSnapshot *snapshot)
 {
-	Snapshot	active = GetActiveSnapshot();
+	Snapshot		  active = GetActiveSnapshot();
 	FullTransactionId next = ReadNextFullTransactionId();
-	uint64		epoch_base = U64FromFullTransactionId(next) & ~UINT64CONST(0xFFFFFFFF);
+	uint64			  epoch_base = U64FromFullTransactionId(next) & ~UINT64CONST(0xFFFFFFFF);
 
 	snapshot->xip = MemoryContextAlloc(context, sizeof(uint64) * Max(active->xcnt, 1));
 	snapshot->xmax = epoch_base | active->xmax;
@@ -50,8 +50,8 @@ outbox_snapshot_format(const OutboxSnapshot *snapshot)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":",
-					 outbox_snapshot_xmin(snapshot), snapshot->xmax);
+	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":", outbox_snapshot_xmin(snapshot),
+					 snapshot->xmax);
 	for (uint32 i = 0; i < snapshot->nxip; i++)
 		appendStringInfo(&text, "%s" UINT64_FORMAT, i > 0 ? "," : "", snapshot->xip[i]);
 	return text.data;
@@ -60,15 +60,15 @@ outbox_snapshot_format(const OutboxSnapshot *snapshot)
 void
 outbox_snapshot_parse(const char *text, MemoryContext context, OutboxSnapshot *snapshot)
 {
-	uint32		room = 1;
-	char	   *pos;
+	uint32 room = 1;
+	char  *pos;
 
 	for (const char *p = text; *p; p++)
 		room += *p == ',';
 	snapshot->xip = MemoryContextAlloc(context, sizeof(uint64) * room);
 	snapshot->nxip = 0;
 
-	strtoull(text, &pos, 10);	/* xmin follows from the rest */
+	strtoull(text, &pos, 10); /* xmin follows from the rest */
 	if (*pos == ':')
 		snapshot->xmax = strtoull(pos + 1, &pos, 10);
 	if (*pos != ':')

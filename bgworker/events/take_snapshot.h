@@ -12,7 +12,10 @@
 
 #include "snapshot.h"
 
-/* Inside a transaction with an active snapshot: that snapshot as a set; xip is allocated in context. */
+/*
+ * Inside a transaction with an active snapshot: that snapshot as a set; xip is allocated in
+ * context.
+ */
 extern void outbox_snapshot_take(MemoryContext context, OutboxSnapshot *snapshot);
 
 extern void outbox_snapshot_copy(MemoryContext context, OutboxSnapshot *to,
@@ -23,4 +26,4 @@ extern char *outbox_snapshot_format(const OutboxSnapshot *snapshot);
 extern void outbox_snapshot_parse(const char *text, MemoryContext context,
 								  OutboxSnapshot *snapshot);
 
-#endif							/* OUTBOX_TAKE_SNAPSHOT_H */
+#endif /* OUTBOX_TAKE_SNAPSHOT_H */

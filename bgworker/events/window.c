@@ -23,22 +23,22 @@
 
 typedef struct WindowScan
 {
-	OutboxWindow *window;
-	OutboxReissues reissues;
+	OutboxWindow	 *window;
+	OutboxReissues	  reissues;
 	OutboxEntryWriter writer;
-	uint64		oldest_timed;	/* no commit time is kept below it */
-	uint64		last_txid;		/* rank and order of this one are known: */
-	int64		last_order;
-	uint8		last_rank;
-	TimestampTz newest;			/* of the commit times */
+	uint64			  oldest_timed; /* no commit time is kept below it */
+	uint64			  last_txid;	/* rank and order of this one are known: */
+	int64			  last_order;
+	uint8			  last_rank;
+	TimestampTz		  newest; /* of the commit times */
 } WindowScan;
 
 uint64
 outbox_commit_times_from(void)
 {
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64		  next = U64FromFullTransactionId(ReadNextFullTransactionId());
 	TransactionId oldest;
-	uint64		full;
+	uint64		  full;
 
 	if (!track_commit_timestamp)
 		return PG_UINT64_MAX;
@@ -51,7 +51,10 @@ outbox_commit_times_from(void)
 	return full > next ? full - (UINT64CONST(1) << 32) : full;
 }
 
-/* Was the wall clock set back while the window's transactions committed?  Their commit times are not their order then. */
+/*
+ * Was the wall clock set back while the window's transactions committed?  Their commit times are
+ * not their order then.
+ */
 static bool
 has_clock_stepped_back(const OutboxRange *range)
 {
@@ -99,7 +102,7 @@ add_entry(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 static TimestampTz
 scan_window(OutboxWindow *window, OutboxReissues reissues, uint64 oldest_timed)
 {
-	WindowScan	scan = {.window = window, .reissues = reissues, .oldest_timed = oldest_timed};
+	WindowScan scan = {.window = window, .reissues = reissues, .oldest_timed = oldest_timed};
 
 	outbox_entries_begin(&scan.writer, window->context);
 	outbox_event_scan(&window->range, window->filenodes, add_entry, &scan);
@@ -112,11 +115,13 @@ scan_window(OutboxWindow *window, OutboxReissues reissues, uint64 oldest_timed)
 static void
 fill_window(OutboxWindow *window, OutboxReissues reissues)
 {
-	uint64		oldest_timed = has_clock_stepped_back(&window->range) ? PG_UINT64_MAX : outbox_commit_times_from();
+	uint64 oldest_timed =
+		has_clock_stepped_back(&window->range) ? PG_UINT64_MAX : outbox_commit_times_from();
 
 	window->commit_order = track_commit_timestamp;
 	if (scan_window(window, reissues, oldest_timed) > GetCurrentTimestamp())
-		(void) scan_window(window, reissues, PG_UINT64_MAX);	/* it was set back while the server was down */
+		/* it was set back while the server was down */
+		(void) scan_window(window, reissues, PG_UINT64_MAX);
 }
 
 void

@@ -16,21 +16,22 @@
 
 typedef struct OutboxWindow
 {
-	MemoryContext context;		/* owns all below; reset by the next window */
-	OutboxRange range;
-	OutboxEntryList *entries;	/* in order; see entries.h */
-	size_t		count;
-	size_t		next;			/* first entry that is in no chunk yet */
-	Oid			filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
-	bool		commit_order;	/* false: track_commit_timestamp is off */
-	int64		most_bytes;		/* of a batch, by the rate seen; 0 = outbox.batch_max_bytes; outlives the window */
+	MemoryContext	 context; /* owns all below; reset by the next window */
+	OutboxRange		 range;
+	OutboxEntryList *entries; /* in order; see entries.h */
+	size_t			 count;
+	size_t			 next;						 /* first entry that is in no chunk yet */
+	Oid				 filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
+	bool			 commit_order;				 /* false: track_commit_timestamp is off */
+	/* of a batch, by the rate seen; 0 = outbox.batch_max_bytes; outlives the window */
+	int64			 most_bytes;
 } OutboxWindow;
 
 /* Transactions that emitted dead letters again; their events come first.  Sorted. */
 typedef struct OutboxReissues
 {
 	const uint64 *txids;
-	int			count;
+	int			  count;
 } OutboxReissues;
 
 /*
@@ -51,4 +52,4 @@ extern void outbox_window_close(OutboxWindow *window);
 /* Oldest transaction whose commit time can be asked for; none: UINT64_MAX. */
 extern uint64 outbox_commit_times_from(void);
 
-#endif							/* OUTBOX_WINDOW_H */
+#endif /* OUTBOX_WINDOW_H */

@@ -10,9 +10,9 @@
  * OutboxSlot.probe.  A running relay cannot see its switch change: it is
  * terminated, and the next one looks.
  *
- * The launcher sleeps on its latch without a time-out unless a back-off ends.
- * It may die and come back while relays run: everything it must know is in shared memory,
- * the handles only add the workers that have not attached yet.
+ * The launcher sleeps on its latch without a time-out unless a back-off ends.  It may die and come
+ * back while relays run: everything it must know is in shared memory, the handles only add the
+ * workers that have not attached yet.
  */
 #include "postgres.h"
 
@@ -42,40 +42,40 @@
 #include "bgworker/clock.h"
 #include "src/compat.h"
 
-#define RESTART_S		5		/* of the launcher itself */
-#define MAX_PROBES		2		/* workers at once that have not looked at their switch yet */
-#define LIMIT_LOG_MS	600000	/* the full list of workers is logged once in this time */
-#define BACKOFF_MIN_MS	1000
-#define BACKOFF_MAX_MS	60000
+#define RESTART_S	   5	  /* of the launcher itself */
+#define MAX_PROBES	   2	  /* workers at once that have not looked at their switch yet */
+#define LIMIT_LOG_MS   600000 /* the full list of workers is logged once in this time */
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 60000
 
 PGDLLEXPORT void outbox_launcher_main(Datum arg);
 
 /* What the launcher alone knows of a slot. */
 typedef struct Launch
 {
-	Oid			database;
-	BackgroundWorkerHandle *handle; /* NULL: none, or started by an earlier launcher */
-	bool		running;		/* a worker was seen */
-	bool		terminated;		/* by us, so that its end is no failure */
-	TimestampTz not_before;		/* end of the back-off */
+	Oid						database;
+	BackgroundWorkerHandle *handle;		/* NULL: none, or started by an earlier launcher */
+	bool					running;	/* a worker was seen */
+	bool					terminated; /* by us, so that its end is no failure */
+	TimestampTz				not_before; /* end of the back-off */
 } Launch;
 
 /* What a look at a slot must know, copied under the lock. */
 typedef struct SlotView
 {
-	Oid			database;
-	bool		probe;
-	bool		answered;
-	bool		wanted;
-	bool		suspended;
-	int			worker_pid;
-	int			failures;
+	Oid	 database;
+	bool probe;
+	bool answered;
+	bool wanted;
+	bool suspended;
+	int	 worker_pid;
+	int	 failures;
 } SlotView;
 
-static Launch launches[OUTBOX_MAX_DATABASES];
-static List *pending = NIL;		/* databases not looked at since the start */
+static Launch	   launches[OUTBOX_MAX_DATABASES];
+static List		  *pending = NIL; /* databases not looked at since the start */
 static TimestampTz limit_logged_at = 0;
-static bool slots_logged = false;
+static bool		   slots_logged = false;
 
 void
 outbox_launcher_register(void)
@@ -109,10 +109,10 @@ is_connectable(Form_pg_database database)
 static List *
 list_databases(Oid only, bool connectable)
 {
-	List	   *databases = NIL;
-	Relation	relation;
+	List		 *databases = NIL;
+	Relation	  relation;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	  tuple;
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -121,7 +121,7 @@ list_databases(Oid only, bool connectable)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old;
+		MemoryContext	 old;
 
 		if ((connectable && !is_connectable(database)) ||
 			(OidIsValid(only) && database->oid != only))
@@ -140,8 +140,8 @@ list_databases(Oid only, bool connectable)
 static bool
 has_database(Oid database, bool connectable)
 {
-	List	   *found = list_databases(database, connectable);
-	bool		result = found != NIL;
+	List *found = list_databases(database, connectable);
+	bool  result = found != NIL;
 
 	list_free(found);
 	return result;
@@ -150,7 +150,7 @@ has_database(Oid database, bool connectable)
 static SlotView
 view_slot(OutboxSlot *slot)
 {
-	SlotView	view;
+	SlotView view;
 
 	LWLockAcquire(outbox_shared->lock, LW_SHARED);
 	view.database = slot->database;
@@ -184,14 +184,13 @@ show_backoff(OutboxSlot *slot)
 static void
 back_off(OutboxSlot *slot, Launch *launch)
 {
-	int			failures;
-	int			delay;
+	int failures;
+	int delay;
 
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	failures = slot->database == launch->database ? ++slot->failures : 1;
 	LWLockRelease(outbox_shared->lock);
-	delay = failures > 6 ? BACKOFF_MAX_MS
-		: Min(BACKOFF_MIN_MS << (failures - 1), BACKOFF_MAX_MS);
+	delay = failures > 6 ? BACKOFF_MAX_MS : Min(BACKOFF_MIN_MS << (failures - 1), BACKOFF_MAX_MS);
 	launch->not_before = TimestampTzPlusMilliseconds(outbox_clock_now(), delay);
 }
 
@@ -224,7 +223,7 @@ settle_unreachable(OutboxSlot *slot, Oid database)
 static void
 settle_end(OutboxSlot *slot, Launch *launch, const SlotView *view)
 {
-	bool		planned = launch->terminated || view->suspended || view->probe;
+	bool planned = launch->terminated || view->suspended || view->probe;
 
 	forget_handle(launch);
 	launch->running = launch->terminated = false;
@@ -255,11 +254,11 @@ settle_end(OutboxSlot *slot, Launch *launch, const SlotView *view)
 static bool
 take_request(OutboxSlot *slot, Oid database)
 {
-	bool		take;
+	bool take;
 
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	take = slot->database == database && slot->suspended == 0 &&
-		slot->worker_pid == 0 && (slot->probe || slot->wanted);
+	take = slot->database == database && slot->suspended == 0 && slot->worker_pid == 0 &&
+		(slot->probe || slot->wanted);
 	if (take)
 		slot->probe = slot->answered = false;
 	LWLockRelease(outbox_shared->lock);
@@ -300,16 +299,17 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	slot->probe = true;
 	LWLockRelease(outbox_shared->lock);
 	back_off(slot, launch);
-	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, "all background worker slots are taken: raise max_worker_processes");
+	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY,
+							  "all background worker slots are taken: raise max_worker_processes");
 	if (limit_logged_at != 0 &&
 		!TimestampDifferenceExceeds(limit_logged_at, outbox_clock_now(), LIMIT_LOG_MS))
 		return;
 	limit_logged_at = outbox_clock_now();
 	ereport(LOG,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("outbox launcher could not start the relay of database %u",
-					launch->database),
-			 errhint("All background worker slots are taken: raise max_worker_processes (now %d) and restart the server.",
+			 errmsg("outbox launcher could not start the relay of database %u", launch->database),
+			 errhint("All background worker slots are taken: raise max_worker_processes (now %d) "
+					 "and restart the server.",
 					 max_worker_processes)));
 }
 
@@ -347,12 +347,11 @@ is_due(const SlotView *view, const Launch *launch)
 static void
 tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
 {
-	SlotView	view;
-	pid_t		pid;
+	SlotView view;
+	pid_t	 pid;
 
 	/* First the handle: what a worker that is gone has left is then final. */
-	if (launch->handle != NULL &&
-		GetBackgroundWorkerPid(launch->handle, &pid) == BGWH_STOPPED)
+	if (launch->handle != NULL && GetBackgroundWorkerPid(launch->handle, &pid) == BGWH_STOPPED)
 		forget_handle(launch);
 
 	view = view_slot(slot);
@@ -443,7 +442,7 @@ tend_slots(void)
 
 		if (!launch->running && launch->not_before > now)
 		{
-			long		left = TimestampDifferenceMilliseconds(now, launch->not_before) + 1;
+			long left = TimestampDifferenceMilliseconds(now, launch->not_before) + 1;
 
 			timeout = timeout < 0 ? left : Min(timeout, left);
 		}
@@ -474,7 +473,7 @@ outbox_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		long		timeout;
+		long timeout;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -19,7 +19,10 @@ extern void outbox_launcher_register(void);
  */
 extern bool outbox_relay_probe(OutboxSlot *slot);
 
-/* Relay: it has delivered or is idle; the next exit is restarted after 1 s, and no event waits for a relay. */
+/*
+ * Relay: it has delivered or is idle; the next exit is restarted after 1 s, and no event waits for
+ * a relay.
+ */
 extern void outbox_relay_progressed(OutboxSlot *slot);
 
-#endif							/* OUTBOX_LAUNCHER_H */
+#endif /* OUTBOX_LAUNCHER_H */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * marker.c
- *	  The file outbox.marker in the data directory, which a copy of the directory's files gives away.
+ *	  The file outbox.marker in the data directory, which a copy of the directory's files gives
+ *	  away.
  *
- * The launcher writes it before any relay runs, relays read it.  All databases of the server share it, so what one
- * of them accepts is in outbox.installation: a marker written in a copy has an id that none of them knows.
+ * The launcher writes it before any relay runs, relays read it.  All databases of the server share
+ * it, so what one of them accepts is in outbox.installation: a marker written in a copy has an id
+ * that none of them knows.
  */
 #include "postgres.h"
 
@@ -18,20 +20,23 @@
 
 #include "marker.h"
 
-#define TEMPORARY_FILE	OUTBOX_MARKER_FILE ".tmp"
-#define TEXT_SIZE		512
+#define TEMPORARY_FILE OUTBOX_MARKER_FILE ".tmp"
+#define TEXT_SIZE	   512
 
 /* ----------------------------------------------------------------- pure */
 
 void
 outbox_marker_format(char *text, size_t size, const OutboxMarker *marker)
 {
-	char		id[2 * UUID_LEN + 1];
+	char id[2 * UUID_LEN + 1];
 
 	for (int i = 0; i < UUID_LEN; i++)
 		snprintf(id + 2 * i, 3, "%02x", marker->id.data[i]);
-	snprintf(text, size, "outbox marker 1: holds its own inode and birth time, written by outbox; do not edit or copy it\n"
-			 "id=%s\ninode=" UINT64_FORMAT "\nborn=" INT64_FORMAT "." INT64_FORMAT "\ncopied=%d\ntimeline=%d\nmade=" INT64_FORMAT "\n",
+	snprintf(text, size,
+			 "outbox marker 1: holds its own inode and birth time, written by outbox; do not edit "
+			 "or copy it\n"
+			 "id=%s\ninode=" UINT64_FORMAT "\nborn=" INT64_FORMAT "." INT64_FORMAT
+			 "\ncopied=%d\ntimeline=%d\nmade=" INT64_FORMAT "\n",
 			 id, marker->inode, marker->born_s, marker->born_ns, marker->copied, marker->timeline,
 			 (int64) marker->made_at);
 }
@@ -39,16 +44,20 @@ outbox_marker_format(char *text, size_t size, const OutboxMarker *marker)
 bool
 outbox_marker_parse(const char *text, OutboxMarker *marker)
 {
-	char		id[2 * UUID_LEN + 1];
-	int			copied;
-	int			timeline;
+	char			   id[2 * UUID_LEN + 1];
+	int				   copied;
+	int				   timeline;
 	long long unsigned inode;
-	long long	born_s;
-	long long	born_ns;
-	long long	made;
+	long long		   born_s;
+	long long		   born_ns;
+	long long		   made;
 
-	if (sscanf(text, "outbox marker 1:%*[^\n]\nid=%32[0-9a-f]\ninode=%llu\nborn=%lld.%lld\ncopied=%d\ntimeline=%d\nmade=%lld",
-			   id, &inode, &born_s, &born_ns, &copied, &timeline, &made) != 7 || strlen(id) != 2 * UUID_LEN)
+	if (sscanf(text,
+			   "outbox marker "
+			   "1:%*[^\n]\nid=%32[0-9a-f]\ninode=%llu\nborn=%lld.%lld\ncopied=%d\ntimeline=%"
+			   "d\nmade=%lld",
+			   id, &inode, &born_s, &born_ns, &copied, &timeline, &made) != 7 ||
+		strlen(id) != 2 * UUID_LEN)
 		return false;
 	for (int i = 0; i < UUID_LEN; i++)
 	{
@@ -77,18 +86,21 @@ outbox_marker_fits(const OutboxMarker *marker, uint64 inode, int64 born_s, int64
 }
 
 /*
- * A database without a memory that is older than the copy was copied along; a younger one was made here.  One whose
- * relay has not run on this timeline is a copy's where the files were copied on this timeline.
+ * A database without a memory that is older than the copy was copied along; a younger one was made
+ * here.  One whose relay has not run on this timeline is a copy's where the files were copied on
+ * this timeline.
  */
 OutboxMarkerVerdict
-outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted *accepted, int timeline)
+outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted *accepted,
+					int timeline)
 {
-	bool		known = accepted->present && marker != NULL &&
+	bool known = accepted->present && marker != NULL &&
 		memcmp(&accepted->id, &marker->id, sizeof(pg_uuid_t)) == 0;
 
 	if (accepted->present && timeline > accepted->timeline)
 		return marker != NULL && fits && !known && marker->copied && marker->timeline == timeline ?
-			OUTBOX_MARKER_COPIED : OUTBOX_MARKER_LATER;
+			OUTBOX_MARKER_COPIED :
+			OUTBOX_MARKER_LATER;
 	if (marker == NULL)
 		return OUTBOX_MARKER_UNKNOWN;
 	if (!fits)
@@ -101,8 +113,8 @@ outbox_marker_judge(const OutboxMarker *marker, bool fits, const OutboxAccepted 
 }
 
 /*
- * One copied along with a promoted or recovered server is no copy's; a fitting one learns of the timeline, on which
- * nothing has been copied yet.
+ * One copied along with a promoted or recovered server is no copy's; a fitting one learns of the
+ * timeline, on which nothing has been copied yet.
  */
 bool
 outbox_marker_plan(const OutboxMarker *found, bool fits, int timeline, OutboxMarker *next)
@@ -125,7 +137,7 @@ bool
 outbox_marker_stat(int fd, uint64 *inode, int64 *born_s, int64 *born_ns)
 {
 	struct statx status;
-	struct stat plain;
+	struct stat	 plain;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0)
 	{
@@ -146,24 +158,28 @@ outbox_marker_stat(int fd, uint64 *inode, int64 *born_s, int64 *born_ns)
 bool
 outbox_marker_read(OutboxMarker *marker, bool *fits)
 {
-	char		text[TEXT_SIZE];
-	uint64		inode;
-	int64		born_s;
-	int64		born_ns;
-	ssize_t		got;
-	int			fd = OpenTransientFile(OUTBOX_MARKER_FILE, O_RDONLY | PG_BINARY);
+	char	text[TEXT_SIZE];
+	uint64	inode;
+	int64	born_s;
+	int64	born_ns;
+	ssize_t got;
+	int		fd = OpenTransientFile(OUTBOX_MARKER_FILE, O_RDONLY | PG_BINARY);
 
 	*fits = false;
 	if (fd < 0)
 	{
 		if (errno != ENOENT)
-			ereport(LOG, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", OUTBOX_MARKER_FILE)));
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", OUTBOX_MARKER_FILE)));
 		return false;
 	}
 	got = read(fd, text, sizeof(text) - 1);
 	if (got < 0 || !outbox_marker_stat(fd, &inode, &born_s, &born_ns))
 	{
-		ereport(LOG, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", OUTBOX_MARKER_FILE)));
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not read file \"%s\": %m", OUTBOX_MARKER_FILE)));
 		CloseTransientFile(fd);
 		return false;
 	}
@@ -177,20 +193,20 @@ outbox_marker_read(OutboxMarker *marker, bool *fits)
 static bool
 write_marker(int fd, OutboxMarker *marker)
 {
-	char		text[TEXT_SIZE];
+	char text[TEXT_SIZE];
 
 	if (!outbox_marker_stat(fd, &marker->inode, &marker->born_s, &marker->born_ns))
 		return false;
 	outbox_marker_format(text, sizeof(text), marker);
-	errno = ENOSPC;				/* what a short write means */
+	errno = ENOSPC; /* what a short write means */
 	return write(fd, text, strlen(text)) == (ssize_t) strlen(text) && pg_fsync(fd) == 0;
 }
 
 static void
 make_marker(OutboxMarker *marker)
 {
-	int			fd;
-	bool		written;
+	int	 fd;
+	bool written;
 
 	/* a file of its own, so that its birth is now */
 	(void) unlink(TEMPORARY_FILE);
@@ -198,8 +214,10 @@ make_marker(OutboxMarker *marker)
 	written = fd >= 0 && write_marker(fd, marker);
 	if (!written)
 		ereport(LOG,
-				(errcode_for_file_access(), errmsg("could not write file \"%s\": %m", TEMPORARY_FILE),
-				 errdetail("Until it can, host name and path tell whether this data directory was copied.")));
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", TEMPORARY_FILE),
+				 errdetail("Until it can, host name and path tell whether this data directory was "
+						   "copied.")));
 	if (fd >= 0)
 		CloseTransientFile(fd);
 	if (written)
@@ -211,8 +229,8 @@ outbox_marker_settle(void)
 {
 	OutboxMarker found;
 	OutboxMarker next;
-	bool		fits;
-	bool		present = outbox_marker_read(&found, &fits);
+	bool		 fits;
+	bool		 present = outbox_marker_read(&found, &fits);
 
 	if (!outbox_marker_plan(present ? &found : NULL, fits, (int) GetWALInsertionTimeLine(), &next))
 		return;
@@ -224,7 +242,8 @@ outbox_marker_settle(void)
 	}
 	if (next.copied && present && !fits)
 		ereport(LOG,
-				(errmsg("the data directory was copied or moved: file \"%s\" does not fit", OUTBOX_MARKER_FILE),
+				(errmsg("the data directory was copied or moved: file \"%s\" does not fit",
+						OUTBOX_MARKER_FILE),
 				 errdetail("Relays of its databases hold until outbox.adopt().")));
 	make_marker(&next);
 }

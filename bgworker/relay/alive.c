@@ -3,8 +3,8 @@
  * alive.c
  *	  Who else sends for this installation: the members of group outbox-alive.<installation>.
  *
- * Pure but for what identifies the directory; runs in the relay.  A relay joins, then looks, then fences: of two
- * that do so at the same time at least one sees the other.
+ * Pure but for what identifies the directory; runs in the relay.  A relay joins, then looks, then
+ * fences: of two that do so at the same time at least one sees the other.
  */
 #include "postgres.h"
 
@@ -17,24 +17,24 @@
 #include "alive.h"
 #include "src/fault.h"
 
-#define TOKEN_PREFIX	"outbox-alive."
-#define BOOT_ID_FILE	"/proc/sys/kernel/random/boot_id"
+#define TOKEN_PREFIX "outbox-alive."
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
 /* The parts of a client id. */
 typedef struct Token
 {
-	int			timeline;
-	uint64_t	system_id;
-	char		directory[OUTBOX_DIRECTORY_SIZE];
+	int			 timeline;
+	uint64_t	 system_id;
+	char		 directory[OUTBOX_DIRECTORY_SIZE];
 	unsigned int database;
 } Token;
 
 void
 outbox_boot_id_read(const char *file, char *boot, size_t size)
 {
-	uint64_t	other = 0;
-	int			fd = open(file, O_RDONLY | O_CLOEXEC);
-	ssize_t		got = fd < 0 ? -1 : read(fd, boot, size - 1);
+	uint64_t other = 0;
+	int		 fd = open(file, O_RDONLY | O_CLOEXEC);
+	ssize_t	 got = fd < 0 ? -1 : read(fd, boot, size - 1);
 
 	if (fd >= 0)
 		close(fd);
@@ -78,8 +78,8 @@ read_token(const char *text, Token *token)
 bool
 outbox_alive_is_other(const char *own, const char *member)
 {
-	Token		mine;
-	Token		theirs;
+	Token mine;
+	Token theirs;
 
 	if (strncmp(member, TOKEN_PREFIX, strlen(TOKEN_PREFIX)) != 0)
 		return false;
@@ -93,7 +93,7 @@ outbox_alive_is_other(const char *own, const char *member)
 OutboxAliveVerdict
 outbox_alive_judge(const OutboxAliveView *view)
 {
-	int64_t		look_ms = view->last_writer ? OUTBOX_ALIVE_WRITER_MS : OUTBOX_ALIVE_LOOK_MS;
+	int64_t look_ms = view->last_writer ? OUTBOX_ALIVE_WRITER_MS : OUTBOX_ALIVE_LOOK_MS;
 
 	OUTBOX_MUTATE("brief_look", look_ms -= 12000);
 	if (view->other)

@@ -22,30 +22,33 @@
 #include "src/fault.h"
 #include "src/guc.h"
 
-#define FENCED_WAIT_MS	1000
-#define KAFKA_INVALID_TIMESTAMP	32	/* Kafka's protocol */
-#define MOST_TOPICS_TOLD	20	/* of one refusal, as last_error */
+#define FENCED_WAIT_MS			1000
+#define KAFKA_INVALID_TIMESTAMP 32 /* Kafka's protocol */
+#define MOST_TOPICS_TOLD		20 /* of one refusal, as last_error */
 
 #define COPIED_REASON \
-	"the data directory was copied or moved: file \"" OUTBOX_MARKER_FILE "\" in it was made elsewhere. " \
-	"A copy must not send what the original sends; where it was moved, or restored and the original is gone, " \
+	"the data directory was copied or moved: file \"" OUTBOX_MARKER_FILE \
+	"\" in it was made elsewhere. " \
+	"A copy must not send what the original sends; where it was moved, or restored and the " \
+	"original is gone, " \
 	"adopt('resend') goes on with what Kafka does not have"
 
 static void
 take_opened(OutboxRelay *relay, OutboxWireReader *body)
 {
-	uint16		version = outbox_wire_get_u16(body);
-	char	   *library = outbox_link_text(body);
-	char	   *properties = outbox_link_text(body);
-	char	   *text = psprintf("librdkafka %s; %s", library, properties);
-	char		fitting[OUTBOX_TEXT_SIZE];
+	uint16 version = outbox_wire_get_u16(body);
+	char  *library = outbox_link_text(body);
+	char  *properties = outbox_link_text(body);
+	char  *text = psprintf("librdkafka %s; %s", library, properties);
+	char   fitting[OUTBOX_TEXT_SIZE];
 
 	if (version != OUTBOX_WIRE_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("outbox-sender speaks version %u of the protocol, the relay version %u",
 						version, OUTBOX_WIRE_VERSION),
-				 errhint("Library and sender are of different installations: restart the server after make install.")));
+				 errhint("Library and sender are of different installations: restart the server "
+						 "after make install.")));
 	relay->opened = true;
 	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&relay->slot->mutex);
@@ -65,7 +68,8 @@ outbox_relay_decide(OutboxRelay *relay)
 	/* no setting may have two servers send, nor end a restore that may still be bringing events */
 	if (comparison->kind == OUTBOX_COPY)
 		outbox_cursor_keep_hold(comparison);
-	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD || comparison->kind != OUTBOX_LOST_HISTORY)
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD ||
+		comparison->kind != OUTBOX_LOST_HISTORY)
 	{
 		outbox_relay_hold(relay, comparison->reason);
 		return;
@@ -95,7 +99,8 @@ take_stable_cursor(OutboxRelay *relay)
 		!relay->cursor_lost)
 	{
 		ereport(LOG,
-				(errmsg("outbox relay: Kafka has no cursor, batch " INT64_FORMAT " is sent again and may be doubled",
+				(errmsg("outbox relay: Kafka has no cursor, batch " INT64_FORMAT
+						" is sent again and may be doubled",
 						relay->last.batch_no),
 				 errdetail("The offset has expired, was deleted, or Kafka was replaced.")));
 		relay->cursor_lost = true;
@@ -125,11 +130,11 @@ static void
 take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 {
 	OutboxKafkaCursor cursor = {0};
-	const char *note;
-	uint32_t	len;
+	const char		 *note;
+	uint32_t		  len;
 
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING)
-		return;					/* asked before a failure */
+		return; /* asked before a failure */
 	cursor.present = outbox_wire_get_u8(body) != 0;
 	cursor.batch_no = (int64) outbox_wire_get_u64(body);
 	if (outbox_wire_get_string(body, &note, &len) && note != NULL)
@@ -146,11 +151,12 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 	else
 	{
 		/* an unfenced cursor that is behind may be about to move (I4) */
-		bool		may_lag = relay->state == OUTBOX_RELAY_CONNECTING || cursor.lags;
+		bool may_lag = relay->state == OUTBOX_RELAY_CONNECTING || cursor.lags;
 
 		outbox_cursor_compare(&cursor, &relay->last, &relay->identity, may_lag, &relay->comparison);
 		if (relay->identity.marker_verdict == OUTBOX_MARKER_COPIED &&
-			!(relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED && relay->comparison.kind == OUTBOX_SUPERSEDED))
+			!(relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED &&
+			  relay->comparison.kind == OUTBOX_SUPERSEDED))
 			outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
 	}
 	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
@@ -162,25 +168,31 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 }
 
 /*
- * Later batches are such that the rate at which this one came so far (done of bytes, as the sender counts) lets
- * them pass well in time.
+ * Later batches are such that the rate at which this one came so far (done of bytes, as the sender
+ * counts) lets them pass well in time.
  */
 static void
 heed_rate(OutboxRelay *relay, int64 bytes, int64 done, int64 took_ms)
 {
-	OutboxProgress progress = {.bytes = (int64) relay->chunks[relay->sending].frames.len, .took_ms = took_ms};
-	OutboxWindow *window = &relay->window;
-	int64		before = window->most_bytes;
+	OutboxProgress progress = {.bytes = (int64) relay->chunks[relay->sending].frames.len,
+							   .took_ms = took_ms};
+	OutboxWindow  *window = &relay->window;
+	int64		   before = window->most_bytes;
 
 	if (relay->usual_ms == 0)
 		return;
-	progress.done = done >= bytes ? progress.bytes : (int64) ((double) progress.bytes * (double) done / (double) bytes);
-	window->most_bytes = outbox_rate_cut(before, (int64) outbox_guc_batch_max_bytes * 1024, &progress, relay->usual_ms);
+	progress.done = done >= bytes ?
+		progress.bytes :
+		(int64) ((double) progress.bytes * (double) done / (double) bytes);
+	window->most_bytes = outbox_rate_cut(before, (int64) outbox_guc_batch_max_bytes * 1024,
+										 &progress, relay->usual_ms);
 	if (window->most_bytes == 0 || (before > 0 && window->most_bytes >= before))
 		return;
 	ereport(before == 0 ? LOG : DEBUG1,
-			(errmsg("outbox relay: batch " INT64_FORMAT " was sent at " INT64_FORMAT " bytes a second, later ones have " INT64_FORMAT " bytes at most",
-					relay->chunks[relay->sending].row.batch_no, outbox_rate_of(&progress), window->most_bytes)));
+			(errmsg("outbox relay: batch " INT64_FORMAT " was sent at " INT64_FORMAT
+					" bytes a second, later ones have " INT64_FORMAT " bytes at most",
+					relay->chunks[relay->sending].row.batch_no, outbox_rate_of(&progress),
+					window->most_bytes)));
 	if (!relay->ahead)
 		return;
 	/* what was read ahead is no row yet: the window is opened anew */
@@ -191,22 +203,27 @@ heed_rate(OutboxRelay *relay, int64 bytes, int64 done, int64 took_ms)
 static void
 take_committed(OutboxRelay *relay, OutboxWireReader *body)
 {
-	int64		batch_no = (int64) outbox_wire_get_u64(body);
-	uint32		events = outbox_wire_get_u32(body);
-	uint64		bytes = outbox_wire_get_u64(body);
+	int64			   batch_no = (int64) outbox_wire_get_u64(body);
+	uint32			   events = outbox_wire_get_u32(body);
+	uint64			   bytes = outbox_wire_get_u64(body);
 	OutboxRelayStatus *status = &relay->slot->status;
-	bool		suspect;
-	bool		doubled;
-	int64		took_ms;
-	TimestampTz now = GetCurrentTimestamp();
+	bool			   suspect;
+	bool			   doubled;
+	int64			   took_ms;
+	TimestampTz		   now = GetCurrentTimestamp();
 
 	took_ms = (int64) outbox_wire_get_u64(body) / 1000;
 	suspect = outbox_wire_get_u8(body) != 0;
-	if (relay->state != OUTBOX_RELAY_SENDING || batch_no != relay->chunks[relay->sending].row.batch_no)
-		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for", batch_no);
+	if (relay->state != OUTBOX_RELAY_SENDING ||
+		batch_no != relay->chunks[relay->sending].row.batch_no)
+		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for",
+			 batch_no);
 
 	OUTBOX_FAULT("relay-committed-received");
-	/* what was sent in at_least_once stays, whatever became of its cursor, and whatever is set since */
+	/*
+	 * what was sent in at_least_once stays, whatever became of its cursor, and whatever is set
+	 * since
+	 */
 	doubled = relay->resending && !relay->refreshing && !relay->cursor_lost &&
 		(outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE || relay->comparison.lagged);
 	relay->delivered = batch_no;
@@ -233,13 +250,17 @@ static void
 stop_at_refused(OutboxRelay *relay, const char *event, const OutboxRefusedEvent *refused)
 {
 	outbox_relay_fail(relay, false,
-					  psprintf("Kafka refuses %s of batch " INT64_FORMAT ": %s (Kafka error %d); the relay waits, outbox.dead_letter_policy is stop",
-							   event, relay->chunks[relay->sending].row.batch_no, refused->text, refused->kafka_error));
+					  psprintf("Kafka refuses %s of batch " INT64_FORMAT
+							   ": %s (Kafka error %d); the relay waits, outbox.dead_letter_policy "
+							   "is stop",
+							   event, relay->chunks[relay->sending].row.batch_no, refused->text,
+							   refused->kafka_error));
 }
 
 /*
- * What followed the refused record in its partition was rejected as out of sequence.  librdkafka 2.0.2 may take that
- * into the next transaction, which then fails when message.timeout.ms is over: a new producer begins it (I6).
+ * What followed the refused record in its partition was rejected as out of sequence.  librdkafka
+ * 2.0.2 may take that into the next transaction, which then fails when message.timeout.ms is over:
+ * a new producer begins it (I6).
  */
 static void
 fence_after_refusal(OutboxRelay *relay)
@@ -253,8 +274,8 @@ fence_after_refusal(OutboxRelay *relay)
 static OutboxRefusedEvent *
 read_refused_events(OutboxWireReader *body, uint32 *count)
 {
-	uint16		ntexts = outbox_wire_get_u16(body);
-	char	  **texts = palloc((ntexts + 1) * sizeof(char *));
+	uint16				ntexts = outbox_wire_get_u16(body);
+	char			  **texts = palloc((ntexts + 1) * sizeof(char *));
 	OutboxRefusedEvent *events;
 
 	for (int i = 0; i < ntexts; i++)
@@ -262,10 +283,11 @@ read_refused_events(OutboxWireReader *body, uint32 *count)
 	*count = outbox_wire_get_u32(body);
 	if (body->bad || *count > (size_t) (body->end - body->pos))
 		elog(ERROR, "the sender wrote a refusal that cannot be read");
-	events = MemoryContextAllocHuge(CurrentMemoryContext, (*count + (Size) 1) * sizeof(OutboxRefusedEvent));
+	events = MemoryContextAllocHuge(CurrentMemoryContext,
+									(*count + (Size) 1) * sizeof(OutboxRefusedEvent));
 	for (uint32 i = 0; i < *count; i++)
 	{
-		uint16		text;
+		uint16 text;
 
 		events[i].index = outbox_wire_get_u32(body);
 		events[i].kafka_error = (int32) outbox_wire_get_u32(body);
@@ -283,70 +305,80 @@ static void
 tell_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count, const char *event)
 {
 	OutboxChunk *chunk = &relay->chunks[relay->sending];
-	int			told = 0;
+	int			 told = 0;
 
 	for (uint32 i = 0; i < count && told < MOST_TOPICS_TOLD; i++)
 	{
 		if (!refused[i].whole_topic)
 			continue;
-		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, psprintf("events of topic \"%s\" are refused: %s",
-														outbox_chunk_topic(chunk, &relay->window, refused[i].index),
-														refused[i].text));
+		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY,
+								  psprintf("events of topic \"%s\" are refused: %s",
+										   outbox_chunk_topic(chunk, &relay->window,
+															  refused[i].index),
+										   refused[i].text));
 		told++;
 	}
 	ereport(LOG,
-			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event, chunk->row.batch_no,
-					refused[0].text),
+			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event,
+					chunk->row.batch_no, refused[0].text),
 			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?
-			 errdetail("%u events of the batch are refused, or their topics. They become rows of outbox.dead_letter, later events of their keys wait, the batch is sent without them.", count) :
-			 errdetail("%u events of the batch are refused, or their topics. They become rows of outbox.dead_letter, the batch is sent without them.", count)));
+				 errdetail("%u events of the batch are refused, or their topics. They become rows "
+						   "of outbox.dead_letter, later events of their keys wait, the batch is "
+						   "sent without them.",
+						   count) :
+				 errdetail("%u events of the batch are refused, or their topics. They become rows "
+						   "of outbox.dead_letter, the batch is sent without them.",
+						   count)));
 }
 
 /* Their dead letters, in one transaction (I7). */
 static void
 store_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count)
 {
-	int			letters;
+	int letters;
 
 	OUTBOX_FAULT("relay-refused");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
 	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, refused, count);
 	OUTBOX_FAULT("relay-refusal-committed");
-	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH; XactLastCommitEnd = 0);
-	relay->row_end = Max(relay->row_end, XactLastCommitEnd);	/* I7 holds after a failover, too */
+	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+				  XactLastCommitEnd = 0);
+	relay->row_end = Max(relay->row_end, XactLastCommitEnd); /* I7 holds after a failover, too */
 	SpinLockAcquire(&relay->slot->mutex);
 	relay->slot->status.events_refused += letters;
 	SpinLockRelease(&relay->slot->mutex);
 }
 
 /*
- * A request was refused, and which of its records is to blame is not known: the batch comes again in
- * smaller requests, or is judged by what the sender has learned of the topic.
+ * A request was refused, and which of its records is to blame is not known: the batch comes again
+ * in smaller requests, or is judged by what the sender has learned of the topic.
  */
 static void
 tell_suspects(OutboxRelay *relay, uint32 suspects, uint32 per_request, const char *why)
 {
 	const OutboxChunk *chunk = &relay->chunks[relay->sending];
-	double		seconds = Max(outbox_clock_now() - relay->entered_at, 1) / 1e6;
-	char	   *text = psprintf("Kafka refuses a request of %u records of batch " INT64_FORMAT ": %s", suspects,
-								chunk->row.batch_no, why);
-	char	   *sizes = per_request == 0 ? pstrdup("") : psprintf(" in requests of at most %u records", per_request);
+	double			   seconds = Max(outbox_clock_now() - relay->entered_at, 1) / 1e6;
+	char *text = psprintf("Kafka refuses a request of %u records of batch " INT64_FORMAT ": %s",
+						  suspects, chunk->row.batch_no, why);
+	char *sizes = per_request == 0 ? pstrdup("") :
+									 psprintf(" in requests of at most %u records", per_request);
 
 	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
 	ereport(LOG,
 			(errmsg("outbox relay: %s", text),
-			 errdetail("The batch of %d events is sent again%s, to find which one is to blame; this round sent %.0f events a second.",
+			 errdetail("The batch of %d events is sent again%s, to find which one is to blame; "
+					   "this round sent %.0f events a second.",
 					   chunk->sent, sizes, chunk->sent / seconds)));
 }
 
 static void
 take_refused(OutboxRelay *relay, OutboxWireReader *body)
 {
-	bool		fence = outbox_wire_get_u8(body) != 0;
-	uint32		suspects = outbox_wire_get_u32(body);
-	uint32		per_request = outbox_wire_get_u32(body);
-	char	   *why = outbox_link_text(body);
-	uint32		count;
+	bool				fence = outbox_wire_get_u8(body) != 0;
+	uint32				suspects = outbox_wire_get_u32(body);
+	uint32				per_request = outbox_wire_get_u32(body);
+	char			   *why = outbox_link_text(body);
+	uint32				count;
 	OutboxRefusedEvent *refused = read_refused_events(body, &count);
 
 	if (relay->state != OUTBOX_RELAY_SENDING)
@@ -358,7 +390,8 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 		tell_suspects(relay, suspects, per_request, why);
 	if (count > 0)
 	{
-		char	   *event = outbox_chunk_describe(&relay->chunks[relay->sending], &relay->window, refused[0].index);
+		char *event =
+			outbox_chunk_describe(&relay->chunks[relay->sending], &relay->window, refused[0].index);
 
 		if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
 		{
@@ -378,12 +411,12 @@ static void
 take_failed(OutboxRelay *relay, OutboxWireReader *body)
 {
 	OutboxErrorClass class = outbox_wire_get_u8(body);
-	int32		error = (int32) outbox_wire_get_u32(body);
-	char	   *tried = outbox_link_text(body);
-	char	   *text = outbox_link_text(body);
-	int64		bytes = (int64) outbox_wire_get_u64(body);
-	int64		done = (int64) outbox_wire_get_u64(body);
-	int64		took_ms = (int64) outbox_wire_get_u64(body);
+	int32 error = (int32) outbox_wire_get_u32(body);
+	char *tried = outbox_link_text(body);
+	char *text = outbox_link_text(body);
+	int64 bytes = (int64) outbox_wire_get_u64(body);
+	int64 done = (int64) outbox_wire_get_u64(body);
+	int64 took_ms = (int64) outbox_wire_get_u64(body);
 
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
@@ -408,14 +441,14 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 							   outbox_error_class_name(class), error, text));
 	/* the other one shows who it is in the cursor; until then it is left alone */
 	if (class == OUTBOX_ERROR_FENCED)
-		relay->next_try = Max(relay->next_try,
-							  TimestampTzPlusMilliseconds(outbox_clock_now(), FENCED_WAIT_MS));
+		relay->next_try =
+			Max(relay->next_try, TimestampTzPlusMilliseconds(outbox_clock_now(), FENCED_WAIT_MS));
 }
 
 void
 outbox_relay_read_answers(OutboxRelay *relay)
 {
-	OutboxFrameType type;
+	OutboxFrameType	 type;
 	OutboxWireReader body;
 
 	if (outbox_link_pid() == 0)

@@ -3,8 +3,9 @@
  * attach.c
  *	  A relay worker takes over its slot and looks at its database's switch.
  *
- * Runs in the relay, which goes away again where it is not wanted.  Attaching and the utility hook's suspension use the same
- * lock: either the worker sees the suspension, or the hook sees the worker.
+ * Runs in the relay, which goes away again where it is not wanted.  Attaching and the utility
+ * hook's suspension use the same lock: either the worker sees the suspension, or the hook sees the
+ * worker.
  */
 #include "postgres.h"
 
@@ -35,7 +36,7 @@
 #include "bgworker/owner.h"
 #include "bgworker/session.h"
 
-#define LOCK_WAIT	"60s"
+#define LOCK_WAIT "60s"
 
 /* A process that has attached is alive as long as worker_pid names it. */
 static void
@@ -61,11 +62,10 @@ detach_worker(int code, Datum arg)
 static bool
 attach_worker(OutboxSlot *slot)
 {
-	bool		attached;
+	bool attached;
 
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	attached = slot->database == MyDatabaseId && slot->suspended == 0 &&
-		slot->worker_pid == 0;
+	attached = slot->database == MyDatabaseId && slot->suspended == 0 && slot->worker_pid == 0;
 	if (attached)
 		slot->worker_pid = MyProcPid;
 	LWLockRelease(outbox_shared->lock);
@@ -77,7 +77,7 @@ attach_worker(OutboxSlot *slot)
 static bool
 has_extension(void)
 {
-	bool		found;
+	bool found;
 
 	StartTransactionCommand();
 	found = OidIsValid(get_extension_oid("outbox", true));
@@ -106,11 +106,13 @@ read_version(void)
 	bool		isnull = true;
 	char	   *version;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("outbox"));
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("outbox"));
 	scan = systable_beginscan(extensions, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-		value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(extensions), &isnull);
+		value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(extensions),
+							 &isnull);
 	version = isnull ? NULL : TextDatumGetCString(value);
 	systable_endscan(scan);
 	table_close(extensions, AccessShareLock);
@@ -118,29 +120,31 @@ read_version(void)
 }
 
 /*
- * After an installation of new files the library is of another version than the
- * objects of the database until ALTER EXTENSION UPDATE: then no relay runs.
- * No lock on an object of the extension is waited for: few probes run at a time.
+ * After an installation of new files the library is of another version than the objects of the
+ * database until ALTER EXTENSION UPDATE: then no relay runs.  No lock on an object of the extension
+ * is waited for: few probes run at a time.
  */
 static bool
 check_version(OutboxSlot *slot)
 {
-	char	   *version;
-	bool		same;
+	char *version;
+	bool  same;
 
 	StartTransactionCommand();
-	outbox_encoding_prepare();	/* the relay tells errors outside of transactions, too */
+	outbox_encoding_prepare(); /* the relay tells errors outside of transactions, too */
 	version = read_version();
 	same = version != NULL && strcmp(version, OUTBOX_VERSION) == 0;
 	if (!same && version != NULL)
 	{
-		char	   *text = psprintf("the extension's objects are of version %s, its library is of version " OUTBOX_VERSION,
-									version);
+		char *text = psprintf("the extension's objects are of version %s, its library is of "
+							  "version " OUTBOX_VERSION,
+							  version);
 
 		ereport(LOG,
 				(errmsg("outbox relay of database \"%s\" does not run: %s",
 						get_database_name(MyDatabaseId), text),
-				 errhint("Install the files of one version, restart the server if the library changed, and run ALTER EXTENSION outbox UPDATE in the database.")));
+				 errhint("Install the files of one version, restart the server if the library "
+						 "changed, and run ALTER EXTENSION outbox UPDATE in the database.")));
 		outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY, text);
 		keep_slot(slot);
 	}
@@ -152,7 +156,7 @@ check_version(OutboxSlot *slot)
 static bool
 owns_objects(OutboxSlot *slot)
 {
-	char	   *foreign = outbox_owner_look(true);
+	char *foreign = outbox_owner_look(true);
 
 	if (foreign == NULL)
 		return true;
@@ -167,14 +171,17 @@ owns_objects(OutboxSlot *slot)
 static void
 note_waiting(OutboxSlot *slot)
 {
-	uint64		none = 0;
-	bool		isnull = true;
-	Datum		oldest = 0;
+	uint64 none = 0;
+	bool   isnull = true;
+	Datum  oldest = 0;
 
 	outbox_session_begin();
 	if (SPI_execute("SELECT created_at FROM outbox.event WHERE txid >= coalesce("
-					"(SELECT pg_snapshot_xmax(upper) FROM outbox.batch ORDER BY batch_no DESC LIMIT 1), '3')"
-					" ORDER BY txid LIMIT 1", true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+					"(SELECT pg_snapshot_xmax(upper) FROM outbox.batch ORDER BY batch_no DESC "
+					"LIMIT 1), '3')"
+					" ORDER BY txid LIMIT 1",
+					true, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
 		oldest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 	{
@@ -189,9 +196,9 @@ note_waiting(OutboxSlot *slot)
 static void
 measure_without_relay(OutboxSlot *slot)
 {
-	uint64		none[1];
+	uint64		   none[1];
 	OutboxBatchRow last = {.range.lower = {.xmax = FirstNormalTransactionId, .xip = none},
-	.range.upper = {.xmax = FirstNormalTransactionId, .xip = none}};
+						   .range.upper = {.xmax = FirstNormalTransactionId, .xip = none}};
 
 	(void) outbox_cursor_load(-1, TopMemoryContext, &last);
 	slot->measured = outbox_measure_up_to(slot, &last.range, (int64) outbox_guc_max_backlog * 1024);
@@ -200,8 +207,8 @@ measure_without_relay(OutboxSlot *slot)
 bool
 outbox_relay_probe(OutboxSlot *slot)
 {
-	bool		exists;
-	bool		wanted;
+	bool exists;
+	bool wanted;
 
 	if (slot == NULL || !attach_worker(slot))
 		return false;

@@ -24,8 +24,8 @@
 #include "src/fault.h"
 #include "src/guc.h"
 
-#define PIECE_BYTES			(4 * 1024 * 1024)	/* read in one transaction at most */
-#define KEEP_BUFFER_BYTES	(8 * 1024 * 1024)	/* larger buffers are given back */
+#define PIECE_BYTES		  (4 * 1024 * 1024) /* read in one transaction at most */
+#define KEEP_BUFFER_BYTES (8 * 1024 * 1024) /* larger buffers are given back */
 
 static void *
 grow_frames(void *data, size_t capacity)
@@ -41,8 +41,8 @@ grow_frames(void *data, size_t capacity)
 static uint64
 hash_id(const uint8_t *id)
 {
-	uint64		high;
-	uint64		low;
+	uint64 high;
+	uint64 low;
 
 	memcpy(&high, id, 8);
 	memcpy(&low, id + 8, 8);
@@ -57,7 +57,7 @@ static bool
 get_text(TupleTableSlot *slot, int column, const char **data, uint16_t *len)
 {
 	const uint8_t *bytes;
-	uint32_t	size;
+	uint32_t	   size;
 
 	outbox_leaf_reader_bytes(slot, column, &bytes, &size);
 	*data = bytes == NULL ? "" : (const char *) bytes;
@@ -66,16 +66,16 @@ get_text(TupleTableSlot *slot, int column, const char **data, uint16_t *len)
 }
 
 /*
- * The same of a text that becomes UTF-8 on its way; *copy, to be freed, is what it then lies in.  It is
- * converted from the row each time, so a batch that is sent again has the same bytes.
+ * The same of a text that becomes UTF-8 on its way; *copy, to be freed, is what it then lies in.
+ * It is converted from the row each time, so a batch that is sent again has the same bytes.
  */
 static OutboxEventFlaw
 get_utf8(TupleTableSlot *slot, int column, const char **data, uint16_t *len, const char **copy)
 {
 	const uint8_t *bytes;
-	uint32_t	size;
-	const char *made;
-	int			made_len;
+	uint32_t	   size;
+	const char	  *made;
+	int			   made_len;
 
 	*copy = NULL;
 	*data = "";
@@ -103,12 +103,12 @@ static bool
 hold_event(OutboxChunk *chunk, TupleTableSlot *slot, uint64 txid)
 {
 	const OutboxHeldKey *found;
-	OutboxKeyId id;
-	const char *topic;
-	uint16_t	topic_len;
-	const uint8_t *key;
-	uint32_t	key_len;
-	struct varlena *copy;
+	OutboxKeyId			 id;
+	const char			*topic;
+	uint16_t			 topic_len;
+	const uint8_t		*key;
+	uint32_t			 key_len;
+	struct varlena		*copy;
 
 	if (slot->tts_isnull[OUTBOX_EVENT_KEY - 1])
 		return false;
@@ -133,15 +133,16 @@ hold_event(OutboxChunk *chunk, TupleTableSlot *slot, uint64 txid)
 }
 
 /*
- * What an event is told apart by, and its flaw: nothing emit() stores, but hands and dumps write rows too.  The topic
- * stays as it is: Kafka takes ASCII alone.  copies: two to be freed, or NULL.
+ * What an event is told apart by, and its flaw: nothing emit() stores, but hands and dumps write
+ * rows too.  The topic stays as it is: Kafka takes ASCII alone.  copies: two to be freed, or NULL.
  */
 static void
 describe_event(TupleTableSlot *slot, OutboxWireEvent *event, const char **copies)
 {
-	TimestampTz created_at = DatumGetTimestampTz(slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
-	bool		whole = get_text(slot, OUTBOX_EVENT_TOPIC, &event->topic, &event->topic_len);
-	OutboxEventFlaw type = get_utf8(slot, OUTBOX_EVENT_TYPE, &event->type, &event->type_len, &copies[0]);
+	TimestampTz		created_at = DatumGetTimestampTz(slot->tts_values[OUTBOX_EVENT_CREATED_AT - 1]);
+	bool			whole = get_text(slot, OUTBOX_EVENT_TOPIC, &event->topic, &event->topic_len);
+	OutboxEventFlaw type =
+		get_utf8(slot, OUTBOX_EVENT_TYPE, &event->type, &event->type_len, &copies[0]);
 	OutboxEventFlaw content_type = get_utf8(slot, OUTBOX_EVENT_CONTENT_TYPE, &event->content_type,
 											&event->content_type_len, &copies[1]);
 
@@ -173,7 +174,7 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 {
 	OutboxWireEvent event = {0};
 	struct varlena *copies[3] = {NULL};
-	const char *texts[2];
+	const char	   *texts[2];
 
 	event.id = (const uint8_t *) DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1])->data;
 	chunk->row.digest = (int64) ((uint64) chunk->row.digest + hash_id(event.id));
@@ -187,8 +188,10 @@ put_event(OutboxChunk *chunk, TupleTableSlot *slot, bool excluded)
 		copies[0] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_KEY, &event.key, &event.key_len);
 	if (event.flaw == OUTBOX_EVENT_SOUND)
 	{
-		copies[1] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload, &event.payload_len);
-		copies[2] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers, &event.headers_len);
+		copies[1] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_PAYLOAD, &event.payload,
+											 &event.payload_len);
+		copies[2] = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_HEADERS, &event.headers,
+											 &event.headers_len);
 	}
 	if (!outbox_wire_put_event(&chunk->frames, &event))
 		elog(ERROR, "could not write an event frame");
@@ -258,8 +261,8 @@ static void
 cut_window(OutboxChunk *chunk, OutboxWindow *window)
 {
 	OutboxSnapshot *upper = &chunk->row.range.upper;
-	uint32		room = window->range.upper.nxip + 1024;
-	OutboxEntry last;
+	uint32			room = window->range.upper.nxip + 1024;
+	OutboxEntry		last;
 
 	for (;;)
 	{
@@ -281,7 +284,7 @@ cut_window(OutboxChunk *chunk, OutboxWindow *window)
 static void
 complete_chunk(OutboxChunk *chunk, OutboxWindow *window)
 {
-	size_t		mark;
+	size_t mark;
 
 	chunk->end = chunk->read;
 	window->next = chunk->end;
@@ -317,9 +320,10 @@ static bool
 ends_here(OutboxChunk *chunk, const OutboxWindow *window)
 {
 	OutboxEntryList *entries = window->entries;
-	bool		between = chunk->read == window->count ||
-	(chunk->read > chunk->first &&
-	 outbox_entry_at(entries, chunk->read - 1).txid != outbox_entry_at(entries, chunk->read).txid);
+	bool			 between = chunk->read == window->count ||
+		(chunk->read > chunk->first &&
+		 outbox_entry_at(entries, chunk->read - 1).txid !=
+			 outbox_entry_at(entries, chunk->read).txid);
 
 	if (between)
 	{
@@ -337,15 +341,15 @@ bool
 outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole)
 {
 	OutboxLeafReader reader = {0};
-	size_t		piece_end = chunk->frames.len + PIECE_BYTES;
-	bool		intact = true;
+	size_t			 piece_end = chunk->frames.len + PIECE_BYTES;
+	bool			 intact = true;
 
 	outbox_session_begin();
 	while (budget-- > 0 && chunk->frames.len < piece_end)
 	{
-		OutboxEntry entry;
+		OutboxEntry		entry;
 		TupleTableSlot *slot;
-		bool		left_out;
+		bool			left_out;
 
 		if (whole ? chunk->read == window->count : ends_here(chunk, window))
 		{

@@ -3,11 +3,11 @@
  * cursor.c
  *	  Batch rows and identity: what is read from and written to the tables.
  *
- * Runs in the relay.  I2: a batch row is flushed here before anything is sent.
- * The interlock that makes a flushed row cover all it sees is the order in
- * RecordTransactionCommit and ProcArrayEndTransaction (access/transam/README,
- * "Interlocking Transaction Begin, Transaction End, and Snapshots"): a transaction seen by the snapshot has
- * its commit record in WAL before the row's.
+ * Runs in the relay.  I2: a batch row is flushed here before anything is sent.  The interlock that
+ * makes a flushed row cover all it sees is the order in RecordTransactionCommit and
+ * ProcArrayEndTransaction (access/transam/README, "Interlocking Transaction Begin, Transaction End,
+ * and Snapshots"): a transaction seen by the snapshot has its commit record in WAL before the
+ * row's.
  */
 #include "postgres.h"
 
@@ -40,7 +40,8 @@
 	"batch_no, nonce, lower::text, upper::text, lower_txid, lower_seq, " \
 	"upper_txid, upper_seq, events, digest, txid, timeline, system_id, database, " \
 	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint, " \
-	"(SELECT count(*) FROM outbox.dead_letter d WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no), " \
+	"(SELECT count(*) FROM outbox.dead_letter d WHERE d.origin = 'relay' AND d.batch_no = " \
+	"batch.batch_no), " \
 	"prepared_at"
 
 /* ----------------------------------------------------------- batch rows */
@@ -48,8 +49,8 @@
 static int64
 read_int64(HeapTuple tuple, TupleDesc desc, int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool  isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
 }
@@ -57,7 +58,7 @@ read_int64(HeapTuple tuple, TupleDesc desc, int column)
 static void
 read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow *row)
 {
-	bool		isnull;
+	bool isnull;
 
 	row->batch_no = read_int64(tuple, desc, 1);
 	row->nonce = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
@@ -81,9 +82,9 @@ read_row(HeapTuple tuple, TupleDesc desc, MemoryContext context, OutboxBatchRow 
 bool
 outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(batch_no)};
-	bool		found;
+	Oid	  types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(batch_no)};
+	bool  found;
 
 	outbox_session_begin();
 	if (SPI_execute_with_args("SELECT " ROW_COLUMNS " FROM outbox.batch WHERE "
@@ -111,10 +112,10 @@ void
 outbox_cursor_insert(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {INT8OID, INT2OID, UUIDOID, TEXTOID, TEXTOID, XID8OID, INT8OID,
-		XID8OID, INT8OID, INT4OID, INT8OID, XID8OID, INT4OID, INT8OID, OIDOID, TIMESTAMPTZOID};
-	Datum		values[lengthof(types)];
-	char		nulls[lengthof(types)];
+	Oid	  types[] = {INT8OID, INT2OID, UUIDOID, TEXTOID, TEXTOID, XID8OID, INT8OID, XID8OID,
+					 INT8OID, INT4OID, INT8OID, XID8OID, INT4OID, INT8OID, OIDOID,	TIMESTAMPTZOID};
+	Datum values[lengthof(types)];
+	char  nulls[lengthof(types)];
 
 	if (!pg_strong_random(row->nonce.data, UUID_LEN))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random nonce")));
@@ -165,7 +166,7 @@ outbox_cursor_store(OutboxBatchRow *row, int leaf, const OutboxIdentity *identit
 	outbox_cursor_insert(row, leaf, identity);
 	OUTBOX_FAULT("relay-row-uncommitted");
 	OUTBOX_MUTATE("no_fence", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	outbox_session_end();		/* synchronous_commit = local: flushed here */
+	outbox_session_end(); /* synchronous_commit = local: flushed here */
 	return XactLastCommitEnd;
 }
 
@@ -173,7 +174,7 @@ XLogRecPtr
 outbox_cursor_store_early(OutboxBatchRow *row, int leaf, const OutboxIdentity *identity,
 						  bool *flushed)
 {
-	XLogRecPtr	before = GetXLogInsertRecPtr();
+	XLogRecPtr before = GetXLogInsertRecPtr();
 
 	outbox_session_begin();
 	outbox_cursor_insert(row, leaf, identity);
@@ -194,17 +195,18 @@ outbox_cursor_store_early(OutboxBatchRow *row, int leaf, const OutboxIdentity *i
 static void
 read_installation(OutboxIdentity *identity, OutboxAccepted *accepted)
 {
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	bool		isnull;
-	Datum		value;
-	char	   *held;
+	HeapTuple tuple;
+	TupleDesc desc;
+	bool	  isnull;
+	Datum	  value;
+	char	 *held;
 
-	if (SPI_execute("SELECT id, marker, marker_timeline, created_at, held, held_delivered FROM outbox.installation",
-					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute("SELECT id, marker, marker_timeline, created_at, held, held_delivered FROM "
+					"outbox.installation",
+					true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("outbox.installation has no row"),
+				(errcode(ERRCODE_NO_DATA_FOUND), errmsg("outbox.installation has no row"),
 				 errhint("Create the extension anew in this database.")));
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
@@ -225,8 +227,8 @@ void
 outbox_cursor_identify(OutboxIdentity *identity)
 {
 	OutboxAccepted accepted = {0};
-	OutboxMarker marker;
-	bool		fits;
+	OutboxMarker   marker;
+	bool		   fits;
 
 	memset(identity, 0, sizeof(*identity));
 	outbox_session_begin();
@@ -241,8 +243,8 @@ outbox_cursor_identify(OutboxIdentity *identity)
 	strlcpy(identity->data_directory, DataDir, sizeof(identity->data_directory));
 	outbox_directory_identify(DataDir, &identity->directory);
 	identity->has_marker = outbox_marker_read(&marker, &fits);
-	identity->marker_verdict = outbox_marker_judge(identity->has_marker ? &marker : NULL, fits, &accepted,
-												   identity->timeline);
+	identity->marker_verdict = outbox_marker_judge(identity->has_marker ? &marker : NULL, fits,
+												   &accepted, identity->timeline);
 	identity->has_marker = identity->has_marker && fits;
 	if (identity->has_marker)
 		identity->marker_id = marker.id;
@@ -251,13 +253,16 @@ outbox_cursor_identify(OutboxIdentity *identity)
 void
 outbox_cursor_settle_copy(const OutboxIdentity *identity, bool rename)
 {
-	Oid			types[] = {UUIDOID, INT4OID, BOOLOID};
-	Datum		values[] = {UUIDPGetDatum(&identity->marker_id), Int32GetDatum(identity->timeline), BoolGetDatum(rename)};
-	char		nulls[] = {identity->has_marker ? ' ' : 'n', ' ', ' '};
+	Oid	  types[] = {UUIDOID, INT4OID, BOOLOID};
+	Datum values[] = {UUIDPGetDatum(&identity->marker_id), Int32GetDatum(identity->timeline),
+					  BoolGetDatum(rename)};
+	char  nulls[] = {identity->has_marker ? ' ' : 'n', ' ', ' '};
 
-	if (SPI_execute_with_args("UPDATE outbox.installation SET marker = $1, marker_timeline = $2, held = NULL, "
-							  "held_delivered = false, id = CASE WHEN $3 THEN gen_random_uuid() ELSE id END",
-							  3, types, values, nulls, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
+	if (SPI_execute_with_args(
+			"UPDATE outbox.installation SET marker = $1, marker_timeline = $2, held = NULL, "
+			"held_delivered = false, id = CASE WHEN $3 THEN gen_random_uuid() ELSE id END",
+			3, types, values, nulls, false, 0) != SPI_OK_UPDATE ||
+		SPI_processed != 1)
 		elog(ERROR, "could not update outbox.installation");
 }
 
@@ -276,11 +281,13 @@ outbox_cursor_accept_marker(OutboxIdentity *identity)
 void
 outbox_cursor_keep_hold(const OutboxComparison *comparison)
 {
-	Oid			types[] = {TEXTOID, BOOLOID};
-	Datum		values[] = {CStringGetTextDatum(comparison->reason), BoolGetDatum(comparison->last_delivered)};
+	Oid	  types[] = {TEXTOID, BOOLOID};
+	Datum values[] = {CStringGetTextDatum(comparison->reason),
+					  BoolGetDatum(comparison->last_delivered)};
 
 	outbox_session_begin();
-	if (SPI_execute_with_args("UPDATE outbox.installation SET held = $1, held_delivered = $2 WHERE held IS NULL",
+	if (SPI_execute_with_args("UPDATE outbox.installation SET held = $1, held_delivered = $2 WHERE "
+							  "held IS NULL",
 							  2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not update outbox.installation");
 	outbox_session_end();
@@ -289,7 +296,7 @@ outbox_cursor_keep_hold(const OutboxComparison *comparison)
 XLogRecPtr
 outbox_cursor_fence(void)
 {
-	XLogRecPtr	lsn = outbox_compat_log_message("outbox", "fence", 5);
+	XLogRecPtr lsn = outbox_compat_log_message("outbox", "fence", 5);
 
 	XLogFlush(lsn);
 	return lsn;
@@ -298,7 +305,7 @@ outbox_cursor_fence(void)
 bool
 outbox_cursor_has_standbys(void)
 {
-	bits8		status;
+	bits8 status;
 
 	if (max_wal_senders == 0)
 		return false;
@@ -309,7 +316,7 @@ outbox_cursor_has_standbys(void)
 bool
 outbox_cursor_replicated(XLogRecPtr lsn)
 {
-	XLogRecPtr	flushed;
+	XLogRecPtr flushed;
 
 	if (!outbox_cursor_has_standbys())
 		return true;

@@ -32,31 +32,35 @@ run(const char *command)
 }
 
 /*
- * A dump carries transaction ids of another server.  Inside its own numbering the last
- * batch row still says which events are delivered: those get the oldest id, the
- * others that of this transaction.  An event emitted here since the restore is not judged by that numbering: its
- * row's xmin stands for one transaction, that of a COPY for many.
+ * A dump carries transaction ids of another server.  Inside its own numbering the last batch row
+ * still says which events are delivered: those get the oldest id, the others that of this
+ * transaction.  An event emitted here since the restore is not judged by that numbering: its row's
+ * xmin stands for one transaction, that of a COPY for many.
  */
 static void
 restamp_events(const OutboxBatchRow *last, bool resend)
 {
 	const OutboxSnapshot *lower = &last->range.lower;
-	StringInfoData command;
+	StringInfoData		  command;
 
 	initStringInfo(&command);
-	appendStringInfoString(&command, "ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change; UPDATE outbox.event SET txid = ");
+	appendStringInfoString(&command,
+						   "ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change; UPDATE "
+						   "outbox.event SET txid = ");
 	if (resend)
 	{
 		appendStringInfo(&command, "CASE WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
 		for (uint32 i = 0; i < lower->nxip; i++)
 			appendStringInfo(&command, " OR txid = '" UINT64_FORMAT "'::xid8", lower->xip[i]);
-		appendStringInfoString(&command, " OR xmin::text NOT IN (SELECT xmin::text FROM outbox.event "
+		appendStringInfoString(&command,
+							   " OR xmin::text NOT IN (SELECT xmin::text FROM outbox.event "
 							   "GROUP BY 1 HAVING count(DISTINCT txid) > 1)"
 							   " THEN pg_current_xact_id() ELSE '3'::xid8 END");
 	}
 	else
 		appendStringInfoString(&command, "'3'::xid8");
-	appendStringInfoString(&command, "; ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change");
+	appendStringInfoString(&command,
+						   "; ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change");
 	run(command.data);
 }
 
@@ -94,12 +98,16 @@ choose_base(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, Outbo
 	base->range.lower_at = base->range.upper_at;
 }
 
-/* Before the commit, so that the log tells of doubles also when a crash follows it and the counter begins anew. */
+/*
+ * Before the commit, so that the log tells of doubles also when a crash follows it and the counter
+ * begins anew.
+ */
 static void
 announce(const OutboxBatchRow *base, bool resend)
 {
 	ereport(LOG,
-			(errmsg("outbox relay: ending the divergence by %s, batch " INT64_FORMAT " becomes the new base",
+			(errmsg("outbox relay: ending the divergence by %s, batch " INT64_FORMAT
+					" becomes the new base",
 					resend ? "resend" : "skip", base->batch_no),
 			 resend ? errdetail("Events that Kafka has already may be sent again.") : 0));
 }
@@ -115,9 +123,10 @@ count_event(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot
 static int64
 count_batches(int64 first, int64 last)
 {
-	char	   *query = psprintf("SELECT coalesce(sum(events), 0)::bigint FROM outbox.batch"
-								 " WHERE batch_no BETWEEN " INT64_FORMAT " AND " INT64_FORMAT, first, last);
-	bool		isnull;
+	char *query = psprintf("SELECT coalesce(sum(events), 0)::bigint FROM outbox.batch"
+						   " WHERE batch_no BETWEEN " INT64_FORMAT " AND " INT64_FORMAT,
+						   first, last);
+	bool  isnull;
 
 	if (SPI_execute(query, true, 0) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not run \"%s\"", query);
@@ -125,8 +134,8 @@ count_batches(int64 first, int64 last)
 }
 
 /*
- * Counts what Kafka may now get a second time.  Where Kafka is behind, what was in no
- * batch here was never sent; otherwise another history may have sent all that lies above the base.
+ * Counts what Kafka may now get a second time.  Where Kafka is behind, what was in no batch here
+ * was never sent; otherwise another history may have sent all that lies above the base.
  */
 static int64
 count_doubled(const OutboxRelay *relay, const OutboxBatchRow *oldest, int64 old_last)
@@ -152,7 +161,7 @@ count_doubled(const OutboxRelay *relay, const OutboxBatchRow *oldest, int64 old_
 static void
 tell(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, int64 old_last)
 {
-	int64		doubled = resend ? count_doubled(relay, oldest, old_last) : 0;
+	int64 doubled = resend ? count_doubled(relay, oldest, old_last) : 0;
 
 	outbox_relay_count_doubled(relay, doubled);
 	ereport(LOG,
@@ -166,8 +175,8 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 {
 	OutboxBatchRow base = {0};
 	OutboxBatchRow oldest = relay->last;
-	int64		kafka_batch = relay->comparison.kafka_batch;
-	int64		old_last = relay->last.batch_no;
+	int64		   kafka_batch = relay->comparison.kafka_batch;
+	int64		   old_last = relay->last.batch_no;
 
 	/* Kafka has lost commits: all it does not have is repeated, if the rows are still here */
 	if (relay->comparison.kind == OUTBOX_LOST_HISTORY && kafka_batch >= 0 &&
@@ -195,6 +204,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_relay_begin_anew(relay, true, 0);
 	outbox_cursor_identify(&relay->identity);
 	outbox_relay_load_last(relay);
-	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);	/* of the new base: none */
+	/* of the new base: none */
+	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);
 	tell(relay, resend, &oldest, old_last);
 }

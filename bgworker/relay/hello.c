@@ -28,16 +28,18 @@
 #include "src/source.h"
 #include "src/topic.h"
 
-#define NAME_PREFIX		"outbox-relay."
-#define ALIVE_PREFIX	"outbox-alive."
-#define NO_BROKERS		"no Kafka brokers are set: outbox.kafka_properties is empty, or was refused at the server's start, as its log says"
-#define KAFKA_MESSAGE_BYTES	1048588	/* what a topic takes by a broker's default */
+#define NAME_PREFIX	 "outbox-relay."
+#define ALIVE_PREFIX "outbox-alive."
+#define NO_BROKERS \
+	"no Kafka brokers are set: outbox.kafka_properties is empty, or was refused at the server's " \
+	"start, as its log says"
+#define KAFKA_MESSAGE_BYTES 1048588 /* what a topic takes by a broker's default */
 #define LETTER_BYTES		65536	/* headers of a dead letter */
 
 typedef struct PairWriter
 {
 	OutboxWireBuffer buffer;
-	uint16		pairs;
+	uint16			 pairs;
 } PairWriter;
 
 static bool topics_stale = true;
@@ -70,7 +72,7 @@ static char *
 choose_source(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *source;
+	char		 *source;
 
 	outbox_session_begin();
 	source = MemoryContextStrdup(caller, outbox_source());
@@ -94,13 +96,13 @@ read_properties(char **problem)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
 		*problem = error->detail == NULL ? error->message :
-			psprintf("%s: %s", error->message, error->detail);
+										   psprintf("%s: %s", error->message, error->detail);
 	}
 	PG_END_TRY();
 	return settings;
@@ -109,12 +111,14 @@ read_properties(char **problem)
 static void
 put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, PairWriter *writer)
 {
-	char	   *uuid = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&relay->identity.installation)));
-	char	   *name = psprintf(NAME_PREFIX "%s", uuid);
-	char		token[OUTBOX_TOKEN_SIZE];
+	char *uuid = DatumGetCString(DirectFunctionCall1(uuid_out,
+													 UUIDPGetDatum(&relay->identity.installation)));
+	char *name = psprintf(NAME_PREFIX "%s", uuid);
+	char  token[OUTBOX_TOKEN_SIZE];
 
-	outbox_alive_write_token(token, sizeof(token), relay->identity.timeline, relay->identity.system_id,
-							 &relay->identity.directory, relay->identity.database);
+	outbox_alive_write_token(token, sizeof(token), relay->identity.timeline,
+							 relay->identity.system_id, &relay->identity.directory,
+							 relay->identity.database);
 	put_pair(OUTBOX_OPEN_ALIVE_GROUP, psprintf(ALIVE_PREFIX "%s", uuid), writer);
 	put_pair(OUTBOX_OPEN_ALIVE_CLIENT, token, writer);
 	put_pair(OUTBOX_OPEN_DELIVERY, outbox_guc_delivery_name(outbox_guc_delivery), writer);
@@ -131,7 +135,7 @@ put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, P
 static char *
 make_text(const PairWriter *writer)
 {
-	char	   *text = palloc(writer->buffer.len + 1);
+	char *text = palloc(writer->buffer.len + 1);
 
 	for (size_t i = 0; i < writer->buffer.len; i++)
 		text[i] = writer->buffer.data[i] == '\0' ? ' ' : (char) writer->buffer.data[i];
@@ -142,7 +146,7 @@ make_text(const PairWriter *writer)
 char *
 outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 {
-	PairWriter	writer = {.buffer = {.grow = grow_frame}};
+	PairWriter			 writer = {.buffer = {.grow = grow_frame}};
 	OutboxKafkaSettings *properties = read_properties(problem);
 
 	if (properties == NULL)
@@ -155,11 +159,11 @@ outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 void
 outbox_relay_open(OutboxRelay *relay)
 {
-	PairWriter	pairs = {.buffer = {.grow = grow_frame}};
-	OutboxWireBuffer frame = {.grow = grow_frame};
-	char	   *problem = NULL;
+	PairWriter			 pairs = {.buffer = {.grow = grow_frame}};
+	OutboxWireBuffer	 frame = {.grow = grow_frame};
+	char				*problem = NULL;
 	OutboxKafkaSettings *properties = read_properties(&problem);
-	size_t		mark;
+	size_t				 mark;
 
 	if (properties == NULL)
 	{
@@ -210,8 +214,8 @@ outbox_relay_watch_topics(void)
 static int64
 get_int64(HeapTuple tuple, TupleDesc desc, int column, bool *given)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool  isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 
 	*given = !isnull;
 	return isnull ? 0 : DatumGetInt64(value);
@@ -221,14 +225,16 @@ get_int64(HeapTuple tuple, TupleDesc desc, int column, bool *given)
 static void
 put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *flaw)
 {
-	size_t		mark;
-	int64		retention = values->has_retention ? values->retention_ms : PG_INT64_MIN;
-	int64		bytes = values->has_max_bytes ? values->max_message_bytes : PG_INT64_MIN;
+	size_t mark;
+	int64  retention = values->has_retention ? values->retention_ms : PG_INT64_MIN;
+	int64  bytes = values->has_max_bytes ? values->max_message_bytes : PG_INT64_MIN;
 
 	if (!outbox_wire_begin(frame, OUTBOX_FRAME_DECLARE, &mark) ||
 		!outbox_wire_put_cstring(frame, values->name) ||
 		!outbox_wire_put_u32(frame, (uint32) values->partitions) ||
-		!outbox_wire_put_u16(frame, values->has_replication ? (uint16) values->replication : (uint16) -1) ||
+		!outbox_wire_put_u16(frame,
+							 values->has_replication ? (uint16) values->replication :
+													   (uint16) -1) ||
 		!outbox_wire_put_u64(frame, (uint64) retention) ||
 		!outbox_wire_put_u64(frame, (uint64) bytes) ||
 		!outbox_wire_put_cstring(frame, flaw == NULL ? values->cleanup_policy : NULL) ||
@@ -238,8 +244,9 @@ put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *
 }
 
 /*
- * A topic as it is declared, or with what is wrong with that: its events are refused, all others go on.  A name
- * that Kafka cannot have is not told, no event has it.  Returns whether the row is right.
+ * A topic as it is declared, or with what is wrong with that: its events are refused, all others go
+ * on.  A name that Kafka cannot have is not told, no event has it.  Returns whether the row is
+ * right.
  */
 static bool
 declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValues *values)
@@ -250,9 +257,10 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 
 	if (bad != NULL)
 	{
-		int			shown = pg_mbcliplen(values->name, (int) strlen(values->name), OUTBOX_TOPIC_NAME_MAX);
+		int shown = pg_mbcliplen(values->name, (int) strlen(values->name), OUTBOX_TOPIC_NAME_MAX);
 
-		flaw = psprintf("the row of topic \"%.*s\" in outbox.topic is wrong: %s is out of range (allowed: %s)",
+		flaw = psprintf("the row of topic \"%.*s\" in outbox.topic is wrong: %s is out of range "
+						"(allowed: %s)",
 						shown, values->name, bad, allowed);
 		ereport(LOG, (errmsg("outbox relay: %s", flaw)));
 		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_TOPICS, flaw);
@@ -263,17 +271,17 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 }
 
 /*
- * The topic, and its dead letter topic with the same number of partitions.  That one takes what the topic
- * takes and the headers of a dead letter, also where a broker by default takes less.
+ * The topic, and its dead letter topic with the same number of partitions.  That one takes what the
+ * topic takes and the headers of a dead letter, also where a broker by default takes less.
  */
 static bool
 declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
 {
 	OutboxTopicValues values = {0};
 	OutboxTopicValues letters = {0};
-	const char *allowed;
-	bool		given;
-	bool		good;
+	const char		 *allowed;
+	bool			  given;
+	bool			  good;
 
 	values.name = SPI_getvalue(tuple, desc, 1);
 	values.partitions = get_int64(tuple, desc, 2, &given);
@@ -304,16 +312,18 @@ void
 outbox_relay_declare_topics(OutboxRelay *relay)
 {
 	OutboxWireBuffer frames = {.grow = grow_frame};
-	bool		good = true;
+	bool			 good = true;
 
 	if (!topics_stale)
 		return;
 	topics_stale = false;
 	outbox_session_begin();
 	topic_relation = get_relname_relid("topic", get_namespace_oid("outbox", false));
-	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, cleanup_policy, "
+	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, "
+					"cleanup_policy, "
 					"max_message_bytes::bigint "
-					"FROM outbox.topic", true, 0) != SPI_OK_SELECT)
+					"FROM outbox.topic",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");
 	for (uint64 i = 0; i < SPI_processed; i++)
 		good &= declare_row(relay, &frames, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);

@@ -28,14 +28,14 @@
 #include "src/segment.h"
 #include "src/shmem.h"
 
-#define LOOK_MS			1000
-#define ERROR_MS		2000	/* until letters are tried again after an error */
-#define RELOAD_MS		5000
-#define RELOAD_SHARE	20		/* a reload may take one part in so many of the time ... */
-#define RELOAD_MOST_MS	60000	/* ... but what is due waits no longer than this for the next */
-#define REISSUE_PIECE	10000	/* letters of one transaction, more only of one key */
-#define CAREFUL_PIECE	1000	/* the same, and keys that fail, after an error */
-#define NOT_SENT		"dead letters are not sent again: "
+#define LOOK_MS		   1000
+#define ERROR_MS	   2000 /* until letters are tried again after an error */
+#define RELOAD_MS	   5000
+#define RELOAD_SHARE   20	 /* a reload may take one part in so many of the time ... */
+#define RELOAD_MOST_MS 60000 /* ... but what is due waits no longer than this for the next */
+#define REISSUE_PIECE  10000 /* letters of one transaction, more only of one key */
+#define CAREFUL_PIECE  1000	 /* the same, and keys that fail, after an error */
+#define NOT_SENT	   "dead letters are not sent again: "
 
 /* ------------------------------------------------------------- look-ups */
 
@@ -56,7 +56,8 @@ outbox_letters_leave_out(const OutboxLetters *letters, uint64 txid, int64 seq)
 	OutboxExclusion key = {.txid = txid, .seq = seq};
 
 	return letters->nleft_out > 0 &&
-		bsearch(&key, letters->left_out, letters->nleft_out, sizeof(key), compare_exclusions) != NULL;
+		bsearch(&key, letters->left_out, letters->nleft_out, sizeof(key), compare_exclusions) !=
+		NULL;
 }
 
 static bool
@@ -66,8 +67,8 @@ is_reissue(const OutboxLetters *letters, uint64 txid)
 }
 
 void
-outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len,
-						const uint8 *key, size_t key_len)
+outbox_letters_identify(OutboxKeyId *id, const char *topic, size_t topic_len, const uint8 *key,
+						size_t key_len)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
 
@@ -98,10 +99,11 @@ const OutboxHeldKey *
 outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, uint64 txid)
 {
 	static const OutboxHeldKey by_topic = {.blocked_by = 0};
-	const OutboxHeldKey *found = hash_search(letters->held, id, HASH_FIND, NULL);
+	const OutboxHeldKey		  *found = hash_search(letters->held, id, HASH_FIND, NULL);
 
 	if (found == NULL)
-		return waits_as_a_whole(letters, id->topic) && !is_reissue(letters, txid) ? &by_topic : NULL;
+		return waits_as_a_whole(letters, id->topic) && !is_reissue(letters, txid) ? &by_topic :
+																					NULL;
 	if (is_reissue(letters, txid) && found->newest_txid != txid)
 		return NULL;
 	return found;
@@ -113,9 +115,9 @@ outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, ui
 static uint64
 select_beyond(const char *query, const OutboxSnapshot *lower)
 {
-	Oid			types[] = {XID8OID, XID8ARRAYOID};
-	Datum		values[2];
-	Datum	   *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
+	Oid	   types[] = {XID8OID, XID8ARRAYOID};
+	Datum  values[2];
+	Datum *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
 
 	for (uint32 i = 0; i < lower->nxip; i++)
 		xip[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xip[i]));
@@ -130,16 +132,19 @@ select_beyond(const char *query, const OutboxSnapshot *lower)
 static void
 load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
-	uint64		count = select_beyond("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' AND "
-									  "(txid >= $1 OR txid = ANY ($2))", lower);
+	uint64 count =
+		select_beyond("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' AND "
+					  "(txid >= $1 OR txid = ANY ($2))",
+					  lower);
 
-	letters->left_out = MemoryContextAllocHuge(letters->context, sizeof(OutboxExclusion) * (count + 1));
+	letters->left_out =
+		MemoryContextAllocHuge(letters->context, sizeof(OutboxExclusion) * (count + 1));
 	letters->nleft_out = (int) count;
 	for (uint64 i = 0; i < count; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool	  isnull;
 
 		letters->left_out[i].txid = outbox_session_txid(tuple, desc, 1);
 		letters->left_out[i].seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
@@ -151,8 +156,9 @@ load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
 static void
 load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
-	uint64		count = select_beyond("SELECT DISTINCT reissue_txid FROM outbox.dead_letter "
-									  "WHERE reissue_txid >= $1 OR reissue_txid = ANY ($2)", lower);
+	uint64 count = select_beyond("SELECT DISTINCT reissue_txid FROM outbox.dead_letter "
+								 "WHERE reissue_txid >= $1 OR reissue_txid = ANY ($2)",
+								 lower);
 
 	letters->reissued = MemoryContextAllocHuge(letters->context, sizeof(uint64) * (count + 1));
 	letters->nreissued = (int) count;
@@ -165,18 +171,19 @@ load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
 static uint64
 hash_topic(const text *topic)
 {
-	return hash_bytes_extended((const unsigned char *) VARDATA_ANY(topic), VARSIZE_ANY_EXHDR(topic), 0);
+	return hash_bytes_extended((const unsigned char *) VARDATA_ANY(topic), VARSIZE_ANY_EXHDR(topic),
+							   0);
 }
 
 /* A key that waits. */
 static void
 add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
 {
-	OutboxKeyId id;
+	OutboxKeyId	   id;
 	OutboxHeldKey *key;
-	bool		isnull;
-	Datum		blocked_by;
-	bytea	   *hash = DatumGetByteaPP(SPI_getbinval(tuple, desc, 2, &isnull));
+	bool		   isnull;
+	Datum		   blocked_by;
+	bytea		  *hash = DatumGetByteaPP(SPI_getbinval(tuple, desc, 2, &isnull));
 
 	memcpy(id.key, VARDATA_ANY(hash), sizeof(id.key));
 	id.topic = hash_topic(DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &isnull)));
@@ -187,22 +194,22 @@ add_held_key(OutboxLetters *letters, HeapTuple tuple, TupleDesc desc)
 }
 
 /*
- * Of the topics that wait as a whole only the copies of letters pass; of those, keys of which one was refused
- * again.
+ * Of the topics that wait as a whole only the copies of letters pass; of those, keys of which one
+ * was refused again.
  */
 static void
 load_reissued_keys(OutboxLetters *letters, Datum topics)
 {
-	Oid			types[] = {TEXTARRAYOID, XID8ARRAYOID};
-	Datum		values[2] = {topics};
-	Datum	   *txids = palloc(sizeof(Datum) * (letters->nreissued + 1));
+	Oid	   types[] = {TEXTARRAYOID, XID8ARRAYOID};
+	Datum  values[2] = {topics};
+	Datum *txids = palloc(sizeof(Datum) * (letters->nreissued + 1));
 
 	for (int i = 0; i < letters->nreissued; i++)
 		txids[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(letters->reissued[i]));
-	values[1] = PointerGetDatum(construct_array(txids, letters->nreissued, XID8OID, 8, FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_reissued_keys($1, $2)", 2, types, values, NULL,
-							  true, 0) != SPI_OK_SELECT)
+	values[1] = PointerGetDatum(construct_array(txids, letters->nreissued, XID8OID, 8,
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_reissued_keys($1, $2)", 2, types,
+							  values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	for (uint64 i = 0; i < SPI_processed; i++)
 		add_held_key(letters, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
@@ -213,12 +220,14 @@ load_reissued_keys(OutboxLetters *letters, Datum topics)
 static Datum
 take_held_rows(OutboxLetters *letters, SPITupleTable *table, uint64 count)
 {
-	HASHCTL		control = {.keysize = sizeof(OutboxKeyId), .entrysize = sizeof(OutboxHeldKey),
-	.hcxt = letters->context};
-	Datum	   *topics = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * count);
-	bool		isnull;
+	HASHCTL control = {.keysize = sizeof(OutboxKeyId),
+					   .entrysize = sizeof(OutboxHeldKey),
+					   .hcxt = letters->context};
+	Datum  *topics = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * count);
+	bool	isnull;
 
-	letters->held = hash_create("outbox held keys", (long) count, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	letters->held = hash_create("outbox held keys", (long) count, &control,
+								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	letters->topics = MemoryContextAllocHuge(letters->context, sizeof(uint64) * count);
 	for (uint64 i = 0; i < count; i++)
 	{
@@ -232,22 +241,24 @@ take_held_rows(OutboxLetters *letters, SPITupleTable *table, uint64 count)
 		letters->topics[letters->ntopics] = hash_topic(DatumGetTextPP(topics[letters->ntopics]));
 		letters->ntopics++;
 	}
-	return PointerGetDatum(construct_array(topics, letters->ntopics, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_array(topics, letters->ntopics, TEXTOID, -1, false,
+										   TYPALIGN_INT));
 }
 
 static void
 tell_topics(OutboxLetters *letters, const SPITupleTable *table, uint64 count)
 {
-	bool		isnull;
+	bool isnull;
 
 	for (uint64 i = 0; i < count; i++)
 	{
-		char	   *text;
+		char *text;
 
 		(void) SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
 		if (!isnull)
 			continue;
-		text = psprintf("more than %d keys are held by dead letters: all events of topic \"%s\" that have a key are held, too, until some are replayed or discarded",
+		text = psprintf("more than %d keys are held by dead letters: all events of topic \"%s\" "
+						"that have a key are held, too, until some are replayed or discarded",
 						OUTBOX_LETTERS_MOST_KEYS, SPI_getvalue(table->vals[i], table->tupdesc, 1));
 		outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS, text);
 		if (letters->told_topics < letters->ntopics)
@@ -259,20 +270,20 @@ tell_topics(OutboxLetters *letters, const SPITupleTable *table, uint64 count)
 static void
 load_held_keys(OutboxLetters *letters)
 {
-	Oid			types[] = {BOOLOID, INT4OID};
-	Datum		values[2];
+	Oid			   types[] = {BOOLOID, INT4OID};
+	Datum		   values[2];
 	SPITupleTable *table;
 
 	values[0] = BoolGetDatum(outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY);
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
-	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_held_keys($1, $2)", 2, types, values, NULL,
-							  true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_held_keys($1, $2)", 2, types,
+							  values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	table = SPI_tuptable;
 	if (SPI_processed > 0)
 	{
-		uint64		count = SPI_processed;
-		Datum		topics = take_held_rows(letters, table, count);
+		uint64 count = SPI_processed;
+		Datum  topics = take_held_rows(letters, table, count);
 
 		tell_topics(letters, table, count);
 		if (letters->ntopics > 0 && letters->nreissued > 0)
@@ -302,16 +313,16 @@ void
 outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
 	TimestampTz start = outbox_clock_now();
-	bool		may_change = letters->held != NULL ||
-	outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY;
+	bool		may_change =
+		letters->held != NULL || outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY;
 
 	if (letters->loaded && (!may_change || start < letters->next_reload))
 		return;
 	outbox_letters_load(letters, lower, true);
 	letters->next_reload = outbox_clock_now();
-	letters->next_reload += Min(RELOAD_MOST_MS * INT64CONST(1000),
-								Max(RELOAD_MS * INT64CONST(1000),
-									(letters->next_reload - start) * RELOAD_SHARE));
+	letters->next_reload +=
+		Min(RELOAD_MOST_MS * INT64CONST(1000),
+			Max(RELOAD_MS * INT64CONST(1000), (letters->next_reload - start) * RELOAD_SHARE));
 }
 
 /* --------------------------------------------------------------- return */
@@ -320,14 +331,16 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 static bool
 may_reissue(int segment)
 {
-	char	   *obstacle = outbox_event_obstacle(segment);
+	char *obstacle = outbox_event_obstacle(segment);
 
 	if (obstacle == NULL)
 		return true;
-	if (SPI_execute("SELECT FROM outbox.dead_letter WHERE origin = 'relay' AND state = 'releasing'", true, 1) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT FROM outbox.dead_letter WHERE origin = 'relay' AND state = 'releasing'",
+					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	if (SPI_processed > 0)
-		outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS, psprintf(NOT_SENT "%s", obstacle));
+		outbox_shmem_report_error(outbox_shmem_slot(), OUTBOX_ERROR_OF_LETTERS,
+								  psprintf(NOT_SENT "%s", obstacle));
 	return false;
 }
 
@@ -335,7 +348,7 @@ may_reissue(int segment)
 static void
 tell_problem(OutboxLetters *letters, const char *problem)
 {
-	char	   *text = psprintf(NOT_SENT "%s", problem);
+	char *text = psprintf(NOT_SENT "%s", problem);
 
 	if (!letters->failing)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
@@ -347,13 +360,13 @@ tell_problem(OutboxLetters *letters, const char *problem)
 static int
 reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 {
-	Oid			types[] = {INT2OID, INT4OID, BOOLOID};
-	Datum		values[3];
-	char	   *problem;
-	bool		isnull;
-	int64		copied;
-	int			count;
-	int			segment;
+	Oid	  types[] = {INT2OID, INT4OID, BOOLOID};
+	Datum values[3];
+	char *problem;
+	bool  isnull;
+	int64 copied;
+	int	  count;
+	int	  segment;
 
 	outbox_session_begin();
 	segment = outbox_segment_current();
@@ -365,12 +378,15 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 	values[0] = Int16GetDatum(segment);
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
 	values[2] = BoolGetDatum(letters->failing);
-	if (sweep && SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 3, types, values, NULL,
-									   false, 0) != SPI_OK_SELECT)
+	if (sweep &&
+		SPI_execute_with_args("SELECT outbox.dead_letter_sweep($2)", 3, types, values, NULL, false,
+							  0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for held dead letters that are due");
 	values[1] = Int32GetDatum(letters->failing ? CAREFUL_PIECE : REISSUE_PIECE);
-	if (SPI_execute_with_args("SELECT copies, bytes, problem FROM outbox.dead_letter_reissue($1, $2, $3)", 3, types,
-							  values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute_with_args("SELECT copies, bytes, problem FROM outbox.dead_letter_reissue($1, "
+							  "$2, $3)",
+							  3, types, values, NULL, false, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "could not emit dead letters again");
 	count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	copied = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -394,7 +410,7 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 static void
 put_off(OutboxLetters *letters, MemoryContext caller)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(caller);
 	error = CopyErrorData();
@@ -411,7 +427,7 @@ static int
 try_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	volatile int count = -1;
+	volatile int  count = -1;
 
 	PG_TRY();
 	{

@@ -3,11 +3,10 @@
  * link.c
  *	  The relay's child process, the sender, and the frames to and from it.
  *
- * Runs in the relay.  The child gets a socketpair as its standard input and
- * output and nothing else: default signal handlers, its own process group, no
- * other descriptors, and it dies with the worker.  The worker ends
- * and reaps it before it leaves shared memory: where the postmaster is process 1
- * an orphan would be taken for a crashed backend.
+ * Runs in the relay.  The child gets a socketpair as its standard input and output and nothing
+ * else: default signal handlers, its own process group, no other descriptors, and it dies with the
+ * worker.  The worker ends and reaps it before it leaves shared memory: where the postmaster is
+ * process 1 an orphan would be taken for a crashed backend.
  */
 #include "postgres.h"
 
@@ -30,32 +29,32 @@
 #include "src/compat.h"
 #include "src/encoding.h"
 
-#define SENDER_NAME		"outbox-sender"
-#define RECEIVE_SIZE	(64 * 1024)
-#define SMALL_SIZE		(4 * 1024)
-#define PIPE_SIZE		(1024 * 1024)
-#define LEAVE_MS		200		/* for the sender to store its cursor and say good-bye to Kafka */
+#define SENDER_NAME	 "outbox-sender"
+#define RECEIVE_SIZE (64 * 1024)
+#define SMALL_SIZE	 (4 * 1024)
+#define PIPE_SIZE	 (1024 * 1024)
+#define LEAVE_MS	 200 /* for the sender to store its cursor and say good-bye to Kafka */
 
 typedef struct OutboxLink
 {
-	int			pid;			/* 0 = none */
-	int			fd;
+	int			  pid; /* 0 = none */
+	int			  fd;
 	WaitEventSet *events;
-	int			position;		/* of the socket in events */
-	uint32		waits_for;		/* what the socket is registered for */
+	int			  position;	 /* of the socket in events */
+	uint32		  waits_for; /* what the socket is registered for */
 
-	uint8_t    *small;			/* small frames not sent yet */
-	size_t		small_room;
-	size_t		small_len;
-	size_t		small_sent;
-	const uint8_t *bulk;		/* the piece given, owned by the giver */
-	size_t		bulk_len;
-	size_t		bulk_sent;
+	uint8_t		  *small; /* small frames not sent yet */
+	size_t		   small_room;
+	size_t		   small_len;
+	size_t		   small_sent;
+	const uint8_t *bulk; /* the piece given, owned by the giver */
+	size_t		   bulk_len;
+	size_t		   bulk_sent;
 
-	uint8_t	   *received;
-	size_t		received_room;
-	size_t		received_len;
-	size_t		consumed;
+	uint8_t *received;
+	size_t	 received_room;
+	size_t	 received_len;
+	size_t	 consumed;
 } OutboxLink;
 
 static OutboxLink sender = {.fd = -1};
@@ -70,13 +69,13 @@ stop_at_exit(int code, Datum arg)
 static void
 become_sender(int fd, pid_t parent, const char *path)
 {
-	static const int signals[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2,
-	SIGCHLD, SIGURG, SIGFPE};
-	char	   *const arguments[] = {SENDER_NAME, NULL};
+	static const int signals[] = {SIGHUP,  SIGINT,	SIGTERM, SIGQUIT, SIGPIPE, SIGALRM,
+								  SIGUSR1, SIGUSR2, SIGCHLD, SIGURG,  SIGFPE};
+	char *const		 arguments[] = {SENDER_NAME, NULL};
 	/* librdkafka allocates for every record: keep freed pieces at hand */
-	char	   *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C",
-	"GLIBC_TUNABLES=glibc.malloc.tcache_count=512", NULL};
-	sigset_t	none;
+	char *const		 environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C",
+									  "GLIBC_TUNABLES=glibc.malloc.tcache_count=512", NULL};
+	sigset_t		 none;
 
 	setpgid(0, 0);
 	for (int i = 0; i < (int) lengthof(signals); i++)
@@ -126,8 +125,7 @@ outbox_link_start(void)
 	snprintf(path, sizeof(path), "%s/" SENDER_NAME, pkglib_path);
 	if (access(path, X_OK) != 0)
 		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not execute \"%s\": %m", path),
+				(errcode_for_file_access(), errmsg("could not execute \"%s\": %m", path),
 				 errhint("Install the extension anew: make install.")));
 	if (!registered)
 	{
@@ -138,7 +136,7 @@ outbox_link_start(void)
 		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not make a socket pair: %m")));
 	(void) setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 
-	sigprocmask(SIG_SETMASK, &BlockSig, NULL);	/* no handler of ours may run in the child */
+	sigprocmask(SIG_SETMASK, &BlockSig, NULL); /* no handler of ours may run in the child */
 	pid = fork();
 	if (pid == 0)
 		become_sender(pair[1], parent, path);
@@ -152,7 +150,8 @@ outbox_link_start(void)
 	sender.pid = pid;
 	sender.fd = pair[0];
 	if (fcntl(sender.fd, F_SETFL, O_NONBLOCK) != 0)
-		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not set up the sender's socket: %m")));
+		ereport(ERROR,
+				(errcode_for_socket_access(), errmsg("could not set up the sender's socket: %m")));
 	watch_socket();
 }
 
@@ -162,7 +161,7 @@ reap_sender(bool leave)
 {
 	for (int waited = 0; leave && waited < LEAVE_MS; waited++)
 	{
-		pid_t		ended = waitpid(sender.pid, NULL, WNOHANG);
+		pid_t ended = waitpid(sender.pid, NULL, WNOHANG);
 
 		if (ended == sender.pid || (ended < 0 && errno != EINTR))
 			return;
@@ -234,7 +233,7 @@ send_piece(const uint8_t *data, size_t len, size_t *sent)
 {
 	while (*sent < len)
 	{
-		ssize_t		n = send(sender.fd, data + *sent, len - *sent, MSG_NOSIGNAL);
+		ssize_t n = send(sender.fd, data + *sent, len - *sent, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -250,13 +249,14 @@ receive(void)
 {
 	if (sender.consumed > 0)
 	{
-		memmove(sender.received, sender.received + sender.consumed, sender.received_len - sender.consumed);
+		memmove(sender.received, sender.received + sender.consumed,
+				sender.received_len - sender.consumed);
 		sender.received_len -= sender.consumed;
 		sender.consumed = 0;
 	}
 	for (;;)
 	{
-		ssize_t		n;
+		ssize_t n;
 
 		if (sender.received_room - sender.received_len < RECEIVE_SIZE)
 		{
@@ -294,8 +294,8 @@ outbox_link_pump(void)
 bool
 outbox_link_next(OutboxFrameType *type, OutboxWireReader *body)
 {
-	size_t		size;
-	bool		corrupt = false;
+	size_t size;
+	bool   corrupt = false;
 
 	if (!outbox_wire_frame(sender.received + sender.consumed, sender.received_len - sender.consumed,
 						   type, body, &size, &corrupt))
@@ -322,14 +322,15 @@ outbox_link_text(OutboxWireReader *body)
 void
 outbox_link_wait(long timeout_ms)
 {
-	WaitEvent	event;
+	WaitEvent event;
 
 	if (sender.events == NULL)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout_ms, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
+						 PG_WAIT_EXTENSION);
 		return;
 	}
-	register_socket(outbox_link_idle() ? WL_SOCKET_READABLE : WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE);
+	register_socket(outbox_link_idle() ? WL_SOCKET_READABLE :
+										 WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE);
 	(void) WaitEventSetWait(sender.events, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
 }

@@ -14,13 +14,13 @@
 extern void outbox_link_start(void);
 
 /*
- * Ends and reaps the sender, drops what is in the pipe.  Harmless if there is none.  leave: it has 200 ms to
- * say good-bye to Kafka; else it is killed at once, and for 10 s still counts as alive.
+ * Ends and reaps the sender, drops what is in the pipe.  Harmless if there is none.  leave: it has
+ * 200 ms to say good-bye to Kafka; else it is killed at once, and for 10 s still counts as alive.
  */
 extern void outbox_link_stop(bool leave);
 
 /* Process id of the sender, 0 = none. */
-extern int	outbox_link_pid(void);
+extern int outbox_link_pid(void);
 
 /*
  * Hands over bytes of whole frames.  They are sent from this memory by
@@ -46,4 +46,4 @@ extern char *outbox_link_text(OutboxWireReader *body);
 /* Waits for the latch, the pipe or the time; services interrupts before it returns. */
 extern void outbox_link_wait(long timeout_ms);
 
-#endif							/* OUTBOX_LINK_H */
+#endif /* OUTBOX_LINK_H */

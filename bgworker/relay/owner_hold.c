@@ -3,8 +3,8 @@
  * owner_hold.c
  *	  The relay holds while an object of the extension is not its owner's.
  *
- * Runs in the relay.  A change between this look and a transaction is found by the transaction itself
- * (session.c): an error, after which the next relay begins with this look.
+ * Runs in the relay.  A change between this look and a transaction is found by the transaction
+ * itself (session.c): an error, after which the next relay begins with this look.
  */
 #include "postgres.h"
 
@@ -19,8 +19,8 @@ static void
 tell(OutboxRelay *relay, const char *foreign)
 {
 	OutboxRelayStatus *status = &relay->slot->status;
-	char		fitting[OUTBOX_TEXT_SIZE];
-	bool		news;
+	char			   fitting[OUTBOX_TEXT_SIZE];
+	bool			   news;
 
 	outbox_shmem_fit(fitting, foreign);
 	SpinLockAcquire(&relay->slot->mutex);
@@ -33,8 +33,10 @@ tell(OutboxRelay *relay, const char *foreign)
 	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, foreign);
 	ereport(LOG,
 			(errmsg("outbox relay holds: %s", foreign),
-			 errdetail("The relay runs what the owners of the extension's objects wrote, with the rights of the extension's owner."),
-			 errhint("Give the objects to that role, with ALTER ... OWNER TO or REASSIGN OWNED BY ... TO: the relay then goes on by itself.")));
+			 errdetail("The relay runs what the owners of the extension's objects wrote, with the "
+					   "rights of the extension's owner."),
+			 errhint("Give the objects to that role, with ALTER ... OWNER TO or REASSIGN OWNED BY "
+					 "... TO: the relay then goes on by itself.")));
 }
 
 static void
@@ -57,8 +59,8 @@ outbox_relay_watch_owner(OutboxRelay *relay)
 	char	   *foreign;
 
 	if (relay->held_by_owner ? now < relay->next_owner_look :
-		relay->state == OUTBOX_RELAY_HOLD ||
-		!(relay->look_due || relay->state == OUTBOX_RELAY_STARTING))
+							   relay->state == OUTBOX_RELAY_HOLD ||
+				!(relay->look_due || relay->state == OUTBOX_RELAY_STARTING))
 		return;
 	foreign = outbox_owner_look(relay->held_by_owner);
 	relay->next_owner_look = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
@@ -66,7 +68,9 @@ outbox_relay_watch_owner(OutboxRelay *relay)
 		hold(relay, foreign);
 	else if (relay->held_by_owner)
 	{
-		ereport(LOG, (errmsg("outbox relay: the extension's objects belong to its owner, the relay goes on")));
+		ereport(LOG,
+				(errmsg("outbox relay: the extension's objects belong to its owner, the relay goes "
+						"on")));
 		relay->held_by_owner = false;
 		outbox_relay_enter(relay, OUTBOX_RELAY_STARTING);
 	}

@@ -3,9 +3,9 @@
  * refusal.c
  *	  Writes what a batch leaves out to outbox.dead_letter.
  *
- * Runs in the relay.  I7: a row is committed before the batch is sent again, or with the batch
- * row.  The ids of a key's letters tell their order: rows are written in the order of the window, and
- * the sender tells the refusals of a key in its order (await_reports of sender/batch_end.c).
+ * Runs in the relay.  I7: a row is committed before the batch is sent again, or with the batch row.
+ * The ids of a key's letters tell their order: rows are written in the order of the window, and the
+ * sender tells the refusals of a key in its order (await_reports of sender/batch_end.c).
  */
 #include "postgres.h"
 
@@ -30,57 +30,60 @@
 #include "src/segment.h"
 #include "src/topic.h"
 
-#define SHOWN_KEY_BYTES		64
-#define LETTER_COLUMNS		15
-#define LETTERS_MOST		500 /* rows of a statement */
-#define LETTERS_BYTES		(1024 * 1024)	/* and keys, payloads and headers of their events, about */
+#define SHOWN_KEY_BYTES 64
+#define LETTER_COLUMNS	15
+#define LETTERS_MOST	500			  /* rows of a statement */
+#define LETTERS_BYTES	(1024 * 1024) /* and keys, payloads and headers of their events, about */
 
-extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS);	/* src/shown.c */
+extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS); /* src/shown.c */
 
 /* Walks the entries of a chunk and, beside them, the frames of those that were sent. */
 typedef struct SentWalk
 {
-	const OutboxChunk *chunk;
+	const OutboxChunk  *chunk;
 	const OutboxWindow *window;
-	size_t		entry;			/* next one */
-	size_t		frame;			/* offset of its frame, if it was sent */
-	uint32		index;			/* of the next one that was sent */
-	int			held;			/* next of chunk->held */
+	size_t				entry; /* next one */
+	size_t				frame; /* offset of its frame, if it was sent */
+	uint32				index; /* of the next one that was sent */
+	int					held;  /* next of chunk->held */
 } SentWalk;
 
 /* Rows that become one statement, by column. */
 typedef struct LetterRows
 {
 	OutboxLeafReader reader;
-	MemoryContext context;		/* of the arrays; NULL: not made yet */
+	MemoryContext	 context; /* of the arrays; NULL: not made yet */
 	ArrayBuildState *columns[LETTER_COLUMNS];
-	int			count;
-	int64		bytes;			/* of their events */
+	int				 count;
+	int64			 bytes; /* of their events */
 } LetterRows;
 
-static const Oid letter_types[LETTER_COLUMNS] = {TEXTOID, BYTEAOID, BYTEAOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID,
-	UUIDOID, TEXTOID, XID8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID};
+static const Oid letter_types[LETTER_COLUMNS] = {TEXTOID,  BYTEAOID,	   BYTEAOID, TEXTOID,
+												 BYTEAOID, TIMESTAMPTZOID, UUIDOID,	 TEXTOID,
+												 XID8OID,  INT8OID,		   INT8OID,	 TEXTOID,
+												 TEXTOID,  INT8OID,		   INT8OID};
 
 /* A topic of which an event is refused; hash table key is its name. */
 typedef struct RefusedTopic
 {
-	char		name[OUTBOX_TOPIC_NAME_MAX + 1];	/* of a longer one the beginning */
-	const OutboxRefusedEvent *whole;	/* NULL: single events */
+	char					  name[OUTBOX_TOPIC_NAME_MAX + 1]; /* of a longer one the beginning */
+	const OutboxRefusedEvent *whole;						   /* NULL: single events */
 } RefusedTopic;
 
 /* A refusal while its rows are written. */
 typedef struct Refusal
 {
-	OutboxChunk *chunk;
+	OutboxChunk		   *chunk;
 	const OutboxWindow *window;
-	LetterRows	rows;
-	HTAB	   *topics;			/* RefusedTopic; NULL: none is refused as a whole, and no key holds */
-	HTAB	   *opened;			/* OutboxHeldKey: keys with a row of this refusal; NULL: policy
+	LetterRows			rows;
+	/* RefusedTopic; NULL: none is refused as a whole, and no key holds */
+	HTAB			   *topics;
+	HTAB			   *opened; /* OutboxHeldKey: keys with a row of this refusal; NULL: policy
 								 * dead_letter */
-	int			open;
-	const char *text;			/* of the last event, and what was made of it */
-	int32		kafka_error;
-	const char *message;
+	int					open;
+	const char		   *text; /* of the last event, and what was made of it */
+	int32				kafka_error;
+	const char		   *message;
 } Refusal;
 
 /* The next event that was sent and its entry; false at the end. */
@@ -91,10 +94,10 @@ next_sent(SentWalk *walk, OutboxEntry *entry, OutboxWireEvent *event)
 
 	for (; walk->entry < chunk->end; walk->entry++)
 	{
-		OutboxFrameType type;
+		OutboxFrameType	 type;
 		OutboxWireReader body;
-		size_t		size;
-		bool		corrupt;
+		size_t			 size;
+		bool			 corrupt;
 
 		if (walk->held < chunk->nheld && chunk->held[walk->held].entry == walk->entry)
 		{
@@ -104,10 +107,11 @@ next_sent(SentWalk *walk, OutboxEntry *entry, OutboxWireEvent *event)
 		*entry = outbox_entry_at(walk->window->entries, walk->entry);
 		if (outbox_letters_leave_out(chunk->letters, entry->txid, entry->seq))
 			continue;
-		if (!outbox_wire_frame(chunk->frames.data + walk->frame, chunk->frames.len - walk->frame, &type,
-							   &body, &size, &corrupt) ||
+		if (!outbox_wire_frame(chunk->frames.data + walk->frame, chunk->frames.len - walk->frame,
+							   &type, &body, &size, &corrupt) ||
 			type != OUTBOX_FRAME_EVENT || !outbox_wire_get_event(&body, event))
-			elog(ERROR, "batch " INT64_FORMAT " does not hold the events of its window", chunk->row.batch_no);
+			elog(ERROR, "batch " INT64_FORMAT " does not hold the events of its window",
+				 chunk->row.batch_no);
 		walk->frame += size;
 		walk->index++;
 		walk->entry++;
@@ -118,7 +122,8 @@ next_sent(SentWalk *walk, OutboxEntry *entry, OutboxWireEvent *event)
 
 /* The event that was sent as `index`. */
 static void
-find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index, OutboxWireEvent *event)
+find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
+		  OutboxWireEvent *event)
 {
 	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
 	OutboxEntry entry;
@@ -128,7 +133,8 @@ find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index, Ou
 		if (walk.index == index + 1)
 			return;
 	}
-	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT, chunk->row.batch_no);
+	elog(ERROR, "the sender refused an event that is not in batch " INT64_FORMAT,
+		 chunk->row.batch_no);
 }
 
 /* Writes the rows that were added, in their order. */
@@ -136,8 +142,8 @@ static void
 flush_letters(LetterRows *rows)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[LETTER_COLUMNS];
-	Datum		values[LETTER_COLUMNS];
+	Oid				  types[LETTER_COLUMNS];
+	Datum			  values[LETTER_COLUMNS];
 
 	if (rows->count == 0)
 		return;
@@ -148,24 +154,33 @@ flush_letters(LetterRows *rows)
 	}
 	if (plan == NULL)
 	{
-		plan = SPI_prepare("INSERT INTO outbox.dead_letter (id, origin, topic, key, value, content_type, headers, "
-						   "record_time, event_id, event_type, txid, seq, batch_no, state, error_class, "
-						   "error_message, attempts, blocked_by) OVERRIDING SYSTEM VALUE "
-						   "SELECT r.id, 'relay', r.topic, r.key, r.value, r.content_type, r.headers, r.record_time, "
-						   "r.event_id, r.event_type, r.txid, r.seq, r.batch_no, r.state, "
-						   "CASE r.state WHEN 'held' THEN 'held' ELSE 'refused' END, r.error_message, "
-						   "CASE r.state WHEN 'held' THEN 0 ELSE 1 END, r.blocked_by "
-						   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-						   "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
-						   "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
-						   "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) "
-						   "r (topic, key, value, content_type, headers, record_time, event_id, event_type, txid, seq, "
-						   "batch_no, state, error_message, blocked_by, id)", LETTER_COLUMNS, types);
+		plan = SPI_prepare(
+			"INSERT INTO outbox.dead_letter (id, origin, topic, key, value, content_type, headers, "
+			"record_time, event_id, event_type, txid, seq, batch_no, state, error_class, "
+			"error_message, attempts, blocked_by) OVERRIDING SYSTEM VALUE "
+			"SELECT r.id, 'relay', r.topic, r.key, r.value, r.content_type, r.headers, "
+			"r.record_time, "
+			"r.event_id, r.event_type, r.txid, r.seq, r.batch_no, r.state, "
+			"CASE r.state WHEN 'held' THEN 'held' ELSE 'refused' END, r.error_message, "
+			"CASE r.state WHEN 'held' THEN 0 ELSE 1 END, r.blocked_by "
+			"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+			"pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), "
+			"pg_catalog.unnest($7), "
+			"pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), "
+			"pg_catalog.unnest($11), "
+			"pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), "
+			"pg_catalog.unnest($15)) "
+			"r (topic, key, value, content_type, headers, record_time, event_id, event_type, txid, "
+			"seq, "
+			"batch_no, state, error_message, blocked_by, id)",
+			LETTER_COLUMNS, types);
 		if (plan == NULL)
-			elog(ERROR, "could not prepare the dead letters: %s", SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not prepare the dead letters: %s",
+				 SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);
 	}
-	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_INSERT || SPI_processed != (uint64) rows->count)
+	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_INSERT ||
+		SPI_processed != (uint64) rows->count)
 		elog(ERROR, "could not write dead letters");
 	MemoryContextReset(rows->context);
 	memset(rows->columns, 0, sizeof(rows->columns));
@@ -174,29 +189,33 @@ flush_letters(LetterRows *rows)
 }
 
 /*
- * Inside a transaction.  Adds one row from the event's own; returns its id.  Many rows are one statement, for
- * each statement reads the table's checks and expressions anew.
+ * Inside a transaction.  Adds one row from the event's own; returns its id.  Many rows are one
+ * statement, for each statement reads the table's checks and expressions anew.
  */
 static int64
 add_letter(LetterRows *rows, const OutboxChunk *chunk, const OutboxWindow *window,
 		   const OutboxEntry *entry, const char *state, const char *message, int64 blocked_by)
 {
-	static const int columns[] = {OUTBOX_EVENT_TOPIC, OUTBOX_EVENT_KEY, OUTBOX_EVENT_PAYLOAD,
-		OUTBOX_EVENT_CONTENT_TYPE, OUTBOX_EVENT_HEADERS, OUTBOX_EVENT_CREATED_AT, OUTBOX_EVENT_ID,
-	OUTBOX_EVENT_TYPE, OUTBOX_EVENT_TXID, OUTBOX_EVENT_SEQ};
-	TupleTableSlot *slot = outbox_leaf_reader_fetch(&rows->reader, window->filenodes, entry);
-	int64		id = nextval_internal(outbox_segment_named_relation("dead_letter_id_seq"), false);
-	Datum		values[LETTER_COLUMNS];
-	bool		nulls[LETTER_COLUMNS] = {false};
+	static const int columns[] = {OUTBOX_EVENT_TOPIC,	OUTBOX_EVENT_KEY,
+								  OUTBOX_EVENT_PAYLOAD, OUTBOX_EVENT_CONTENT_TYPE,
+								  OUTBOX_EVENT_HEADERS, OUTBOX_EVENT_CREATED_AT,
+								  OUTBOX_EVENT_ID,		OUTBOX_EVENT_TYPE,
+								  OUTBOX_EVENT_TXID,	OUTBOX_EVENT_SEQ};
+	TupleTableSlot	*slot = outbox_leaf_reader_fetch(&rows->reader, window->filenodes, entry);
+	int64		  id = nextval_internal(outbox_segment_named_relation("dead_letter_id_seq"), false);
+	Datum		  values[LETTER_COLUMNS];
+	bool		  nulls[LETTER_COLUMNS] = {false};
 	MemoryContext caller;
 
 	if (slot == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("an event table was rewritten while dead letters of batch " INT64_FORMAT " were written",
+				 errmsg("an event table was rewritten while dead letters of batch " INT64_FORMAT
+						" were written",
 						chunk->row.batch_no)));
 	if (rows->context == NULL)
-		rows->context = AllocSetContextCreate(CurrentMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
+		rows->context =
+			AllocSetContextCreate(CurrentMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(rows->context);
 	for (int i = 0; i < (int) lengthof(columns); i++)
 	{
@@ -210,7 +229,8 @@ add_letter(LetterRows *rows, const OutboxChunk *chunk, const OutboxWindow *windo
 	nulls[13] = blocked_by == 0;
 	values[14] = Int64GetDatum(id);
 	for (int i = 0; i < LETTER_COLUMNS; i++)
-		rows->columns[i] = accumArrayResult(rows->columns[i], values[i], nulls[i], letter_types[i], rows->context);
+		rows->columns[i] =
+			accumArrayResult(rows->columns[i], values[i], nulls[i], letter_types[i], rows->context);
 	MemoryContextSwitchTo(caller);
 	rows->bytes += outbox_measure_event(slot);
 	if (++rows->count >= LETTERS_MOST || rows->bytes >= LETTERS_BYTES)
@@ -237,16 +257,18 @@ describe_refusal(Refusal *refusal, const OutboxRefusedEvent *refused)
 	return refusal->message;
 }
 
-/* One event that is refused, or that waits behind one (refused NULL): a row, unless it may be sent. */
+/*
+ * One event that is refused, or that waits behind one (refused NULL): a row, unless it may be sent.
+ */
 static void
 refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *event,
 			 const OutboxRefusedEvent *refused)
 {
 	OutboxHeldKey *key = NULL;
-	OutboxKeyId id;
-	bool		found = false;
-	const char *message = "an earlier event of its key was refused";
-	int64		letter;
+	OutboxKeyId	   id;
+	bool		   found = false;
+	const char	  *message = "an earlier event of its key was refused";
+	int64		   letter;
 
 	if (refusal->opened != NULL && event->key != NULL)
 	{
@@ -267,8 +289,8 @@ refuse_event(Refusal *refusal, const OutboxEntry *entry, const OutboxWireEvent *
 static RefusedTopic *
 find_refused_topic(const Refusal *refusal, const OutboxWireEvent *event, HASHACTION action)
 {
-	char		name[OUTBOX_TOPIC_NAME_MAX + 1] = {0};
-	bool		found;
+	char		  name[OUTBOX_TOPIC_NAME_MAX + 1] = {0};
+	bool		  found;
 	RefusedTopic *topic;
 
 	memcpy(name, event->topic, Min(event->topic_len, OUTBOX_TOPIC_NAME_MAX));
@@ -281,21 +303,27 @@ find_refused_topic(const Refusal *refusal, const OutboxWireEvent *event, HASHACT
 static HTAB *
 make_table(const char *name, Size key, Size entry)
 {
-	HASHCTL		control = {.keysize = key, .entrysize = entry, .hcxt = CurrentMemoryContext};
+	HASHCTL control = {.keysize = key, .entrysize = entry, .hcxt = CurrentMemoryContext};
 
 	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* Which topics events are refused of; a walk of its own, for a key's events may come before the refused one. */
+/*
+ * Which topics events are refused of; a walk of its own, for a key's events may come before the
+ * refused one.
+ */
 static void
 note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
 {
-	SentWalk	walk = {.chunk = refusal->chunk, .window = refusal->window, .entry = refusal->chunk->first};
+	SentWalk		walk = {.chunk = refusal->chunk,
+							.window = refusal->window,
+							.entry = refusal->chunk->first};
 	OutboxWireEvent event;
-	OutboxEntry entry;
-	uint32		next = 0;
+	OutboxEntry		entry;
+	uint32			next = 0;
 
-	refusal->topics = make_table("outbox refused topics", OUTBOX_TOPIC_NAME_MAX + 1, sizeof(RefusedTopic));
+	refusal->topics =
+		make_table("outbox refused topics", OUTBOX_TOPIC_NAME_MAX + 1, sizeof(RefusedTopic));
 	while (next < count && next_sent(&walk, &entry, &event))
 	{
 		if (walk.index != refused[next].index + 1)
@@ -312,22 +340,23 @@ note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
 }
 
 int
-outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, const OutboxRefusedEvent *refused,
-					uint32 count)
+outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window,
+					const OutboxRefusedEvent *refused, uint32 count)
 {
-	Refusal		refusal = {.chunk = chunk, .window = window};
-	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
+	Refusal			refusal = {.chunk = chunk, .window = window};
+	SentWalk		walk = {.chunk = chunk, .window = window, .entry = chunk->first};
 	OutboxWireEvent event;
-	OutboxEntry entry;
-	uint32		next = 0;
+	OutboxEntry		entry;
+	uint32			next = 0;
 
 	outbox_session_begin();
 	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY)
-		refusal.opened = make_table("outbox refused keys", sizeof(OutboxKeyId), sizeof(OutboxHeldKey));
+		refusal.opened =
+			make_table("outbox refused keys", sizeof(OutboxKeyId), sizeof(OutboxHeldKey));
 	note_topics(&refusal, refused, count);
 	while (next_sent(&walk, &entry, &event))
 	{
-		RefusedTopic *topic = find_refused_topic(&refusal, &event, HASH_FIND);
+		RefusedTopic			 *topic = find_refused_topic(&refusal, &event, HASH_FIND);
 		const OutboxRefusedEvent *own = NULL;
 
 		CHECK_FOR_INTERRUPTS();
@@ -344,7 +373,7 @@ outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window, const Outbox
 void
 outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
 {
-	LetterRows	rows = {0};
+	LetterRows rows = {0};
 
 	for (int i = 0; i < chunk->nheld; i++)
 	{
@@ -370,9 +399,9 @@ char *
 outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
 {
 	OutboxWireEvent event;
-	StringInfoData message;
-	pg_uuid_t	id;
-	bytea	   *key;
+	StringInfoData	message;
+	pg_uuid_t		id;
+	bytea		   *key;
 
 	find_sent(chunk, window, index, &event);
 	key = palloc(VARHDRSZ + SHOWN_KEY_BYTES);
@@ -388,6 +417,7 @@ outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint
 		appendStringInfoString(&message, "no key)");
 	else
 		appendStringInfo(&message, "key \"%s\")",
-						 TextDatumGetCString(DirectFunctionCall1(outbox_bytes_text, PointerGetDatum(key))));
+						 TextDatumGetCString(DirectFunctionCall1(outbox_bytes_text,
+																 PointerGetDatum(key))));
 	return message.data;
 }

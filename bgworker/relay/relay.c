@@ -37,11 +37,11 @@
 #include "src/encoding.h"
 #include "src/guc.h"
 
-#define BACKOFF_FIRST_MS	100
-#define BACKOFF_MOST_MS		30000
-#define ANSWER_MS			180000	/* the sender's own limits are well below, but for a batch's */
-#define ANSWER_SLACK_MS		60000	/* beyond those */
-#define SILENCE_MS			8000	/* then last_error says that Kafka does not answer */
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MOST_MS	 30000
+#define ANSWER_MS		 180000 /* the sender's own limits are well below, but for a batch's */
+#define ANSWER_SLACK_MS	 60000	/* beyond those */
+#define SILENCE_MS		 8000	/* then last_error says that Kafka does not answer */
 
 PGDLLEXPORT void outbox_relay_main(Datum main_arg);
 
@@ -50,7 +50,7 @@ PGDLLEXPORT void outbox_relay_main(Datum main_arg);
 static void
 publish_text(OutboxRelay *relay, char *field, const char *text)
 {
-	char		fitting[OUTBOX_TEXT_SIZE];
+	char fitting[OUTBOX_TEXT_SIZE];
 
 	outbox_shmem_fit(fitting, text);
 	SpinLockAcquire(&relay->slot->mutex);
@@ -62,7 +62,7 @@ void
 outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 {
 	OutboxRelayStatus *status = &relay->slot->status;
-	char		activity[64];
+	char			   activity[64];
 
 	if (!outbox_relay_state_follows(relay->state, state))
 		elog(ERROR, "relay cannot go from %s to %s", outbox_relay_state_name(relay->state),
@@ -84,8 +84,8 @@ outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
 		status->hold_reason[0] = '\0';
 	SpinLockRelease(&relay->slot->mutex);
 
-	snprintf(activity, sizeof(activity), "%s, batch " INT64_FORMAT,
-			 outbox_relay_state_name(state), relay->last.batch_no);
+	snprintf(activity, sizeof(activity), "%s, batch " INT64_FORMAT, outbox_relay_state_name(state),
+			 relay->last.batch_no);
 	pgstat_report_activity(state == OUTBOX_RELAY_IDLE ? STATE_IDLE : STATE_RUNNING, activity);
 }
 
@@ -110,7 +110,7 @@ outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
 void
 outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
 {
-	long		wait = Min(BACKOFF_FIRST_MS << Min(relay->failures, 9), BACKOFF_MOST_MS);
+	long wait = Min(BACKOFF_FIRST_MS << Min(relay->failures, 9), BACKOFF_MOST_MS);
 
 	if (relay->failures == 0)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
@@ -128,7 +128,8 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 {
 	ereport(LOG,
 			(errmsg("outbox relay holds: %s", reason),
-			 errhint("Nothing is sent. Find out which history is right, then call outbox.adopt('resend') or outbox.adopt('skip').")));
+			 errhint("Nothing is sent. Find out which history is right, then call "
+					 "outbox.adopt('resend') or outbox.adopt('skip').")));
 	outbox_link_stop(true);
 	relay->opened = relay->fenced = relay->asked = relay->looked = relay->alone = false;
 	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, reason);
@@ -139,10 +140,11 @@ outbox_relay_hold(OutboxRelay *relay, const char *reason)
 void
 outbox_relay_await_genesis(OutboxRelay *relay)
 {
-	static const char reason[] = "outbox.batch is empty: call outbox.start_relay(), or wait for the end of a restore";
+	static const char reason[] =
+		"outbox.batch is empty: call outbox.start_relay(), or wait for the end of a restore";
 
 	if (relay->slot->status.hold_reason[0] != '\0')
-		return;					/* said; nobody else writes it while the relay runs */
+		return; /* said; nobody else writes it while the relay runs */
 	ereport(LOG, (errmsg("outbox relay waits: %s", reason)));
 	publish_text(relay, relay->slot->status.hold_reason, reason);
 }
@@ -153,8 +155,7 @@ outbox_relay_load_last(OutboxRelay *relay)
 	MemoryContextReset(relay->last_context);
 	if (!outbox_cursor_load(-1, relay->last_context, &relay->last))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("outbox.batch is empty"),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("outbox.batch is empty"),
 				 errhint("Call outbox.start_relay() in this database.")));
 }
 
@@ -189,13 +190,18 @@ make_relay(OutboxSlot *slot)
 	relay->state = OUTBOX_RELAY_STOPPED;
 	relay->delivered = -1;
 	relay->scratch = AllocSetContextCreate(TopMemoryContext, "outbox turn", ALLOCSET_DEFAULT_SIZES);
-	relay->last_context = AllocSetContextCreate(TopMemoryContext, "outbox last batch", ALLOCSET_SMALL_SIZES);
-	relay->waypoint_context = AllocSetContextCreate(TopMemoryContext, "outbox waypoints", ALLOCSET_DEFAULT_SIZES);
-	relay->window.context = AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
-	relay->letters.context = AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
+	relay->last_context =
+		AllocSetContextCreate(TopMemoryContext, "outbox last batch", ALLOCSET_SMALL_SIZES);
+	relay->waypoint_context =
+		AllocSetContextCreate(TopMemoryContext, "outbox waypoints", ALLOCSET_DEFAULT_SIZES);
+	relay->window.context =
+		AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
+	relay->letters.context =
+		AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < 2; i++)
 	{
-		relay->chunks[i].context = AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
+		relay->chunks[i].context =
+			AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
 		relay->chunks[i].letters = &relay->letters;
 	}
 	SpinLockAcquire(&slot->mutex);
@@ -209,14 +215,14 @@ make_relay(OutboxSlot *slot)
 static void
 reload_settings(OutboxRelay *relay)
 {
-	char	   *problem = NULL;
-	char	   *text;
+	char *problem = NULL;
+	char *text;
 
 	if (!ConfigReloadPending)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	relay->letters.loaded = false;	/* outbox.dead_letter_policy may have changed */
+	relay->letters.loaded = false; /* outbox.dead_letter_policy may have changed */
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
 	text = outbox_relay_settings_text(relay, &problem);
@@ -245,8 +251,8 @@ reload_settings(OutboxRelay *relay)
 static void
 watch_answer(OutboxRelay *relay, TimestampTz now)
 {
-	int64		answer_ms = ANSWER_MS;
-	char	   *text;
+	int64 answer_ms = ANSWER_MS;
+	char *text;
 
 	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING &&
 		relay->state != OUTBOX_RELAY_SENDING)
@@ -257,10 +263,12 @@ watch_answer(OutboxRelay *relay, TimestampTz now)
 		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
 	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))
 	{
-		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s", SILENCE_MS / 1000,
-						outbox_relay_state_name(relay->state), relay->delivered + 1,
-						relay->failures > 0 ? "; before: " : "",
-						relay->failures > 0 ? outbox_encoding_shown(relay->cause, (int) strlen(relay->cause)) : "");
+		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s",
+						SILENCE_MS / 1000, outbox_relay_state_name(relay->state),
+						relay->delivered + 1, relay->failures > 0 ? "; before: " : "",
+						relay->failures > 0 ?
+							outbox_encoding_shown(relay->cause, (int) strlen(relay->cause)) :
+							"");
 		if (relay->failures == 0)
 			ereport(LOG, (errmsg("outbox relay: %s", text)));
 		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
@@ -280,7 +288,8 @@ watch_time(OutboxRelay *relay)
 	}
 	watch_answer(relay, now);
 	outbox_clock_step_watch(GetCurrentTimestamp());
-	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD && now >= relay->next_waypoint)
+	if (relay->state != OUTBOX_RELAY_IDLE && relay->state != OUTBOX_RELAY_HOLD &&
+		now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)
 			outbox_relay_note_waypoint(relay);
@@ -326,7 +335,7 @@ describe_turn(const OutboxRelay *relay)
 static bool
 step_replay(OutboxRelay *relay)
 {
-	OutboxReplayTurn turn = describe_turn(relay);
+	OutboxReplayTurn	turn = describe_turn(relay);
 	OutboxReplayOutcome outcome = outbox_replay_step(&turn);
 
 	if (outcome == OUTBOX_REPLAY_COPIED)
@@ -370,7 +379,7 @@ outbox_relay_main(Datum main_arg)
 	connect_worker(main_arg);
 	slot = outbox_shmem_slot_of(MyDatabaseId, false);
 	if (!outbox_relay_probe(slot))
-		proc_exit(0);			/* an answer, not a failure */
+		proc_exit(0); /* an answer, not a failure */
 
 	outbox_relay_watch_topics();
 	PG_TRY();
@@ -379,7 +388,7 @@ outbox_relay_main(Datum main_arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();

@@ -15,69 +15,70 @@
 #include "state.h"
 #include "src/common/wire.h"
 
-#define OUTBOX_LOOK_MS		1000	/* idle look: COMMIT PREPARED elsewhere wakes nobody */
-#define OUTBOX_TURN_MS		200		/* longest wait while work is under way (I5) */
+#define OUTBOX_LOOK_MS 1000 /* idle look: COMMIT PREPARED elsewhere wakes nobody */
+#define OUTBOX_TURN_MS 200	/* longest wait while work is under way (I5) */
 
 typedef struct OutboxRelay
 {
-	OutboxSlot *slot;
-	OutboxIdentity identity;
+	OutboxSlot		*slot;
+	OutboxIdentity	 identity;
 	OutboxRelayState state;
-	TimestampTz entered_at;		/* since when it is in this state; by outbox_clock_now(), as all times here */
-	bool		silence_told;	/* last_error has said that no answer comes in it */
-	MemoryContext scratch;		/* current context of a turn, reset by it */
+	/* since when it is in this state; by outbox_clock_now(), as all times here */
+	TimestampTz		 entered_at;
+	bool			 silence_told; /* last_error has said that no answer comes in it */
+	MemoryContext	 scratch;	   /* current context of a turn, reset by it */
 
-	OutboxBatchRow last;		/* newest row of outbox.batch */
-	MemoryContext last_context; /* owns its snapshots */
-	int64		delivered;		/* last batch known delivered */
-	int64		owed;			/* bytes of the last batch that are still in the backlog */
-	bool		cursor_lost;	/* said in the log and counted; until the next commit */
+	OutboxBatchRow last;		 /* newest row of outbox.batch */
+	MemoryContext  last_context; /* owns its snapshots */
+	int64		   delivered;	 /* last batch known delivered */
+	int64		   owed;		 /* bytes of the last batch that are still in the backlog */
+	bool		   cursor_lost;	 /* said in the log and counted; until the next commit */
 
-	bool		opened;			/* the sender has its settings */
-	bool		fenced;			/* our producer holds the transactional id */
-	bool		asked;			/* LOOK or FENCE is out, no answer yet */
-	bool		overruled;		/* a person or on_divergence has decided: no comparison */
-	OutboxComparison comparison;	/* newest */
+	bool			 opened;	 /* the sender has its settings */
+	bool			 fenced;	 /* our producer holds the transactional id */
+	bool			 asked;		 /* LOOK or FENCE is out, no answer yet */
+	bool			 overruled;	 /* a person or on_divergence has decided: no comparison */
+	OutboxComparison comparison; /* newest */
 
-	bool		looked;			/* CONNECTING: the cursor is read, the group of living relays is not */
-	bool		alone;			/* nobody else was in it at alone_at */
+	bool		looked; /* CONNECTING: the cursor is read, the group of living relays is not */
+	bool		alone;	/* nobody else was in it at alone_at */
 	TimestampTz alone_at;
-	TimestampTz other_since;	/* another was seen first, 0 = none */
-	TimestampTz gone_since;		/* and not since then, 0 = it is there */
-	TimestampTz joining_since;	/* our own member is not seen since then, 0 = it is */
-	TimestampTz next_ask;		/* for the group */
-	bool		no_right_told;	/* that the group may not be used; until the relay ends */
-	bool		other_told;		/* of this other one */
+	TimestampTz other_since;   /* another was seen first, 0 = none */
+	TimestampTz gone_since;	   /* and not since then, 0 = it is there */
+	TimestampTz joining_since; /* our own member is not seen since then, 0 = it is */
+	TimestampTz next_ask;	   /* for the group */
+	bool		no_right_told; /* that the group may not be used; until the relay ends */
+	bool		other_told;	   /* of this other one */
 
-	OutboxWindow window;
+	OutboxWindow  window;
 	OutboxLetters letters;
-	OutboxChunk chunks[2];		/* one is sent, the other read ahead */
-	int			sending;		/* index of the one that is sent */
-	bool		started;		/* the one to be sent is being read */
-	bool		ahead;			/* the other one is started */
-	bool		end_due;		/* END is kept back until the row is flushed */
-	bool		resending;		/* the chunk's row is older than this process */
-	bool		refreshing;		/* the chunk is the last delivered batch, its cursor alone */
-	bool		time_refused;	/* Kafka has refused the batch's time stamp; until a commit */
-	XLogRecPtr	start_fence;	/* what the standbys need before a resend */
-	XLogRecPtr	row_end;		/* what they need before this batch */
+	OutboxChunk	  chunks[2];	/* one is sent, the other read ahead */
+	int			  sending;		/* index of the one that is sent */
+	bool		  started;		/* the one to be sent is being read */
+	bool		  ahead;		/* the other one is started */
+	bool		  end_due;		/* END is kept back until the row is flushed */
+	bool		  resending;	/* the chunk's row is older than this process */
+	bool		  refreshing;	/* the chunk is the last delivered batch, its cursor alone */
+	bool		  time_refused; /* Kafka has refused the batch's time stamp; until a commit */
+	XLogRecPtr	  start_fence;	/* what the standbys need before a resend */
+	XLogRecPtr	  row_end;		/* what they need before this batch */
 
-	List	   *waypoints;		/* OutboxSnapshot *, taken while Kafka was away */
+	List		 *waypoints; /* OutboxSnapshot *, taken while Kafka was away */
 	MemoryContext waypoint_context;
 
-	TimestampTz looked_at;		/* of the last unfenced cursor */
+	TimestampTz looked_at; /* of the last unfenced cursor */
 	bool		look_due;
 	TimestampTz next_look;
 	TimestampTz next_waypoint;
-	TimestampTz next_try;		/* BACKOFF */
-	TimestampTz next_refresh;	/* of an idle cursor, which Kafka forgets */
-	TimestampTz next_owner_look;	/* while held_by_owner */
-	bool		held_by_owner;	/* HOLD, for an object is not the extension owner's */
-	int			failures;		/* in a row */
-	char		cause[OUTBOX_TEXT_SIZE];	/* of the last of them, UTF-8 */
-	int64		longest_ms;		/* that a batch may take with the sender's producer */
-	int64		usual_ms;		/* the same by the settings; 0 = not told yet */
-	char	   *settings;		/* what OPEN said, to see a change */
+	TimestampTz next_try;				 /* BACKOFF */
+	TimestampTz next_refresh;			 /* of an idle cursor, which Kafka forgets */
+	TimestampTz next_owner_look;		 /* while held_by_owner */
+	bool		held_by_owner;			 /* HOLD, for an object is not the extension owner's */
+	int			failures;				 /* in a row */
+	char		cause[OUTBOX_TEXT_SIZE]; /* of the last of them, UTF-8 */
+	int64		longest_ms;				 /* that a batch may take with the sender's producer */
+	int64		usual_ms;				 /* the same by the settings; 0 = not told yet */
+	char	   *settings;				 /* what OPEN said, to see a change */
 } OutboxRelay;
 
 /* relay.c: the one setter; logs and publishes. */
@@ -134,4 +135,4 @@ extern void outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body
 /* divergence.c: own transactions.  Ends a divergence the decided way. */
 extern void outbox_relay_adopt(OutboxRelay *relay, bool resend);
 
-#endif							/* OUTBOX_RELAY_H */
+#endif /* OUTBOX_RELAY_H */

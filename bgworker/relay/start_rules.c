@@ -40,22 +40,24 @@ void
 outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
 						 const OutboxIdentity *identity, bool lags)
 {
-	char		nonce[2 * UUID_LEN + 1];
+	char nonce[2 * UUID_LEN + 1];
 
 	format_uuid(&row->nonce, nonce);
-	snprintf(note, size, "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT
+	snprintf(note, size,
+			 "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT
 			 "\ndatabase=%u\ntimeline=%d\ndirectory=%s\nhost=%s\ndata=%s",
-			 nonce, lags, row->left_out, identity->system_id, identity->database, identity->timeline,
-			 identity->directory.text, identity->host, identity->data_directory);
+			 nonce, lags, row->left_out, identity->system_id, identity->database,
+			 identity->timeline, identity->directory.text, identity->host,
+			 identity->data_directory);
 }
 
 void
 outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 {
-	char	   *copy = pnstrdup(note, len);
-	char	   *save = NULL;
-	bool		nonce_found = false;
-	bool		version_found = false;
+	char *copy = pnstrdup(note, len);
+	char *save = NULL;
+	bool  nonce_found = false;
+	bool  version_found = false;
 
 	cursor->left_out = -1;
 	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
@@ -86,9 +88,9 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 }
 
 static void pg_attribute_printf(3, 4)
-diverge(OutboxComparison *result, OutboxDivergenceKind kind, const char *format,...)
+	diverge(OutboxComparison *result, OutboxDivergenceKind kind, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	result->verdict = OUTBOX_VERDICT_DIVERGED;
 	result->kind = kind;
@@ -106,14 +108,18 @@ outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *id
 	result->kafka_batch = -1;
 	if (last->restored)
 		diverge(result, OUTBOX_RESTORED,
-				"the batch log was restored from a dump, its transaction ids belong to another server");
+				"the batch log was restored from a dump, its transaction ids belong to another "
+				"server");
 	else if (last->database != identity->database)
 		diverge(result, OUTBOX_COPY,
 				"the batch log was written in database oid %u, this is %u: the database is a copy",
 				last->database, identity->database);
 }
 
-/* On a later timeline than the cursor's; pg_upgrade changes the system identifier and begins at timeline 1. */
+/*
+ * On a later timeline than the cursor's; pg_upgrade changes the system identifier and begins at
+ * timeline 1.
+ */
 static bool
 is_later(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
 {
@@ -127,7 +133,9 @@ is_same_place(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
 		strcmp(kafka->data_directory, identity->data_directory) == 0;
 }
 
-/* Written from this data directory under this boot of the kernel: no copy of it can have done that. */
+/*
+ * Written from this data directory under this boot of the kernel: no copy of it can have done that.
+ */
 static bool
 is_written_here(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity)
 {
@@ -144,25 +152,28 @@ static bool
 is_delivered_before(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 					const OutboxIdentity *identity)
 {
-	return kafka->batch_no >= last->batch_no &&
-		kafka->system_id == last->system_id && kafka->timeline == last->timeline &&
-		kafka->system_id == identity->system_id && kafka->timeline < identity->timeline;
+	return kafka->batch_no >= last->batch_no && kafka->system_id == last->system_id &&
+		kafka->timeline == last->timeline && kafka->system_id == identity->system_id &&
+		kafka->timeline < identity->timeline;
 }
 
 /*
- * Kafka's batch is not in this history, for the reason in result->reason.  A server of a later timeline has lost
- * it, and so has the data directory that wrote it; else it cannot be told from a copy that has gone on.
+ * Kafka's batch is not in this history, for the reason in result->reason.  A server of a later
+ * timeline has lost it, and so has the data directory that wrote it; else it cannot be told from a
+ * copy that has gone on.
  */
 static void
-judge_foreign(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity, OutboxComparison *result)
+judge_foreign(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity,
+			  OutboxComparison *result)
 {
-	size_t		len = strlen(result->reason);
+	size_t len = strlen(result->reason);
 
 	if (is_later(kafka, identity) || is_written_here(kafka, identity))
 		return;
 	result->kind = OUTBOX_COPY;
 	snprintf(result->reason + len, sizeof(result->reason) - len,
-			 "; %.100s:%.100s wrote it on the same timeline: a copy of this server went on, or this is the copy, or an older state was restored",
+			 "; %.100s:%.100s wrote it on the same timeline: a copy of this server went on, or "
+			 "this is the copy, or an older state was restored",
 			 kafka->host, kafka->data_directory);
 }
 
@@ -172,38 +183,42 @@ check_named_row(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 				const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
 {
 	OutboxBatchRow named;
-	bool		behind = !may_lag && kafka->batch_no < last->batch_no - 1;
-	bool		found = outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named);
+	bool		   behind = !may_lag && kafka->batch_no < last->batch_no - 1;
+	bool		   found = outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named);
 
 	if (found && memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
 	{
 		diverge(result, OUTBOX_LOST_HISTORY,
-				"Kafka's batch " INT64_FORMAT " carries another nonce than this database's: two histories",
+				"Kafka's batch " INT64_FORMAT
+				" carries another nonce than this database's: two histories",
 				kafka->batch_no);
 		judge_foreign(kafka, identity, result);
 	}
 	else if (behind)
 		diverge(result, OUTBOX_LOST_HISTORY,
-				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT ": Kafka has lost commits",
+				"Kafka has batch " INT64_FORMAT ", this database " INT64_FORMAT
+				": Kafka has lost commits",
 				kafka->batch_no, last->batch_no);
 	else if (!found)
 	{
-		diverge(result, OUTBOX_LOST_HISTORY, "Kafka's batch " INT64_FORMAT " is not in this database",
-				kafka->batch_no);
+		diverge(result, OUTBOX_LOST_HISTORY,
+				"Kafka's batch " INT64_FORMAT " is not in this database", kafka->batch_no);
 		judge_foreign(kafka, identity, result);
 	}
 	else if (kafka->left_out > named.left_out)
 	{
 		result->letters_lost = true;
 		diverge(result, OUTBOX_LOST_HISTORY,
-				"Kafka's batch " INT64_FORMAT " left out %d events, this database has %d dead letters of it"
-				": it was recovered to an earlier time", kafka->batch_no, kafka->left_out, named.left_out);
+				"Kafka's batch " INT64_FORMAT
+				" left out %d events, this database has %d dead letters of it"
+				": it was recovered to an earlier time",
+				kafka->batch_no, kafka->left_out, named.left_out);
 	}
 }
 
 /*
- * Whose is the cursor?  On one timeline the row it names decides, wherever it was written; host and path
- * do only where the data directory has no marker that could tell.
+ * Whose is the cursor?  On one timeline the row it names decides, wherever it was written; host and
+ * path do only where the data directory has no marker that could tell.
  */
 static void
 check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
@@ -217,19 +232,22 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 				kafka->database, identity->database);
 	else if (kafka->system_id == identity->system_id && kafka->timeline > identity->timeline)
 		diverge(result, OUTBOX_SUPERSEDED,
-				"Kafka's cursor was written by %.100s:%.100s on timeline %d, this server is on timeline %d: another server was promoted",
+				"Kafka's cursor was written by %.100s:%.100s on timeline %d, this server is on "
+				"timeline %d: another server was promoted",
 				kafka->host, kafka->data_directory, kafka->timeline, identity->timeline);
 	else if (identity->marker_verdict == OUTBOX_MARKER_UNKNOWN &&
 			 kafka->system_id == identity->system_id && !is_later(kafka, identity) &&
 			 !is_same_place(kafka, identity))
 		diverge(result, OUTBOX_COPY,
-				"Kafka's cursor was written by %.100s:%.100s on the same timeline, and this data directory had no marker: this server is a copy of it, or was moved",
+				"Kafka's cursor was written by %.100s:%.100s on the same timeline, and this data "
+				"directory had no marker: this server is a copy of it, or was moved",
 				kafka->host, kafka->data_directory);
 	else if (kafka->batch_no > last->batch_no)
 	{
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka has batch " INT64_FORMAT ", this database only " INT64_FORMAT
-				": it has lost history (a lagging standby was promoted, or it was recovered to an earlier time)",
+				": it has lost history (a lagging standby was promoted, or it was recovered to an "
+				"earlier time)",
 				kafka->batch_no, last->batch_no);
 		judge_foreign(kafka, identity, result);
 	}
@@ -240,12 +258,12 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 void
 outbox_cursor_mend_reason(OutboxComparison *result, int encoding)
 {
-	char	   *at = result->reason;
-	int			left = (int) strlen(at);
+	char *at = result->reason;
+	int	  left = (int) strlen(at);
 
 	while (left > 0)
 	{
-		int			length = pg_encoding_verifymbchar(encoding, at, left);
+		int length = pg_encoding_verifymbchar(encoding, at, left);
 
 		if (length <= 0)
 		{
@@ -260,7 +278,7 @@ outbox_cursor_mend_reason(OutboxComparison *result, int encoding)
 void
 outbox_cursor_call_copy(OutboxComparison *result, const char *reason)
 {
-	bool		delivered = result->verdict == OUTBOX_VERDICT_GO_ON;
+	bool delivered = result->verdict == OUTBOX_VERDICT_GO_ON;
 
 	diverge(result, OUTBOX_COPY, "%s", reason);
 	result->last_delivered = delivered;
@@ -268,18 +286,17 @@ outbox_cursor_call_copy(OutboxComparison *result, const char *reason)
 
 void
 outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
-					  const OutboxIdentity *identity, bool may_lag,
-					  OutboxComparison *result)
+					  const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
 {
 	outbox_cursor_check_lineage(last, identity, result);
 	result->kafka_batch = kafka->present ? kafka->batch_no : -1;
 	OUTBOX_MUTATE("no_comparison", result->verdict = OUTBOX_VERDICT_GO_ON;
-				  result->delivered = last->batch_no;
-				  return);
+				  result->delivered = last->batch_no; return);
 	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
 	result->lagged = kafka->present && kafka->lags;
-	result->written_here = kafka->present && kafka->directory[0] != '\0' && is_written_here(kafka, identity);
+	result->written_here =
+		kafka->present && kafka->directory[0] != '\0' && is_written_here(kafka, identity);
 	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
 		!result->letters_lost && is_delivered_before(kafka, last, identity);
 	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
@@ -293,8 +310,8 @@ outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last
 	}
 	else
 	{
-		result->verdict = kafka->batch_no == last->batch_no ?
-			OUTBOX_VERDICT_GO_ON : OUTBOX_VERDICT_SEND_AGAIN;
+		result->verdict =
+			kafka->batch_no == last->batch_no ? OUTBOX_VERDICT_GO_ON : OUTBOX_VERDICT_SEND_AGAIN;
 		result->delivered = kafka->batch_no;
 	}
 }

@@ -11,4 +11,4 @@
 /* May `to` follow `from`?  Every state may fall to BACKOFF and HOLD. */
 extern bool outbox_relay_state_follows(OutboxRelayState from, OutboxRelayState to);
 
-#endif							/* OUTBOX_RELAY_STATE_H */
+#endif /* OUTBOX_RELAY_STATE_H */

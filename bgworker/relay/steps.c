@@ -3,11 +3,10 @@
  * steps.c
  *	  What each state of the relay does when it has its turn.
  *
- * Runs in the relay.  I2: store_batch commits the row and the state REPLICATING
- * waits for the standbys before anything is given to the sender.  In at_least_once
- * without standbys the events go out as soon as they are flushed themselves, while the row is
- * flushed; END, and with it the cursor, waits for the row.  I3: the next row is
- * stored only after the sender has said COMMITTED.
+ * Runs in the relay.  I2: store_batch commits the row and the state REPLICATING waits for the
+ * standbys before anything is given to the sender.  In at_least_once without standbys the events go
+ * out as soon as they are flushed themselves, while the row is flushed; END, and with it the
+ * cursor, waits for the row.  I3: the next row is stored only after the sender has said COMMITTED.
  */
 #include "postgres.h"
 
@@ -27,21 +26,21 @@
 #include "src/fault.h"
 #include "src/guc.h"
 
-#define READ_BUDGET			2000	/* events read in one turn */
-#define READ_AHEAD_BUDGET	500		/* while the pipe also wants to be filled */
-#define MOST_WAYPOINTS		3600
-#define REFRESH_MS			(3600 * 1000)
-#define TIME_HOLDS_US		(10 * USECS_PER_MINUTE)	/* so long a batch keeps the time of its row */
-#define LOOK_HOLDS_MS		1000	/* an unfenced cursor older than this is read again before a fence */
+#define READ_BUDGET		  2000 /* events read in one turn */
+#define READ_AHEAD_BUDGET 500  /* while the pipe also wants to be filled */
+#define MOST_WAYPOINTS	  3600
+#define REFRESH_MS		  (3600 * 1000)
+#define TIME_HOLDS_US	  (10 * USECS_PER_MINUTE) /* so long a batch keeps the time of its row */
+#define LOOK_HOLDS_MS	  1000 /* an unfenced cursor older than this is read again before a fence */
 
 /* ------------------------------------------------------ start and cursor */
 
 void
 outbox_relay_ask(OutboxRelay *relay, OutboxFrameType type)
 {
-	uint8_t		bytes[OUTBOX_WIRE_HEADER_SIZE];
+	uint8_t			 bytes[OUTBOX_WIRE_HEADER_SIZE];
 	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
-	size_t		mark;
+	size_t			 mark;
 
 	if (!outbox_wire_begin(&frame, type, &mark))
 		elog(ERROR, "could not write a frame");
@@ -108,7 +107,7 @@ step_connecting(OutboxRelay *relay)
 	{
 		if (!outbox_relay_is_alone(relay))
 			return false;
-		relay->looked_at = outbox_clock_now();	/* nobody was there to move the cursor */
+		relay->looked_at = outbox_clock_now(); /* nobody was there to move the cursor */
 		relay->looked = false;
 		relay->look_due = true;
 		outbox_relay_enter(relay, OUTBOX_RELAY_IDLE);
@@ -130,7 +129,7 @@ step_fencing(OutboxRelay *relay)
 static bool
 step_hold(OutboxRelay *relay)
 {
-	int			decision;
+	int decision;
 
 	if (relay->held_by_owner)
 		return false;
@@ -140,7 +139,7 @@ step_hold(OutboxRelay *relay)
 	SpinLockRelease(&relay->slot->mutex);
 	if (decision == OUTBOX_ADOPT_NONE)
 		return false;
-	outbox_relay_load_last(relay);	/* a restore may have gone on since */
+	outbox_relay_load_last(relay); /* a restore may have gone on since */
 	outbox_relay_adopt(relay, decision == OUTBOX_ADOPT_RESEND);
 	return true;
 }
@@ -151,7 +150,7 @@ step_hold(OutboxRelay *relay)
 static void
 thin_waypoints(OutboxRelay *relay)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, relay->waypoints)
 	{
@@ -169,9 +168,9 @@ thin_waypoints(OutboxRelay *relay)
 void
 outbox_relay_note_waypoint(OutboxRelay *relay)
 {
-	OutboxSnapshot snapshot;
+	OutboxSnapshot	snapshot;
 	OutboxSnapshot *newest = relay->waypoints ? llast(relay->waypoints) : &relay->last.range.upper;
-	MemoryContext previous;
+	MemoryContext	previous;
 
 	if (list_length(relay->waypoints) >= MOST_WAYPOINTS)
 		thin_waypoints(relay);
@@ -199,7 +198,7 @@ static bool
 open_window(OutboxRelay *relay, const OutboxSnapshot *upper)
 {
 	const OutboxRange *last = &relay->last.range;
-	bool		found;
+	bool			   found;
 
 	outbox_session_begin();
 	outbox_letters_refresh(&relay->letters, &last->upper);
@@ -217,7 +216,7 @@ open_window(OutboxRelay *relay, const OutboxSnapshot *upper)
 static bool
 find_work(OutboxRelay *relay)
 {
-	bool		found = false;
+	bool found = false;
 
 	while (relay->waypoints != NIL && !found)
 	{
@@ -230,7 +229,7 @@ find_work(OutboxRelay *relay)
 	}
 	if (!found)
 	{
-		int64		bytes = 0;
+		int64 bytes = 0;
 
 		outbox_letters_reissue(&relay->letters, &bytes);
 		outbox_backlog_take(relay->slot, -bytes);
@@ -268,8 +267,8 @@ rest_sender(OutboxRelay *relay)
 static bool
 step_idle(OutboxRelay *relay)
 {
-	bool		work = relay->delivered < relay->last.batch_no;
-	int64		backlog;
+	bool  work = relay->delivered < relay->last.batch_no;
+	int64 backlog;
 
 	if (!work && relay->look_due)
 	{
@@ -280,7 +279,7 @@ step_idle(OutboxRelay *relay)
 		work = find_work(relay);
 		if (!work)
 		{
-			outbox_backlog_take(relay->slot, backlog);	/* whatever it says, all is delivered */
+			outbox_backlog_take(relay->slot, backlog); /* whatever it says, all is delivered */
 			relay->owed = 0;
 			outbox_relay_progressed(relay->slot);
 			rest_sender(relay);
@@ -295,7 +294,8 @@ step_idle(OutboxRelay *relay)
 	relay->refreshing = !work && refresh_is_due(relay);
 	if (!work && !relay->refreshing)
 		return false;
-	if (!relay->fenced && TimestampDifferenceExceeds(relay->looked_at, outbox_clock_now(), LOOK_HOLDS_MS))
+	if (!relay->fenced &&
+		TimestampDifferenceExceeds(relay->looked_at, outbox_clock_now(), LOOK_HOLDS_MS))
 		outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING); /* the cursor may have moved since */
 	else if (!relay->fenced)
 		outbox_relay_enter(relay, OUTBOX_RELAY_FENCING);
@@ -323,8 +323,8 @@ static void
 store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 {
 	OutboxBatchRow *row = &chunk->row;
-	int			leaf = outbox_retention_batch_leaf();
-	bool		flushed = true;
+	int				leaf = outbox_retention_batch_leaf();
+	bool			flushed = true;
 
 	row->batch_no = relay->last.batch_no + 1;
 	row->left_out = chunk->nheld;
@@ -375,8 +375,9 @@ step_preparing(OutboxRelay *relay)
 }
 
 /*
- * The time stamp of the batch's records, us since 1970: its row's, so that what is sent again is equal.  One
- * that is far from the clock would be refused, or deleted as soon as it has arrived (retention.ms).
+ * The time stamp of the batch's records, us since 1970: its row's, so that what is sent again is
+ * equal.  One that is far from the clock would be refused, or deleted as soon as it has arrived
+ * (retention.ms).
  */
 static uint64
 choose_time(const OutboxRelay *relay, const OutboxBatchRow *row)
@@ -391,11 +392,11 @@ choose_time(const OutboxRelay *relay, const OutboxBatchRow *row)
 static void
 send_batch(OutboxRelay *relay)
 {
-	OutboxChunk *chunk = &relay->chunks[relay->sending];
-	uint8_t		bytes[OUTBOX_NOTE_SIZE + 64];
-	char		note[OUTBOX_NOTE_SIZE];
+	OutboxChunk		*chunk = &relay->chunks[relay->sending];
+	uint8_t			 bytes[OUTBOX_NOTE_SIZE + 64];
+	char			 note[OUTBOX_NOTE_SIZE];
 	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
-	size_t		mark;
+	size_t			 mark;
 
 	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_cursor_write_note(note, sizeof(note), &chunk->row, &relay->identity,
@@ -492,26 +493,28 @@ read_whole(OutboxRelay *relay, OutboxChunk *chunk)
 		if (!outbox_chunk_read(chunk, &relay->window, READ_BUDGET, true))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("an event table was rewritten while batch " INT64_FORMAT " was read again",
+					 errmsg("an event table was rewritten while batch " INT64_FORMAT
+							" was read again",
 							relay->delivered + 1)));
 	}
 }
 
 /*
- * Sends the oldest batch that is not known delivered, from its row and the
- * events alone (I1, I7); with a refresh, the last delivered one without its
- * events, which renews the cursor and tells a server that was superseded who has taken over.
+ * Sends the oldest batch that is not known delivered, from its row and the events alone (I1, I7);
+ * with a refresh, the last delivered one without its events, which renews the cursor and tells a
+ * server that was superseded who has taken over.
  */
 void
 outbox_relay_send_again(OutboxRelay *relay)
 {
-	OutboxChunk *chunk = &relay->chunks[relay->sending];
+	OutboxChunk	  *chunk = &relay->chunks[relay->sending];
 	OutboxBatchRow row;
-	int64		batch_no = relay->refreshing ? relay->delivered : relay->delivered + 1;
+	int64		   batch_no = relay->refreshing ? relay->delivered : relay->delivered + 1;
 
 	if (!outbox_cursor_load(batch_no, relay->scratch, &row))
 	{
-		outbox_relay_hold(relay, psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no));
+		outbox_relay_hold(relay,
+						  psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no));
 		return;
 	}
 	relay->ahead = false;
@@ -526,8 +529,10 @@ outbox_relay_send_again(OutboxRelay *relay)
 	read_whole(relay, chunk);
 	if (!relay->refreshing && (chunk->row.events != row.events || chunk->row.digest != row.digest))
 	{
-		outbox_relay_hold(relay, psprintf("batch " INT64_FORMAT " reads differently now: %d events instead of %d",
-										  batch_no, chunk->row.events, row.events));
+		outbox_relay_hold(relay,
+						  psprintf("batch " INT64_FORMAT
+								   " reads differently now: %d events instead of %d",
+								   batch_no, chunk->row.events, row.events));
 		return;
 	}
 	chunk->row.batch_no = batch_no;

@@ -4,11 +4,11 @@
  *	  Carries out outbox.replay(): one job at a time, in steps between the
  *	  relay's own work.
  *
- * Runs in the relay.  A step is one short transaction (I5) that writes copies into
- * outbox.event and the job's position into outbox.replay_job: each copy exists exactly once,
- * whatever crashes.  Copies are ordinary events, so I1 to I4 carry them to Kafka.
- * The next step waits until the copies of the last one are in a batch and the backlog is
- * small: live events never wait for more than a step.  An error ends the job, not the relay.
+ * Runs in the relay.  A step is one short transaction (I5) that writes copies into outbox.event and
+ * the job's position into outbox.replay_job: each copy exists exactly once, whatever crashes.
+ * Copies are ordinary events, so I1 to I4 carry them to Kafka.  The next step waits until the
+ * copies of the last one are in a batch and the backlog is small: live events never wait for more
+ * than a step.  An error ends the job, not the relay.
  */
 #include "postgres.h"
 
@@ -33,28 +33,28 @@
 #include "src/fault.h"
 #include "src/segment.h"
 
-#define STEP_EVENTS		1000	/* copies of one transaction, at most */
-#define PLAN_EVENTS		131072	/* places kept in memory: 8 MB while scanning */
-#define BACKLOG_EVENTS	10000	/* of the window that is being sent; with more, a replay waits */
-#define LOCKED_MS		200		/* until a lock somebody holds is tried again */
-#define ERROR_MS		5000	/* until a step is tried again after an error that may pass */
+#define STEP_EVENTS	   1000	  /* copies of one transaction, at most */
+#define PLAN_EVENTS	   131072 /* places kept in memory: 8 MB while scanning */
+#define BACKLOG_EVENTS 10000  /* of the window that is being sent; with more, a replay waits */
+#define LOCKED_MS	   200	  /* until a lock somebody holds is tried again */
+#define ERROR_MS	   5000	  /* until a step is tried again after an error that may pass */
 
 typedef enum ReplayPhase
 {
-	PHASE_NONE,					/* no job */
-	PHASE_SCAN,					/* the plan is being made */
+	PHASE_NONE, /* no job */
+	PHASE_SCAN, /* the plan is being made */
 	PHASE_COPY,
 } ReplayPhase;
 
-static ReplayPhase phase = PHASE_NONE;
-static bool looked = false;		/* at outbox.replay_job, since this process started */
-static uint32 seen_replays;		/* OutboxSlot.replays at that look */
-static MemoryContext job_context;	/* job and plan */
-static OutboxReplayJob job;
+static ReplayPhase		phase = PHASE_NONE;
+static bool				looked = false; /* at outbox.replay_job, since this process started */
+static uint32			seen_replays;	/* OutboxSlot.replays at that look */
+static MemoryContext	job_context;	/* job and plan */
+static OutboxReplayJob	job;
 static OutboxReplayPlan plan;
 static OutboxReplayScan scan;
-static int64 due_us;			/* next step, by outbox_clock_now() */
-static uint64 copies_txid;		/* of the last step, 0 = none */
+static int64			due_us;		 /* next step, by outbox_clock_now() */
+static uint64			copies_txid; /* of the last step, 0 = none */
 
 static void
 wait_for_lock(void)
@@ -78,7 +78,8 @@ begin_step(void)
 
 #define JOB_QUERY \
 	"SELECT j.id, j.id::text, j.created_from, j.created_to, j.topic, j.type, " \
-	"j.key, j.target_topic, convert_to(j.consumer, 'UTF8'), j.reprocess, j.rate, j.snapshot::text, j.txid, j.timed_from, " \
+	"j.key, j.target_topic, convert_to(j.consumer, 'UTF8'), j.reprocess, j.rate, " \
+	"j.snapshot::text, j.txid, j.timed_from, " \
 	"j.done_rank, j.done_order, j.done_txid, j.done_seq " \
 	"FROM outbox.replay_job j JOIN outbox.installation i ON i.id = j.installation " \
 	"WHERE j.state = 'running' ORDER BY j.created_at, j.id LIMIT 1"
@@ -99,8 +100,8 @@ get_txid(int column)
 static void *
 copy_varlena(int column)
 {
-	bool		isnull;
-	Datum		value = get_field(column, &isnull);
+	bool  isnull;
+	Datum value = get_field(column, &isnull);
 
 	return isnull ? NULL : PG_DETOAST_DATUM_COPY(value);
 }
@@ -119,7 +120,7 @@ add_header(const char *name, const char *value, size_t len)
 static void
 read_position(void)
 {
-	bool		isnull;
+	bool isnull;
 
 	memset(&plan, 0, sizeof(plan));
 	plan.limit = PLAN_EVENTS;
@@ -137,11 +138,12 @@ read_position(void)
 static void
 read_job(void)
 {
-	bool		isnull;
-	bytea	   *consumer;
+	bool   isnull;
+	bytea *consumer;
 
 	memset(&job, 0, sizeof(job));
-	job.id = UUIDPGetDatum(memcpy(palloc(UUID_LEN), DatumGetUUIDP(get_field(1, &isnull)), UUID_LEN));
+	job.id =
+		UUIDPGetDatum(memcpy(palloc(UUID_LEN), DatumGetUUIDP(get_field(1, &isnull)), UUID_LEN));
 	job.id_text = pstrdup(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
 	job.created_from = DatumGetTimestampTz(get_field(3, &isnull));
 	job.created_to = DatumGetTimestampTz(get_field(4, &isnull));
@@ -154,10 +156,11 @@ read_job(void)
 	if (consumer != NULL)
 		add_header(OUTBOX_REPLAY_GROUP_HEADER, VARDATA_ANY(consumer), VARSIZE_ANY_EXHDR(consumer));
 	if (DatumGetBool(get_field(10, &isnull)))
-		add_header(OUTBOX_REPLAY_MODE_HEADER, OUTBOX_REPLAY_REPROCESS, strlen(OUTBOX_REPLAY_REPROCESS));
+		add_header(OUTBOX_REPLAY_MODE_HEADER, OUTBOX_REPLAY_REPROCESS,
+				   strlen(OUTBOX_REPLAY_REPROCESS));
 	job.rate = DatumGetInt32(get_field(11, &isnull));
 	outbox_snapshot_parse(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 12),
-								 CurrentMemoryContext, &job.snapshot);
+						  CurrentMemoryContext, &job.snapshot);
 	job.txid = get_txid(13);
 	job.timed_from = get_txid(14);
 	read_position();
@@ -167,7 +170,7 @@ static void
 forget_job(void)
 {
 	phase = PHASE_NONE;
-	looked = false;				/* there may be another one */
+	looked = false; /* there may be another one */
 	MemoryContextReset(job_context);
 }
 
@@ -178,7 +181,8 @@ look_for_job(OutboxSlot *slot)
 	MemoryContext previous;
 
 	if (job_context == NULL)
-		job_context = AllocSetContextCreate(TopMemoryContext, "outbox replay", ALLOCSET_DEFAULT_SIZES);
+		job_context =
+			AllocSetContextCreate(TopMemoryContext, "outbox replay", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(job_context);
 	seen_replays = pg_atomic_read_u32(&slot->replays);
 	if (!begin_step())
@@ -207,17 +211,19 @@ look_for_job(OutboxSlot *slot)
 static bool
 lock_job(bool *locked)
 {
-	Oid			types[1] = {UUIDOID};
-	Datum		values[1] = {job.id};
+	Oid	  types[1] = {UUIDOID};
+	Datum values[1] = {job.id};
 
 	*locked = false;
-	if (SPI_execute_with_args("SELECT FROM outbox.replay_job j JOIN outbox.installation i ON i.id = j.installation "
+	if (SPI_execute_with_args("SELECT FROM outbox.replay_job j JOIN outbox.installation i ON i.id "
+							  "= j.installation "
 							  "WHERE j.id = $1 AND j.state = 'running' FOR UPDATE OF j SKIP LOCKED",
 							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock a row of outbox.replay_job");
 	if (SPI_processed > 0)
 		return true;
-	if (SPI_execute_with_args("SELECT FROM outbox.replay_job j JOIN outbox.installation i ON i.id = j.installation "
+	if (SPI_execute_with_args("SELECT FROM outbox.replay_job j JOIN outbox.installation i ON i.id "
+							  "= j.installation "
 							  "WHERE j.id = $1 AND j.state = 'running'",
 							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.replay_job");
@@ -230,17 +236,23 @@ static void
 store_position(int copied)
 {
 	const OutboxEntry *entry = &plan.entries[plan.next + copied - 1];
-	Oid			types[7] = {UUIDOID, INT8OID, INT2OID, INT8OID, XID8OID, INT8OID, XID8OID};
-	Datum		values[7] = {
-		job.id, Int64GetDatum(copied), Int16GetDatum(entry->rank), Int64GetDatum(entry->order),
-		FullTransactionIdGetDatum(FullTransactionIdFromU64(entry->txid)), Int64GetDatum(entry->seq),
-		FullTransactionIdGetDatum(FullTransactionIdFromU64(job.timed_from))
+	Oid				   types[7] = {UUIDOID, INT8OID, INT2OID, INT8OID, XID8OID, INT8OID, XID8OID};
+	Datum			   values[7] = {
+		job.id,
+		Int64GetDatum(copied),
+		Int16GetDatum(entry->rank),
+		Int64GetDatum(entry->order),
+		FullTransactionIdGetDatum(FullTransactionIdFromU64(entry->txid)),
+		Int64GetDatum(entry->seq),
+		FullTransactionIdGetDatum(FullTransactionIdFromU64(job.timed_from)),
 	};
 
-	if (SPI_execute_with_args("UPDATE outbox.replay_job SET replayed = replayed + $2, done_rank = $3, "
+	if (SPI_execute_with_args("UPDATE outbox.replay_job SET replayed = replayed + $2, done_rank = "
+							  "$3, "
 							  "done_order = $4, done_txid = $5, done_seq = $6, timed_from = $7, "
 							  "started_at = coalesce(started_at, clock_timestamp()) WHERE id = $1",
-							  7, types, values, NULL, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
+							  7, types, values, NULL, false, 0) != SPI_OK_UPDATE ||
+		SPI_processed != 1)
 		elog(ERROR, "could not update outbox.replay_job");
 }
 
@@ -248,11 +260,13 @@ store_position(int copied)
 static void
 store_end(const char *state, const char *error)
 {
-	Oid			types[3] = {UUIDOID, TEXTOID, TEXTOID};
-	Datum		values[3] = {job.id, CStringGetTextDatum(state), error != NULL ? CStringGetTextDatum(error) : (Datum) 0};
-	char		nulls[4] = {' ', ' ', error != NULL ? ' ' : 'n', '\0'};
+	Oid	  types[3] = {UUIDOID, TEXTOID, TEXTOID};
+	Datum values[3] = {job.id, CStringGetTextDatum(state),
+					   error != NULL ? CStringGetTextDatum(error) : (Datum) 0};
+	char  nulls[4] = {' ', ' ', error != NULL ? ' ' : 'n', '\0'};
 
-	if (SPI_execute_with_args("UPDATE outbox.replay_job SET state = $2, finished_at = clock_timestamp(), "
+	if (SPI_execute_with_args("UPDATE outbox.replay_job SET state = $2, finished_at = "
+							  "clock_timestamp(), "
 							  "last_error = coalesce($3, CASE WHEN replayed < total THEN "
 							  "format('%s events were no longer retained', total - replayed) END) "
 							  "WHERE id = $1 AND state = 'running'",
@@ -265,7 +279,7 @@ store_end(const char *state, const char *error)
 static void
 run_scan(void)
 {
-	bool		finished;
+	bool finished;
 
 	outbox_session_begin();
 	finished = outbox_replay_scan(&job, &scan, &plan);
@@ -278,7 +292,7 @@ run_scan(void)
 static void
 run_end(void)
 {
-	bool		locked;
+	bool locked;
 
 	if (plan.truncated)
 	{
@@ -304,13 +318,13 @@ run_end(void)
 static bool
 run_copy(OutboxSlot *slot)
 {
-	int64		now_us = outbox_clock_now();
-	int64		bytes = 0;
-	uint64		txid = 0;
-	int			copied = 0;
-	bool		stale = false;
-	bool		locked;
-	bool		mine;
+	int64  now_us = outbox_clock_now();
+	int64  bytes = 0;
+	uint64 txid = 0;
+	int	   copied = 0;
+	bool   stale = false;
+	bool   locked;
+	bool   mine;
 
 	if (!begin_step())
 		return false;
@@ -364,16 +378,17 @@ run_phase(OutboxSlot *slot)
 static bool
 may_pass(int sqlstate)
 {
-	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
 
-	return category == ERRCODE_INSUFFICIENT_RESOURCES || category == ERRCODE_OPERATOR_INTERVENTION ||
-		category == ERRCODE_TRANSACTION_ROLLBACK || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_TRANSACTION_ROLLBACK ||
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 static void
 end_after_error(const char *message)
 {
-	bool		locked;
+	bool locked;
 
 	due_us = outbox_clock_now() + ERROR_MS * INT64CONST(1000);
 	if (!begin_step())
@@ -392,7 +407,7 @@ end_after_error(const char *message)
 static void
 recover(MemoryContext scratch)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(scratch);
 	error = CopyErrorData();
@@ -453,7 +468,7 @@ outbox_replay_step(const OutboxReplayTurn *turn)
 long
 outbox_replay_wait(const OutboxReplayTurn *turn)
 {
-	int64		left_us;
+	int64 left_us;
 
 	if (!may_work(turn))
 		return LONG_MAX;

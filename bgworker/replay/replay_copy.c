@@ -3,9 +3,9 @@
  * replay_copy.c
  *	  Finds the events of a replay in the leaves, and copies them.
  *
- * Runs in the relay, in transactions of replay.c.  A scan goes through the index
- * on txid in pieces that end between transactions; what is in the job's
- * snapshot does not change, so pieces of different transactions fit together.
+ * Runs in the relay, in transactions of replay.c.  A scan goes through the index on txid in pieces
+ * that end between transactions; what is in the job's snapshot does not change, so pieces of
+ * different transactions fit together.
  */
 #include "postgres.h"
 
@@ -25,8 +25,8 @@
 #include "src/event_store.h"
 #include "src/segment.h"
 
-#define SCAN_EVENTS		20000	/* read in one transaction */
-#define COPY_BYTES		(4 * 1024 * 1024)	/* written in one transaction, and one event more */
+#define SCAN_EVENTS 20000			  /* read in one transaction */
+#define COPY_BYTES	(4 * 1024 * 1024) /* written in one transaction, and one event more */
 
 /* ----------------------------------------------------------------- scan */
 
@@ -40,8 +40,8 @@ get_column(TupleTableSlot *slot, int column)
 static bool
 holds_bytes(TupleTableSlot *slot, int column, const bytea *wanted)
 {
-	bytea	   *value;
-	bool		equal;
+	bytea *value;
+	bool   equal;
 
 	if (wanted == NULL)
 		return true;
@@ -60,9 +60,9 @@ is_wanted(const OutboxReplayJob *job, TupleTableSlot *slot, uint64 txid)
 {
 	TimestampTz created_at = DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT));
 
-	return slot->tts_isnull[OUTBOX_EVENT_COPIED_AT - 1] &&
-		created_at >= job->created_from && created_at < job->created_to &&
-		txid != job->txid && outbox_snapshot_sees(&job->snapshot, txid) &&
+	return slot->tts_isnull[OUTBOX_EVENT_COPIED_AT - 1] && created_at >= job->created_from &&
+		created_at < job->created_to && txid != job->txid &&
+		outbox_snapshot_sees(&job->snapshot, txid) &&
 		holds_bytes(slot, OUTBOX_EVENT_TOPIC, job->topic) &&
 		holds_bytes(slot, OUTBOX_EVENT_TYPE, job->type) &&
 		holds_bytes(slot, OUTBOX_EVENT_KEY, job->key);
@@ -97,9 +97,9 @@ set_order(const OutboxReplayJob *job, const OutboxReplayScan *scan, OutboxEntry 
 /* What take_event needs; an OutboxEventVisitor's argument. */
 typedef struct PlanFill
 {
-	const OutboxReplayJob *job;
+	const OutboxReplayJob  *job;
 	const OutboxReplayScan *scan;
-	OutboxReplayPlan *plan;
+	OutboxReplayPlan	   *plan;
 } PlanFill;
 
 static void
@@ -133,9 +133,9 @@ outbox_replay_scan_start(OutboxReplayScan *scan, OutboxReplayPlan *plan)
 bool
 outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *scan, OutboxReplayPlan *plan)
 {
-	PlanFill	fill = {job, scan, plan};
-	bool		first = scan->txid == 0;
-	Oid			filenode;
+	PlanFill fill = {job, scan, plan};
+	bool	 first = scan->txid == 0;
+	Oid		 filenode;
 
 	scan->txid = outbox_event_scan_piece(scan->segment, scan->txid, job->snapshot.xmax, SCAN_EVENTS,
 										 &filenode, take_event, &fill);
@@ -161,10 +161,10 @@ static bytea *
 make_headers(const OutboxReplayJob *job, const bytea *own)
 {
 	OutboxHeaderReader reader;
-	size_t		own_size = 0;
-	size_t		size;
-	bytea	   *made;
-	uint8_t    *end;
+	size_t			   own_size = 0;
+	size_t			   size;
+	bytea			  *made;
+	uint8_t			  *end;
 
 	outbox_headers_read(&reader, own != NULL ? (const uint8_t *) VARDATA_ANY(own) : NULL,
 						own != NULL ? VARSIZE_ANY_EXHDR(own) : 0);
@@ -199,18 +199,18 @@ static int64
 copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 {
 	OutboxEvent event = {
-		.topic = job->target_topic != NULL ? job->target_topic
-		: get_varlena(slot, OUTBOX_EVENT_TOPIC),
+		.topic =
+			job->target_topic != NULL ? job->target_topic : get_varlena(slot, OUTBOX_EVENT_TOPIC),
 		.key = get_varlena(slot, OUTBOX_EVENT_KEY),
 		.type = get_varlena(slot, OUTBOX_EVENT_TYPE),
 		.payload = get_varlena(slot, OUTBOX_EVENT_PAYLOAD),
 		.content_type = get_varlena(slot, OUTBOX_EVENT_CONTENT_TYPE),
 	};
-	bytea	   *own = get_varlena(slot, OUTBOX_EVENT_HEADERS);
+	bytea *own = get_varlena(slot, OUTBOX_EVENT_HEADERS);
 
 	event.headers = make_headers(job, own);
 	if (job->target_topic != NULL)
-		outbox_emit_check_topic(&event);	/* its own topic has taken it */
+		outbox_emit_check_topic(&event); /* its own topic has taken it */
 	outbox_event_store_insert(&event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
 							  DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)), now);
 	return outbox_event_size(&event);
@@ -221,19 +221,20 @@ static bool
 lock_target(void)
 {
 	return ConditionalLockRelationOid(outbox_segment_ring(), RowExclusiveLock) &&
-		ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()), RowExclusiveLock);
+		ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()),
+								   RowExclusiveLock);
 }
 
 int
 outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
 				   const OutboxReplayPlan *plan, int most, int64 *bytes, bool *stale)
 {
-	MemoryContext context;
-	MemoryContext outside;
+	MemoryContext	 context;
+	MemoryContext	 outside;
 	OutboxLeafReader reader = {0};
-	TupleTableSlot *slot;
-	TimestampTz now = GetCurrentTimestamp();
-	int			copied = 0;
+	TupleTableSlot	*slot;
+	TimestampTz		 now = GetCurrentTimestamp();
+	int				 copied = 0;
 
 	*bytes = 0;
 	*stale = false;
@@ -242,7 +243,8 @@ outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
 	context = AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
 	while (copied < most && plan->next + copied < plan->count && *bytes < COPY_BYTES)
 	{
-		slot = outbox_leaf_reader_fetch(&reader, scan->filenodes, &plan->entries[plan->next + copied]);
+		slot =
+			outbox_leaf_reader_fetch(&reader, scan->filenodes, &plan->entries[plan->next + copied]);
 		if (slot == NULL)
 		{
 			*stale = true;

@@ -9,8 +9,8 @@
 
 #include <stdlib.h>
 
-#define MICROSECONDS	INT64_C(1000000)
-#define SLICES			5		/* steps a second */
+#define MICROSECONDS INT64_C(1000000)
+#define SLICES		 5 /* steps a second */
 
 void
 outbox_replay_plan_clear(OutboxReplayPlan *plan)
@@ -62,7 +62,7 @@ outbox_replay_plan_advance(OutboxReplayPlan *plan, size_t count)
 int
 outbox_replay_slice(int rate, int most)
 {
-	int			slice = rate / SLICES;
+	int slice = rate / SLICES;
 
 	if (slice > most)
 		return most;
@@ -72,7 +72,7 @@ outbox_replay_slice(int rate, int most)
 int64_t
 outbox_replay_next_due(int64_t due_us, int64_t now_us, int copied, int rate)
 {
-	int64_t		oldest = now_us - MICROSECONDS / SLICES;
+	int64_t oldest = now_us - MICROSECONDS / SLICES;
 
 	return (due_us > oldest ? due_us : oldest) + copied * MICROSECONDS / rate;
 }

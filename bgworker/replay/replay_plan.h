@@ -15,13 +15,13 @@
 
 typedef struct OutboxReplayPlan
 {
-	OutboxEntry *entries;		/* room for 2 * limit */
-	size_t		limit;			/* entries kept, at most */
-	size_t		count;
-	size_t		next;			/* first entry that is not copied */
-	OutboxEntry after;			/* last entry copied, if begun */
-	bool		begun;
-	bool		truncated;		/* there are more behind entries[limit - 1] */
+	OutboxEntry *entries; /* room for 2 * limit */
+	size_t		 limit;	  /* entries kept, at most */
+	size_t		 count;
+	size_t		 next;	/* first entry that is not copied */
+	OutboxEntry	 after; /* last entry copied, if begun */
+	bool		 begun;
+	bool		 truncated; /* there are more behind entries[limit - 1] */
 } OutboxReplayPlan;
 
 /* Forgets the entries, before a scan; `after` and `begun` stay. */
@@ -37,13 +37,13 @@ extern void outbox_replay_plan_finish(OutboxReplayPlan *plan);
 extern void outbox_replay_plan_advance(OutboxReplayPlan *plan, size_t count);
 
 /* Events of one step at a rate (events a second): a fifth of a second's, at most `most`. */
-extern int	outbox_replay_slice(int rate, int most);
+extern int outbox_replay_slice(int rate, int most);
 
 /*
- * When the next step is due after one of `copied` events that was due at due_us and
- * ran at now_us (microseconds of one monotonic clock).  A step that came late is made up for
- * by at most one slice, so the rate is kept but never exceeded for long.
+ * When the next step is due after one of `copied` events that was due at due_us and ran at now_us
+ * (microseconds of one monotonic clock).  A step that came late is made up for by at most one
+ * slice, so the rate is kept but never exceeded for long.
  */
 extern int64_t outbox_replay_next_due(int64_t due_us, int64_t now_us, int copied, int rate);
 
-#endif							/* OUTBOX_REPLAY_PLAN_H */
+#endif /* OUTBOX_REPLAY_PLAN_H */

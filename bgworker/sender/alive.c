@@ -3,9 +3,9 @@
  * alive.c
  *	  The sender as a member of the group of the installation's living senders.
  *
- * Runs in the sender.  The member subscribes to the cursor topic, which holds no records, and gives back what it
- * is assigned: it reads nothing.  librdkafka's own thread joins, sends the heartbeats and joins again after an
- * outage; what it wants of us, it tells through a descriptor.
+ * Runs in the sender.  The member subscribes to the cursor topic, which holds no records, and gives
+ * back what it is assigned: it reads nothing.  librdkafka's own thread joins, sends the heartbeats
+ * and joins again after an outage; what it wants of us, it tells through a descriptor.
  */
 #include "sender.h"
 
@@ -15,26 +15,27 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ASK_TIMEOUT_MS		5000
-#define JOIN_LIMIT_US		2000000 /* for our own member to be seen, in one look */
-#define LOOK_LIMIT_US		10000000	/* for a coordinator that moves or loads */
-#define JOIN_PAUSE_NS		10000000
-#define SUBSCRIBE_AGAIN_US	250000	/* while the topic is unknown */
-#define JOIN_AGAIN_US		30000000	/* what was refused may be allowed meanwhile */
-#define ASKER_AGAIN_US		250000	/* while no coordinator is found */
+#define ASK_TIMEOUT_MS	   5000
+#define JOIN_LIMIT_US	   2000000	/* for our own member to be seen, in one look */
+#define LOOK_LIMIT_US	   10000000 /* for a coordinator that moves or loads */
+#define JOIN_PAUSE_NS	   10000000
+#define SUBSCRIBE_AGAIN_US 250000	/* while the topic is unknown */
+#define JOIN_AGAIN_US	   30000000 /* what was refused may be allowed meanwhile */
+#define ASKER_AGAIN_US	   250000	/* while no coordinator is found */
 
-static rd_kafka_t *member;
-static rd_kafka_t *asker;		/* asks for the members in the member's place; NULL: not needed */
-static int64_t asker_made_at;
-static int	wakeup_fds[2] = {-1, -1};
-static rd_kafka_resp_err_t refused; /* why we may not be one */
-static rd_kafka_resp_err_t no_topic;	/* why the subscription does not count */
-static int64_t joined_at;		/* newest try to join */
-static int64_t subscribed_at;
+static rd_kafka_t		  *member;
+static rd_kafka_t		  *asker; /* asks for the members in the member's place; NULL: not needed */
+static int64_t			   asker_made_at;
+static int				   wakeup_fds[2] = {-1, -1};
+static rd_kafka_resp_err_t refused;	  /* why we may not be one */
+static rd_kafka_resp_err_t no_topic;  /* why the subscription does not count */
+static int64_t			   joined_at; /* newest try to join */
+static int64_t			   subscribed_at;
 
 /* Whatever is assigned is not read. */
 static void
-give_back(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *assigned, void *opaque)
+give_back(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *assigned,
+		  void *opaque)
 {
 	rd_kafka_topic_partition_list_t *nothing = rd_kafka_topic_partition_list_new(1);
 
@@ -74,8 +75,8 @@ void
 outbox_alive_join(const OutboxSettings *settings)
 {
 	rd_kafka_conf_t *conf;
-	OutboxFailure failure;
-	char		error[512];
+	OutboxFailure	 failure;
+	char			 error[512];
 
 	refused = RD_KAFKA_RESP_ERR_NO_ERROR;
 	joined_at = outbox_clock_us();
@@ -125,7 +126,9 @@ outbox_alive_drop(void)
 	drop_asker();
 }
 
-/* Will the next try to join end like this one?  librdkafka tries for ever, and says so each time. */
+/*
+ * Will the next try to join end like this one?  librdkafka tries for ever, and says so each time.
+ */
 static bool
 is_final(rd_kafka_resp_err_t code)
 {
@@ -147,7 +150,7 @@ is_final(rd_kafka_resp_err_t code)
 void
 outbox_alive_serve(void)
 {
-	char		drain[64];
+	char				drain[64];
 	rd_kafka_message_t *message;
 
 	if (member == NULL)
@@ -176,13 +179,15 @@ outbox_alive_leave(void)
 }
 
 static void
-take_description(const rd_kafka_ConsumerGroupDescription_t *group, const char *own, OutboxMembers *members)
+take_description(const rd_kafka_ConsumerGroupDescription_t *group, const char *own,
+				 OutboxMembers *members)
 {
-	size_t		count = rd_kafka_ConsumerGroupDescription_member_count(group);
+	size_t count = rd_kafka_ConsumerGroupDescription_member_count(group);
 
 	for (size_t i = 0; i < count && i < UINT16_MAX; i++)
 	{
-		const rd_kafka_MemberDescription_t *found = rd_kafka_ConsumerGroupDescription_member(group, i);
+		const rd_kafka_MemberDescription_t *found =
+			rd_kafka_ConsumerGroupDescription_member(group, i);
 		const char *client = rd_kafka_MemberDescription_client_id(found);
 
 		if (client != NULL && strcmp(client, own) == 0)
@@ -196,10 +201,11 @@ take_description(const rd_kafka_ConsumerGroupDescription_t *group, const char *o
 static rd_kafka_resp_err_t
 take_groups(rd_kafka_event_t *event, const OutboxSettings *settings, OutboxMembers *members)
 {
-	const rd_kafka_DescribeConsumerGroups_result_t *result = rd_kafka_event_DescribeConsumerGroups_result(event);
+	const rd_kafka_DescribeConsumerGroups_result_t *result =
+		rd_kafka_event_DescribeConsumerGroups_result(event);
 	const rd_kafka_ConsumerGroupDescription_t **groups;
-	const rd_kafka_error_t *error;
-	size_t		count = 0;
+	const rd_kafka_error_t					   *error;
+	size_t										count = 0;
 
 	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL)
 		return rd_kafka_event_error(event);
@@ -214,15 +220,16 @@ take_groups(rd_kafka_event_t *event, const OutboxSettings *settings, OutboxMembe
 }
 
 /*
- * librdkafka 2.0.2 keeps the coordinator of a group it has described for metadata.max.age.ms (15 minutes), also
- * one that is not it any more or does not live.  A client that has never asked finds the new one.
+ * librdkafka 2.0.2 keeps the coordinator of a group it has described for metadata.max.age.ms (15
+ * minutes), also one that is not it any more or does not live.  A client that has never asked finds
+ * the new one.
  */
 static void
 make_asker(const OutboxSettings *settings)
 {
-	OutboxFailure failure;
+	OutboxFailure	 failure;
 	rd_kafka_conf_t *conf = outbox_alive_conf(settings, &failure);
-	char		error[512];
+	char			 error[512];
 
 	drop_asker();
 	asker_made_at = outbox_clock_us();
@@ -237,14 +244,14 @@ make_asker(const OutboxSettings *settings)
 static rd_kafka_resp_err_t
 ask_members(const OutboxSettings *settings, OutboxMembers *members)
 {
-	rd_kafka_t *client = asker != NULL ? asker : member;
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_t				*client = asker != NULL ? asker : member;
+	rd_kafka_queue_t		*queue = rd_kafka_queue_new(client);
 	rd_kafka_AdminOptions_t *options =
 		rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
-	const char *names[] = {settings->alive_group};
+	const char		   *names[] = {settings->alive_group};
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	rd_kafka_event_t *event;
-	char		error[256];
+	rd_kafka_event_t   *event;
+	char				error[256];
 
 	members->count = 0;
 	members->list.len = 0;
@@ -280,25 +287,30 @@ look_once(const OutboxSettings *settings, OutboxMembers *members, rd_kafka_resp_
 	*code = refused;
 	if (member == NULL)
 		return true;
-	if (no_topic != RD_KAFKA_RESP_ERR_NO_ERROR && outbox_clock_us() - subscribed_at >= SUBSCRIBE_AGAIN_US)
+	if (no_topic != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		outbox_clock_us() - subscribed_at >= SUBSCRIBE_AGAIN_US)
 		subscribe(settings);
 	*code = ask_members(settings, members);
 	if (*code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return members->joined;
 	if (outbox_error_classify(*code) != OUTBOX_ERROR_RETRIABLE)
 		return true;
-	if (*code != RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS && outbox_clock_us() - asker_made_at >= ASKER_AGAIN_US)
+	if (*code != RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS &&
+		outbox_clock_us() - asker_made_at >= ASKER_AGAIN_US)
 		make_asker(settings);
 	return false;
 }
 
-/* Who is in the group?  Waits a little for our own member to be seen; false: Kafka cannot be asked now. */
+/*
+ * Who is in the group?  Waits a little for our own member to be seen; false: Kafka cannot be asked
+ * now.
+ */
 bool
 outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, OutboxFailure *failure)
 {
 	const struct timespec pause = {.tv_nsec = JOIN_PAUSE_NS};
-	int64_t		started = outbox_clock_us();
-	rd_kafka_resp_err_t code;
+	int64_t				  started = outbox_clock_us();
+	rd_kafka_resp_err_t	  code;
 	OutboxErrorClass class;
 
 	if (member == NULL && started - joined_at >= JOIN_AGAIN_US)
@@ -309,7 +321,8 @@ outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, Outbox
 	members->count = 0;
 	members->list.len = 0;
 	while (!look_once(settings, members, &code) &&
-		   outbox_clock_us() - started < (code == RD_KAFKA_RESP_ERR_NO_ERROR ? JOIN_LIMIT_US : LOOK_LIMIT_US))
+		   outbox_clock_us() - started <
+			   (code == RD_KAFKA_RESP_ERR_NO_ERROR ? JOIN_LIMIT_US : LOOK_LIMIT_US))
 		nanosleep(&pause, NULL);
 
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !members->joined)
@@ -318,7 +331,8 @@ outbox_alive_look(const OutboxSettings *settings, OutboxMembers *members, Outbox
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && member != NULL)
 		return true;
 	/* what else is forbidden, the fence says better */
-	if (member == NULL || code == no_topic || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+	if (member == NULL || code == no_topic ||
+		code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
 		(class != OUTBOX_ERROR_RETRIABLE && class != OUTBOX_ERROR_AUTH))
 		return take_refusal(members, code, settings);
 	outbox_failure_from_code(failure, code, "looking for other senders", NULL);

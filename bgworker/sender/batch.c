@@ -6,17 +6,18 @@
  * Runs in the sender, all of it in the main thread: delivery reports come
  * through rd_kafka_poll and rd_kafka_flush.
  *
- * Nothing is ever sent a second time from here (I6).  What is known to be refused is not sent, the rest is, so
- * that Kafka's own refusals come in the same answer.  When Kafka refuses a request of many records for the sake of
- * one, the next producer's requests bring half as many, until it is alone in its request.
+ * Nothing is ever sent a second time from here (I6).  What is known to be refused is not sent, the
+ * rest is, so that Kafka's own refusals come in the same answer.  When Kafka refuses a request of
+ * many records for the sake of one, the next producer's requests bring half as many, until it is
+ * alone in its request.
  */
 #include "batch_state.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define POLL_EVERY				512 /* events between two looks at reports */
-#define QUEUE_FULL_WAIT_MS		10
+#define POLL_EVERY		   512 /* events between two looks at reports */
+#define QUEUE_FULL_WAIT_MS 10
 
 OutboxBatch outbox_batch;
 
@@ -37,13 +38,13 @@ outbox_batch_uses(const OutboxTopic *topic)
 void
 outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms)
 {
-	uint64_t	serial = outbox_batch.serial + 1;
+	uint64_t serial = outbox_batch.serial + 1;
 
 	outbox_batch = (OutboxBatch) {.serial = serial};
 	outbox_batch.cursor = *cursor;
 	outbox_batch.time_ms = time_ms;
 	outbox_refusals_clear();
-	(void) outbox_take_shrunk_topic(outbox_batch_uses);	/* nothing was under way */
+	(void) outbox_take_shrunk_topic(outbox_batch_uses); /* nothing was under way */
 }
 
 /* A declared topic is made again; without it its events are refused. */
@@ -51,7 +52,8 @@ static bool
 note_gone(const OutboxTopic *topic, rd_kafka_resp_err_t code)
 {
 	if (!topic->declared ||
-		(code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+		(code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC &&
+		 code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
 		return false;
 	outbox_batch.gone = topic;
 	return true;
@@ -59,8 +61,9 @@ note_gone(const OutboxTopic *topic, rd_kafka_resp_err_t code)
 
 /*
  * Notes where Kafka has put a record.  Without an offset nobody knows that it was put anywhere:
- * librdkafka (rd_kafka_dr_implicit_ack) takes a request that failed for written once a later one of its
- * partition succeeded, but a log without a record of the producer takes any sequence number as its first.
+ * librdkafka (rd_kafka_dr_implicit_ack) takes a request that failed for written once a later one of
+ * its partition succeeded, but a log without a record of the producer takes any sequence number as
+ * its first.
  */
 static void
 note_written(OutboxTopic *topic, uint32_t index, int32_t partition, int64_t offset)
@@ -76,7 +79,8 @@ note_written(OutboxTopic *topic, uint32_t index, int32_t partition, int64_t offs
 
 /* Every event of the topic is refused, by Kafka or by librdkafka. */
 void
-outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text)
+outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
+						const char *text)
 {
 	outbox_batch.denied |= code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
 	outbox_refusals_note_topic(index, topic, code, text);
@@ -85,7 +89,7 @@ outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t 
 static void
 note_undelivered(OutboxTopic *topic, uint32_t index, int32_t partition, rd_kafka_resp_err_t code)
 {
-	char		text[640];
+	char text[640];
 
 	if (!outbox_error_is_refusal(code))
 	{
@@ -93,8 +97,10 @@ note_undelivered(OutboxTopic *topic, uint32_t index, int32_t partition, rd_kafka
 		if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
 			outbox_batch.passed_over = true;
 		else if (outbox_batch.failed.error == 0)
-			outbox_batch.failed = (OutboxFailedDelivery) {.error = code, .topic = topic,
-				.partition = partition, .time_ms = outbox_batch.time_ms};
+			outbox_batch.failed = (OutboxFailedDelivery) {.error = code,
+														  .topic = topic,
+														  .partition = partition,
+														  .time_ms = outbox_batch.time_ms};
 	}
 	else if (note_gone(topic, code))
 		return;
@@ -112,8 +118,8 @@ void
 outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
 	rd_kafka_resp_err_t code = message->err;
-	uint32_t	index = (uint32_t) (uintptr_t) message->_private;
-	const char *name;
+	uint32_t			index = (uint32_t) (uintptr_t) message->_private;
+	const char		   *name;
 
 	(void) producer;
 	(void) opaque;
@@ -121,7 +127,8 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 		return;
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		note_written(rd_kafka_topic_opaque(message->rkt), index, message->partition, message->offset);
+		note_written(rd_kafka_topic_opaque(message->rkt), index, message->partition,
+					 message->offset);
 		outbox_deadlines_acknowledged(message->len + message->key_len);
 		return;
 	}
@@ -133,8 +140,8 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 static OutboxTopic *
 find_topic(const OutboxWireEvent *event)
 {
-	static OutboxTopic *last;	/* topics are never freed */
-	OutboxTopic *topic = last;
+	static OutboxTopic *last; /* topics are never freed */
+	OutboxTopic		   *topic = last;
 
 	if (topic == NULL || topic->name_len != event->topic_len ||
 		memcmp(topic->name, event->topic, event->topic_len) != 0)
@@ -156,7 +163,8 @@ find_topic(const OutboxWireEvent *event)
 		topic->refused = false;
 	}
 	if (topic->flaw[0] != '\0')
-		outbox_refusals_note_topic(outbox_batch.events, topic, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, topic->flaw);
+		outbox_refusals_note_topic(outbox_batch.events, topic, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+								   topic->flaw);
 	return topic->refused ? NULL : topic;
 }
 
@@ -171,9 +179,11 @@ open_topic(OutboxTopic *topic, OutboxFailure *failure)
 		if (!outbox_topic_open(outbox_producer_client(), topic, failure))
 			return false;
 		if (topic->handle == NULL)
-			outbox_refusals_note_topic(outbox_batch.events, topic, topic->create_error, topic->create_text);
+			outbox_refusals_note_topic(outbox_batch.events, topic, topic->create_error,
+									   topic->create_text);
 		else if (topic->absent && !topic->declared)
-			outbox_refusals_note_topic(outbox_batch.events, topic, unknown, rd_kafka_err2str(unknown));
+			outbox_refusals_note_topic(outbox_batch.events, topic, unknown,
+									   rd_kafka_err2str(unknown));
 	}
 	if (!topic->refused && topic->used_in_batch != outbox_batch.serial)
 	{
@@ -188,11 +198,12 @@ static void
 note_ours(OutboxTopic *topic, const OutboxWireEvent *event, const rd_kafka_error_t *error)
 {
 	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
-	char		text[256];
+	char				text[256];
 
 	snprintf(text, sizeof(text), "%s", rd_kafka_error_string(error));
 	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		outbox_explain_size(outbox_producer_client(), (size_t) event->key_len + event->payload_len, text, sizeof(text));
+		outbox_explain_size(outbox_producer_client(), (size_t) event->key_len + event->payload_len,
+							text, sizeof(text));
 	outbox_refusals_note_ours(outbox_batch.events, topic, event, code, text);
 }
 
@@ -200,10 +211,11 @@ note_ours(OutboxTopic *topic, const OutboxWireEvent *event, const rd_kafka_error
 static void
 produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWireEvent *event)
 {
-	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_t		 *producer = outbox_producer_client();
 	rd_kafka_error_t *error;
 
-	while ((error = outbox_record_produce(producer, topic, event, outbox_batch.events, outbox_batch.time_ms, settings)) != NULL)
+	while ((error = outbox_record_produce(producer, topic, event, outbox_batch.events,
+										  outbox_batch.time_ms, settings)) != NULL)
 	{
 		rd_kafka_resp_err_t code = rd_kafka_error_code(error);
 
@@ -215,7 +227,7 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 		}
 		if (!outbox_error_is_refusal(code))
 		{
-			outbox_batch.broken = true;	/* why is told by the end of the transaction */
+			outbox_batch.broken = true; /* why is told by the end of the transaction */
 			outbox_topic_unanswered(topic, outbox_batch.events);
 		}
 		else if (note_gone(topic, code))
@@ -241,7 +253,8 @@ name_flaw(const OutboxWireEvent *event, char *text, size_t size)
 			snprintf(text, size, "the event is larger than the relay can send");
 			return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 		case OUTBOX_EVENT_LONG_TEXT:
-			snprintf(text, size, "topic, type or content type of the event are longer than the relay can send");
+			snprintf(text, size,
+					 "topic, type or content type of the event are longer than the relay can send");
 			return RD_KAFKA_RESP_ERR_INVALID_RECORD;
 		case OUTBOX_EVENT_NO_TIME:
 			snprintf(text, size, "the event's created_at is no time");
@@ -255,16 +268,17 @@ name_flaw(const OutboxWireEvent *event, char *text, size_t size)
 }
 
 /*
- * Refused by us, or on its way to Kafka; or left for the batch's return, once the batch will not be committed
- * anyway: what waits behind a refused one of its key, all after a refusal by Kafka, and a topic that is not open
- * once Kafka or a whole topic has refused, for to find a topic absent takes its time.
+ * Refused by us, or on its way to Kafka; or left for the batch's return, once the batch will not be
+ * committed anyway: what waits behind a refused one of its key, all after a refusal by Kafka, and a
+ * topic that is not open once Kafka or a whole topic has refused, for to find a topic absent takes
+ * its time.
  */
 static bool
 take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxFailure *failure)
 {
-	OutboxTopic *topic = find_topic(event);
+	OutboxTopic		   *topic = find_topic(event);
 	rd_kafka_resp_err_t code;
-	char		text[640];
+	char				text[640];
 
 	if (topic == NULL)
 		return true;
@@ -279,8 +293,8 @@ take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxF
 		return true;
 	code = name_flaw(event, text, sizeof(text));
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		code = outbox_judge_event(outbox_producer_client(), topic, event, settings, outbox_batch.started_us,
-								  text, sizeof(text));
+		code = outbox_judge_event(outbox_producer_client(), topic, event, settings,
+								  outbox_batch.started_us, text, sizeof(text));
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		outbox_refusals_note_ours(outbox_batch.events, topic, event, code, text);
 	else if (outbox_refusals_hold(topic, event))

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REFUSED_WAIT_US		1000000	/* for reports, once an event is refused */
-#define PREVIOUS_WAIT_US	10000000	/* and for another of them, when librdkafka refused it */
-#define GONE_LOOK_US		1500000	/* unreported events: is their topic still there? */
-#define CURSOR_BEHIND_US		1000000 /* at_least_once: then batches wait for it */
-#define CURSOR_DRAIN_TIMEOUT_MS	10000
+#define REFUSED_WAIT_US			1000000	 /* for reports, once an event is refused */
+#define PREVIOUS_WAIT_US		10000000 /* and for another of them, when librdkafka refused it */
+#define GONE_LOOK_US			1500000	 /* unreported events: is their topic still there? */
+#define CURSOR_BEHIND_US		1000000	 /* at_least_once: then batches wait for it */
+#define CURSOR_DRAIN_TIMEOUT_MS 10000
 
 static bool
 begin_transaction(OutboxFailure *failure)
@@ -33,10 +33,10 @@ begin_transaction(OutboxFailure *failure)
 static bool
 commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_t						   *producer = outbox_producer_client();
 	rd_kafka_consumer_group_metadata_t *group;
-	rd_kafka_topic_partition_list_t *offsets;
-	rd_kafka_error_t *error;
+	rd_kafka_topic_partition_list_t	   *offsets;
+	rd_kafka_error_t				   *error;
 
 	group = rd_kafka_consumer_group_metadata_new(settings->group);
 	offsets = outbox_cursor_offsets(settings, &outbox_batch.cursor);
@@ -47,8 +47,11 @@ commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 	{
 		outbox_failure_from_error(failure, error, "adding the cursor to a transaction");
 		if (failure->kafka_error == RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE)
-			outbox_failure_precede(failure, "the cursor's metadata has %zu bytes, more than offset.metadata.max.bytes of "
-								   "the brokers", outbox_batch.cursor.metadata_len);
+			outbox_failure_precede(failure,
+								   "the cursor's metadata has %zu bytes, more than "
+								   "offset.metadata.max.bytes of "
+								   "the brokers",
+								   outbox_batch.cursor.metadata_len);
 		return false;
 	}
 	OUTBOX_FAULT("sender-offsets-sent");
@@ -77,8 +80,9 @@ outbox_batch_open(const OutboxSettings *settings, OutboxFailure *failure)
 	outbox_deadlines_begun();
 	if (!settings->exactly_once)
 		return true;
-	OUTBOX_MUTATE("cursor_first", if (!begin_transaction(failure) || !commit_transaction(settings, failure))
-				  return false);
+	OUTBOX_MUTATE("cursor_first",
+				  if (!begin_transaction(failure) ||
+					  !commit_transaction(settings, failure)) return false);
 	if (!begin_transaction(failure))
 		return false;
 	OUTBOX_FAULT("sender-begun");
@@ -92,7 +96,9 @@ look_for_gone(rd_kafka_t *producer)
 	outbox_batch.gone = outbox_topics_find_gone(producer, outbox_batch.serial);
 }
 
-/* Is the batch lost, whatever is still reported?  None of these errors is a refusal's consequence. */
+/*
+ * Is the batch lost, whatever is still reported?  None of these errors is a refusal's consequence.
+ */
 static bool
 is_in_vain(void)
 {
@@ -104,27 +110,32 @@ is_in_vain(void)
 static bool
 is_sending_on(void)
 {
-	return outbox_refusals_by_us() && !outbox_refusals_by_kafka() && outbox_batch.failed.error == RD_KAFKA_RESP_ERR_NO_ERROR;
+	return outbox_refusals_by_us() && !outbox_refusals_by_kafka() &&
+		outbox_batch.failed.error == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* How long Kafka may be silent about what precedes an event that we refuse: as long as a request may take. */
+/*
+ * How long Kafka may be silent about what precedes an event that we refuse: as long as a request
+ * may take.
+ */
 static int64_t
 longest_silence_us(void)
 {
 	const OutboxDeadlines *grown = outbox_deadlines_grown();
 
-	return grown != NULL && grown->socket_ms * 1000 > PREVIOUS_WAIT_US ? grown->socket_ms * 1000 : PREVIOUS_WAIT_US;
+	return grown != NULL && grown->socket_ms * 1000 > PREVIOUS_WAIT_US ? grown->socket_ms * 1000 :
+																		 PREVIOUS_WAIT_US;
 }
 
 /*
- * Waits for the report of every event; short flushes, because each one wakes
- * the broker threads.  It ends, since every message times out; events of a topic
- * that was deleted are not waited for so long, others share their transaction.
- * librdkafka (2.0.2 at least) never reports a message that comes back for a
- * partition it has given up, also if the topic was made anew meanwhile.  A refused batch
- * waits too: an abort sent while partitions are still being added is answered
+ * Waits for the report of every event; short flushes, because each one wakes the broker threads.
+ * It ends, since every message times out; events of a topic that was deleted are not waited for so
+ * long, others share their transaction.  librdkafka (2.0.2 at least) never reports a message that
+ * comes back for a partition it has given up, also if the topic was made anew meanwhile.  A refused
+ * batch waits too: an abort sent while partitions are still being added is answered
  * CONCURRENT_TRANSACTIONS and repeated.  What is dropped after an event that librdkafka refused
- * early may hold one that Kafka refuses and that precedes it in its key, so that is waited for longer.
+ * early may hold one that Kafka refuses and that precedes it in its key, so that is waited for
+ * longer.
  */
 static void
 await_reports(void)
@@ -149,7 +160,8 @@ await_reports(void)
 			continue;
 		if (refused_us == 0 || (is_sending_on() && rd_kafka_outq_len(producer) != waiting))
 			refused_us = outbox_clock_us();
-		else if (outbox_clock_us() - refused_us > (is_sending_on() ? longest_silence_us() : REFUSED_WAIT_US))
+		else if (outbox_clock_us() - refused_us >
+				 (is_sending_on() ? longest_silence_us() : REFUSED_WAIT_US))
 		{
 			/* librdkafka sends no more in a failed transaction: drop what waits */
 			outbox_batch.stalled |= is_sending_on();
@@ -160,12 +172,16 @@ await_reports(void)
 	}
 }
 
-/* A producer that starts anew sees that the topic is made again, or knows the new one, or refuses its events. */
+/*
+ * A producer that starts anew sees that the topic is made again, or knows the new one, or refuses
+ * its events.
+ */
 static bool
 fail_gone(OutboxFailure *failure)
 {
 	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-					   "sending events", "topic \"%s\" was deleted or made anew", outbox_batch.gone->name);
+					   "sending events", "topic \"%s\" was deleted or made anew",
+					   outbox_batch.gone->name);
 	return false;
 }
 
@@ -174,7 +190,8 @@ static bool
 fail_presumed(OutboxFailure *failure)
 {
 	outbox_failure_set(failure, OUTBOX_ERROR_RETRIABLE, 0, "sending events",
-					   "Kafka has not told that it took every record for topic \"%s\"", outbox_batch.presumed->name);
+					   "Kafka has not told that it took every record for topic \"%s\"",
+					   outbox_batch.presumed->name);
 	return false;
 }
 
@@ -208,10 +225,11 @@ abort_transaction(OutboxFailure *failure)
 static bool
 blame_denied_topic(int error, const char *text)
 {
-	char		name[OUTBOX_TOPIC_NAME_SIZE];
+	char		 name[OUTBOX_TOPIC_NAME_SIZE];
 	OutboxTopic *topic;
 
-	if (!outbox_take_denied_topic(name, sizeof(name)) || error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+	if (!outbox_take_denied_topic(name, sizeof(name)) ||
+		error != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
 		return false;
 	topic = outbox_topic_find(name, strlen(name));
 	if (topic->used_in_batch != outbox_batch.serial)
@@ -240,8 +258,8 @@ static bool
 abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
 	const rd_kafka_resp_err_t denied = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-	OutboxSuspects suspects;
-	size_t		told;
+	OutboxSuspects			  suspects;
+	size_t					  told;
 
 	if (outbox_batch.passed_over)
 		(void) blame_denied_topic(denied, rd_kafka_err2str(denied));
@@ -254,7 +272,8 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	if (told == 0 && suspects.count == 0)
 	{
 		outbox_failure_set(failure, OUTBOX_ERROR_ABORTABLE, 0, "sending events",
-						   "%s: but Kafka has not answered for events ahead of it", outbox_refusals_any_text());
+						   "%s: but Kafka has not answered for events ahead of it",
+						   outbox_refusals_any_text());
 		return false;
 	}
 	if (suspects.count > 0)
@@ -274,12 +293,15 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 		}
 	}
 	if (outbox_refusals_have_topic())
-		outbox_topics_close();	/* so that the topic is looked up again */
+		outbox_topics_close(); /* so that the topic is looked up again */
 	tell_refusals(&suspects, told, result);
 	return true;
 }
 
-/* Every report is in, or refusals are known.  False: what was reported does not tell where the records are. */
+/*
+ * Every report is in, or refusals are known.  False: what was reported does not tell where the
+ * records are.
+ */
 static bool
 gather_reports(OutboxFailure *failure)
 {
@@ -295,8 +317,7 @@ gather_reports(OutboxFailure *failure)
 }
 
 static bool
-end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
-				 OutboxFailure *failure)
+end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
 	if (!gather_reports(failure))
 		return false;
@@ -319,14 +340,12 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result,
 }
 
 /*
- * All events acknowledged; the cursor follows behind, one commit at a time, each
- * of the newest batch: Kafka lets every such commit wait 5 ms
- * (group.coordinator.append.linger.ms).  After a crash it may be several
- * batches behind, by about a second at most.
+ * All events acknowledged; the cursor follows behind, one commit at a time, each of the newest
+ * batch: Kafka lets every such commit wait 5 ms (group.coordinator.append.linger.ms).  After a
+ * crash it may be several batches behind, by about a second at most.
  */
 static bool
-end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result,
-				  OutboxFailure *failure)
+end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result, OutboxFailure *failure)
 {
 	if (!gather_reports(failure))
 		return false;
@@ -357,7 +376,7 @@ bool
 outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchResult *result,
 				 OutboxFailure *failure)
 {
-	bool		ok;
+	bool ok;
 
 	memset(result, 0, sizeof(*result));
 	if (!outbox_batch.begun && !outbox_batch_open(settings, failure))
@@ -369,9 +388,10 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 		return false;
 	}
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
-		end_at_least_once(settings, result, failure);
+								  end_at_least_once(settings, result, failure);
 	if (!ok)
-		outbox_deadlines_failed(settings, outbox_batch.bytes, outbox_batch.stalled, !outbox_batch.failed.leaderless, failure);
+		outbox_deadlines_failed(settings, outbox_batch.bytes, outbox_batch.stalled,
+								!outbox_batch.failed.leaderless, failure);
 	if (!ok || result->refused)
 		return ok;
 	/* the relay fences, and with that gets an ordinary producer again */

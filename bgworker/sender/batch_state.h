@@ -13,30 +13,32 @@
 /* The batch under way; since outbox_batch_begin unless it says otherwise. */
 typedef struct OutboxBatch
 {
-	uint64_t	serial;			/* counts batches of this process */
-	OutboxCursor cursor;
-	int64_t		time_ms;		/* time stamp of its records */
-	bool		begun;			/* the transaction is open */
-	bool		ignore_reports; /* it is being given up */
-	bool		broken;			/* librdkafka takes no more events */
-	uint32_t	events;			/* EVENT frames seen */
-	uint64_t	bytes;
-	int64_t		started_us;
-	bool		passed_over;	/* an event was dropped without a report */
-	bool		denied;			/* a topic was, as a whole */
-	bool		stalled;		/* Kafka, which has refused nothing, did not answer for events for long */
-	OutboxFailedDelivery failed;	/* the first that is no refusal */
-	const OutboxTopic *gone;	/* deleted, or made anew, since this producer knows it */
-	const OutboxTopic *presumed;	/* librdkafka presumes that a record of it was written */
+	uint64_t			 serial; /* counts batches of this process */
+	OutboxCursor		 cursor;
+	int64_t				 time_ms;		 /* time stamp of its records */
+	bool				 begun;			 /* the transaction is open */
+	bool				 ignore_reports; /* it is being given up */
+	bool				 broken;		 /* librdkafka takes no more events */
+	uint32_t			 events;		 /* EVENT frames seen */
+	uint64_t			 bytes;
+	int64_t				 started_us;
+	bool				 passed_over; /* an event was dropped without a report */
+	bool				 denied;	  /* a topic was, as a whole */
+	/* Kafka, which has refused nothing, did not answer for events for long */
+	bool				 stalled;
+	OutboxFailedDelivery failed;   /* the first that is no refusal */
+	const OutboxTopic	*gone;	   /* deleted, or made anew, since this producer knows it */
+	const OutboxTopic	*presumed; /* librdkafka presumes that a record of it was written */
 } OutboxBatch;
 
 extern OutboxBatch outbox_batch;
 
 /* Does the topic have an event in the batch that was handed over? */
 extern bool outbox_batch_uses(const OutboxTopic *topic);
-extern void outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text);
+extern void outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
+									const char *text);
 
 /* batch_end.c */
 extern bool outbox_batch_open(const OutboxSettings *settings, OutboxFailure *failure);
 
-#endif							/* OUTBOX_BATCH_STATE_H */
+#endif /* OUTBOX_BATCH_STATE_H */

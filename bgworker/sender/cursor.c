@@ -4,10 +4,10 @@
  *	  The relay's cursor in Kafka: the offset that a consumer group has
  *	  committed on partition 0 of the cursor topic is a batch number (I4).
  *
- * Runs in the sender.  In exactly_once the offset is part of the transaction
- * (batch_end.c); here it is read, and in at_least_once committed.  Both go through
- * consumer handles that never join the group: the admin calls of librdkafka
- * 2.0.2 crash a producer handle when the group's coordinator moves.
+ * Runs in the sender.  In exactly_once the offset is part of the transaction (batch_end.c); here it
+ * is read, and in at_least_once committed.  Both go through consumer handles that never join the
+ * group: the admin calls of librdkafka 2.0.2 crash a producer handle when the group's coordinator
+ * moves.
  */
 #include "sender.h"
 
@@ -18,31 +18,31 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STABLE_DEADLINE_US	60000000	/* a dead predecessor's transaction times out */
-#define LOOK_DEADLINE_US	15000000
-#define LOOK_DOWN_US		7000000 /* the same when no broker can be reached */
-#define ASK_TIMEOUT_MS		3500
-#define FIRST_ASK_TIMEOUT_MS	1000	/* so that a refused connection is told soon */
-#define COMMIT_RETRY_US		1000000
+#define STABLE_DEADLINE_US	 60000000 /* a dead predecessor's transaction times out */
+#define LOOK_DEADLINE_US	 15000000
+#define LOOK_DOWN_US		 7000000 /* the same when no broker can be reached */
+#define ASK_TIMEOUT_MS		 3500
+#define FIRST_ASK_TIMEOUT_MS 1000 /* so that a refused connection is told soon */
+#define COMMIT_RETRY_US		 1000000
 
 /* The committer of at_least_once; made with the first commit. */
-static rd_kafka_t *committer;
+static rd_kafka_t		*committer;
 static rd_kafka_queue_t *commit_queue;
-static int	wakeup_fds[2] = {-1, -1};
-static OutboxCursor waiting;	/* newest cursor not handed to Kafka */
-static OutboxCursor under_way;	/* asked for, not answered */
-static bool has_waiting;
-static bool has_under_way;
-static int64_t retry_at;
-static int64_t behind_since;	/* when the oldest cursor not yet stored was given */
-static int64_t waiting_since;	/* the same of what is not yet handed to Kafka */
+static int				 wakeup_fds[2] = {-1, -1};
+static OutboxCursor		 waiting;	/* newest cursor not handed to Kafka */
+static OutboxCursor		 under_way; /* asked for, not answered */
+static bool				 has_waiting;
+static bool				 has_under_way;
+static int64_t			 retry_at;
+static int64_t			 behind_since;	/* when the oldest cursor not yet stored was given */
+static int64_t			 waiting_since; /* the same of what is not yet handed to Kafka */
 
 /* A list of the one partition, with offset and metadata if cursor is given. */
 rd_kafka_topic_partition_list_t *
 outbox_cursor_offsets(const OutboxSettings *settings, const OutboxCursor *cursor)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_t *part;
+	rd_kafka_topic_partition_t		*part;
 
 	part = rd_kafka_topic_partition_list_add(list, settings->cursor_topic, 0);
 	if (cursor == NULL)
@@ -64,8 +64,8 @@ static rd_kafka_t *
 open_consumer(const OutboxSettings *settings, bool stable, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = outbox_cursor_conf(settings, stable, failure);
-	rd_kafka_t *consumer;
-	char		error[512];
+	rd_kafka_t		*consumer;
+	char			 error[512];
 
 	if (conf == NULL)
 		return NULL;
@@ -137,7 +137,7 @@ ask_cursor(rd_kafka_t *consumer, const OutboxSettings *settings, int timeout_ms,
 		   OutboxCursor *cursor, rd_kafka_resp_err_t *code, OutboxFailure *failure)
 {
 	rd_kafka_topic_partition_list_t *list = outbox_cursor_offsets(settings, NULL);
-	bool		ok = true;
+	bool							 ok = true;
 
 	*code = rd_kafka_committed(consumer, list, timeout_ms);
 	if (*code == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -180,12 +180,12 @@ bool
 outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cursor,
 				   OutboxFailure *failure)
 {
-	int64_t		started = outbox_clock_us();
-	rd_kafka_t *consumer = open_consumer(settings, stable, failure);
-	OutboxFailure ignored;
+	int64_t				started = outbox_clock_us();
+	rd_kafka_t		   *consumer = open_consumer(settings, stable, failure);
+	OutboxFailure		ignored;
 	rd_kafka_resp_err_t code;
-	int			timeout_ms = FIRST_ASK_TIMEOUT_MS;
-	bool		ok;
+	int					timeout_ms = FIRST_ASK_TIMEOUT_MS;
+	bool				ok;
 
 	if (consumer == NULL)
 		return false;
@@ -195,15 +195,17 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 	{
 		ok = ask_cursor(consumer, settings, timeout_ms, cursor, &code, failure);
 		timeout_ms = ASK_TIMEOUT_MS;
-	}
-	while (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR &&
-		   outbox_clock_us() - started < read_limit_us(stable));
+	} while (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR &&
+			 outbox_clock_us() - started < read_limit_us(stable));
 	if (ok && code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		outbox_failure_from_code(failure, code, "reading the cursor", NULL);
 		ok = false;
 	}
-	/* there is no producer yet, people look for what they have declared, and alive.c needs the cursor topic */
+	/*
+	 * there is no producer yet, people look for what they have declared, and alive.c needs the
+	 * cursor topic
+	 */
 	if (ok && !stable && !outbox_topics_ensure(consumer, settings->cursor_topic, &ignored))
 		outbox_log("%s failed: %s", ignored.tried, ignored.text);
 	close_consumer(consumer);
@@ -259,7 +261,7 @@ open_committer(const OutboxSettings *settings)
 static void
 take_commit_answer(void)
 {
-	char		drain[64];
+	char			  drain[64];
 	rd_kafka_event_t *event;
 
 	while (read(wakeup_fds[0], drain, sizeof(drain)) > 0)
@@ -295,8 +297,8 @@ send_commit(const OutboxSettings *settings)
 	rd_kafka_topic_partition_list_destroy(list);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		outbox_log("storing cursor %" PRId64 " failed, will be tried again: %s",
-				   waiting.batch_no, rd_kafka_err2str(code));
+		outbox_log("storing cursor %" PRId64 " failed, will be tried again: %s", waiting.batch_no,
+				   rd_kafka_err2str(code));
 		retry_at = outbox_clock_us() + COMMIT_RETRY_US;
 		return;
 	}
@@ -323,7 +325,7 @@ outbox_cursor_serve(const OutboxSettings *settings)
 bool
 outbox_cursor_drain(const OutboxSettings *settings, int timeout_ms)
 {
-	int64_t		deadline = outbox_clock_us() + (int64_t) timeout_ms * 1000;
+	int64_t deadline = outbox_clock_us() + (int64_t) timeout_ms * 1000;
 
 	while (!outbox_cursor_serve(settings))
 	{

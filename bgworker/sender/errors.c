@@ -4,9 +4,9 @@
  *	  Kafka's errors as the project's error classes, the log line, and what
  *	  librdkafka's threads told us last.
  *
- * Runs in the sender.  The "last client error" is written by the main thread
- * (error callback); the "denied topic", the topics that lost partitions and the certificate
- * that was not accepted by any librdkafka thread (log and verify callbacks) under noted_lock.
+ * Runs in the sender.  The "last client error" is written by the main thread (error callback); the
+ * "denied topic", the topics that lost partitions and the certificate that was not accepted by any
+ * librdkafka thread (log and verify callbacks) under noted_lock.
  */
 #include "sender.h"
 
@@ -20,30 +20,30 @@
 
 #include "src/common/text.h"
 
-#define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4	0x02060100
-#define SHRUNK_TOPICS_MAX	16
-#define LONG_TEXT_SIZE		4096	/* before it is cut to what it must fit into */
+#define FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4 0x02060100
+#define SHRUNK_TOPICS_MAX					 16
+#define LONG_TEXT_SIZE						 4096 /* before it is cut to what it must fit into */
 
 static rd_kafka_resp_err_t last_client_error;
-static bool all_brokers_down;	/* main thread, like last_client_error */
-static char last_client_text[512];
+static bool				   all_brokers_down; /* main thread, like last_client_error */
+static char				   last_client_text[512];
 
 static pthread_mutex_t noted_lock = PTHREAD_MUTEX_INITIALIZER;
-static char denied_topic[OUTBOX_TOPIC_NAME_SIZE];	/* under noted_lock */
-static char certificate_text[256];	/* under noted_lock */
+static char			   denied_topic[OUTBOX_TOPIC_NAME_SIZE]; /* under noted_lock */
+static char			   certificate_text[256];				 /* under noted_lock */
 
 /* Topics that lost partitions, since they were taken last; under noted_lock. */
 static char shrunk_topics[SHRUNK_TOPICS_MAX][OUTBOX_TOPIC_NAME_SIZE];
-static int	shrunk_count;		/* may exceed SHRUNK_TOPICS_MAX */
+static int	shrunk_count; /* may exceed SHRUNK_TOPICS_MAX */
 
 /* One line on stderr, which the relay's server log receives. */
 void
-outbox_log(const char *format,...)
+outbox_log(const char *format, ...)
 {
-	char		text[LONG_TEXT_SIZE];
-	char		line[1024];
-	va_list		args;
-	char	   *at;
+	char	text[LONG_TEXT_SIZE];
+	char	line[1024];
+	va_list args;
+	char   *at;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
@@ -120,7 +120,7 @@ outbox_error_classify(rd_kafka_resp_err_t code)
 		case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
 		case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:	/* of clocks, not of the record */
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: /* of clocks, not of the record */
 			return OUTBOX_ERROR_RETRIABLE;
 		default:
 			return OUTBOX_ERROR_FATAL;
@@ -162,10 +162,10 @@ outbox_error_is_whole_topic(rd_kafka_resp_err_t code)
 
 void
 outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
-				   const char *tried, const char *format,...)
+				   const char *tried, const char *format, ...)
 {
-	char		text[LONG_TEXT_SIZE];
-	va_list		args;
+	char	text[LONG_TEXT_SIZE];
+	va_list args;
 
 	failure->class = class;
 	failure->kafka_error = kafka_error;
@@ -178,11 +178,11 @@ outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_err
 
 /* Puts it before the text, with a colon between: the cause comes last. */
 void
-outbox_failure_precede(OutboxFailure *failure, const char *format,...)
+outbox_failure_precede(OutboxFailure *failure, const char *format, ...)
 {
-	char		text[LONG_TEXT_SIZE];
-	va_list		args;
-	size_t		len;
+	char	text[LONG_TEXT_SIZE];
+	va_list args;
+	size_t	len;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text) - sizeof(failure->text) - 2, format, args);
@@ -194,11 +194,11 @@ outbox_failure_precede(OutboxFailure *failure, const char *format,...)
 
 /* Adds to the text. */
 void
-outbox_failure_append(OutboxFailure *failure, const char *format,...)
+outbox_failure_append(OutboxFailure *failure, const char *format, ...)
 {
-	char		text[LONG_TEXT_SIZE];
-	size_t		len = strlen(failure->text);
-	va_list		args;
+	char	text[LONG_TEXT_SIZE];
+	size_t	len = strlen(failure->text);
+	va_list args;
 
 	memcpy(text, failure->text, len);
 	va_start(args, format);
@@ -236,8 +236,8 @@ add_client_error(OutboxFailure *failure)
 
 /* text NULL: librdkafka's own text of the code. */
 void
-outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t code,
-						 const char *tried, const char *text)
+outbox_failure_from_code(OutboxFailure *failure, rd_kafka_resp_err_t code, const char *tried,
+						 const char *text)
 {
 	outbox_failure_set(failure, outbox_error_classify(code), code, tried, "%s",
 					   text != NULL ? text : rd_kafka_err2str(code));
@@ -275,9 +275,9 @@ explain_certificate(rd_kafka_resp_err_t code)
 void
 outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 {
-	bool		old_scram = code == RD_KAFKA_RESP_ERR__AUTHENTICATION &&
-		strstr(text, "SCRAM") != NULL && rd_kafka_version() < FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4;
-	char		fitting[351];
+	bool old_scram = code == RD_KAFKA_RESP_ERR__AUTHENTICATION && strstr(text, "SCRAM") != NULL &&
+		rd_kafka_version() < FIRST_VERSION_WITH_SCRAM_FOR_KAFKA_4;
+	char fitting[351];
 
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		all_brokers_down = true;
@@ -331,7 +331,8 @@ outbox_certificate_verify(rd_kafka_t *client, const char *broker, int32_t broker
 	snprintf(error, error_size, "%s", why);
 	pthread_mutex_lock(&noted_lock);
 	snprintf(certificate_text, sizeof(certificate_text),
-			 "the certificate of %.100s is not accepted: %s (depth %d of its chain)", broker, why, depth);
+			 "the certificate of %.100s is not accepted: %s (depth %d of its chain)", broker, why,
+			 depth);
 	pthread_mutex_unlock(&noted_lock);
 	return 0;
 }
@@ -401,11 +402,11 @@ outbox_note_shrunk_topic(const char *log_text)
  * there is none.  Of too many at once the first stands for those whose names are not kept.
  */
 const OutboxTopic *
-outbox_take_shrunk_topic(bool (*wanted) (const OutboxTopic *topic))
+outbox_take_shrunk_topic(bool (*wanted)(const OutboxTopic *topic))
 {
 	const OutboxTopic *found = NULL;
-	int			kept;
-	int			i;
+	int				   kept;
+	int				   i;
 
 	pthread_mutex_lock(&noted_lock);
 	kept = shrunk_count < SHRUNK_TOPICS_MAX ? shrunk_count : SHRUNK_TOPICS_MAX;

@@ -3,29 +3,30 @@
  * limits.c
  *	  What a topic takes, as Kafka's configuration of it says.
  *
- * Runs in the sender, main thread.  Asked with DescribeConfigs when a topic is opened, and again before
- * an event is refused by an answer that is not fresh, for a person may have changed it.  Without the right
- * to ask, or without an answer, nothing is known, and Kafka itself has to refuse.  The call is one to the
- * controller, for explain.c to a broker, not to a coordinator, so librdkafka 2.0.2 takes it on a producer handle.
+ * Runs in the sender, main thread.  Asked with DescribeConfigs when a topic is opened, and again
+ * before an event is refused by an answer that is not fresh, for a person may have changed it.
+ * Without the right to ask, or without an answer, nothing is known, and Kafka itself has to refuse.
+ * The call is one to the controller, for explain.c to a broker, not to a coordinator, so librdkafka
+ * 2.0.2 takes it on a producer handle.
  */
 #include "sender.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_TIMEOUT_MS		2000
-#define OPEN_FRESH_US		60000000	/* one that a topic is opened with */
-#define SILENT_US			60000000	/* after no answer, until Kafka is asked again */
-#define DENIED_US			300000000	/* the same of a topic that may not be asked for */
-#define ASK_MOST			500		/* topics of one request */
+#define ASK_TIMEOUT_MS 2000
+#define OPEN_FRESH_US  60000000	 /* one that a topic is opened with */
+#define SILENT_US	   60000000	 /* after no answer, until Kafka is asked again */
+#define DENIED_US	   300000000 /* the same of a topic that may not be asked for */
+#define ASK_MOST	   500		 /* topics of one request */
 
 static int64_t silent_until;
 
 static int64_t
 read_number(const char *value)
 {
-	char	   *end;
-	int64_t		number = strtoll(value, &end, 10);
+	char   *end;
+	int64_t number = strtoll(value, &end, 10);
 
 	return *value != '\0' && *end == '\0' ? number : INT64_MAX;
 }
@@ -33,9 +34,9 @@ read_number(const char *value)
 static void
 take_entries(OutboxTopicLimits *limits, const rd_kafka_ConfigResource_t *resource)
 {
-	size_t		count;
+	size_t						   count;
 	const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
-	size_t		i;
+	size_t						   i;
 
 	for (i = 0; i < count; i++)
 	{
@@ -61,8 +62,8 @@ take_entries(OutboxTopicLimits *limits, const rd_kafka_ConfigResource_t *resourc
 static void
 take_resource(const rd_kafka_ConfigResource_t *resource, void *arg)
 {
-	const char *name = rd_kafka_ConfigResource_name(resource);
-	OutboxTopic *topic = outbox_topic_find(name, strlen(name));
+	const char		   *name = rd_kafka_ConfigResource_name(resource);
+	OutboxTopic		   *topic = outbox_topic_find(name, strlen(name));
 	rd_kafka_resp_err_t code = rd_kafka_ConfigResource_error(resource);
 
 	(void) arg;
@@ -79,24 +80,30 @@ take_resource(const rd_kafka_ConfigResource_t *resource, void *arg)
 	else if (outbox_error_classify(code) == OUTBOX_ERROR_AUTH && !topic->limits_denied_told)
 	{
 		topic->limits_denied_told = true;
-		outbox_log("the settings of topic \"%s\" may not be read, what it does not take is found by trying: %s",
+		outbox_log("the settings of topic \"%s\" may not be read, what it does not take is found "
+				   "by trying: %s",
 				   name, rd_kafka_err2str(code));
 	}
 }
 
-/* Asks Kafka for the settings of topics or brokers, which are freed; take sees each one's.  False: no answer. */
+/*
+ * Asks Kafka for the settings of topics or brokers, which are freed; take sees each one's.  False:
+ * no answer.
+ */
 bool
 outbox_limits_describe(rd_kafka_t *client, rd_kafka_ConfigResource_t **resources, size_t count,
-					   void (*take) (const rd_kafka_ConfigResource_t *resource, void *arg), void *arg)
+					   void (*take)(const rd_kafka_ConfigResource_t *resource, void *arg),
+					   void *arg)
 {
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_AdminOptions_t *options =
+		rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+	rd_kafka_queue_t				 *queue = rd_kafka_queue_new(client);
 	const rd_kafka_ConfigResource_t **answers;
-	rd_kafka_event_t *event;
-	char		error[256];
-	size_t		answered = 0;
-	size_t		i;
-	bool		told;
+	rd_kafka_event_t				 *event;
+	char							  error[256];
+	size_t							  answered = 0;
+	size_t							  i;
+	bool							  told;
 
 	rd_kafka_AdminOptions_set_request_timeout(options, ASK_TIMEOUT_MS, error, sizeof(error));
 	rd_kafka_DescribeConfigs(client, resources, count, options, queue);
@@ -104,7 +111,9 @@ outbox_limits_describe(rd_kafka_t *client, rd_kafka_ConfigResource_t **resources
 	told = event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR;
 	if (told)
 	{
-		answers = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &answered);
+		answers =
+			rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event),
+													  &answered);
 		for (i = 0; i < answered; i++)
 			take(answers[i], arg);
 	}
@@ -121,7 +130,7 @@ static void
 ask(rd_kafka_t *client, OutboxTopic **topics, size_t count)
 {
 	rd_kafka_ConfigResource_t *resources[ASK_MOST];
-	size_t		i;
+	size_t					   i;
 
 	for (i = 0; i < count; i++)
 		resources[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topics[i]->name);
@@ -132,12 +141,15 @@ ask(rd_kafka_t *client, OutboxTopic **topics, size_t count)
 static bool
 is_due(const OutboxTopicLimits *limits, int64_t fresh_us)
 {
-	int64_t		age = outbox_clock_us() - limits->read_us;
+	int64_t age = outbox_clock_us() - limits->read_us;
 
 	return limits->read_us == 0 || age > (limits->known ? fresh_us : DENIED_US);
 }
 
-/* At the opening of the topic: one request for it and for the declared topics of which nothing is known. */
+/*
+ * At the opening of the topic: one request for it and for the declared topics of which nothing is
+ * known.
+ */
 void
 outbox_limits_open(rd_kafka_t *client, OutboxTopic *topic)
 {
@@ -149,7 +161,10 @@ outbox_limits_open(rd_kafka_t *client, OutboxTopic *topic)
 	ask(client, topics, 1 + outbox_topics_list_unlimited(topics + 1, ASK_MOST - 1, topic));
 }
 
-/* Before an event is refused: are the limits known as of that time or later?  They are asked for if they are not. */
+/*
+ * Before an event is refused: are the limits known as of that time or later?  They are asked for if
+ * they are not.
+ */
 bool
 outbox_limits_freshen(rd_kafka_t *client, OutboxTopic *topic, int64_t since_us)
 {

@@ -19,29 +19,30 @@
 
 #define INPUT_SIZE			(2 * 1024 * 1024)
 #define IDLE_TICK_MS		1000
-#define ALIVE_TICK_MS		3600000 /* a member that does not poll for max.poll.interval.ms is put out */
-#define LAST_CURSOR_WAIT_MS	1000
+/* a member that does not poll for max.poll.interval.ms is put out */
+#define ALIVE_TICK_MS		3600000
+#define LAST_CURSOR_WAIT_MS 1000
 
 /* What the sender is ready for; README.md has the transition table. */
 typedef enum SenderState
 {
-	SENDER_CLOSED,				/* nothing but OPEN may come */
-	SENDER_OPENED,				/* no producer: LOOK or FENCE */
-	SENDER_FAILED,				/* as opened; a batch in the pipe is skipped */
-	SENDER_READY,				/* fenced: BATCH may come */
-	SENDER_BATCH,				/* between BATCH and END */
+	SENDER_CLOSED, /* nothing but OPEN may come */
+	SENDER_OPENED, /* no producer: LOOK or FENCE */
+	SENDER_FAILED, /* as opened; a batch in the pipe is skipped */
+	SENDER_READY,  /* fenced: BATCH may come */
+	SENDER_BATCH,  /* between BATCH and END */
 } SenderState;
 
-static SenderState state = SENDER_CLOSED;
-static bool looked;				/* LOOK has been answered since OPEN */
-static OutboxSettings settings;
+static SenderState		state = SENDER_CLOSED;
+static bool				looked; /* LOOK has been answered since OPEN */
+static OutboxSettings	settings;
 static OutboxWireBuffer answer = {.grow = realloc};
 
 /* Input not yet consumed lies from input_start to input_end. */
 static uint8_t *input;
-static size_t input_capacity;
-static size_t input_start;
-static size_t input_end;
+static size_t	input_capacity;
+static size_t	input_start;
+static size_t	input_end;
 
 static void
 stop(int code)
@@ -72,12 +73,12 @@ stop_for_memory(void)
 static void
 send_answer(size_t mark)
 {
-	size_t		done = 0;
+	size_t done = 0;
 
 	outbox_wire_finish(&answer, mark);
 	while (done < answer.len)
 	{
-		ssize_t		written = write(1, answer.data + done, answer.len - done);
+		ssize_t written = write(1, answer.data + done, answer.len - done);
 
 		if (written < 0 && errno != EINTR)
 			stop(0);
@@ -90,7 +91,7 @@ send_answer(size_t mark)
 static size_t
 begin_answer(OutboxFrameType type)
 {
-	size_t		mark;
+	size_t mark;
 
 	answer.len = 0;
 	if (!outbox_wire_begin(&answer, type, &mark))
@@ -103,7 +104,7 @@ static void
 fail(const OutboxFailure *failure)
 {
 	OutboxProgress progress;
-	size_t		mark;
+	size_t		   mark;
 
 	outbox_log("%s failed (%s, Kafka error %d): %s", failure->tried,
 			   outbox_error_class_name(failure->class), failure->kafka_error, failure->text);
@@ -126,8 +127,8 @@ static void
 do_open(OutboxWireReader *body)
 {
 	OutboxFailure failure;
-	char	   *effective = NULL;
-	size_t		mark;
+	char		 *effective = NULL;
+	size_t		  mark;
 
 	if (state != SENDER_CLOSED)
 	{
@@ -162,11 +163,11 @@ do_open(OutboxWireReader *body)
 static void
 do_read_cursor(bool fence)
 {
-	static OutboxCursor cursor;
+	static OutboxCursor	   cursor;
 	const OutboxDeadlines *usual = outbox_deadlines_usual();
 	const OutboxDeadlines *grown;
-	OutboxFailure failure;
-	size_t		mark;
+	OutboxFailure		   failure;
+	size_t				   mark;
 
 	if (!settings.exactly_once)
 		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
@@ -194,8 +195,8 @@ static void
 do_alive(void)
 {
 	static OutboxMembers members = {.list = {.grow = realloc}};
-	OutboxFailure failure;
-	size_t		mark;
+	OutboxFailure		 failure;
+	size_t				 mark;
 
 	if (!outbox_alive_look(&settings, &members, &failure))
 	{
@@ -216,14 +217,14 @@ do_alive(void)
 static void
 do_declare(OutboxWireReader *body)
 {
-	OutboxTopic topic = {.declared = true};
+	OutboxTopic	  topic = {.declared = true};
 	OutboxFailure failure;
-	const char *name;
-	const char *policy;
-	const char *flaw;
-	uint32_t	name_len;
-	uint32_t	policy_len;
-	uint32_t	flaw_len;
+	const char	 *name;
+	const char	 *policy;
+	const char	 *flaw;
+	uint32_t	  name_len;
+	uint32_t	  policy_len;
+	uint32_t	  flaw_len;
 
 	outbox_wire_get_string(body, &name, &name_len);
 	topic.partitions = (int32_t) outbox_wire_get_u32(body);
@@ -236,7 +237,8 @@ do_declare(OutboxWireReader *body)
 		stop_for_protocol("bad DECLARE frame");
 	if (name_len == 0 || name_len >= sizeof(topic.name) || memchr(name, '\0', name_len) != NULL)
 	{
-		outbox_log("a topic was declared with a name of %u bytes that is none; it is passed over", name_len);
+		outbox_log("a topic was declared with a name of %u bytes that is none; it is passed over",
+				   name_len);
 		return;
 	}
 	memcpy(topic.name, name, name_len);
@@ -256,9 +258,9 @@ static void
 do_batch(OutboxWireReader *body)
 {
 	static OutboxCursor cursor;
-	const char *metadata;
-	int64_t		time_us;
-	uint32_t	len;
+	const char		   *metadata;
+	int64_t				time_us;
+	uint32_t			len;
 
 	cursor.present = true;
 	cursor.batch_no = (int64_t) outbox_wire_get_u64(body);
@@ -277,7 +279,7 @@ static void
 do_event(OutboxWireReader *body)
 {
 	OutboxWireEvent event;
-	OutboxFailure failure;
+	OutboxFailure	failure;
 
 	if (!outbox_wire_get_event(body, &event))
 		stop_for_protocol("bad EVENT frame");
@@ -288,10 +290,10 @@ do_event(OutboxWireReader *body)
 static void
 answer_refused(const OutboxBatchResult *result)
 {
-	size_t		mark = begin_answer(OUTBOX_FRAME_REFUSED);
+	size_t mark = begin_answer(OUTBOX_FRAME_REFUSED);
 
-	outbox_log("%u events of the batch were refused, %u are suspected: %s", result->told, result->suspects,
-			   result->refused_text);
+	outbox_log("%u events of the batch were refused, %u are suspected: %s", result->told,
+			   result->suspects, result->refused_text);
 	outbox_wire_put_u8(&answer, result->fence ? 1 : 0);
 	outbox_wire_put_u32(&answer, result->suspects);
 	outbox_wire_put_u32(&answer, result->per_request);
@@ -304,10 +306,10 @@ answer_refused(const OutboxBatchResult *result)
 static void
 do_end(OutboxWireReader *body)
 {
-	uint32_t	events = outbox_wire_get_u32(body);
+	uint32_t		  events = outbox_wire_get_u32(body);
 	OutboxBatchResult result;
-	OutboxFailure failure;
-	size_t		mark;
+	OutboxFailure	  failure;
+	size_t			  mark;
 
 	if (body->bad)
 		stop_for_protocol("bad END frame");
@@ -386,7 +388,7 @@ static void
 make_declared_topics(void)
 {
 	static OutboxCursor ignored;
-	OutboxFailure failure;
+	OutboxFailure		failure;
 
 	if (state == SENDER_OPENED && looked && outbox_topics_untried() &&
 		!outbox_cursor_read(&settings, false, &ignored, &failure))
@@ -397,13 +399,13 @@ make_declared_topics(void)
 static size_t
 do_frames(void)
 {
-	OutboxFrameType type;
+	OutboxFrameType	 type;
 	OutboxWireReader body;
-	size_t		size;
-	bool		corrupt;
+	size_t			 size;
+	bool			 corrupt;
 
-	while (outbox_wire_frame(input + input_start, input_end - input_start, &type, &body,
-							 &size, &corrupt))
+	while (outbox_wire_frame(input + input_start, input_end - input_start, &type, &body, &size,
+							 &corrupt))
 	{
 		do_frame(type, &body);
 		input_start += size;
@@ -417,7 +419,7 @@ do_frames(void)
 static void
 make_room(size_t frame_size)
 {
-	size_t		kept = input_end - input_start;
+	size_t kept = input_end - input_start;
 
 	if (input_start > 0)
 		memmove(input, input + input_start, kept);
@@ -442,9 +444,9 @@ await_input(void)
 
 	for (;;)
 	{
-		bool		idle = settings.exactly_once || outbox_cursor_serve(&settings);
-		bool		forever = idle && outbox_producer_client() == NULL;
-		int			tick = forever ? ALIVE_TICK_MS : IDLE_TICK_MS;
+		bool idle = settings.exactly_once || outbox_cursor_serve(&settings);
+		bool forever = idle && outbox_producer_client() == NULL;
+		int	 tick = forever ? ALIVE_TICK_MS : IDLE_TICK_MS;
 
 		fds[1].fd = outbox_cursor_wakeup_fd();
 		fds[2].fd = outbox_alive_wakeup_fd();
@@ -460,12 +462,13 @@ await_input(void)
 int
 main(int argc, char **argv)
 {
-	size_t		next = 0;
+	size_t next = 0;
 
 	if (argc > 1)
 	{
 		printf("usage: %s\nReads frames from standard input and answers on standard output.\n"
-			   "Started by the relay of the PostgreSQL extension outbox.\n", argv[0]);
+			   "Started by the relay of the PostgreSQL extension outbox.\n",
+			   argv[0]);
 		return strcmp(argv[1], "--help") == 0 ? 0 : 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -474,7 +477,7 @@ main(int argc, char **argv)
 	settings.exactly_once = true;
 	for (;;)
 	{
-		ssize_t		got;
+		ssize_t got;
 
 		make_room(next);
 		await_input();

@@ -8,7 +8,7 @@
  */
 #include "sender.h"
 
-#define INIT_TIMEOUT_MS	30000
+#define INIT_TIMEOUT_MS 30000
 
 static rd_kafka_t *producer;
 
@@ -25,8 +25,10 @@ fence_others(const OutboxSettings *settings, OutboxFailure *failure)
 		return true;
 	rd_kafka_poll(producer, 0);
 	outbox_failure_from_error(failure, error, "fencing");
-	if (failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT && outbox_deadlines_grown() == NULL)
-		outbox_explain_transaction_timeout(producer, outbox_deadlines_usual()->transaction_ms, failure);
+	if (failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT &&
+		outbox_deadlines_grown() == NULL)
+		outbox_explain_transaction_timeout(producer, outbox_deadlines_usual()->transaction_ms,
+										   failure);
 	if (failure->class == OUTBOX_ERROR_AUTH)
 		outbox_failure_append(failure, " (transactional.id \"%s\")", settings->transactional_id);
 	return false;
@@ -37,8 +39,9 @@ static bool
 make_producer(const OutboxSettings *settings, OutboxFailure *failure)
 {
 	const OutboxDeadlines *grown = outbox_deadlines_grown();
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, outbox_halving_per_request(), outbox_topics_batch_bytes(), grown, failure);
-	char		error[512];
+	rd_kafka_conf_t		  *conf = outbox_producer_conf(settings, outbox_halving_per_request(),
+													   outbox_topics_batch_bytes(), grown, failure);
+	char				   error[512];
 
 	if (conf == NULL)
 		return false;
@@ -80,7 +83,7 @@ learn_limit(const OutboxSettings *settings)
 bool
 outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	bool		lower;
+	bool lower;
 
 	outbox_producer_drop();
 	outbox_forget_client_error();
@@ -95,7 +98,8 @@ outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure)
 			outbox_deadlines_allowed();
 			return true;
 		}
-		lower = failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT && outbox_deadlines_lower();
+		lower = failure->kafka_error == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT &&
+			outbox_deadlines_lower();
 		outbox_producer_drop();
 	} while (lower);
 	return false;
@@ -116,8 +120,9 @@ outbox_producer_drop(void)
 	if (producer == NULL)
 		return;
 	outbox_batch_forget();
-	rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
-				   RD_KAFKA_PURGE_F_NON_BLOCKING);
+	rd_kafka_purge(producer,
+				   RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+					   RD_KAFKA_PURGE_F_NON_BLOCKING);
 	rd_kafka_destroy(producer);
 	producer = NULL;
 }

@@ -14,15 +14,15 @@
 
 #include "src/common/kafka_headers.h"
 
-#define USUAL_HEADERS		8
-#define CE_TIME_LEN			27	/* 2026-01-31T12:34:56.123456Z */
-#define UUID_TEXT_LEN		36
+#define USUAL_HEADERS 8
+#define CE_TIME_LEN	  27 /* 2026-01-31T12:34:56.123456Z */
+#define UUID_TEXT_LEN 36
 
 static void
 format_uuid(char *dst, const uint8_t *id)
 {
 	static const char digits[] = "0123456789abcdef";
-	int			i;
+	int				  i;
 
 	for (i = 0; i < 16; i++)
 	{
@@ -48,9 +48,9 @@ static void
 format_time(char *dst, int64_t created_at)
 {
 	static int64_t kept_second = INT64_MIN;
-	static char kept[CE_TIME_LEN + 1] = "0000-00-00T00:00:00.000000Z";
-	int64_t		second = created_at / 1000000;
-	int64_t		micros = created_at % 1000000;
+	static char	   kept[CE_TIME_LEN + 1] = "0000-00-00T00:00:00.000000Z";
+	int64_t		   second = created_at / 1000000;
+	int64_t		   micros = created_at % 1000000;
 
 	if (micros < 0)
 	{
@@ -59,8 +59,8 @@ format_time(char *dst, int64_t created_at)
 	}
 	if (second != kept_second)
 	{
-		time_t		clock = (time_t) second;
-		struct tm	utc;
+		time_t	  clock = (time_t) second;
+		struct tm utc;
 
 		gmtime_r(&clock, &utc);
 		format_digits(kept, (uint32_t) (utc.tm_year + 1900), 4);
@@ -79,8 +79,8 @@ format_time(char *dst, int64_t created_at)
 static void
 add_cloudevents(rd_kafka_headers_t *headers, const OutboxWireEvent *event, const char *source)
 {
-	char		id[UUID_TEXT_LEN];
-	char		time[CE_TIME_LEN];
+	char id[UUID_TEXT_LEN];
+	char time[CE_TIME_LEN];
 
 	format_uuid(id, event->id);
 	format_time(time, event->created_at);
@@ -99,7 +99,7 @@ static bool
 add_own(rd_kafka_headers_t *headers, const OutboxWireEvent *event)
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
 	outbox_headers_read(&reader, event->headers, event->headers_len);
 	while (outbox_headers_next(&reader, &header))
@@ -117,16 +117,17 @@ set_pointer(rd_kafka_vu_t *part, rd_kafka_vtype_t type, const void *data, size_t
 }
 
 /*
- * Hands the event to librdkafka, which copies it; index comes back with its
- * delivery report.  time_ms is the record's time stamp: the batch's, for the event's own may be of any age.  Returns NULL or the error, which is the caller's.
+ * Hands the event to librdkafka, which copies it; index comes back with its delivery report.
+ * time_ms is the record's time stamp: the batch's, for the event's own may be of any age.  Returns
+ * NULL or the error, which is the caller's.
  */
 rd_kafka_error_t *
 outbox_record_produce(rd_kafka_t *producer, OutboxTopic *topic, const OutboxWireEvent *event,
 					  uint32_t index, int64_t time_ms, const OutboxSettings *settings)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(USUAL_HEADERS);
-	rd_kafka_error_t *error;
-	rd_kafka_vu_t parts[7];
+	rd_kafka_error_t   *error;
+	rd_kafka_vu_t		parts[7];
 
 	if (settings->cloudevents)
 		add_cloudevents(headers, event, settings->source);

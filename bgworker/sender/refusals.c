@@ -3,9 +3,10 @@
  * refusals.c
  *	  What is refused of the batch under way: collected, sifted, told in one answer.
  *
- * Runs in the sender, main thread.  The relay's dead letters of a key have the key's order, so an event is
- * told only when every event ahead of it in its topic, or by Kafka in its partition, has been answered for, or is
- * behind a refused one of its own key (policy hold_key).  What is not told is found again when the batch comes again.
+ * Runs in the sender, main thread.  The relay's dead letters of a key have the key's order, so an
+ * event is told only when every event ahead of it in its topic, or by Kafka in its partition, has
+ * been answered for, or is behind a refused one of its own key (policy hold_key).  What is not told
+ * is found again when the batch comes again.
  */
 #include "sender.h"
 
@@ -15,34 +16,35 @@
 
 #include "src/common/hash.h"
 
-#define TEXTS_MOST		64
-#define OTHER_TEXT		"refused for one of so many reasons that they are not told one by one"
+#define TEXTS_MOST 64
+#define OTHER_TEXT "refused for one of so many reasons that they are not told one by one"
 
 typedef struct Refusal
 {
-	uint32_t	index;
-	int32_t		error;
-	OutboxTopic *topic;			/* NULL: its name is none */
-	int32_t		partition;		/* by Kafka: where it was to go; -1 by us */
-	uint16_t	text;
-	bool		whole_topic;
-	bool		told;
-	bool		first;			/* of those of its partition that Kafka has refused: all ahead of it there is judged */
+	uint32_t	 index;
+	int32_t		 error;
+	OutboxTopic *topic;		/* NULL: its name is none */
+	int32_t		 partition; /* by Kafka: where it was to go; -1 by us */
+	uint16_t	 text;
+	bool		 whole_topic;
+	bool		 told;
+	/* of those of its partition that Kafka has refused: all ahead of it there is judged */
+	bool		 first;
 } Refusal;
 
 static Refusal *refusals;
-static size_t refusal_count;
-static size_t refusal_room;
-static char *texts[TEXTS_MOST];
-static size_t text_count;
-static bool by_us;				/* one was refused before Kafka has judged those ahead of it */
-static bool by_topic;			/* a whole topic was */
-static bool by_kafka;
+static size_t	refusal_count;
+static size_t	refusal_room;
+static char	   *texts[TEXTS_MOST];
+static size_t	text_count;
+static bool		by_us;	  /* one was refused before Kafka has judged those ahead of it */
+static bool		by_topic; /* a whole topic was */
+static bool		by_kafka;
 
 /* Hashes of topic and key of those refused by us; open addressing, 0 is free. */
 static uint64_t *keys;
-static size_t key_room;
-static size_t key_count;
+static size_t	 key_room;
+static size_t	 key_count;
 
 static void *
 need_memory(void *memory)
@@ -96,7 +98,7 @@ outbox_refusals_only_ours(void)
 static uint64_t
 hash_key(const OutboxTopic *topic, const OutboxWireEvent *event)
 {
-	uint64_t	hash = outbox_hash_bytes((const char *) event->key, event->key_len);
+	uint64_t hash = outbox_hash_bytes((const char *) event->key, event->key_len);
 
 	hash = (hash ^ (uint64_t) (uintptr_t) topic) * UINT64_C(0x9E3779B97F4A7C15);
 	hash ^= hash >> 32;
@@ -106,7 +108,7 @@ hash_key(const OutboxTopic *topic, const OutboxWireEvent *event)
 static uint64_t *
 find_key(uint64_t hash)
 {
-	size_t		at = (size_t) hash & (key_room - 1);
+	size_t at = (size_t) hash & (key_room - 1);
 
 	while (keys[at] != 0 && keys[at] != hash)
 		at = (at + 1) & (key_room - 1);
@@ -118,9 +120,9 @@ note_key(uint64_t hash)
 {
 	if (key_count * 2 >= key_room)
 	{
-		uint64_t   *old = keys;
-		size_t		old_room = key_room;
-		size_t		i;
+		uint64_t *old = keys;
+		size_t	  old_room = key_room;
+		size_t	  i;
 
 		key_room = old_room == 0 ? 1024 : old_room * 2;
 		keys = need_memory(calloc(key_room, sizeof(*keys)));
@@ -146,7 +148,7 @@ outbox_refusals_hold(const OutboxTopic *topic, const OutboxWireEvent *event)
 static uint16_t
 keep_text(const char *text)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = text_count; i > 0; i--)
 		if (strcmp(texts[i - 1], text) == 0)
@@ -167,7 +169,8 @@ add(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *te
 		refusal_room = refusal_room == 0 ? 64 : refusal_room * 2;
 		refusals = need_memory(realloc(refusals, refusal_room * sizeof(*refusals)));
 	}
-	refusals[refusal_count] = (Refusal) {.index = index, .error = (int32_t) code, .topic = topic, .partition = -1};
+	refusals[refusal_count] =
+		(Refusal) {.index = index, .error = (int32_t) code, .topic = topic, .partition = -1};
 	refusals[refusal_count].text = keep_text(text);
 	return &refusals[refusal_count++];
 }
@@ -183,9 +186,12 @@ outbox_refusals_note_ours(uint32_t index, OutboxTopic *topic, const OutboxWireEv
 		note_key(hash_key(topic, event));
 }
 
-/* Every event of the topic is refused, from index on in this batch; topic NULL: the name is none. */
+/*
+ * Every event of the topic is refused, from index on in this batch; topic NULL: the name is none.
+ */
 void
-outbox_refusals_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text)
+outbox_refusals_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
+						   const char *text)
 {
 	if (topic != NULL && topic->refused)
 		return;
@@ -197,8 +203,8 @@ outbox_refusals_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err
 
 /* Kafka has refused the record, or the request that it was part of. */
 void
-outbox_refusals_note_kafka(uint32_t index, OutboxTopic *topic, int32_t partition, rd_kafka_resp_err_t code,
-						   const char *text)
+outbox_refusals_note_kafka(uint32_t index, OutboxTopic *topic, int32_t partition,
+						   rd_kafka_resp_err_t code, const char *text)
 {
 	add(index, topic, code, text)->partition = partition;
 	by_kafka = true;
@@ -230,13 +236,13 @@ compare_indexes(const void *a, const void *b)
 }
 
 /*
- * Records of one partition that Kafka has refused together: one of them is to blame, or what they are
- * together.  None is told, and nothing of the topic behind them.
+ * Records of one partition that Kafka has refused together: one of them is to blame, or what they
+ * are together.  None is told, and nothing of the topic behind them.
  */
 static void
 suspect(Refusal *first, size_t count, OutboxSuspects *suspects)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < count; i++)
 		first[i].told = false;
@@ -249,23 +255,24 @@ suspect(Refusal *first, size_t count, OutboxSuspects *suspects)
 }
 
 /*
- * Sifts what was noted; what is left is told.  alone: each record had a request of its own, so that one Kafka
- * refuses is to blame.  *suspects: the largest group refused together, count 0 if there is none.  Returns the number
- * of those that are told.
+ * Sifts what was noted; what is left is told.  alone: each record had a request of its own, so that
+ * one Kafka refuses is to blame.  *suspects: the largest group refused together, count 0 if there
+ * is none.  Returns the number of those that are told.
  */
 size_t
 outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 {
-	size_t		told = 0;
-	size_t		i;
-	size_t		end;
+	size_t told = 0;
+	size_t i;
+	size_t end;
 
 	*suspects = (OutboxSuspects) {0};
 	qsort(refusals, refusal_count, sizeof(*refusals), compare_places);
 	for (i = 0; i < refusal_count; i = end)
 	{
 		for (end = i; end < refusal_count && refusals[end].topic == refusals[i].topic &&
-			 refusals[end].partition == refusals[i].partition; end++)
+			 refusals[end].partition == refusals[i].partition;
+			 end++)
 			refusals[end].told = true;
 		refusals[i].first = refusals[i].partition >= 0;
 		if (!alone && refusals[i].first && end - i > 1)
@@ -274,7 +281,7 @@ outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 	qsort(refusals, refusal_count, sizeof(*refusals), compare_indexes);
 	for (i = 0; i < refusal_count; i++)
 	{
-		Refusal    *refusal = &refusals[i];
+		Refusal *refusal = &refusals[i];
 
 		refusal->told &= refusal->whole_topic || refusal->first ||
 			refusal->index <= refusal->topic->unanswered_from;
@@ -289,7 +296,7 @@ outbox_refusals_sift(bool alone, OutboxSuspects *suspects)
 const char *
 outbox_refusals_first(uint32_t *index)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < refusal_count; i++)
 	{
@@ -305,7 +312,7 @@ outbox_refusals_first(uint32_t *index)
 bool
 outbox_refusals_have_topic(void)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < refusal_count; i++)
 		if (refusals[i].told && refusals[i].whole_topic)
@@ -324,8 +331,8 @@ outbox_refusals_any_text(void)
 bool
 outbox_refusals_put(OutboxWireBuffer *frame, size_t told)
 {
-	size_t		i;
-	bool		ok = outbox_wire_put_u16(frame, (uint16_t) text_count);
+	size_t i;
+	bool   ok = outbox_wire_put_u16(frame, (uint16_t) text_count);
 
 	for (i = 0; i < text_count; i++)
 		ok = ok && outbox_wire_put_cstring(frame, texts[i]);

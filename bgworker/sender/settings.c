@@ -17,9 +17,10 @@
 
 #include "src/common/kafka_properties.h"
 
-#define LOG_LEVEL_NOTICE	5	/* librdkafka's log_level, as of syslog */
-#define SLOW_REQUEST_BYTES	262144
-#define DEFAULT_CODEC		"none"	/* Kafka's own producer's: the one that every client reads at once */
+#define LOG_LEVEL_NOTICE   5 /* librdkafka's log_level, as of syslog */
+#define SLOW_REQUEST_BYTES 262144
+/* Kafka's own producer's: the one that every client reads at once */
+#define DEFAULT_CODEC	   "none"
 
 /*
  * Ours first, the user's after.  retry.backoff.ms: a small transaction with
@@ -33,7 +34,7 @@ static const struct
 {
 	const char *name;
 	const char *value;
-}			producer_defaults[] = {
+} producer_defaults[] = {
 	{"client.id", "outbox-relay"},
 	{"log_level", "4"},
 	{"partitioner", "murmur2_random"},
@@ -58,7 +59,7 @@ static const struct
 static char *
 copy_string(const char *data, size_t len)
 {
-	char	   *copy = malloc(len + 1);
+	char *copy = malloc(len + 1);
 
 	if (copy != NULL)
 	{
@@ -72,7 +73,7 @@ copy_string(const char *data, size_t len)
 void
 outbox_settings_free(OutboxSettings *settings)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < settings->property_count; i++)
 	{
@@ -93,8 +94,8 @@ outbox_settings_free(OutboxSettings *settings)
 static bool
 set_relay_key(OutboxSettings *settings, const char *name, char *value)
 {
-	char	  **slot = NULL;
-	bool		known = true;
+	char **slot = NULL;
+	bool   known = true;
 
 	if (strcmp(name, OUTBOX_OPEN_GROUP) == 0)
 		slot = &settings->group;
@@ -135,7 +136,7 @@ static bool
 add_pair(OutboxSettings *settings, char *name, char *value, OutboxFailure *failure)
 {
 	OutboxProperty *property = &settings->properties[settings->property_count];
-	bool		ok;
+	bool			ok;
 
 	if (name == NULL || value == NULL)
 	{
@@ -176,7 +177,8 @@ find_codec(const OutboxSettings *settings)
 			codec = settings->properties[i].value;
 	if (strcmp(codec, "none") == 0)
 		return OUTBOX_CODEC_NONE;
-	return strcmp(codec, "lz4") == 0 || strcmp(codec, "snappy") == 0 ? OUTBOX_CODEC_COPYING : OUTBOX_CODEC_OTHER;
+	return strcmp(codec, "lz4") == 0 || strcmp(codec, "snappy") == 0 ? OUTBOX_CODEC_COPYING :
+																	   OUTBOX_CODEC_OTHER;
 }
 
 /* Is everything there that this delivery mode needs? */
@@ -205,9 +207,9 @@ check_complete(const OutboxSettings *settings, OutboxFailure *failure)
 bool
 outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFailure *failure)
 {
-	uint16_t	version = outbox_wire_get_u16(body);
-	uint16_t	pairs = outbox_wire_get_u16(body);
-	int			i;
+	uint16_t version = outbox_wire_get_u16(body);
+	uint16_t pairs = outbox_wire_get_u16(body);
+	int		 i;
 
 	memset(settings, 0, sizeof(*settings));
 	settings->exactly_once = true;
@@ -237,8 +239,7 @@ outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFai
 	}
 	if (i < pairs || body->bad)
 	{
-		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "reading OPEN",
-						   "the frame is cut off");
+		outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "reading OPEN", "the frame is cut off");
 		return false;
 	}
 	settings->codec = find_codec(settings);
@@ -248,8 +249,8 @@ outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFai
 static bool
 set_property(rd_kafka_conf_t *conf, const char *name, const char *value, OutboxFailure *failure)
 {
-	char		error[512];
-	char		reason[128];
+	char error[512];
+	char reason[128];
 
 	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) == RD_KAFKA_CONF_OK)
 		return true;
@@ -286,7 +287,7 @@ note_error(rd_kafka_t *client, int code, const char *text, void *opaque)
 static const char *
 find_value(const OutboxSettings *settings, const char *name)
 {
-	int			i;
+	int i;
 
 	for (i = settings->property_count - 1; i >= 0; i--)
 		if (strcmp(settings->properties[i].name, name) == 0)
@@ -304,8 +305,8 @@ outbox_settings_hear_notices(rd_kafka_t *producer, const OutboxSettings *setting
 	const char *level = find_value(settings, "log_level");
 	const char *debug = find_value(settings, "debug");
 
-	notices_unasked = (debug == NULL || debug[0] == '\0') &&
-		(level == NULL || atoi(level) < LOG_LEVEL_NOTICE);
+	notices_unasked =
+		(debug == NULL || debug[0] == '\0') && (level == NULL || atoi(level) < LOG_LEVEL_NOTICE);
 	if (notices_unasked)
 		rd_kafka_set_log_level(producer, LOG_LEVEL_NOTICE);
 }
@@ -324,8 +325,7 @@ set_callbacks(rd_kafka_conf_t *conf, const OutboxSettings *settings)
 
 /* A message must time out before its transaction does. */
 static bool
-set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
-					OutboxFailure *failure)
+set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings, OutboxFailure *failure)
 {
 	const char *transaction_timeout = find_value(settings, "transaction.timeout.ms");
 	char		value[32];
@@ -340,8 +340,8 @@ set_message_timeout(rd_kafka_conf_t *conf, const OutboxSettings *settings,
 static int64_t
 get_batch_bytes(const rd_kafka_conf_t *conf)
 {
-	char		value[32];
-	size_t		size = sizeof(value);
+	char   value[32];
+	size_t size = sizeof(value);
 
 	if (rd_kafka_conf_get(conf, "batch.size", value, &size) != RD_KAFKA_CONF_OK)
 		return 0;
@@ -349,13 +349,15 @@ get_batch_bytes(const rd_kafka_conf_t *conf)
 }
 
 /*
- * For a batch that took too long: more time, and requests that show how far it comes.  One at a time, so that
- * what shares their connection is not kept waiting until it times out, which would cut the connection.
+ * For a batch that took too long: more time, and requests that show how far it comes.  One at a
+ * time, so that what shares their connection is not kept waiting until it times out, which would
+ * cut the connection.
  */
 static bool
-set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDeadlines *grown, OutboxFailure *failure)
+set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDeadlines *grown,
+		  OutboxFailure *failure)
 {
-	char		value[32];
+	char value[32];
 
 	if (get_batch_bytes(conf) > SLOW_REQUEST_BYTES)
 	{
@@ -380,7 +382,7 @@ static bool
 set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, uint32_t per_request,
 		  int64_t batch_bytes, OutboxFailure *failure)
 {
-	char		value[32];
+	char value[32];
 
 	if (!set_property(conf, "enable.idempotence", "true", failure) ||
 		!set_property(conf, "acks", "all", failure) ||
@@ -398,16 +400,17 @@ set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, uint32_t per_re
 }
 
 /*
- * A new configuration for the producer, whose requests bring at most per_request records
- * and, if there are several, at most batch_bytes; 0: as the settings say.  grown NULL: the settings' deadlines.
+ * A new configuration for the producer, whose requests bring at most per_request records and, if
+ * there are several, at most batch_bytes; 0: as the settings say.  grown NULL: the settings'
+ * deadlines.
  */
 rd_kafka_conf_t *
 outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64_t batch_bytes,
 					 const OutboxDeadlines *grown, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool		ok = true;
-	int			i;
+	bool			 ok = true;
+	int				 i;
 
 	for (i = 0; ok && i < (int) (sizeof(producer_defaults) / sizeof(producer_defaults[0])); i++)
 		ok = set_property(conf, producer_defaults[i].name, producer_defaults[i].value, failure);
@@ -427,15 +430,17 @@ outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64
 }
 
 /*
- * A consumer handle's: defaults, the user's properties and the group.  reconnect.backoff.max.ms: the producer's, for
- * librdkafka's 10 s would delay the recovery after each outage; and what the user sets with it passes in both.
+ * A consumer handle's: defaults, the user's properties and the group.  reconnect.backoff.max.ms:
+ * the producer's, for librdkafka's 10 s would delay the recovery after each outage; and what the
+ * user sets with it passes in both.
  */
 static rd_kafka_conf_t *
-make_consumer_conf(const OutboxSettings *settings, const char *client, const char *group, OutboxFailure *failure)
+make_consumer_conf(const OutboxSettings *settings, const char *client, const char *group,
+				   OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	bool		ok;
-	int			i;
+	bool			 ok;
+	int				 i;
 
 	ok = set_property(conf, "client.id", client, failure) &&
 		set_property(conf, "log_level", "4", failure) &&
@@ -445,8 +450,8 @@ make_consumer_conf(const OutboxSettings *settings, const char *client, const cha
 		set_property(conf, "reconnect.backoff.max.ms", "2000", failure);
 	for (i = 0; ok && i < settings->property_count; i++)
 		if (outbox_kafka_property_allowed(settings->properties[i].name, OUTBOX_KAFKA_CURSOR))
-			ok = set_property(conf, settings->properties[i].name,
-							  settings->properties[i].value, failure);
+			ok = set_property(conf, settings->properties[i].name, settings->properties[i].value,
+							  failure);
 	ok = ok && set_property(conf, "group.id", group, failure) &&
 		set_property(conf, "enable.auto.commit", "false", failure) &&
 		set_property(conf, "allow.auto.create.topics", "false", failure);
@@ -463,7 +468,8 @@ make_consumer_conf(const OutboxSettings *settings, const char *client, const cha
 rd_kafka_conf_t *
 outbox_cursor_conf(const OutboxSettings *settings, bool stable, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = make_consumer_conf(settings, "outbox-relay-cursor", settings->group, failure);
+	rd_kafka_conf_t *conf =
+		make_consumer_conf(settings, "outbox-relay-cursor", settings->group, failure);
 
 	if (conf == NULL)
 		return NULL;
@@ -487,13 +493,15 @@ ignore_error(rd_kafka_t *client, int code, const char *text, void *opaque)
 }
 
 /*
- * A new configuration for the member of the group of the living.  Its errors are those of every other client
- * once more: they are neither logged nor taken for an answer to what is asked of Kafka.
+ * A new configuration for the member of the group of the living.  Its errors are those of every
+ * other client once more: they are neither logged nor taken for an answer to what is asked of
+ * Kafka.
  */
 rd_kafka_conf_t *
 outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = make_consumer_conf(settings, settings->alive_client, settings->alive_group, failure);
+	rd_kafka_conf_t *conf =
+		make_consumer_conf(settings, settings->alive_client, settings->alive_group, failure);
 
 	if (conf == NULL)
 		return NULL;
@@ -511,26 +519,32 @@ outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 	return conf;
 }
 
-/* librdkafka takes each of the properties, but not all together; it names some of them, the values are ours. */
+/*
+ * librdkafka takes each of the properties, but not all together; it names some of them, the values
+ * are ours.
+ */
 void
 outbox_settings_refused(const OutboxSettings *settings, const char *error, OutboxFailure *failure)
 {
-	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms", "socket.timeout.ms"};
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
-	char		shown[512];
-	int			i;
+	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms",
+										   "socket.timeout.ms"};
+	rd_kafka_conf_t			*conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
+	char					 shown[512];
+	int						 i;
 
 	if (conf == NULL)
 		return;
 	snprintf(shown, sizeof(shown), "%s", error);
 	outbox_explain_without_values(settings, shown);
-	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG, "configuring Kafka", "%s", shown);
+	outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, RD_KAFKA_RESP_ERR__INVALID_ARG,
+					   "configuring Kafka", "%s", shown);
 	for (i = 0; i < (int) (sizeof(timeouts) / sizeof(timeouts[0])); i++)
 	{
-		char		value[32];
-		size_t		size = sizeof(value);
+		char   value[32];
+		size_t size = sizeof(value);
 
-		if (strstr(error, timeouts[i]) != NULL && rd_kafka_conf_get(conf, timeouts[i], value, &size) == RD_KAFKA_CONF_OK)
+		if (strstr(error, timeouts[i]) != NULL &&
+			rd_kafka_conf_get(conf, timeouts[i], value, &size) == RD_KAFKA_CONF_OK)
 			outbox_failure_precede(failure, "%s is %s", timeouts[i], value);
 	}
 	rd_kafka_conf_destroy(conf);
@@ -540,11 +554,12 @@ outbox_settings_refused(const OutboxSettings *settings, const char *error, Outbo
 static void
 append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 {
-	char		value[1024];
-	size_t		size = sizeof(value);
+	char   value[1024];
+	size_t size = sizeof(value);
 
 	if (outbox_kafka_property_public(name) &&
-		rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_OK && strchr(value, '\n') == NULL)
+		rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_OK &&
+		strchr(value, '\n') == NULL)
 		fprintf(out, "%s%s=%s", ftell(out) > 0 ? "; " : "", name, value);
 }
 
@@ -557,11 +572,11 @@ bool
 outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
-	rd_kafka_t *producer;
-	size_t		size;
-	FILE	   *out;
-	char		error[512];
-	int			i;
+	rd_kafka_t		*producer;
+	size_t			 size;
+	FILE			*out;
+	char			 error[512];
+	int				 i;
 
 	if (conf == NULL)
 		return false;
@@ -573,8 +588,8 @@ outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxF
 		append_property(out, conf, producer_defaults[i].name);
 	for (i = 0; i < settings->property_count; i++)
 	{
-		size_t		d;
-		size_t		defaults = sizeof(producer_defaults) / sizeof(producer_defaults[0]);
+		size_t d;
+		size_t defaults = sizeof(producer_defaults) / sizeof(producer_defaults[0]);
 
 		for (d = 0; d < defaults; d++)
 			if (strcmp(producer_defaults[d].name, settings->properties[i].name) == 0)

@@ -22,14 +22,14 @@
 
 #define METADATA_TIMEOUT_MS		10000
 #define CREATE_TIMEOUT_MS		30000
-#define APPEAR_TIMEOUT_US		15000000	/* a created topic has its leaders */
-#define EVENT_APPEAR_TIMEOUT_US 5000000 /* the same inside a transaction */
+#define APPEAR_TIMEOUT_US		15000000 /* a created topic has its leaders */
+#define EVENT_APPEAR_TIMEOUT_US 5000000	 /* the same inside a transaction */
 
 /* Is it created by its first event only? */
 static bool
 is_dead_letter_topic(const OutboxTopic *topic)
 {
-	size_t		len = sizeof(OUTBOX_DLT_SUFFIX) - 1;
+	size_t len = sizeof(OUTBOX_DLT_SUFFIX) - 1;
 
 	return topic->name_len > len &&
 		memcmp(topic->name + topic->name_len - len, OUTBOX_DLT_SUFFIX, len) == 0;
@@ -47,9 +47,9 @@ static size_t
 list_missing(OutboxTopic ***missing)
 {
 	OutboxTopic *topic;
-	size_t		count = 0;
-	size_t		most = 0;
-	size_t		at = 0;
+	size_t		 count = 0;
+	size_t		 most = 0;
+	size_t		 at = 0;
 
 	while (outbox_topics_next(&at) != NULL)
 		most++;
@@ -66,7 +66,7 @@ list_missing(OutboxTopic ***missing)
 static void
 note_create_error(OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text)
 {
-	bool		known = topic->create_error == code;
+	bool known = topic->create_error == code;
 
 	topic->create_error = code;
 	snprintf(topic->create_text, sizeof(topic->create_text),
@@ -79,7 +79,7 @@ note_create_error(OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text
 static bool
 has_all_leaders(const rd_kafka_metadata_topic_t *found)
 {
-	int			i;
+	int i;
 
 	if (found->err != RD_KAFKA_RESP_ERR_NO_ERROR || found->partition_cnt == 0)
 		return false;
@@ -94,8 +94,8 @@ static bool
 mark_present(rd_kafka_t *client, bool with_leaders, OutboxFailure *failure)
 {
 	const rd_kafka_metadata_t *metadata;
-	rd_kafka_resp_err_t code;
-	int			i;
+	rd_kafka_resp_err_t		   code;
+	int						   i;
 
 	code = rd_kafka_metadata(client, 1, NULL, &metadata, METADATA_TIMEOUT_MS);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -107,7 +107,7 @@ mark_present(rd_kafka_t *client, bool with_leaders, OutboxFailure *failure)
 	for (i = 0; i < metadata->topic_cnt; i++)
 	{
 		const rd_kafka_metadata_topic_t *found = &metadata->topics[i];
-		OutboxTopic *topic = outbox_topic_known(found->topic);
+		OutboxTopic						*topic = outbox_topic_known(found->topic);
 
 		if (topic != NULL && (!with_leaders || has_all_leaders(found)))
 		{
@@ -124,12 +124,12 @@ static rd_kafka_NewTopic_t *
 describe_topic(OutboxTopic *topic)
 {
 	rd_kafka_NewTopic_t *request;
-	char		error[256];
-	char		number[32];
+	char				 error[256];
+	char				 number[32];
 
 	request = rd_kafka_NewTopic_new(topic->name, topic->partitions > 0 ? topic->partitions : -1,
-									topic->replication > 0 ? topic->replication : -1,
-									error, sizeof(error));
+									topic->replication > 0 ? topic->replication : -1, error,
+									sizeof(error));
 	if (request == NULL)
 	{
 		note_create_error(topic, RD_KAFKA_RESP_ERR__INVALID_ARG, error);
@@ -155,15 +155,15 @@ static void
 take_results(const rd_kafka_CreateTopics_result_t *result)
 {
 	const rd_kafka_topic_result_t **results;
-	size_t		count;
-	size_t		i;
+	size_t							count;
+	size_t							i;
 
 	results = rd_kafka_CreateTopics_result_topics(result, &count);
 	for (i = 0; i < count; i++)
 	{
-		const char *name = rd_kafka_topic_result_name(results[i]);
+		const char		   *name = rd_kafka_topic_result_name(results[i]);
 		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(results[i]);
-		OutboxTopic *topic = outbox_topic_find(name, strlen(name));
+		OutboxTopic		   *topic = outbox_topic_find(name, strlen(name));
 
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 			outbox_log("created topic \"%s\"", name);
@@ -179,11 +179,11 @@ static void
 create_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count)
 {
 	rd_kafka_NewTopic_t **requests = calloc(count, sizeof(*requests));
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
-	rd_kafka_event_t *event;
-	rd_kafka_resp_err_t code;
-	size_t		described = 0;
-	size_t		i;
+	rd_kafka_queue_t	 *queue = rd_kafka_queue_new(client);
+	rd_kafka_event_t	 *event;
+	rd_kafka_resp_err_t	  code;
+	size_t				  described = 0;
+	size_t				  i;
 
 	if (requests == NULL)
 		outbox_exit_out_of_memory();
@@ -201,8 +201,8 @@ create_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count)
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 			take_results(rd_kafka_event_CreateTopics_result(event));
 		for (i = 0; code != RD_KAFKA_RESP_ERR_NO_ERROR && i < count; i++)
-			note_create_error(topics[i], code, event != NULL ?
-							  rd_kafka_event_error_string(event) : NULL);
+			note_create_error(topics[i], code,
+							  event != NULL ? rd_kafka_event_error_string(event) : NULL);
 		if (event != NULL)
 			rd_kafka_event_destroy(event);
 	}
@@ -216,8 +216,8 @@ static bool
 await_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count, int64_t timeout_us,
 			 OutboxFailure *failure)
 {
-	int64_t		deadline = outbox_clock_us() + timeout_us;
-	size_t		i = 0;
+	int64_t deadline = outbox_clock_us() + timeout_us;
+	size_t	i = 0;
 
 	while (i < count)
 	{
@@ -242,8 +242,8 @@ static bool
 make_topics(rd_kafka_t *client, OutboxTopic **topics, size_t count, int64_t timeout_us,
 			OutboxFailure *failure)
 {
-	size_t		absent = 0;
-	size_t		i;
+	size_t absent = 0;
+	size_t i;
 
 	if (count == 0)
 		return true;
@@ -290,7 +290,7 @@ bool
 outbox_topics_untried(void)
 {
 	OutboxTopic *topic;
-	size_t		at = 0;
+	size_t		 at = 0;
 
 	while ((topic = outbox_topics_next(&at)) != NULL)
 		if (is_missing(topic) && topic->create_error == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -307,9 +307,9 @@ bool
 outbox_topics_ensure(rd_kafka_t *client, const char *cursor_topic, OutboxFailure *failure)
 {
 	OutboxTopic **missing;
-	OutboxTopic *cursor = NULL;
-	size_t		count;
-	bool		ok;
+	OutboxTopic	 *cursor = NULL;
+	size_t		  count;
+	bool		  ok;
 
 	if (cursor_topic != NULL)
 	{

@@ -12,16 +12,16 @@
 #include <string.h>
 #include <time.h>
 
-#define METADATA_TIMEOUT_MS		10000
-#define GONE_TIMEOUT_MS			1000
-#define PREFETCH_TIMEOUT_US		2000000 /* a topic's metadata before its first event */
-#define CROWD_US				60000000	/* small requests for a topic that is not used */
-#define ABSENT_US				30000000	/* a topic found absent is not waited for again */
+#define METADATA_TIMEOUT_MS 10000
+#define GONE_TIMEOUT_MS		1000
+#define PREFETCH_TIMEOUT_US 2000000	 /* a topic's metadata before its first event */
+#define CROWD_US			60000000 /* small requests for a topic that is not used */
+#define ABSENT_US			30000000 /* a topic found absent is not waited for again */
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
 static OutboxTopic **slots;
-static size_t slot_count;
-static size_t topic_count;
+static size_t		 slot_count;
+static size_t		 topic_count;
 
 /* Never returns. */
 void
@@ -35,7 +35,7 @@ outbox_exit_out_of_memory(void)
 static OutboxTopic **
 find_slot(const char *name, size_t len)
 {
-	size_t		at = outbox_hash_bytes(name, len) & (slot_count - 1);
+	size_t at = outbox_hash_bytes(name, len) & (slot_count - 1);
 
 	while (slots[at] != NULL &&
 		   (slots[at]->name_len != len || memcmp(slots[at]->name, name, len) != 0))
@@ -47,8 +47,8 @@ static void
 grow_slots(void)
 {
 	OutboxTopic **old = slots;
-	size_t		old_count = slot_count;
-	size_t		i;
+	size_t		  old_count = slot_count;
+	size_t		  i;
 
 	slot_count = old_count == 0 ? 64 : old_count * 2;
 	slots = calloc(slot_count, sizeof(*slots));
@@ -110,11 +110,12 @@ const OutboxTopic *
 outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial)
 {
 	const rd_kafka_metadata_t *metadata;
-	OutboxTopic *gone = NULL;
-	size_t		i;
-	int			k;
+	OutboxTopic				  *gone = NULL;
+	size_t					   i;
+	int						   k;
 
-	if (rd_kafka_metadata(client, 1, NULL, &metadata, GONE_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_metadata(client, 1, NULL, &metadata, GONE_TIMEOUT_MS) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return NULL;
 	for (i = 0; i < slot_count && gone == NULL; i++)
 	{
@@ -130,20 +131,20 @@ outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial)
 }
 
 /*
- * *changed: a topic that is no longer there, or with another number of partitions than the producer knows,
- * of those of which that is to be asked; NULL: none.  False: Kafka does not say.  Where a producer's records
- * follow older ones of its own their offsets tell a log that was made anew (outbox_topic_note_offset);
- * where they are its first in a partition, this does.
+ * *changed: a topic that is no longer there, or with another number of partitions than the producer
+ * knows, of those of which that is to be asked; NULL: none.  False: Kafka does not say.  Where a
+ * producer's records follow older ones of its own their offsets tell a log that was made anew
+ * (outbox_topic_note_offset); where they are its first in a partition, this does.
  */
 bool
 outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed, OutboxFailure *failure)
 {
 	const rd_kafka_metadata_t *metadata;
-	rd_kafka_topic_t *only = NULL;
-	rd_kafka_resp_err_t code;
-	int			unsure = 0;
-	size_t		i;
-	int			k;
+	rd_kafka_topic_t		  *only = NULL;
+	rd_kafka_resp_err_t		   code;
+	int						   unsure = 0;
+	size_t					   i;
+	int						   k;
 
 	*changed = NULL;
 	for (i = 0; i < slot_count; i++)
@@ -151,7 +152,8 @@ outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed, Outb
 			only = slots[i]->handle;
 	if (unsure == 0)
 		return true;
-	code = rd_kafka_metadata(client, unsure > 1, unsure > 1 ? NULL : only, &metadata, METADATA_TIMEOUT_MS);
+	code = rd_kafka_metadata(client, unsure > 1, unsure > 1 ? NULL : only, &metadata,
+							 METADATA_TIMEOUT_MS);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		outbox_failure_from_code(failure, code, "listing topics", NULL);
@@ -160,7 +162,7 @@ outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed, Outb
 	for (k = 0; k < metadata->topic_cnt; k++)
 	{
 		const rd_kafka_metadata_topic_t *found = &metadata->topics[k];
-		OutboxTopic *topic = *find_slot(found->topic, strlen(found->topic));
+		OutboxTopic						*topic = *find_slot(found->topic, strlen(found->topic));
 
 		if (topic != NULL && found->partition_cnt == topic->known_partitions)
 			topic->unsure = false;
@@ -192,16 +194,16 @@ make_handle(rd_kafka_t *producer, OutboxTopic *topic)
 }
 
 /*
- * Remembers where Kafka has put a record.  False: not behind what it has put there before, so that is
- * another log than it was, and this producer may have the wrong number of its partitions.
+ * Remembers where Kafka has put a record.  False: not behind what it has put there before, so that
+ * is another log than it was, and this producer may have the wrong number of its partitions.
  */
 bool
 outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset)
 {
 	if (partition >= topic->newest_count)
 	{
-		int32_t		count = partition + 1;
-		int64_t    *newest = realloc(topic->newest, (size_t) count * sizeof(*newest));
+		int32_t	 count = partition + 1;
+		int64_t *newest = realloc(topic->newest, (size_t) count * sizeof(*newest));
 
 		if (newest == NULL)
 			outbox_exit_out_of_memory();
@@ -217,16 +219,16 @@ outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset)
 }
 
 /*
- * Gives the topic a handle of this producer and fetches its metadata, which
- * the first event would else wait for.  A topic that is unknown or forbidden is
- * no failure here: producing to it says what is wrong with it.  A declared topic
- * that cannot be created gets no handle: its event is refused for its create_error.
+ * Gives the topic a handle of this producer and fetches its metadata, which the first event would
+ * else wait for.  A topic that is unknown or forbidden is no failure here: producing to it says
+ * what is wrong with it.  A declared topic that cannot be created gets no handle: its event is
+ * refused for its create_error.
  */
 bool
 outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure)
 {
-	int64_t		deadline;
-	bool		wait = true;
+	int64_t deadline;
+	bool	wait = true;
 
 	topic->absent = false;
 	if (!outbox_topic_make_for_event(producer, topic, failure))
@@ -246,8 +248,8 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 	while (wait)
 	{
 		const rd_kafka_metadata_t *metadata;
-		rd_kafka_resp_err_t code;
-		int			partitions;
+		rd_kafka_resp_err_t		   code;
+		int						   partitions;
 
 		code = rd_kafka_metadata(producer, 0, topic->handle, &metadata, METADATA_TIMEOUT_MS);
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -263,7 +265,8 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		topic->absent = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 		topic->known_partitions = partitions;
 		wait = (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-				code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) && outbox_clock_us() < deadline;
+				code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) &&
+			outbox_clock_us() < deadline;
 		if (wait)
 			outbox_pause_briefly();
 	}
@@ -283,12 +286,15 @@ outbox_topic_unanswered(OutboxTopic *topic, uint32_t index)
 		topic->unanswered_from = index;
 }
 
-/* Declared topics that Kafka has, but one, whose limits were never asked for; returns their number, at most `most`. */
+/*
+ * Declared topics that Kafka has, but one, whose limits were never asked for; returns their number,
+ * at most `most`.
+ */
 size_t
 outbox_topics_list_unlimited(OutboxTopic **list, size_t most, const OutboxTopic *but)
 {
-	size_t		count = 0;
-	size_t		i;
+	size_t count = 0;
+	size_t i;
 
 	for (i = 0; i < slot_count && count < most; i++)
 		if (slots[i] != NULL && slots[i] != but && slots[i]->declared && slots[i]->present &&
@@ -297,12 +303,15 @@ outbox_topics_list_unlimited(OutboxTopic **list, size_t most, const OutboxTopic 
 	return count;
 }
 
-/* What a request may bring at most, so that each topic takes it that has refused larger ones; 0: no limit. */
+/*
+ * What a request may bring at most, so that each topic takes it that has refused larger ones; 0: no
+ * limit.
+ */
 int64_t
 outbox_topics_batch_bytes(void)
 {
-	int64_t		least = 0;
-	size_t		i;
+	int64_t least = 0;
+	size_t	i;
 
 	for (i = 0; i < slot_count; i++)
 		if (slots[i] != NULL && slots[i]->crowded_us != 0 && slots[i]->limits.known &&
@@ -312,15 +321,15 @@ outbox_topics_batch_bytes(void)
 }
 
 /*
- * After the batch of that serial has passed: true when a topic for whose sake requests are small was not used
- * for CROWD_US.  The small requests are those of all topics.
+ * After the batch of that serial has passed: true when a topic for whose sake requests are small
+ * was not used for CROWD_US.  The small requests are those of all topics.
  */
 bool
 outbox_topics_leave_crowd(uint64_t serial)
 {
-	int64_t		now_us = outbox_clock_us();
-	bool		left = false;
-	size_t		i;
+	int64_t now_us = outbox_clock_us();
+	bool	left = false;
+	size_t	i;
 
 	for (i = 0; i < slot_count; i++)
 	{
@@ -341,7 +350,7 @@ outbox_topics_leave_crowd(uint64_t serial)
 void
 outbox_topics_close(void)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i < slot_count; i++)
 	{

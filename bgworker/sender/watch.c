@@ -17,10 +17,10 @@
 
 #include <stdatomic.h>
 
-#define API_ADD_PARTITIONS_TO_TXN	24
-#define API_ADD_OFFSETS_TO_TXN		25
-#define API_END_TXN					26
-#define API_TXN_OFFSET_COMMIT		28
+#define API_ADD_PARTITIONS_TO_TXN 24
+#define API_ADD_OFFSETS_TO_TXN	  25
+#define API_END_TXN				  26
+#define API_TXN_OFFSET_COMMIT	  28
 
 /* Since outbox_watch_begin. */
 static atomic_uint end_txn_sent;
@@ -29,8 +29,7 @@ static atomic_uint unanswered;
 
 static rd_kafka_resp_err_t
 count_sent(rd_kafka_t *client, int sockfd, const char *broker_name, int32_t broker_id,
-		   int16_t api_key, int16_t api_version, int32_t correlation_id, size_t size,
-		   void *opaque)
+		   int16_t api_key, int16_t api_version, int32_t correlation_id, size_t size, void *opaque)
 {
 	(void) client;
 	(void) sockfd;
@@ -77,8 +76,8 @@ look_at_response(rd_kafka_t *client, int sockfd, const char *broker_name, int32_
 }
 
 static rd_kafka_resp_err_t
-add_interceptors(rd_kafka_t *client, const rd_kafka_conf_t *conf, void *opaque,
-				 char *error, size_t error_size)
+add_interceptors(rd_kafka_t *client, const rd_kafka_conf_t *conf, void *opaque, char *error,
+				 size_t error_size)
 {
 	rd_kafka_resp_err_t code;
 
@@ -89,8 +88,7 @@ add_interceptors(rd_kafka_t *client, const rd_kafka_conf_t *conf, void *opaque,
 	code = rd_kafka_interceptor_add_on_request_sent(client, "outbox", count_sent, NULL);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return code;
-	return rd_kafka_interceptor_add_on_response_received(client, "outbox", look_at_response,
-														 NULL);
+	return rd_kafka_interceptor_add_on_response_received(client, "outbox", look_at_response, NULL);
 }
 
 /*

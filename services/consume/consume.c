@@ -13,14 +13,17 @@
 
 /* Written by make_handlers, before the threads start. */
 static const char *call_sql;
-static bool as_bytes;
+static bool		   as_bytes;
 
 static bool check_format(const char *value, char *error, size_t size);
 
 static const OutboxOption consume_options[] = {
-	{"topics", OUTBOX_OPTION_TEXT, NULL, 0, 0, "topics, and topic:EventType for one type of a topic; with commas", consume_check_topics},
-	{"function", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "schema.function, f(outbox.consumed_event) returns text", consume_check_function},
-	{"value_format", OUTBOX_OPTION_TEXT, "json", 0, 0, "json, or bytes for f(outbox.consumed_bytes)", check_format},
+	{"topics", OUTBOX_OPTION_TEXT, NULL, 0, 0,
+	 "topics, and topic:EventType for one type of a topic; with commas", consume_check_topics},
+	{"function", OUTBOX_OPTION_QUOTED, NULL, 0, 0,
+	 "schema.function, f(outbox.consumed_event) returns text", consume_check_function},
+	{"value_format", OUTBOX_OPTION_TEXT, "json", 0, 0,
+	 "json, or bytes for f(outbox.consumed_bytes)", check_format},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
 

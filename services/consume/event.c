@@ -20,7 +20,7 @@
 static bool
 is_text(const uint8_t *data, size_t len)
 {
-	json_t	   *string;
+	json_t *string;
 
 	if (memchr(data, 0, len) != NULL)
 		return false;
@@ -33,18 +33,20 @@ is_text(const uint8_t *data, size_t len)
 static void
 add_time(const OutboxRecord *record, OutboxCall *call)
 {
-	char		seconds[48];
+	char seconds[48];
 
 	if (record->event_us != OUTBOX_NO_TIME)
 	{
-		int64_t		us = record->event_us;
-		int64_t		whole = us / 1000000 - (us % 1000000 < 0);
+		int64_t us = record->event_us;
+		int64_t whole = us / 1000000 - (us % 1000000 < 0);
 
 		snprintf(seconds, sizeof(seconds), "%" PRId64 ".%06d", whole, (int) (us - whole * 1000000));
 	}
 	else if (record->timestamp_ms >= 0)
 		snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
-	outbox_call_add_text(call, record->event_us != OUTBOX_NO_TIME || record->timestamp_ms >= 0 ? seconds : NULL);
+	outbox_call_add_text(call,
+						 record->event_us != OUTBOX_NO_TIME || record->timestamp_ms >= 0 ? seconds :
+																						   NULL);
 }
 
 /* Key and value as text and JSON; false: they are none. */
@@ -52,7 +54,7 @@ static bool
 add_json(const OutboxRecord *record, OutboxCall *call)
 {
 	json_error_t error;
-	json_t	   *value;
+	json_t		*value;
 
 	if (record->key != NULL && !is_text(record->key, record->key_len))
 	{
@@ -77,8 +79,8 @@ add_json(const OutboxRecord *record, OutboxCall *call)
 bool
 consume_add_event(const OutboxRecord *record, bool bytes, OutboxCall *call)
 {
-	char		partition[16];
-	char		offset[24];
+	char partition[16];
+	char offset[24];
 
 	snprintf(partition, sizeof(partition), "%d", (int) record->partition);
 	snprintf(offset, sizeof(offset), "%" PRId64, record->offset);
@@ -98,7 +100,9 @@ consume_add_event(const OutboxRecord *record, bool bytes, OutboxCall *call)
 	outbox_call_add_bytes(call, (const uint8_t *) record->correlation_id,
 						  record->correlation_id != NULL ? strlen(record->correlation_id) : 0);
 	add_time(record, call);
-	outbox_call_add_text(call, record->replay_id != NULL && outbox_uuid_valid(record->replay_id)
-						 ? record->replay_id : NULL);
+	outbox_call_add_text(call,
+						 record->replay_id != NULL && outbox_uuid_valid(record->replay_id) ?
+							 record->replay_id :
+							 NULL);
 	return true;
 }

@@ -14,35 +14,39 @@
 
 #include "consume.h"
 
-#define NAME_SIZE		64			/* PostgreSQL's NAMEDATALEN */
+#define NAME_SIZE		 64 /* PostgreSQL's NAMEDATALEN */
 #define START_TIMEOUT_MS 5000
 
 static const char call_form[] =
-"SELECT %s(ROW($1::uuid, $2::text, $3::text, $4::integer, $5::bigint, $6::%s, $7::%s,"
-" outbox.consumed_headers($8::bytea), outbox.wire_text($9::bytea, 256), pg_catalog.to_timestamp($10::float8), $11::uuid)::%s)";
+	"SELECT %s(ROW($1::uuid, $2::text, $3::text, $4::integer, $5::bigint, $6::%s, $7::%s,"
+	" outbox.consumed_headers($8::bytea), outbox.wire_text($9::bytea, 256), "
+	"pg_catalog.to_timestamp($10::float8), $11::uuid)::%s)";
 
 /* Why the function cannot be called, or NULL: $1 schema, $2 function, $3 type of its argument. */
 static const char look_up_sql[] =
-"WITH named AS (SELECT p.*,"
-" p.pronargs = 1 AND p.proargtypes[0] = pg_catalog.to_regtype($3)::pg_catalog.oid AS fits"
-" FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-" WHERE n.nspname = $1 AND p.proname = $2)"
-" SELECT CASE"
-" WHEN pg_catalog.to_regtype($3) IS NULL THEN"
-"  pg_catalog.format('the database has no type %s: it needs this version of the extension outbox', $3)"
-" WHEN NOT EXISTS (SELECT FROM named) THEN"
-"  pg_catalog.format('function %I.%I(%s) does not exist', $1, $2, $3)"
-" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits) THEN"
-"  pg_catalog.format('function %I.%I takes (%s), not (%s)', $1, $2,"
-"   (SELECT pg_catalog.pg_get_function_identity_arguments(f.oid) FROM named f ORDER BY f.oid LIMIT 1), $3)"
-" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits AND f.prokind = 'f' AND NOT f.proretset"
-"   AND f.prorettype = 'pg_catalog.text'::pg_catalog.regtype) THEN"
-"  pg_catalog.format('%I.%I(%s) is not a function that returns one text', $1, $2, $3)"
-" WHEN NOT pg_catalog.has_schema_privilege($1, 'USAGE') THEN"
-"  pg_catalog.format('role %I has no USAGE on schema %I', current_user, $1)"
-" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits AND pg_catalog.has_function_privilege(f.oid, 'EXECUTE')) THEN"
-"  pg_catalog.format('role %I has no EXECUTE on function %I.%I(%s)', current_user, $1, $2, $3)"
-" END";
+	"WITH named AS (SELECT p.*,"
+	" p.pronargs = 1 AND p.proargtypes[0] = pg_catalog.to_regtype($3)::pg_catalog.oid AS fits"
+	" FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+	" WHERE n.nspname = $1 AND p.proname = $2)"
+	" SELECT CASE"
+	" WHEN pg_catalog.to_regtype($3) IS NULL THEN"
+	"  pg_catalog.format('the database has no type %s: it needs this version of the extension "
+	"outbox', $3)"
+	" WHEN NOT EXISTS (SELECT FROM named) THEN"
+	"  pg_catalog.format('function %I.%I(%s) does not exist', $1, $2, $3)"
+	" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits) THEN"
+	"  pg_catalog.format('function %I.%I takes (%s), not (%s)', $1, $2,"
+	"   (SELECT pg_catalog.pg_get_function_identity_arguments(f.oid) FROM named f ORDER BY f.oid "
+	"LIMIT 1), $3)"
+	" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits AND f.prokind = 'f' AND NOT f.proretset"
+	"   AND f.prorettype = 'pg_catalog.text'::pg_catalog.regtype) THEN"
+	"  pg_catalog.format('%I.%I(%s) is not a function that returns one text', $1, $2, $3)"
+	" WHEN NOT pg_catalog.has_schema_privilege($1, 'USAGE') THEN"
+	"  pg_catalog.format('role %I has no USAGE on schema %I', current_user, $1)"
+	" WHEN NOT EXISTS (SELECT FROM named f WHERE f.fits AND "
+	"pg_catalog.has_function_privilege(f.oid, 'EXECUTE')) THEN"
+	"  pg_catalog.format('role %I has no EXECUTE on function %I.%I(%s)', current_user, $1, $2, $3)"
+	" END";
 
 /* Is the byte fit for an identifier without quotes? */
 static bool
@@ -50,7 +54,8 @@ is_word(char letter, bool first)
 {
 	unsigned char byte = (unsigned char) letter;
 
-	return byte >= 0x80 || byte == '_' || isalpha(byte) || (!first && (isdigit(byte) || byte == '$'));
+	return byte >= 0x80 || byte == '_' || isalpha(byte) ||
+		(!first && (isdigit(byte) || byte == '$'));
 }
 
 /*
@@ -60,8 +65,8 @@ is_word(char letter, bool first)
 static const char *
 read_identifier(const char *text, char name[NAME_SIZE])
 {
-	bool		quoted = *text == '"';
-	size_t		used = 0;
+	bool   quoted = *text == '"';
+	size_t used = 0;
 
 	if (quoted)
 		text++;
@@ -71,8 +76,9 @@ read_identifier(const char *text, char name[NAME_SIZE])
 	{
 		if (used == NAME_SIZE - 1)
 			return NULL;
-		text += quoted && *text == '"';	/* two of them are one */
-		name[used++] = quoted || (unsigned char) *text >= 0x80 ? *text : (char) tolower((unsigned char) *text);
+		text += quoted && *text == '"'; /* two of them are one */
+		name[used++] =
+			quoted || (unsigned char) *text >= 0x80 ? *text : (char) tolower((unsigned char) *text);
 		text++;
 	}
 	name[used] = '\0';
@@ -94,8 +100,8 @@ read_name(const char *text, char schema[NAME_SIZE], char function[NAME_SIZE])
 bool
 consume_check_function(const char *value, char *error, size_t size)
 {
-	char		schema[NAME_SIZE];
-	char		function[NAME_SIZE];
+	char schema[NAME_SIZE];
+	char function[NAME_SIZE];
 
 	if (read_name(value, schema, function))
 		return true;
@@ -127,13 +133,13 @@ type_of_argument(bool bytes)
 const char *
 consume_make_sql(const char *function, bool bytes)
 {
-	char		names[2][NAME_SIZE];
-	char		quoted[4 * NAME_SIZE + 8];
-	char	   *end;
-	char	   *sql;
+	char  names[2][NAME_SIZE];
+	char  quoted[4 * NAME_SIZE + 8];
+	char *end;
+	char *sql;
 
 	if (!read_name(function, names[0], names[1]))
-		abort();				/* the setting was checked */
+		abort(); /* the setting was checked */
 	end = put_quoted(quoted, names[0]);
 	*end++ = '.';
 	*put_quoted(end, names[1]) = '\0';
@@ -152,7 +158,8 @@ consume_check_database(const char *conninfo, const char *function, bool bytes)
 	PGresult   *result = NULL;
 	bool		good = true;
 
-	if (!read_name(function, names[0], names[1]) || !outbox_db_open(&db, conninfo, START_TIMEOUT_MS))
+	if (!read_name(function, names[0], names[1]) ||
+		!outbox_db_open(&db, conninfo, START_TIMEOUT_MS))
 		abort();
 	if (outbox_db_connect(&db))
 		result = outbox_db_query(&db, look_up_sql, 3, values);

@@ -13,19 +13,19 @@
 #include "consume.h"
 #include "src/common/setting_text.h"
 
-#define HANDLERS_MAX	64			/* the runtime reads no more topics than that */
-#define TOPIC_MAX		249			/* Kafka's own limit */
+#define HANDLERS_MAX 64	 /* the runtime reads no more topics than that */
+#define TOPIC_MAX	 249 /* Kafka's own limit */
 
 /* Would Kafka take the name?  A pattern, ^..., is no name. */
 static bool
 is_topic(const char *name)
 {
 	static const char letters[] =
-	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	size_t		len = strlen(name);
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t len = strlen(name);
 
-	return len > 0 && len <= TOPIC_MAX && strspn(name, letters) == len &&
-		strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+	return len > 0 && len <= TOPIC_MAX && strspn(name, letters) == len && strcmp(name, ".") != 0 &&
+		strcmp(name, "..") != 0;
 }
 
 /* Is an event of `handler` taken by one of the `count` others already? */
@@ -46,13 +46,13 @@ is_taken(const OutboxHandler *handlers, int count, const OutboxHandler *handler)
 static int
 parse_topics(char *text, OutboxHandler *handlers, char *error, size_t size)
 {
-	int			count = 0;
-	char	   *part;
+	int	  count = 0;
+	char *part;
 
 	for (int number = 1; (part = strsep(&text, ",")) != NULL; number++)
 	{
 		OutboxHandler handler = {.topic = outbox_setting_trim(part)};
-		char	   *type = strchr(handler.topic, ':');
+		char		 *type = strchr(handler.topic, ':');
 
 		if (type != NULL)
 		{
@@ -82,11 +82,11 @@ bool
 consume_check_topics(const char *value, char *error, size_t size)
 {
 	OutboxHandler handlers[HANDLERS_MAX];
-	char	   *text = strdup(value);
-	bool		good;
+	char		 *text = strdup(value);
+	bool		  good;
 
 	if (text == NULL)
-		abort();				/* no memory for a setting */
+		abort(); /* no memory for a setting */
 	good = parse_topics(text, handlers, error, size) > 0;
 	free(text);
 	return good;
@@ -94,12 +94,12 @@ consume_check_topics(const char *value, char *error, size_t size)
 
 const OutboxHandler *
 consume_make_handlers(const char *topics,
-					  OutboxVerdict (*decode) (const OutboxRecord *record, OutboxCall *call))
+					  OutboxVerdict (*decode)(const OutboxRecord *record, OutboxCall *call))
 {
-	static OutboxHandler handlers[HANDLERS_MAX + 1];	/* the last one stays empty */
-	char		error[256];
-	char	   *text = strdup(topics);
-	int			count;
+	static OutboxHandler handlers[HANDLERS_MAX + 1]; /* the last one stays empty */
+	char				 error[256];
+	char				*text = strdup(topics);
+	int					 count;
 
 	if (text == NULL)
 		abort();

@@ -14,8 +14,8 @@ static const char release_sql[] = "SELECT shop.release($1::jsonb)";
 static bool
 check_items(const json_t *items, OutboxCall *call)
 {
-	size_t		index;
-	json_t	   *item;
+	size_t	index;
+	json_t *item;
 
 	if (json_array_size(items) == 0)
 	{
@@ -44,7 +44,7 @@ check_items(const json_t *items, OutboxCall *call)
 static OutboxVerdict
 decode_order_created(const OutboxRecord *record, OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
+	json_t		 *event = outbox_decode_object(record, call);
 	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
 
 	if (event == NULL)

@@ -20,39 +20,40 @@
 #include <string.h>
 #include <strings.h>
 
-#define MEDIA_TYPE		"application/cloudevents"
-#define ATTRIBUTES_MAX	256		/* far more than anybody has */
-#define INTEGER_MAX		9007199254740992.0	/* 2^53: whole numbers up to here are exact */
+#define MEDIA_TYPE	   "application/cloudevents"
+#define ATTRIBUTES_MAX 256				  /* far more than anybody has */
+#define INTEGER_MAX	   9007199254740992.0 /* 2^53: whole numbers up to here are exact */
 
 /* One header to be written. */
 typedef struct Attribute
 {
-	char	   *name;			/* malloc'ed */
-	char	   *value;			/* malloc'ed */
-	size_t		value_len;
+	char  *name;  /* malloc'ed */
+	char  *value; /* malloc'ed */
+	size_t value_len;
 } Attribute;
 
 typedef struct Envelope
 {
-	json_t	   *root;
-	Attribute	attributes[ATTRIBUTES_MAX + 1];	/* one more for the content type of data */
-	size_t		count;
-	const uint8_t *data;		/* NULL: none */
-	size_t		data_len;
-	uint8_t    *data_memory;	/* malloc'ed, when data is not part of the record's value */
+	json_t		  *root;
+	Attribute	   attributes[ATTRIBUTES_MAX + 1]; /* one more for the content type of data */
+	size_t		   count;
+	const uint8_t *data; /* NULL: none */
+	size_t		   data_len;
+	uint8_t		  *data_memory; /* malloc'ed, when data is not part of the record's value */
 } Envelope;
 
-static bool refuse(OutboxRecord *record, const char *format,...) __attribute__((format(printf, 2, 3)));
+static bool refuse(OutboxRecord *record, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Notes why the event cannot be read.  Always false. */
 static bool
-refuse(OutboxRecord *record, const char *format,...)
+refuse(OutboxRecord *record, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	if (vasprintf(&record->refusal, format, arguments) < 0)
-		abort();				/* nothing is committed, the record is read again */
+		abort(); /* nothing is committed, the record is read again */
 	va_end(arguments);
 	return false;
 }
@@ -78,7 +79,7 @@ outbox_cloudevent_is_structured(const OutboxHeader *content_type)
 static void
 copy_media_type(const char *text, size_t len, char *copy, size_t size)
 {
-	size_t		used = 0;
+	size_t used = 0;
 
 	while (len > 0 && (*text == ' ' || *text == '\t'))
 	{
@@ -99,13 +100,16 @@ copy_media_type(const char *text, size_t len, char *copy, size_t size)
 static bool
 check_format(OutboxRecord *record, const OutboxHeader *content_type)
 {
-	char		type[128];
+	char type[128];
 
-	copy_media_type((const char *) content_type->value, content_type->value_len, type, sizeof(type));
+	copy_media_type((const char *) content_type->value, content_type->value_len, type,
+					sizeof(type));
 	if (strcmp(type, MEDIA_TYPE "+json") == 0)
 		return true;
 	if (strncmp(type, MEDIA_TYPE "-batch", strlen(MEDIA_TYPE "-batch")) == 0)
-		return refuse(record, "a batch of CloudEvents is not read, a record holds one (content-type %s)", type);
+		return refuse(record,
+					  "a batch of CloudEvents is not read, a record holds one (content-type %s)",
+					  type);
 	return refuse(record, "CloudEvents are read in the format " MEDIA_TYPE "+json, not %s", type);
 }
 
@@ -116,8 +120,8 @@ skip_blanks(const char *text)
 }
 
 /*
- * Places in a JSON object that jansson has accepted, so that none of these runs past its last brace:
- * what comes after the string, and after any value, that begins here.
+ * Places in a JSON object that jansson has accepted, so that none of these runs past its last
+ * brace: what comes after the string, and after any value, that begins here.
  */
 static const char *
 skip_string(const char *text)
@@ -130,7 +134,7 @@ skip_string(const char *text)
 static const char *
 skip_value(const char *text)
 {
-	int			depth = 0;
+	int depth = 0;
 
 	if (*text != '"' && *text != '{' && *text != '[')
 		return text + strcspn(text, ",} \t\r\n");
@@ -152,8 +156,8 @@ skip_value(const char *text)
 static bool
 is_data(const char *name, const char *end)
 {
-	json_t	   *string;
-	bool		same;
+	json_t *string;
+	bool	same;
 
 	if (memchr(name, '\\', (size_t) (end - name)) == NULL)
 		return end - name == 6 && memcmp(name, "\"data\"", 6) == 0;
@@ -189,7 +193,7 @@ find_data(const char *text, Envelope *envelope)
 static void
 add_attribute(Envelope *envelope, const char *name, char *value, size_t len)
 {
-	Attribute  *attribute = &envelope->attributes[envelope->count++];
+	Attribute *attribute = &envelope->attributes[envelope->count++];
 
 	if (strcmp(name, "datacontenttype") == 0)
 		attribute->name = strdup("content-type");
@@ -205,11 +209,11 @@ add_attribute(Envelope *envelope, const char *name, char *value, size_t len)
 static bool
 read_attribute(OutboxRecord *record, Envelope *envelope, const char *name, const json_t *value)
 {
-	char	   *text = NULL;
-	double		number;
+	char  *text = NULL;
+	double number;
 
 	if (json_is_null(value))
-		return true;			/* as if it were not there */
+		return true; /* as if it were not there */
 	if (envelope->count == ATTRIBUTES_MAX)
 		return refuse(record, "the CloudEvent has more than %d attributes", ATTRIBUTES_MAX);
 	if (json_is_string(value))
@@ -222,7 +226,10 @@ read_attribute(OutboxRecord *record, Envelope *envelope, const char *name, const
 	if (json_is_boolean(value))
 		text = strdup(json_is_true(value) ? "true" : "false");
 	else if (!json_is_real(value) || number != trunc(number) || fabs(number) > INTEGER_MAX)
-		return refuse(record, "the CloudEvent's attribute \"%s\" is not a string, a whole number or a boolean", name);
+		return refuse(record,
+					  "the CloudEvent's attribute \"%s\" is not a string, a whole number or a "
+					  "boolean",
+					  name);
 	else if (asprintf(&text, "%.0f", number) < 0)
 		text = NULL;
 	add_attribute(envelope, name, text, text != NULL ? strlen(text) : 0);
@@ -254,13 +261,14 @@ static bool
 decode_base64(OutboxRecord *record, Envelope *envelope, const json_t *value)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *text = json_string_value(value);
-	size_t		len = json_string_length(value);
-	size_t		used = text != NULL ? strspn(text, digits) : 0;
-	int			size;
+	const char		 *text = json_string_value(value);
+	size_t			  len = json_string_length(value);
+	size_t			  used = text != NULL ? strspn(text, digits) : 0;
+	int				  size;
 
 	/* EVP_DecodeBlock takes more than base64: padding anywhere, blanks at both ends. */
-	if (text == NULL || len % 4 != 0 || len > INT_MAX || len - used > 2 || strspn(text + used, "=") != len - used)
+	if (text == NULL || len % 4 != 0 || len > INT_MAX || len - used > 2 ||
+		strspn(text + used, "=") != len - used)
 		return refuse(record, "the CloudEvent's data_base64 is no base64");
 	envelope->data = envelope->data_memory = malloc(len + 1);
 	if (envelope->data_memory == NULL)
@@ -274,14 +282,16 @@ decode_base64(OutboxRecord *record, Envelope *envelope, const json_t *value)
 static bool
 is_json(const json_t *type)
 {
-	char		media_type[128];
-	size_t		len;
+	char   media_type[128];
+	size_t len;
 
 	if (!json_is_string(type))
 		return true;
-	copy_media_type(json_string_value(type), json_string_length(type), media_type, sizeof(media_type));
+	copy_media_type(json_string_value(type), json_string_length(type), media_type,
+					sizeof(media_type));
 	len = strlen(media_type);
-	return len >= 5 && (strcmp(media_type + len - 5, "/json") == 0 || strcmp(media_type + len - 5, "+json") == 0);
+	return len >= 5 &&
+		(strcmp(media_type + len - 5, "/json") == 0 || strcmp(media_type + len - 5, "+json") == 0);
 }
 
 static bool
@@ -312,7 +322,8 @@ read_data(OutboxRecord *record, Envelope *envelope)
 	}
 	find_data((const char *) record->value, envelope);
 	if (type == NULL || json_is_null(type))
-		add_attribute(envelope, "datacontenttype", strdup("application/json"), strlen("application/json"));
+		add_attribute(envelope, "datacontenttype", strdup("application/json"),
+					  strlen("application/json"));
 	return true;
 }
 
@@ -320,13 +331,15 @@ static bool
 read_envelope(OutboxRecord *record, Envelope *envelope)
 {
 	json_error_t error;
-	const char *name;
-	json_t	   *value;
+	const char	*name;
+	json_t		*value;
 
 	/* As a value of outbox-consume: any whole number, however large. */
-	envelope->root = json_loadb((const char *) record->value, record->value_len, JSON_DECODE_INT_AS_REAL, &error);
+	envelope->root = json_loadb((const char *) record->value, record->value_len,
+								JSON_DECODE_INT_AS_REAL, &error);
 	if (envelope->root == NULL)
-		return refuse(record, "the CloudEvent is not JSON: %s at byte %d", error.text, error.position);
+		return refuse(record, "the CloudEvent is not JSON: %s at byte %d", error.text,
+					  error.position);
 	if (!json_is_object(envelope->root))
 		return refuse(record, "the CloudEvent is not a JSON object");
 	if (!check_required(record, envelope->root))
@@ -345,10 +358,10 @@ static size_t
 put_headers(const OutboxRecord *record, const Envelope *envelope, uint8_t *memory)
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
-	int64_t		count = (int64_t) envelope->count;
-	size_t		size = 0;
-	uint8_t    *end = memory;
+	OutboxHeader	   header;
+	int64_t			   count = (int64_t) envelope->count;
+	size_t			   size = 0;
+	uint8_t			  *end = memory;
 
 	outbox_headers_read(&reader, record->raw_headers, record->raw_headers_len);
 	while (outbox_headers_next(&reader, &header))
@@ -361,7 +374,7 @@ put_headers(const OutboxRecord *record, const Envelope *envelope, uint8_t *memor
 		const Attribute *attribute = &envelope->attributes[i];
 
 		header = (OutboxHeader) {attribute->name, strlen(attribute->name),
-		(const uint8_t *) attribute->value, attribute->value_len};
+								 (const uint8_t *) attribute->value, attribute->value_len};
 		size += outbox_header_size(&header);
 		if (memory != NULL)
 			end = outbox_header_put(end, &header);
@@ -392,7 +405,7 @@ free_envelope(Envelope *envelope)
 void
 outbox_cloudevent_read(OutboxRecord *record, const OutboxHeader *content_type)
 {
-	Envelope	envelope = {0};
+	Envelope envelope = {0};
 
 	if (check_format(record, content_type) && read_envelope(record, &envelope))
 	{

@@ -12,7 +12,7 @@
 uint64_t
 outbox_digest_integer(uint64_t hash, uint64_t integer)
 {
-	uint8_t		bytes[8];
+	uint8_t bytes[8];
 
 	for (int i = 0; i < 8; i++)
 		bytes[i] = (uint8_t) (integer >> (56 - 8 * i));

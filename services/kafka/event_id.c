@@ -15,7 +15,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define UUID_LEN	(OUTBOX_UUID_TEXT - 1)
+#define UUID_LEN (OUTBOX_UUID_TEXT - 1)
 
 static const char urn[] = "urn:uuid:";
 
@@ -25,7 +25,7 @@ read_uuid(const uint8_t *text, char uuid[OUTBOX_UUID_TEXT])
 {
 	for (int i = 0; i < UUID_LEN; i++)
 	{
-		bool		dash = (i == 8 || i == 13 || i == 18 || i == 23);
+		bool dash = (i == 8 || i == 13 || i == 18 || i == 23);
 
 		if (dash ? text[i] != '-' : !isxdigit(text[i]))
 			return false;
@@ -38,7 +38,7 @@ read_uuid(const uint8_t *text, char uuid[OUTBOX_UUID_TEXT])
 OutboxIdKind
 outbox_event_id_read(const uint8_t *id, size_t len, char uuid[OUTBOX_UUID_TEXT])
 {
-	size_t		prefix = strlen(urn);
+	size_t prefix = strlen(urn);
 
 	if (len == 0)
 		return OUTBOX_ID_NONE;
@@ -56,8 +56,8 @@ outbox_event_id_read(const uint8_t *id, size_t len, char uuid[OUTBOX_UUID_TEXT])
 }
 
 void
-outbox_event_id_hash(OutboxIdScope scope, const void *name, size_t name_len,
-					 const uint8_t *id, size_t len, char uuid[OUTBOX_UUID_TEXT])
+outbox_event_id_hash(OutboxIdScope scope, const void *name, size_t name_len, const uint8_t *id,
+					 size_t len, char uuid[OUTBOX_UUID_TEXT])
 {
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	uint8_t		digest[EVP_MAX_MD_SIZE];
@@ -67,9 +67,10 @@ outbox_event_id_hash(OutboxIdScope scope, const void *name, size_t name_len,
 	for (int i = 1; i < 9; i++)
 		head[i] = (uint8_t) ((uint64_t) name_len >> (64 - 8 * i));
 	if (context == NULL || !EVP_DigestInit_ex(context, EVP_sha256(), NULL) ||
-		!EVP_DigestUpdate(context, head, sizeof(head)) || !EVP_DigestUpdate(context, name, name_len) ||
-		!EVP_DigestUpdate(context, id, len) || !EVP_DigestFinal_ex(context, digest, NULL))
-		abort();				/* nothing is committed, the record is read again */
+		!EVP_DigestUpdate(context, head, sizeof(head)) ||
+		!EVP_DigestUpdate(context, name, name_len) || !EVP_DigestUpdate(context, id, len) ||
+		!EVP_DigestFinal_ex(context, digest, NULL))
+		abort(); /* nothing is committed, the record is read again */
 	EVP_MD_CTX_free(context);
 	digest[6] = (uint8_t) (0x80 | (digest[6] & 0x0f));
 	digest[8] = (uint8_t) (0x80 | (digest[8] & 0x3f));

@@ -7,8 +7,8 @@
  */
 #include "event_time.h"
 
-#define MICROSECONDS	INT64_C(1000000)
-#define DAY_SECONDS		86400
+#define MICROSECONDS INT64_C(1000000)
+#define DAY_SECONDS	 86400
 
 /* What is left of the text. */
 typedef struct TimeText
@@ -71,8 +71,8 @@ days_of(int year, int month)
 static int64_t
 count_days(int year, int month, int day)
 {
-	int64_t		before = year - 1;
-	int64_t		days = before * 365 + before / 4 - before / 100 + before / 400 - 719162;
+	int64_t before = year - 1;
+	int64_t days = before * 365 + before / 4 - before / 100 + before / 400 - 719162;
 
 	for (int i = 1; i < month; i++)
 		days += days_of(year, i);
@@ -82,12 +82,13 @@ count_days(int year, int month, int day)
 static bool
 take_date(TimeText *text, int64_t *days)
 {
-	int			year;
-	int			month;
-	int			day;
+	int year;
+	int month;
+	int day;
 
-	if (!take_number(text, 4, 9999, &year) || !take_char(text, '-') || !take_number(text, 2, 12, &month) ||
-		!take_char(text, '-') || !take_number(text, 2, 31, &day))
+	if (!take_number(text, 4, 9999, &year) || !take_char(text, '-') ||
+		!take_number(text, 2, 12, &month) || !take_char(text, '-') ||
+		!take_number(text, 2, 31, &day))
 		return false;
 	if (year < 1 || month < 1 || day < 1 || day > days_of(year, month))
 		return false;
@@ -99,7 +100,7 @@ take_date(TimeText *text, int64_t *days)
 static bool
 take_fraction(TimeText *text, int64_t *us)
 {
-	int64_t		unit = MICROSECONDS;
+	int64_t unit = MICROSECONDS;
 
 	*us = 0;
 	if (!take_char(text, '.'))
@@ -118,15 +119,15 @@ take_fraction(TimeText *text, int64_t *us)
 static bool
 take_offset(TimeText *text, int *seconds)
 {
-	bool		west = text->at < text->end && *text->at == '-';
-	int			hours;
-	int			minutes;
+	bool west = text->at < text->end && *text->at == '-';
+	int	 hours;
+	int	 minutes;
 
 	*seconds = 0;
 	if (take_either(text, 'Z', 'z'))
 		return true;
-	if (!take_either(text, '+', '-') || !take_number(text, 2, 23, &hours) || !take_char(text, ':') ||
-		!take_number(text, 2, 59, &minutes))
+	if (!take_either(text, '+', '-') || !take_number(text, 2, 23, &hours) ||
+		!take_char(text, ':') || !take_number(text, 2, 59, &minutes))
 		return false;
 	*seconds = (hours * 60 + minutes) * (west ? -60 : 60);
 	return true;
@@ -136,7 +137,7 @@ take_offset(TimeText *text, int *seconds)
 static bool
 begins_month(int64_t seconds)
 {
-	int64_t		days = seconds / DAY_SECONDS;
+	int64_t days = seconds / DAY_SECONDS;
 
 	if (seconds % DAY_SECONDS != 0)
 		return false;
@@ -144,7 +145,7 @@ begins_month(int64_t seconds)
 	{
 		for (int month = 1; month <= 12; month++)
 		{
-			int64_t		first = count_days(year, month, 1);
+			int64_t first = count_days(year, month, 1);
 
 			if (first >= days)
 				return first == days;
@@ -155,17 +156,18 @@ begins_month(int64_t seconds)
 bool
 outbox_event_time_read(const char *text, size_t len, int64_t *us)
 {
-	TimeText	rest = {text, text + len};
-	int64_t		days;
-	int64_t		fraction;
-	int64_t		seconds;
-	int			hour;
-	int			minute;
-	int			second;
-	int			ahead;
+	TimeText rest = {text, text + len};
+	int64_t	 days;
+	int64_t	 fraction;
+	int64_t	 seconds;
+	int		 hour;
+	int		 minute;
+	int		 second;
+	int		 ahead;
 
-	if (!take_date(&rest, &days) || !take_either(&rest, 'T', 't') || !take_number(&rest, 2, 23, &hour) ||
-		!take_char(&rest, ':') || !take_number(&rest, 2, 59, &minute) || !take_char(&rest, ':') ||
+	if (!take_date(&rest, &days) || !take_either(&rest, 'T', 't') ||
+		!take_number(&rest, 2, 23, &hour) || !take_char(&rest, ':') ||
+		!take_number(&rest, 2, 59, &minute) || !take_char(&rest, ':') ||
 		!take_number(&rest, 2, 60, &second) || !take_fraction(&rest, &fraction) ||
 		!take_offset(&rest, &ahead) || rest.at != rest.end)
 		return false;

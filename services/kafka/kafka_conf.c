@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 bool
-outbox_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *error, size_t size)
+outbox_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *error,
+					  size_t size)
 {
-	char		librdkafka[512];
-	char		reason[128];
+	char librdkafka[512];
+	char reason[128];
 
 	if (rd_kafka_conf_set(conf, name, value, librdkafka, sizeof(librdkafka)) == RD_KAFKA_CONF_OK)
 		return true;
@@ -29,11 +30,11 @@ outbox_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value
 static const char *
 find_file_flaw(const char *name, const char *value)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	/* ssl.ca.location = probe: librdkafka looks for it */
-	if (len < 9 || strcmp(name + len - 9, ".location") != 0 || value[0] == '\0' || strcmp(value, "probe") == 0 ||
-		access(value, R_OK) == 0)
+	if (len < 9 || strcmp(name + len - 9, ".location") != 0 || value[0] == '\0' ||
+		strcmp(value, "probe") == 0 || access(value, R_OK) == 0)
 		return NULL;
 	return errno == ENOENT ? "names a file that is not there" : "names a file that cannot be read";
 }
@@ -46,7 +47,8 @@ take_property(const char *name, const char *value, void *conf, char *reason, siz
 
 	if (flaw != NULL)
 		snprintf(reason, size, "%s", flaw);
-	else if (rd_kafka_conf_set(conf, name, value, librdkafka, sizeof(librdkafka)) == RD_KAFKA_CONF_OK)
+	else if (rd_kafka_conf_set(conf, name, value, librdkafka, sizeof(librdkafka)) ==
+			 RD_KAFKA_CONF_OK)
 		return true;
 	else
 		outbox_kafka_refusal(librdkafka, reason, size);
@@ -54,7 +56,8 @@ take_property(const char *name, const char *value, void *conf, char *reason, siz
 }
 
 bool
-outbox_kafka_conf_take(rd_kafka_conf_t *conf, const char *text, OutboxKafkaSide side, char *error, size_t size)
+outbox_kafka_conf_take(rd_kafka_conf_t *conf, const char *text, OutboxKafkaSide side, char *error,
+					   size_t size)
 {
 	return outbox_kafka_properties_parse(text, side, take_property, conf, error, size);
 }
@@ -68,17 +71,18 @@ hide_property(const char *name, const char *value, void *text, char *reason, siz
 }
 
 void
-outbox_kafka_conf_hide(const char *reason, const char *text, OutboxKafkaSide side, char *error, size_t size)
+outbox_kafka_conf_hide(const char *reason, const char *text, OutboxKafkaSide side, char *error,
+					   size_t size)
 {
-	char		unused[256];
+	char unused[256];
 
 	snprintf(error, size, "%s", reason);
 	(void) outbox_kafka_properties_parse(text, side, hide_property, error, unused, sizeof(unused));
 }
 
 bool
-outbox_kafka_conf_try(rd_kafka_conf_t *conf, rd_kafka_type_t type, const char *text, OutboxKafkaSide side,
-					  char *error, size_t size)
+outbox_kafka_conf_try(rd_kafka_conf_t *conf, rd_kafka_type_t type, const char *text,
+					  OutboxKafkaSide side, char *error, size_t size)
 {
 	char		reason[512];
 	rd_kafka_t *rk;

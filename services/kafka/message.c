@@ -16,11 +16,11 @@ bool
 outbox_record_take_headers(const rd_kafka_message_t *message, OutboxRecord *record)
 {
 	rd_kafka_headers_t *headers;
-	OutboxHeader header;
-	const void *value;
-	size_t		count;
-	size_t		size;
-	uint8_t    *end = NULL;
+	OutboxHeader		header;
+	const void		   *value;
+	size_t				count;
+	size_t				size;
+	uint8_t			   *end = NULL;
 
 	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return true;

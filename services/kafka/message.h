@@ -14,4 +14,4 @@
 /* Writes the message's headers in Kafka's encoding; false when memory is short.  Any thread. */
 extern bool outbox_record_take_headers(const rd_kafka_message_t *message, OutboxRecord *record);
 
-#endif							/* OUTBOX_MESSAGE_H */
+#endif /* OUTBOX_MESSAGE_H */

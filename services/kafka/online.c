@@ -18,23 +18,23 @@
 #include "services/lib/db.h"
 #include "services/lib/text.h"
 
-#define STATEMENT_MS	5000
-#define ANSWER_MS		10000
+#define STATEMENT_MS 5000
+#define ANSWER_MS	 10000
 
 /* What Kafka's client has met with, told when a request has no answer. */
 typedef struct ClientTrouble
 {
-	char		text[256];
-	bool		refused;		/* password, certificate */
+	char text[256];
+	bool refused; /* password, certificate */
 } ClientTrouble;
 
-static int
-fail(int code, char *error, size_t size, const char *format,...) __attribute__((format(printf, 4, 5)));
+static int fail(int code, char *error, size_t size, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 static int
-fail(int code, char *error, size_t size, const char *format,...)
+fail(int code, char *error, size_t size, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	vsnprintf(error, size, format, arguments);
@@ -43,19 +43,21 @@ fail(int code, char *error, size_t size, const char *format,...)
 }
 
 int
-outbox_online_database(const char *name, const char *conninfo, const char *sql, char *error, size_t size)
+outbox_online_database(const char *name, const char *conninfo, const char *sql, char *error,
+					   size_t size)
 {
-	OutboxDb	db;
-	PGresult   *result = NULL;
-	int			code = EXIT_SUCCESS;
+	OutboxDb  db;
+	PGresult *result = NULL;
+	int		  code = EXIT_SUCCESS;
 
 	if (!outbox_db_open(&db, conninfo, STATEMENT_MS))
 		return fail(EXIT_FAILURE, error, size, "out of memory");
 	if (outbox_db_connect(&db))
 		result = outbox_db_query_within(&db, sql, 0, NULL, STATEMENT_MS + 1000);
 	if (result == NULL)
-		code = fail(db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE ? EXIT_FAILURE : OUTBOX_EXIT_SETTINGS, error, size,
-					"%s: %s", name, db.error.message);
+		code = fail(db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE ? EXIT_FAILURE :
+																		OUTBOX_EXIT_SETTINGS,
+					error, size, "%s: %s", name, db.error.message);
 	else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
 		code = fail(OUTBOX_EXIT_SETTINGS, error, size, "%s: %s", name, PQgetvalue(result, 0, 0));
 	PQclear(result);
@@ -72,7 +74,8 @@ note_trouble(rd_kafka_t *rk, int code, const char *text, void *opaque)
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && trouble->text[0] != '\0')
 		return;
 	outbox_text_copy(trouble->text, sizeof(trouble->text), text);
-	trouble->refused = trouble->refused || code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL;
+	trouble->refused = trouble->refused || code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+		code == RD_KAFKA_RESP_ERR__SSL;
 }
 
 /* A request for one topic, or of the brokers alone; 0 or the code to end with. */
@@ -80,12 +83,12 @@ static int
 ask_metadata(rd_kafka_t *rk, const char *topic, ClientTrouble *trouble, char *error, size_t size)
 {
 	const rd_kafka_metadata_t *metadata = NULL;
-	rd_kafka_topic_t *handle = topic != NULL ? rd_kafka_topic_new(rk, topic, NULL) : NULL;
-	rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, handle, &metadata, ANSWER_MS);
+	rd_kafka_topic_t		  *handle = topic != NULL ? rd_kafka_topic_new(rk, topic, NULL) : NULL;
+	rd_kafka_resp_err_t		   code = rd_kafka_metadata(rk, 0, handle, &metadata, ANSWER_MS);
 
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && topic != NULL && metadata->topic_cnt > 0)
 		code = metadata->topics[0].err;
-	rd_kafka_poll(rk, 0);		/* the client's words come here */
+	rd_kafka_poll(rk, 0); /* the client's words come here */
 	if (metadata != NULL)
 		rd_kafka_metadata_destroy(metadata);
 	if (handle != NULL)
@@ -95,9 +98,11 @@ ask_metadata(rd_kafka_t *rk, const char *topic, ClientTrouble *trouble, char *er
 	if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 		return fail(EXIT_FAILURE, error, size, "Kafka has no topic %s", topic);
 	if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-		return fail(OUTBOX_EXIT_SETTINGS, error, size, "the Kafka user may not describe topic %s", topic);
-	return fail(trouble->refused ? OUTBOX_EXIT_SETTINGS : EXIT_FAILURE, error, size, "Kafka: %s%s%s", rd_kafka_err2str(code),
-				trouble->text[0] != '\0' ? ": " : "", trouble->text);
+		return fail(OUTBOX_EXIT_SETTINGS, error, size, "the Kafka user may not describe topic %s",
+					topic);
+	return fail(trouble->refused ? OUTBOX_EXIT_SETTINGS : EXIT_FAILURE, error, size,
+				"Kafka: %s%s%s", rd_kafka_err2str(code), trouble->text[0] != '\0' ? ": " : "",
+				trouble->text);
 }
 
 /* May the group's offsets be read? */
@@ -105,7 +110,7 @@ static int
 ask_group(rd_kafka_t *rk, const char *topic, char *error, size_t size)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_resp_err_t code;
+	rd_kafka_resp_err_t				 code;
 
 	rd_kafka_topic_partition_list_add(list, topic, 0);
 	code = rd_kafka_committed(rk, list, ANSWER_MS);
@@ -114,20 +119,23 @@ ask_group(rd_kafka_t *rk, const char *topic, char *error, size_t size)
 	rd_kafka_topic_partition_list_destroy(list);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return EXIT_SUCCESS;
-	return fail(code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ? OUTBOX_EXIT_SETTINGS : EXIT_FAILURE, error, size,
-				"group_id: Kafka: %s", rd_kafka_err2str(code));
+	return fail(code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ? OUTBOX_EXIT_SETTINGS :
+																	   EXIT_FAILURE,
+				error, size, "group_id: Kafka: %s", rd_kafka_err2str(code));
 }
 
 int
-outbox_online_kafka(rd_kafka_conf_t *conf, const char *const *topics, size_t count, bool group, char *error, size_t size)
+outbox_online_kafka(rd_kafka_conf_t *conf, const char *const *topics, size_t count, bool group,
+					char *error, size_t size)
 {
 	ClientTrouble trouble = {0};
-	rd_kafka_t *rk;
-	char		reason[512];
-	int			code;
+	rd_kafka_t	 *rk;
+	char		  reason[512];
+	int			  code;
 
 	if (conf == NULL)
-		return fail(OUTBOX_EXIT_SETTINGS, error, size, "kafka_properties: the configuration cannot be made");
+		return fail(OUTBOX_EXIT_SETTINGS, error, size,
+					"kafka_properties: the configuration cannot be made");
 	rd_kafka_conf_set_log_cb(conf, NULL);
 	rd_kafka_conf_set_error_cb(conf, note_trouble);
 	rd_kafka_conf_set_opaque(conf, &trouble);
@@ -136,7 +144,8 @@ outbox_online_kafka(rd_kafka_conf_t *conf, const char *const *topics, size_t cou
 	if (rk == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
-		return fail(OUTBOX_EXIT_SETTINGS, error, size, "kafka_properties: no client can be made of them");
+		return fail(OUTBOX_EXIT_SETTINGS, error, size,
+					"kafka_properties: no client can be made of them");
 	}
 	code = ask_metadata(rk, NULL, &trouble, error, size);
 	for (size_t i = 0; i < count && code == EXIT_SUCCESS; i++)

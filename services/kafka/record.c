@@ -21,14 +21,14 @@
 #include "src/common/hash.h"
 #include "src/common/kafka_headers.h"
 
-#define TIMESTAMP_MAX_MS	INT64_C(253402300799999)	/* the end of year 9999 */
+#define TIMESTAMP_MAX_MS INT64_C(253402300799999) /* the end of year 9999 */
 
 bool
 outbox_uuid_valid(const char *text)
 {
 	for (int i = 0; i < OUTBOX_UUID_TEXT - 1; i++)
 	{
-		bool		dash = (i == 8 || i == 13 || i == 18 || i == 23);
+		bool dash = (i == 8 || i == 13 || i == 18 || i == 23);
 
 		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
 			return false;
@@ -39,23 +39,46 @@ outbox_uuid_valid(const char *text)
 /* The headers that say who a record is. */
 enum
 {
-	CE_ID, CE_SOURCE, CE_TYPE, CE_TIME, CE_CORRELATION_ID, CE_TRACEPARENT, CE_TRACESTATE, ID, EVENT_TYPE,
-	CORRELATION_ID, TRACEPARENT, TRACESTATE, REPLAY_ID, REPLAY_MODE, CONTENT_TYPE, KNOWN_HEADERS
+	CE_ID,
+	CE_SOURCE,
+	CE_TYPE,
+	CE_TIME,
+	CE_CORRELATION_ID,
+	CE_TRACEPARENT,
+	CE_TRACESTATE,
+	ID,
+	EVENT_TYPE,
+	CORRELATION_ID,
+	TRACEPARENT,
+	TRACESTATE,
+	REPLAY_ID,
+	REPLAY_MODE,
+	CONTENT_TYPE,
+	KNOWN_HEADERS
 };
 
-#define NAME(text)	{text, sizeof(text) - 1}
+#define NAME(text) {text, sizeof(text) - 1}
 
 static const struct
 {
 	const char *name;
 	size_t		len;
-}			known_names[KNOWN_HEADERS] = {
-	[CE_ID] = NAME("ce_id"), [CE_SOURCE] = NAME("ce_source"), [CE_TYPE] = NAME("ce_type"),
-	[CE_TIME] = NAME("ce_time"), [CE_CORRELATION_ID] = NAME("ce_correlationid"), [CE_TRACEPARENT] = NAME("ce_traceparent"),
-	[CE_TRACESTATE] = NAME("ce_tracestate"), [ID] = NAME("id"), [EVENT_TYPE] = NAME("eventType"),
-	[CORRELATION_ID] = NAME("correlationid"), [TRACEPARENT] = NAME("traceparent"),
-	[TRACESTATE] = NAME("tracestate"), [REPLAY_ID] = NAME(OUTBOX_REPLAY_ID_HEADER),
-	[REPLAY_MODE] = NAME(OUTBOX_REPLAY_MODE_HEADER), [CONTENT_TYPE] = NAME("content-type"),
+} known_names[KNOWN_HEADERS] = {
+	[CE_ID] = NAME("ce_id"),
+	[CE_SOURCE] = NAME("ce_source"),
+	[CE_TYPE] = NAME("ce_type"),
+	[CE_TIME] = NAME("ce_time"),
+	[CE_CORRELATION_ID] = NAME("ce_correlationid"),
+	[CE_TRACEPARENT] = NAME("ce_traceparent"),
+	[CE_TRACESTATE] = NAME("ce_tracestate"),
+	[ID] = NAME("id"),
+	[EVENT_TYPE] = NAME("eventType"),
+	[CORRELATION_ID] = NAME("correlationid"),
+	[TRACEPARENT] = NAME("traceparent"),
+	[TRACESTATE] = NAME("tracestate"),
+	[REPLAY_ID] = NAME(OUTBOX_REPLAY_ID_HEADER),
+	[REPLAY_MODE] = NAME(OUTBOX_REPLAY_MODE_HEADER),
+	[CONTENT_TYPE] = NAME("content-type"),
 };
 
 /* Kafka's names of headers have a case; content-type is written in any. */
@@ -64,8 +87,9 @@ is_known(const OutboxHeader *header, int which)
 {
 	if (header->name_len != known_names[which].len)
 		return false;
-	return which == CONTENT_TYPE ? outbox_header_is(header, known_names[which].name)
-		: memcmp(header->name, known_names[which].name, header->name_len) == 0;
+	return which == CONTENT_TYPE ?
+		outbox_header_is(header, known_names[which].name) :
+		memcmp(header->name, known_names[which].name, header->name_len) == 0;
 }
 
 /* In one pass the first header of each known name that has a value; value NULL: there is none. */
@@ -73,7 +97,7 @@ static void
 collect_known(const OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
 {
 	OutboxHeaderReader reader;
-	OutboxHeader header;
+	OutboxHeader	   header;
 
 	memset(known, 0, KNOWN_HEADERS * sizeof(OutboxHeader));
 	if (record->headers == NULL)
@@ -94,7 +118,7 @@ static bool
 find_header(const OutboxRecord *record, const char *name, OutboxHeader *header)
 {
 	OutboxHeaderReader reader;
-	size_t		name_len = strlen(name);
+	size_t			   name_len = strlen(name);
 
 	if (record->headers == NULL)
 		return false;
@@ -131,42 +155,48 @@ outbox_record_is_for(const OutboxRecord *record, const char *consumer)
 	if (!find_header(record, OUTBOX_REPLAY_ID_HEADER, &group) ||
 		!find_header(record, OUTBOX_REPLAY_GROUP_HEADER, &group))
 		return true;
-	return group.value_len == strlen(consumer) && memcmp(group.value, consumer, group.value_len) == 0;
+	return group.value_len == strlen(consumer) &&
+		memcmp(group.value, consumer, group.value_len) == 0;
 }
 
 static void
 write_event_id(char id[OUTBOX_UUID_TEXT], uint64_t high, uint64_t low)
 {
-	snprintf(id, OUTBOX_UUID_TEXT, "%08x-%04x-8%03x-%04x-%012llx",
-			 (unsigned) (high >> 32), (unsigned) (high >> 16 & 0xffff), (unsigned) (high & 0xfff),
+	snprintf(id, OUTBOX_UUID_TEXT, "%08x-%04x-8%03x-%04x-%012llx", (unsigned) (high >> 32),
+			 (unsigned) (high >> 16 & 0xffff), (unsigned) (high & 0xfff),
 			 0x8000u | (unsigned) (low >> 48 & 0x3fff),
 			 (unsigned long long) (low & UINT64_C(0xffffffffffff)));
 }
 
-/* A version 8 UUID of topic, partition, offset, time stamp and digest: another log's record has another one. */
+/*
+ * A version 8 UUID of topic, partition, offset, time stamp and digest: another log's record has
+ * another one.
+ */
 static void
 make_event_id(OutboxRecord *record)
 {
-	uint64_t	high = outbox_hash_bytes(record->topic, strlen(record->topic));
+	uint64_t high = outbox_hash_bytes(record->topic, strlen(record->topic));
 
 	high = outbox_digest_integer(high, (uint64_t) (uint32_t) record->partition);
 	high = outbox_digest_integer(high, (uint64_t) record->offset);
 	high = outbox_digest_integer(high, (uint64_t) record->timestamp_ms);
-	write_event_id(record->event_id, high, outbox_record_digest(record->key, record->key_len,
-															   record->raw_value, record->raw_value_len));
+	write_event_id(record->event_id, high,
+				   outbox_record_digest(record->key, record->key_len, record->raw_value,
+										record->raw_value_len));
 }
 
 void
 outbox_record_old_id(const OutboxRecord *record, char id[OUTBOX_UUID_TEXT])
 {
 	static const char *const id_headers[] = {"ce_id", "id"};
-	uint64_t	high = outbox_hash_bytes(record->topic, strlen(record->topic));
-	const OutboxRecord raw = {.headers = record->raw_headers, .headers_len = record->raw_headers_len};
-	bool		found = false;
+	uint64_t				 high = outbox_hash_bytes(record->topic, strlen(record->topic));
+	const OutboxRecord		 raw = {.headers = record->raw_headers,
+									.headers_len = record->raw_headers_len};
+	bool					 found = false;
 
 	for (size_t i = 0; i < 2 && !found; i++)
 	{
-		char	   *text = outbox_record_header(&raw, id_headers[i]);
+		char *text = outbox_record_header(&raw, id_headers[i]);
 
 		found = text != NULL && outbox_uuid_valid(text);
 		if (found)
@@ -174,7 +204,8 @@ outbox_record_old_id(const OutboxRecord *record, char id[OUTBOX_UUID_TEXT])
 		free(text);
 	}
 	if (!found)
-		write_event_id(id, high ^ (uint64_t) (uint32_t) record->partition << 16, (uint64_t) record->offset);
+		write_event_id(id, high ^ (uint64_t) (uint32_t) record->partition << 16,
+					   (uint64_t) record->offset);
 }
 
 int64_t
@@ -199,15 +230,15 @@ make_claim_id(OutboxRecord *record)
 	for (int i = 0; i < OUTBOX_UUID_TEXT - 1; i++)
 	{
 		if (record->claim_id[i] != '-')
-			record->claim_id[i] = "0123456789abcdef"[read_hex(record->event_id[i]) ^
-													 read_hex(record->replay_id[i])];
+			record->claim_id[i] =
+				"0123456789abcdef"[read_hex(record->event_id[i]) ^ read_hex(record->replay_id[i])];
 	}
 }
 
 static void
 identify_replay(OutboxRecord *record, const OutboxHeader *known)
 {
-	char	   *mode;
+	char *mode;
 
 	memcpy(record->claim_id, record->event_id, OUTBOX_UUID_TEXT);
 	record->replay_id = copy_text(&known[REPLAY_ID], SIZE_MAX);
@@ -221,7 +252,10 @@ identify_replay(OutboxRecord *record, const OutboxHeader *known)
 		make_claim_id(record);
 }
 
-/* Of a trace: what is too long, or no printable ASCII, is none; W3C Trace Context has it thrown away whole. */
+/*
+ * Of a trace: what is too long, or no printable ASCII, is none; W3C Trace Context has it thrown
+ * away whole.
+ */
 static char *
 copy_printable(const OutboxHeader *header)
 {
@@ -243,7 +277,7 @@ static void
 identify_trace(OutboxRecord *record, const OutboxHeader *known)
 {
 	OutboxTraceContext context;
-	bool		own = known[TRACEPARENT].value != NULL;
+	bool			   own = known[TRACEPARENT].value != NULL;
 
 	record->trace_id[0] = '\0';
 	record->tracestate = NULL;
@@ -274,15 +308,18 @@ read_event_id(OutboxRecord *record, const OutboxHeader *id, const OutboxHeader *
 			break;
 	}
 	if (source != NULL && source->value_len > 0)
-		outbox_event_id_hash(OUTBOX_ID_OF_SOURCE, source->value, source->value_len, id->value, id->value_len,
-							 record->event_id);
+		outbox_event_id_hash(OUTBOX_ID_OF_SOURCE, source->value, source->value_len, id->value,
+							 id->value_len, record->event_id);
 	else
-		outbox_event_id_hash(OUTBOX_ID_OF_TOPIC, record->topic, strlen(record->topic), id->value, id->value_len,
-							 record->event_id);
+		outbox_event_id_hash(OUTBOX_ID_OF_TOPIC, record->topic, strlen(record->topic), id->value,
+							 id->value_len, record->event_id);
 	return true;
 }
 
-/* Fills known, after what a structured CloudEvent holds has become value and headers.  A tombstone holds none. */
+/*
+ * Fills known, after what a structured CloudEvent holds has become value and headers.  A tombstone
+ * holds none.
+ */
 static void
 read_headers(OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
 {
@@ -293,7 +330,8 @@ read_headers(OutboxRecord *record, OutboxHeader known[KNOWN_HEADERS])
 	record->raw_headers = record->headers;
 	record->raw_headers_len = record->headers_len;
 	collect_known(record, known);
-	if (record->value == NULL || content_type->value == NULL || !outbox_cloudevent_is_structured(content_type))
+	if (record->value == NULL || content_type->value == NULL ||
+		!outbox_cloudevent_is_structured(content_type))
 		return;
 	outbox_cloudevent_read(record, content_type);
 	collect_known(record, known);
@@ -314,12 +352,15 @@ outbox_record_identify(OutboxRecord *record)
 	read_headers(record, known);
 	record->timestamp_ms = outbox_record_time(record->timestamp_ms);
 	if (known[CE_TIME].value == NULL ||
-		!outbox_event_time_read((const char *) known[CE_TIME].value, known[CE_TIME].value_len, &record->event_us))
+		!outbox_event_time_read((const char *) known[CE_TIME].value, known[CE_TIME].value_len,
+								&record->event_us))
 		record->event_us = OUTBOX_NO_TIME;
-	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) && !read_event_id(record, &known[ID], NULL))
+	if (!read_event_id(record, &known[CE_ID], &known[CE_SOURCE]) &&
+		!read_event_id(record, &known[ID], NULL))
 		make_event_id(record);
 	record->event_type = copy_either(&known[CE_TYPE], &known[EVENT_TYPE], SIZE_MAX);
-	record->correlation_id = copy_either(&known[CORRELATION_ID], &known[CE_CORRELATION_ID], OUTBOX_CORRELATION_MAX);
+	record->correlation_id =
+		copy_either(&known[CORRELATION_ID], &known[CE_CORRELATION_ID], OUTBOX_CORRELATION_MAX);
 	identify_trace(record, known);
 	identify_replay(record, known);
 }
@@ -345,8 +386,8 @@ outbox_record_clear(OutboxRecord *record)
 const char *
 outbox_record_key_text(const OutboxRecord *record, char *buffer, size_t size)
 {
-	size_t		used = 0;
-	bool		printable = true;
+	size_t used = 0;
+	bool   printable = true;
 
 	if (record->key == NULL)
 	{

@@ -18,7 +18,7 @@
 #include "log.h"
 #include "src/common/kafka_properties.h"
 
-#define URL_MAX	1000
+#define URL_MAX 1000
 
 bool
 outbox_check_level(const char *value, char *error, size_t size)
@@ -34,15 +34,17 @@ outbox_check_level(const char *value, char *error, size_t size)
 bool
 outbox_check_url(const char *value, char *error, size_t size)
 {
-	CURLU	   *url = curl_url();	/* only this part of libcurl needs nothing begun before */
-	bool		http = strncmp(value, "http://", 7) == 0 || strncmp(value, "https://", 8) == 0;
-	bool		good = *value == '\0' || (http && url != NULL && curl_url_set(url, CURLUPART_URL, value, 0) == CURLUE_OK);
+	CURLU *url = curl_url(); /* only this part of libcurl needs nothing begun before */
+	bool   http = strncmp(value, "http://", 7) == 0 || strncmp(value, "https://", 8) == 0;
+	bool   good = *value == '\0' ||
+		(http && url != NULL && curl_url_set(url, CURLUPART_URL, value, 0) == CURLUE_OK);
 
 	good = good && strlen(value) <= URL_MAX;
 	if (*value != '\0' && !http)
 		snprintf(error, size, "begins neither with http:// nor with https://");
 	else if (!good)
-		snprintf(error, size, "no URL of %d bytes at most: its form is http://host:port/path", URL_MAX);
+		snprintf(error, size, "no URL of %d bytes at most: its form is http://host:port/path",
+				 URL_MAX);
 	curl_url_cleanup(url);
 	return good;
 }
@@ -61,10 +63,13 @@ static void
 print_help(const OutboxProgram *program, const OutboxConfig *config)
 {
 	printf("%s: %s\n\nUsage: %s --config FILE [--check-config[=online]]\n\n"
-		   "--check-config says whether the settings are right and ends; =online asks database and Kafka, too.\n"
+		   "--check-config says whether the settings are right and ends; =online asks database and "
+		   "Kafka, too.\n"
 		   "Exit code: 0 right, 2 wrong settings, 1 anything else.\n\n"
-		   "Settings, one \"name = value\" a line in FILE, in UTF-8; the environment (OUTBOX_<NAME>) wins.\n"
-		   "A list has one item a line: in FILE its lines begin with a blank. A line that begins with # is a comment.\n\n",
+		   "Settings, one \"name = value\" a line in FILE, in UTF-8; the environment "
+		   "(OUTBOX_<NAME>) wins.\n"
+		   "A list has one item a line: in FILE its lines begin with a blank. A line that begins "
+		   "with # is a comment.\n\n",
 		   program->name, program->summary, program->name);
 	outbox_config_help(config);
 }
@@ -73,8 +78,8 @@ print_help(const OutboxProgram *program, const OutboxConfig *config)
 static int
 check_only(const OutboxProgram *program, const OutboxConfig *config, bool online)
 {
-	char		error[1024] = "";
-	int			code = EXIT_SUCCESS;
+	char error[1024] = "";
+	int	 code = EXIT_SUCCESS;
 
 	if (online && program->check_online != NULL)
 	{
@@ -82,7 +87,8 @@ check_only(const OutboxProgram *program, const OutboxConfig *config, bool online
 		code = program->check_online(config, error, sizeof(error));
 	}
 	if (code == EXIT_SUCCESS)
-		printf("%s: the configuration is valid%s\n", program->name, online ? ", database and Kafka answer" : "");
+		printf("%s: the configuration is valid%s\n", program->name,
+			   online ? ", database and Kafka answer" : "");
 	else
 		fprintf(stderr, "%s: %s\n", program->name, error);
 	return code;

@@ -17,16 +17,16 @@
 
 #include "src/common/setting_text.h"
 
-#define USERS_MAX	100
+#define USERS_MAX 100
 
 typedef struct User
 {
-	char	   *name;
-	char	   *hash;
+	char *name;
+	char *hash;
 } User;
 
 /* written before the threads start */
-static User users[USERS_MAX];
+static User	  users[USERS_MAX];
 static size_t user_count;
 
 static bool
@@ -39,7 +39,7 @@ fail(char *error, size_t size, const char *path, int line, const char *why)
 static bool
 take_line(char *line, const char *path, int number, char *error, size_t size)
 {
-	char	   *hash;
+	char *hash;
 
 	line[strcspn(line, "\r\n")] = '\0';
 	if (outbox_setting_flaw(line, false) != NULL)
@@ -71,10 +71,10 @@ take_line(char *line, const char *path, int number, char *error, size_t size)
 bool
 outbox_auth_load(const char *path, char *error, size_t size)
 {
-	FILE	   *file = fopen(path, "r");
-	char	   *line = NULL;
-	size_t		room = 0;
-	bool		good = true;
+	FILE  *file = fopen(path, "r");
+	char  *line = NULL;
+	size_t room = 0;
+	bool   good = true;
 
 	if (file == NULL)
 	{
@@ -96,7 +96,7 @@ outbox_auth_load(const char *path, char *error, size_t size)
 static bool
 same_text(const char *one, const char *two)
 {
-	size_t		len = strlen(two);
+	size_t		  len = strlen(two);
 	unsigned char difference = strlen(one) != len;
 
 	for (size_t i = 0; i < len && one[i] != '\0'; i++)

@@ -15,4 +15,4 @@ extern bool outbox_auth_load(const char *path, char *error, size_t size);
 /* Any thread, after the file has been read. */
 extern bool outbox_auth_admits(const char *user, const char *password);
 
-#endif							/* OUTBOX_AUTH_H */
+#endif /* OUTBOX_AUTH_H */

@@ -11,4 +11,4 @@
 /* Milliseconds of the monotonic clock; any thread. */
 extern int64_t outbox_clock_ms(void);
 
-#endif							/* OUTBOX_CLOCK_H */
+#endif /* OUTBOX_CLOCK_H */

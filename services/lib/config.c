@@ -19,12 +19,12 @@
 
 extern char **environ;
 
-#define ENVIRONMENT_PREFIX	"OUTBOX_"
+#define ENVIRONMENT_PREFIX "OUTBOX_"
 
 static bool
-fail(char *error, size_t size, const char *format,...)
+fail(char *error, size_t size, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	vsnprintf(error, size, format, arguments);
@@ -58,7 +58,7 @@ find_option(const OutboxConfig *config, const char *name)
 char *
 outbox_config_next_item(char **rest)
 {
-	char	   *line;
+	char *line;
 
 	while ((line = strsep(rest, "\n")) != NULL)
 	{
@@ -116,7 +116,8 @@ check_value(const OutboxOption *option, const char *value, char *reason, size_t 
 		if (errno != 0 || end == value || *end != '\0')
 			return fail(reason, size, "not a whole number");
 		if (number < option->min || number > option->max)
-			return fail(reason, size, "%ld is outside %ld .. %ld", number, option->min, option->max);
+			return fail(reason, size, "%ld is outside %ld .. %ld", number, option->min,
+						option->max);
 	}
 	return option->check == NULL || option->check(value, reason, size);
 }
@@ -125,7 +126,7 @@ check_value(const OutboxOption *option, const char *value, char *reason, size_t 
 static bool
 set_value(OutboxConfig *config, int index, const char *value, int line, char *error, size_t size)
 {
-	char		reason[512];
+	char reason[512];
 
 	config->lines[index] = line;
 	if (!check_value(config->options[index], value, reason, sizeof(reason)))
@@ -141,12 +142,13 @@ set_value(OutboxConfig *config, int index, const char *value, int line, char *er
 }
 
 void
-outbox_config_blame(const OutboxConfig *config, const char *name, const char *reason, char *error, size_t size)
+outbox_config_blame(const OutboxConfig *config, const char *name, const char *reason, char *error,
+					size_t size)
 {
-	int			index = find_option(config, name);
-	int			line = config->lines[index];
-	int			item = 1;
-	int			used = 0;
+	int index = find_option(config, name);
+	int line = config->lines[index];
+	int item = 1;
+	int used = 0;
 
 	if (line > 0 && sscanf(reason, "line %d%n", &item, &used) == 1)
 	{
@@ -158,7 +160,7 @@ outbox_config_blame(const OutboxConfig *config, const char *name, const char *re
 		snprintf(error, size, "%s line %d: %s: %s", config->path, line, name, reason);
 	else if (line == OUTBOX_CONFIG_ENVIRONMENT)
 	{
-		char		upper[64];
+		char upper[64];
 
 		snprintf(upper, sizeof(upper), "%s", name);
 		for (char *c = upper; *c != '\0'; c++)
@@ -172,7 +174,7 @@ outbox_config_blame(const OutboxConfig *config, const char *name, const char *re
 void
 outbox_config_default(OutboxConfig *config, const char *name, const char *value)
 {
-	int			index = find_option(config, name);
+	int index = find_option(config, name);
 
 	if (index < 0 || config->values[index] != NULL)
 		abort();
@@ -183,11 +185,12 @@ outbox_config_default(OutboxConfig *config, const char *name, const char *value)
 typedef struct ConfigReader
 {
 	OutboxConfig *config;
-	int			number;			/* of the line read last */
-	bool		seen[OUTBOX_CONFIG_MAX];	/* options the file has set before */
-	int			index;			/* of the setting whose value is being read, or -1 */
-	int			first;			/* its line */
-	char	   *value;			/* malloc'ed; with a line's end for each line since, so that they can be counted */
+	int			  number;				   /* of the line read last */
+	bool		  seen[OUTBOX_CONFIG_MAX]; /* options the file has set before */
+	int			  index;				   /* of the setting whose value is being read, or -1 */
+	int			  first;				   /* its line */
+	/* malloc'ed; with a line's end for each line since, so that they can be counted */
+	char		 *value;
 } ConfigReader;
 
 static bool
@@ -200,7 +203,7 @@ fail_line(const ConfigReader *reader, char *error, size_t size, const char *reas
 static bool
 end_value(ConfigReader *reader, char *error, size_t size)
 {
-	bool		good = true;
+	bool good = true;
 
 	if (reader->index >= 0)
 		good = set_value(reader->config, reader->index, reader->value, reader->first, error, size);
@@ -213,7 +216,7 @@ end_value(ConfigReader *reader, char *error, size_t size)
 static bool
 go_on(ConfigReader *reader, const char *text)
 {
-	char	   *longer;
+	char *longer;
 
 	if (reader->index < 0 || reader->config->options[reader->index]->type != OUTBOX_OPTION_LINES)
 		return true;
@@ -229,16 +232,17 @@ static bool
 begin_value(ConfigReader *reader, char *line, char *error, size_t size)
 {
 	OutboxConfig *config = reader->config;
-	char	   *value = strchr(line, '=');
-	char	   *colon = strchr(line, ':');
-	char	   *name;
-	int			index;
+	char		 *value = strchr(line, '=');
+	char		 *colon = strchr(line, ':');
+	char		 *name;
+	int			  index;
 
 	if (colon != NULL && (value == NULL || colon < value))
 	{
 		*colon = '\0';
 		if (find_option(config, outbox_setting_trim(line)) >= 0)
-			return fail_line(reader, error, size, "has \":\" after a setting's name, where \"=\" belongs");
+			return fail_line(reader, error, size,
+							 "has \":\" after a setting's name, where \"=\" belongs");
 		*colon = ':';
 	}
 	if (value == NULL)
@@ -247,13 +251,19 @@ begin_value(ConfigReader *reader, char *line, char *error, size_t size)
 	name = outbox_setting_trim(line);
 	index = find_option(config, name);
 	if (index < 0 && !outbox_setting_is_name(name))
-		return fail_line(reader, error, size, outbox_setting_flaw(name, false) != NULL ? outbox_setting_flaw(name, false) :
-						 "has no setting's name before \"=\" (--help lists them)");
+		return fail_line(reader, error, size,
+						 outbox_setting_flaw(name, false) != NULL ?
+							 outbox_setting_flaw(name, false) :
+							 "has no setting's name before \"=\" (--help lists them)");
 	if (index < 0)
-		return fail(error, size, "%s line %d: unknown setting \"%s\" (--help lists them)", config->path, reader->number, name);
+		return fail(error, size, "%s line %d: unknown setting \"%s\" (--help lists them)",
+					config->path, reader->number, name);
 	if (reader->seen[index])
-		return fail(error, size, "%s line %d: setting \"%s\" is given twice%s", config->path, reader->number, name,
-					config->options[index]->type == OUTBOX_OPTION_LINES ? ": a list goes on in lines that begin with a blank" : "");
+		return fail(error, size, "%s line %d: setting \"%s\" is given twice%s", config->path,
+					reader->number, name,
+					config->options[index]->type == OUTBOX_OPTION_LINES ?
+						": a list goes on in lines that begin with a blank" :
+						"");
 	reader->seen[index] = true;
 	reader->index = index;
 	reader->first = reader->number;
@@ -265,7 +275,7 @@ begin_value(ConfigReader *reader, char *line, char *error, size_t size)
 static bool
 read_line(ConfigReader *reader, char *line, size_t len, char *error, size_t size)
 {
-	bool		indented = *line == ' ' || *line == '\t';
+	bool indented = *line == ' ' || *line == '\t';
 
 	if (strncmp(line, "\xFF\xFE", 2) == 0 || strncmp(line, "\xFE\xFF", 2) == 0)
 		return fail_line(reader, error, size, "is UTF-16: save the file as UTF-8");
@@ -279,29 +289,32 @@ read_line(ConfigReader *reader, char *line, size_t len, char *error, size_t size
 	if (!indented)
 		return end_value(reader, error, size) && begin_value(reader, line, error, size);
 	if (reader->index < 0)
-		return fail_line(reader, error, size, "begins with a blank: only a line that goes on with a list does");
+		return fail_line(reader, error, size,
+						 "begins with a blank: only a line that goes on with a list does");
 	if (reader->config->options[reader->index]->type == OUTBOX_OPTION_LINES)
 		return go_on(reader, line) || fail(error, size, "out of memory");
-	return fail(error, size, "%s line %d begins with a blank, but \"%s\" before it is no list: a setting begins with its name",
+	return fail(error, size,
+				"%s line %d begins with a blank, but \"%s\" before it is no list: a setting begins "
+				"with its name",
 				reader->config->path, reader->number, reader->config->options[reader->index]->name);
 }
 
 bool
 outbox_config_read_file(OutboxConfig *config, const char *path, char *error, size_t size)
 {
-	FILE	   *file = fopen(path, "r");
+	FILE		*file = fopen(path, "r");
 	ConfigReader reader = {.config = config, .index = -1};
-	char	   *line = NULL;
-	size_t		capacity = 0;
-	ssize_t		len;
-	bool		good = true;
+	char		*line = NULL;
+	size_t		 capacity = 0;
+	ssize_t		 len;
+	bool		 good = true;
 
 	config->path = path;
 	if (file == NULL)
 		return fail(error, size, "cannot read %s: %s", path, strerror(errno));
 	while (good && (len = getline(&line, &capacity, file)) >= 0)
 	{
-		char	   *text = ++reader.number == 1 ? (char *) outbox_setting_skip_bom(line) : line;
+		char *text = ++reader.number == 1 ? (char *) outbox_setting_skip_bom(line) : line;
 
 		good = read_line(&reader, text, (size_t) (len - (text - line)), error, size);
 	}
@@ -316,19 +329,22 @@ outbox_config_read_file(OutboxConfig *config, const char *path, char *error, siz
 
 /*
  * Is it what Kubernetes puts into each pod for a Service named outbox...: the name, without the
- * prefix, ends in service_host, service_port[_name], port (a URL), port_8180_tcp[_addr|_port|_proto]?
+ * prefix, ends in service_host, service_port[_name], port (a URL),
+ * port_8180_tcp[_addr|_port|_proto]?
  */
 static bool
 is_service_link(const char *name, const char *value)
 {
-	size_t		len = strlen(name);
-	bool		url = strstr(value, "://") != NULL;
+	size_t len = strlen(name);
+	bool   url = strstr(value, "://") != NULL;
 
-	if ((len >= 12 && strcmp(name + len - 12, "service_host") == 0) || strstr(name, "service_port") != NULL)
+	if ((len >= 12 && strcmp(name + len - 12, "service_host") == 0) ||
+		strstr(name, "service_port") != NULL)
 		return true;
 	for (const char *port = strstr(name, "port"); port != NULL; port = strstr(port + 1, "port"))
 	{
-		if ((url && port[4] == '\0') || (strncmp(port, "port_", 5) == 0 && isdigit((unsigned char) port[5])))
+		if ((url && port[4] == '\0') ||
+			(strncmp(port, "port_", 5) == 0 && isdigit((unsigned char) port[5])))
 			return true;
 	}
 	return false;
@@ -337,7 +353,7 @@ is_service_link(const char *name, const char *value)
 bool
 outbox_config_read_environment(OutboxConfig *config, char *error, size_t size)
 {
-	size_t		prefix_len = strlen(ENVIRONMENT_PREFIX);
+	size_t prefix_len = strlen(ENVIRONMENT_PREFIX);
 
 	for (char **entry = environ; *entry != NULL; entry++)
 	{
@@ -385,7 +401,7 @@ outbox_config_finish(OutboxConfig *config, char *error, size_t size)
 const char *
 outbox_config_text(const OutboxConfig *config, const char *name)
 {
-	int			index = find_option(config, name);
+	int index = find_option(config, name);
 
 	if (index < 0)
 		abort();

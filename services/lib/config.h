@@ -15,38 +15,39 @@
 
 typedef enum OutboxOptionType
 {
-	OUTBOX_OPTION_TEXT,			/* one line; quotes around it and " #" in it are refused as mistakes */
+	OUTBOX_OPTION_TEXT, /* one line; quotes around it and " #" in it are refused as mistakes */
 	OUTBOX_OPTION_INTEGER,
-	OUTBOX_OPTION_QUOTED,		/* one line with quotes of its own, as a connection string */
-	OUTBOX_OPTION_LINES,		/* a list, one item a line, in which nothing else separates */
+	OUTBOX_OPTION_QUOTED, /* one line with quotes of its own, as a connection string */
+	OUTBOX_OPTION_LINES,  /* a list, one item a line, in which nothing else separates */
 } OutboxOptionType;
 
 typedef struct OutboxOption
 {
-	const char *name;
+	const char		*name;
 	OutboxOptionType type;
-	const char *initial;		/* NULL: must be given */
-	long		min;			/* integer: bounds */
-	long		max;
-	const char *text;			/* for --help */
+	const char		*initial; /* NULL: must be given */
+	long			 min;	  /* integer: bounds */
+	long			 max;
+	const char		*text; /* for --help */
 
 	/*
 	 * Further check of a value; NULL: none.  On failure puts the reason into error, which may begin
 	 * with "line 2" of a list, and has nothing of the value in it but numbers.
 	 */
-	bool		(*check) (const char *value, char *error, size_t error_size);
+	bool (*check)(const char *value, char *error, size_t error_size);
 } OutboxOption;
 
-#define OUTBOX_CONFIG_MAX	40
-#define OUTBOX_CONFIG_ENVIRONMENT	(-1)
+#define OUTBOX_CONFIG_MAX		  40
+#define OUTBOX_CONFIG_ENVIRONMENT (-1)
 
 typedef struct OutboxConfig
 {
 	const OutboxOption *options[OUTBOX_CONFIG_MAX];
-	char	   *values[OUTBOX_CONFIG_MAX];	/* malloc'ed; NULL: not given */
-	int			lines[OUTBOX_CONFIG_MAX];	/* of the file; 0: default; OUTBOX_CONFIG_ENVIRONMENT */
-	size_t		count;
-	const char *path;			/* of the file read last, the caller's; NULL: none */
+	char			   *values[OUTBOX_CONFIG_MAX]; /* malloc'ed; NULL: not given */
+	/* of the file; 0: default; OUTBOX_CONFIG_ENVIRONMENT */
+	int					lines[OUTBOX_CONFIG_MAX];
+	size_t				count;
+	const char		   *path; /* of the file read last, the caller's; NULL: none */
 } OutboxConfig;
 
 /* Adds an option table ended by a NULL name; before anything is read. */
@@ -55,8 +56,12 @@ extern void outbox_config_add(OutboxConfig *config, const OutboxOption *options)
 /* Replaces an option's default, e.g. by the service's own. */
 extern void outbox_config_default(OutboxConfig *config, const char *name, const char *value);
 
-/* Each returns false with one sentence in error: file and line, setting, what is wrong; nothing of a value but numbers. */
-extern bool outbox_config_read_file(OutboxConfig *config, const char *path, char *error, size_t size);
+/*
+ * Each returns false with one sentence in error: file and line, setting, what is wrong; nothing of
+ * a value but numbers.
+ */
+extern bool outbox_config_read_file(OutboxConfig *config, const char *path, char *error,
+									size_t size);
 extern bool outbox_config_read_environment(OutboxConfig *config, char *error, size_t size);
 extern bool outbox_config_finish(OutboxConfig *config, char *error, size_t size);
 
@@ -76,4 +81,4 @@ extern void outbox_config_help(const OutboxConfig *config);
 
 extern void outbox_config_free(OutboxConfig *config);
 
-#endif							/* OUTBOX_CONFIG_H */
+#endif /* OUTBOX_CONFIG_H */

@@ -20,11 +20,11 @@
 #include "src/common/setting_text.h"
 
 #define WORD_MAX	40
-#define TYPO_MAX	2				/* letters by which a mistyped option differs */
+#define TYPO_MAX	2 /* letters by which a mistyped option differs */
 #define PORT_MAX	65535
-#define OPTIONS_MAX	100				/* more than libpq has */
+#define OPTIONS_MAX 100 /* more than libpq has */
 #define BLANKS		" \t\n\v\f\r"
-#define NO_SERVER	"/outbox/no-server"	/* a directory without sockets */
+#define NO_SERVER	"/outbox/no-server" /* a directory without sockets */
 
 static bool
 fail(char *error, size_t size, const char *reason)
@@ -43,8 +43,8 @@ least(size_t one, size_t two)
 static size_t
 count_typos(const char *one, const char *two)
 {
-	size_t		row[WORD_MAX + 1];
-	size_t		len = strlen(two);
+	size_t row[WORD_MAX + 1];
+	size_t len = strlen(two);
 
 	if (len > WORD_MAX || strlen(one) > WORD_MAX)
 		return WORD_MAX;
@@ -52,12 +52,12 @@ count_typos(const char *one, const char *two)
 		row[j] = j;
 	for (size_t i = 1; one[i - 1] != '\0'; i++)
 	{
-		size_t		corner = row[0];
+		size_t corner = row[0];
 
 		row[0] = i;
 		for (size_t j = 1; j <= len; j++)
 		{
-			size_t		above = row[j];
+			size_t above = row[j];
 
 			row[j] = least(least(row[j - 1], above) + 1, corner + (one[i - 1] != two[j - 1]));
 			corner = above;
@@ -71,23 +71,25 @@ static void
 explain_option(const char *message, char *error, size_t size)
 {
 	PQconninfoOption *options = PQconndefaults();
-	const char *end = strrchr(message, '"');
-	const char *begin = end != NULL ? memrchr(message, '"', (size_t) (end - message)) : NULL;
-	const char *meant = NULL;
-	char		word[WORD_MAX + 2] = "";
-	size_t		typos = TYPO_MAX + 1;
+	const char		 *end = strrchr(message, '"');
+	const char		 *begin = end != NULL ? memrchr(message, '"', (size_t) (end - message)) : NULL;
+	const char		 *meant = NULL;
+	char			  word[WORD_MAX + 2] = "";
+	size_t			  typos = TYPO_MAX + 1;
 
 	if (begin != NULL && end - begin <= WORD_MAX)
 		memcpy(word, begin + 1, (size_t) (end - begin - 1));
-	for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL && word[0] != '\0'; option++)
+	for (PQconninfoOption *option = options;
+		 option != NULL && option->keyword != NULL && word[0] != '\0'; option++)
 	{
 		if (count_typos(word, option->keyword) >= typos)
 			continue;
 		typos = count_typos(word, option->keyword);
 		meant = option->keyword;
 	}
-	snprintf(error, size, "has an option that libpq does not know%s%s%s", meant != NULL ? ": is \"" : "",
-			 meant != NULL ? meant : "", meant != NULL ? "\" meant?" : "");
+	snprintf(error, size, "has an option that libpq does not know%s%s%s",
+			 meant != NULL ? ": is \"" : "", meant != NULL ? meant : "",
+			 meant != NULL ? "\" meant?" : "");
 	PQconninfoFree(options);
 }
 
@@ -95,10 +97,13 @@ explain_option(const char *message, char *error, size_t size)
 static void
 explain_form(const char *message, char *error, size_t size)
 {
-	if (strstr(message, "invalid connection option") != NULL || strstr(message, "URI query parameter: ") != NULL)
+	if (strstr(message, "invalid connection option") != NULL ||
+		strstr(message, "URI query parameter: ") != NULL)
 		explain_option(message, error, size);
 	else if (strncmp(message, "missing \"=\"", 11) == 0)
-		fail(error, size, "is not of the form option=value option=value: a value with a blank stands between single quotes, a comment has a line of its own");
+		fail(error, size,
+			 "is not of the form option=value option=value: a value with a blank stands between "
+			 "single quotes, a comment has a line of its own");
 	else if (strncmp(message, "unterminated quoted", 19) == 0)
 		fail(error, size, "has a quote that is not closed");
 	else
@@ -119,8 +124,8 @@ are_numbers(const char *value, long least_value, long most)
 {
 	for (;;)
 	{
-		char	   *end;
-		long		number;
+		char *end;
+		long  number;
 
 		errno = 0;
 		number = strtol(value, &end, 10);
@@ -134,11 +139,14 @@ are_numbers(const char *value, long least_value, long most)
 	}
 }
 
-/* Ends the value with ";", or is another option behind one, as in a list that is separated by them? */
+/*
+ * Ends the value with ";", or is another option behind one, as in a list that is separated by them?
+ */
 static bool
 goes_on_behind_semicolon(const char *value)
 {
-	for (const char *semicolon = strchr(value, ';'); semicolon != NULL; semicolon = strchr(semicolon + 1, ';'))
+	for (const char *semicolon = strchr(value, ';'); semicolon != NULL;
+		 semicolon = strchr(semicolon + 1, ';'))
 	{
 		const char *next = semicolon + 1 + strspn(semicolon + 1, BLANKS);
 		size_t		len = strspn(next, "abcdefghijklmnopqrstuvwxyz_");
@@ -165,24 +173,35 @@ holds_user(const char *hosts)
 static const char *
 find_flaw(const char *keyword, const char *value)
 {
-	static const char *const numbers[] = {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
-	"keepalives_count", "tcp_user_timeout", NULL};
+	static const char *const numbers[] = {"connect_timeout",
+										  "keepalives",
+										  "keepalives_idle",
+										  "keepalives_interval",
+										  "keepalives_count",
+										  "tcp_user_timeout",
+										  NULL};
 	static const char *const secrets[] = {"password", "sslpassword", NULL};
-	static const char *const files[] = {"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", NULL};
+	static const char *const files[] = {"passfile",	   "sslcert", "sslkey",
+										"sslrootcert", "sslcrl",  NULL};
 
 	if (strcmp(keyword, "port") == 0 && !are_numbers(value, 1, PORT_MAX))
 		return "is no number from 1 to 65535";
-	if (is_one_of(keyword, numbers) && (strchr(value, ',') != NULL || !are_numbers(value, -1, INT32_MAX)))
+	if (is_one_of(keyword, numbers) &&
+		(strchr(value, ',') != NULL || !are_numbers(value, -1, INT32_MAX)))
 		return "is not a whole number";
 	if (is_one_of(keyword, files) && value[0] != '\0' && strcmp(value, "system") != 0 &&
 		(strcmp(keyword, "sslkey") != 0 || strchr(value, ':') == NULL) && access(value, R_OK) != 0)
-		return errno == ENOENT ? "names a file that is not there" : "names a file that cannot be read";
+		return errno == ENOENT ? "names a file that is not there" :
+								 "names a file that cannot be read";
 	if (is_one_of(keyword, secrets))
 		return NULL;
 	if (strcmp(keyword, "options") != 0 && goes_on_behind_semicolon(value))
-		return "has \";\" behind it: nothing ends with one, and in a list each connection string has a line of its own";
-	if ((strcmp(keyword, "host") == 0 && holds_user(value)) || (strcmp(keyword, "dbname") == 0 && strstr(value, "://") != NULL))
-		return "has part of a URI in it: either all is one, postgresql://user:password@host/dbname, or nothing";
+		return "has \";\" behind it: nothing ends with one, and in a list each connection string "
+			   "has a line of its own";
+	if ((strcmp(keyword, "host") == 0 && holds_user(value)) ||
+		(strcmp(keyword, "dbname") == 0 && strstr(value, "://") != NULL))
+		return "has part of a URI in it: either all is one, "
+			   "postgresql://user:password@host/dbname, or nothing";
 	return outbox_setting_flaw(value, false);
 }
 
@@ -215,12 +234,14 @@ make_hosts(const PQconninfoOption *options)
 	for (; options->keyword != NULL; options++)
 	{
 		if (options->val != NULL && options->val[0] != '\0' &&
-			(strcmp(options->keyword, "hostaddr") == 0 || (strcmp(options->keyword, "host") == 0 && given[0] == '\0')))
+			(strcmp(options->keyword, "hostaddr") == 0 ||
+			 (strcmp(options->keyword, "host") == 0 && given[0] == '\0')))
 			given = options->val;
 	}
-	for (const char *comma = strchr(given, ','); comma != NULL && hosts != NULL; comma = strchr(comma + 1, ','))
+	for (const char *comma = strchr(given, ','); comma != NULL && hosts != NULL;
+		 comma = strchr(comma + 1, ','))
 	{
-		char	   *longer;
+		char *longer;
 
 		if (asprintf(&longer, "%s," NO_SERVER, hosts) < 0)
 			longer = NULL;
@@ -231,8 +252,8 @@ make_hosts(const PQconninfoOption *options)
 }
 
 /*
- * Has libpq judge the values (sslmode, target_session_attrs, service ...) as it does before it connects,
- * to a place where no server is.
+ * Has libpq judge the values (sslmode, target_session_attrs, service ...) as it does before it
+ * connects, to a place where no server is.
  */
 static bool
 try_values(const char *conninfo, const PQconninfoOption *options, char *error, size_t size)
@@ -246,8 +267,8 @@ try_values(const char *conninfo, const PQconninfoOption *options, char *error, s
 	const char *keyword = good ? NULL : find_named(options, message);
 
 	if (!good)
-		snprintf(error, size, "%s%s has a value that libpq does not take", keyword != NULL ? "option " : "an option",
-				 keyword != NULL ? keyword : "");
+		snprintf(error, size, "%s%s has a value that libpq does not take",
+				 keyword != NULL ? "option " : "an option", keyword != NULL ? keyword : "");
 	PQfinish(conn);
 	free(hosts);
 	return good;
@@ -257,7 +278,7 @@ try_values(const char *conninfo, const PQconninfoOption *options, char *error, s
 static const char *
 skip_value(const char *text)
 {
-	bool		quoted;
+	bool quoted;
 
 	text += strspn(text, BLANKS "=");
 	quoted = *text == '\'';
@@ -271,15 +292,17 @@ skip_value(const char *text)
 static const char *
 find_twice(const char *conninfo, const PQconninfoOption *options)
 {
-	bool		seen[OPTIONS_MAX] = {false};
+	bool seen[OPTIONS_MAX] = {false};
 
-	for (conninfo += strspn(conninfo, BLANKS); *conninfo != '\0'; conninfo += strspn(conninfo, BLANKS))
+	for (conninfo += strspn(conninfo, BLANKS); *conninfo != '\0';
+		 conninfo += strspn(conninfo, BLANKS))
 	{
-		size_t		len = strcspn(conninfo, BLANKS "=");
+		size_t len = strcspn(conninfo, BLANKS "=");
 
 		for (int i = 0; i < OPTIONS_MAX && options[i].keyword != NULL; i++)
 		{
-			if (strlen(options[i].keyword) != len || strncmp(options[i].keyword, conninfo, len) != 0)
+			if (strlen(options[i].keyword) != len ||
+				strncmp(options[i].keyword, conninfo, len) != 0)
 				continue;
 			if (seen[i])
 				return options[i].keyword;
@@ -291,8 +314,8 @@ find_twice(const char *conninfo, const PQconninfoOption *options)
 }
 
 /*
- * Has the URI "@" elsewhere than once before the host?  Then a piece of the password has become a host
- * or a database, and would stand in messages.
+ * Has the URI "@" elsewhere than once before the host?  Then a piece of the password has become a
+ * host or a database, and would stand in messages.
  */
 static bool
 cuts_password(const char *authority)
@@ -300,30 +323,36 @@ cuts_password(const char *authority)
 	size_t		len = strcspn(authority, "?");
 	const char *at = memchr(authority, '@', len);
 
-	return at != NULL && (memchr(authority, '/', (size_t) (at - authority)) != NULL ||
-						  memchr(at + 1, '@', len - (size_t) (at + 1 - authority)) != NULL);
+	return at != NULL &&
+		(memchr(authority, '/', (size_t) (at - authority)) != NULL ||
+		 memchr(at + 1, '@', len - (size_t) (at + 1 - authority)) != NULL);
 }
 
 /* What is wrong with the string as a whole, which libpq has taken. */
 static bool
 check_whole(const char *conninfo, const PQconninfoOption *options, char *error, size_t size)
 {
-	bool		uri = strncmp(conninfo, "postgresql://", 13) == 0 || strncmp(conninfo, "postgres://", 11) == 0;
+	bool uri =
+		strncmp(conninfo, "postgresql://", 13) == 0 || strncmp(conninfo, "postgres://", 11) == 0;
 	const char *twice = uri ? NULL : find_twice(conninfo, options);
 
 	if (twice != NULL)
-		snprintf(error, size, "option %s is given twice: in a list each connection string has a line of its own", twice);
+		snprintf(error, size,
+				 "option %s is given twice: in a list each connection string has a line of its own",
+				 twice);
 	else if (uri && cuts_password(strstr(conninfo, "://") + 3))
-		return fail(error, size, "has \"@\" where a URI takes none: in a password write it as %40, \"/\" as %2F and \"%\" as %25");
+		return fail(error, size,
+					"has \"@\" where a URI takes none: in a password write it as %40, \"/\" as %2F "
+					"and \"%\" as %25");
 	return twice == NULL;
 }
 
 bool
 outbox_conninfo_check(const char *conninfo, char *error, size_t size)
 {
-	char	   *message = NULL;
+	char			 *message = NULL;
 	PQconninfoOption *options;
-	const char *flaw = NULL;
+	const char		 *flaw = NULL;
 
 	if (conninfo[0] == '\'' || conninfo[0] == '"')
 		return fail(error, size, "has quotes around it, which would be part of it: leave them out");

@@ -15,4 +15,4 @@
  */
 extern bool outbox_conninfo_check(const char *conninfo, char *error, size_t size);
 
-#endif							/* OUTBOX_CONNINFO_H */
+#endif /* OUTBOX_CONNINFO_H */

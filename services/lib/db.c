@@ -16,13 +16,13 @@
 #include "clock.h"
 #include "text.h"
 
-#define POLL_MAX_MS		60000
+#define POLL_MAX_MS 60000
 
 const char *
 outbox_failure_name(OutboxFailure failure)
 {
-	static const char *const names[] = {"none", "infrastructure", "record", "decode", "permanent",
-	"crash", "deploy"};
+	static const char *const names[] = {"none",		 "infrastructure", "record", "decode",
+										"permanent", "crash",		   "deploy"};
 
 	return names[failure];
 }
@@ -30,11 +30,14 @@ outbox_failure_name(OutboxFailure failure)
 OutboxFailure
 outbox_failure_classify(const char *sqlstate)
 {
-	static const char *const waits[] = {"08", "53", "57014", "57P", "58", "72", "XX", "40001", "40003", "40P01",
-	"55P03", "25006", "25P03", "25P04"};
-	static const char *const texts[] = {"22021", "22P05"};	/* bytes that are no text, a character that the database has not */
-	static const char *const deploys[] = {"28", "3D", "26000", "42P05", "0A000", "3F000", "42501", "42P01", "42P02",
-	"42703", "42704", "42725", "42883"};
+	static const char *const waits[] = {"08",	 "53",	  "57014", "57P",	"58",
+										"72",	 "XX",	  "40001", "40003", "40P01",
+										"55P03", "25006", "25P03", "25P04"};
+	/* bytes that are no text, a character that the database has not */
+	static const char *const texts[] = {"22021", "22P05"};
+	static const char *const deploys[] = {"28",	   "3D",	"26000", "42P05", "0A000",
+										  "3F000", "42501", "42P01", "42P02", "42703",
+										  "42704", "42725", "42883"};
 
 	if (sqlstate == NULL || sqlstate[0] == '\0')
 		return OUTBOX_FAILURE_INFRASTRUCTURE;
@@ -62,8 +65,9 @@ bool
 outbox_failure_ends_session(const char *sqlstate)
 {
 	/*
-	 * The server is not the primary any more; it is about to end the session, or its transaction is not ours; the session
-	 * has gone wrong inside.  A deployment may have changed what was prepared.
+	 * The server is not the primary any more; it is about to end the session, or its transaction is
+	 * not ours; the session has gone wrong inside.  A deployment may have changed what was
+	 * prepared.
 	 */
 	static const char *const ends[] = {"08", "25", "57P", "58", "XX"};
 
@@ -76,9 +80,10 @@ outbox_failure_ends_session(const char *sqlstate)
 }
 
 void
-outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate, const char *message)
+outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
+				 const char *message)
 {
-	size_t		len;
+	size_t len;
 
 	error->failure = failure;
 	error->ended = false;
@@ -90,13 +95,14 @@ outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate
 }
 
 /*
- * PostgreSQL 15 has a SQLSTATE of class deploy for an escape in JSON that the database has no character for, when it
- * has no conversion at all (SQL_ASCII).
+ * PostgreSQL 15 has a SQLSTATE of class deploy for an escape in JSON that the database has no
+ * character for, when it has no conversion at all (SQL_ASCII).
  */
 static bool
 is_unknown_character(const PGresult *result, const char *sqlstate)
 {
-	const char *function = result != NULL ? PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION) : NULL;
+	const char *function =
+		result != NULL ? PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION) : NULL;
 
 	return sqlstate != NULL && strcmp(sqlstate, "0A000") == 0 && function != NULL &&
 		strcmp(function, "pg_unicode_to_server") == 0;
@@ -107,30 +113,37 @@ void
 outbox_db_take_error(OutboxDb *db, const PGresult *result)
 {
 	const char *sqlstate = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-	const char *primary = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *primary =
+		result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 	const char *detail = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
-	const char *severity = result != NULL ? PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
-	char		text[1024];
+	const char *severity =
+		result != NULL ? PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
+	char text[1024];
 
 	if (result == NULL && db->error.ended)
-		return;					/* the server has said why */
+		return; /* the server has said why */
 	if (PQstatus(db->conn) == CONNECTION_BAD && sqlstate == NULL)
 		sqlstate = db->warned[0] != '\0' ? db->warned : OUTBOX_DB_LOST;
 	if (primary == NULL)
 		primary = PQerrorMessage(db->conn);
 	snprintf(text, sizeof(text), "%s%s%s", primary, detail != NULL ? ": " : "",
 			 detail != NULL ? detail : "");
-	outbox_error_set(&db->error, is_unknown_character(result, sqlstate) ? OUTBOX_FAILURE_DECODE
-					 : outbox_failure_classify(sqlstate), sqlstate, text);
-	db->error.ended = PQstatus(db->conn) == CONNECTION_BAD || (severity != NULL && strcmp(severity, "ERROR") != 0);
+	outbox_error_set(&db->error,
+					 is_unknown_character(result, sqlstate) ? OUTBOX_FAILURE_DECODE :
+															  outbox_failure_classify(sqlstate),
+					 sqlstate, text);
+	db->error.ended = PQstatus(db->conn) == CONNECTION_BAD ||
+		(severity != NULL && strcmp(severity, "ERROR") != 0);
 	/* What ends the session is no record's, as long as it is not shown to be. */
-	if (db->error.ended && (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_DECODE))
+	if (db->error.ended &&
+		(db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_DECODE))
 		db->error.failure = OUTBOX_FAILURE_INFRASTRUCTURE;
 	if (db->error.sqlstate[0] == '\0')
 		return;
 	db->stale = db->stale || outbox_failure_ends_session(db->error.sqlstate);
 	/* What was prepared is not there, or somebody else's. */
-	if (db->pooled && (strcmp(db->error.sqlstate, "26000") == 0 || strcmp(db->error.sqlstate, "42P05") == 0))
+	if (db->pooled &&
+		(strcmp(db->error.sqlstate, "26000") == 0 || strcmp(db->error.sqlstate, "42P05") == 0))
 		outbox_db_refuse_pooler(db);
 }
 
@@ -173,8 +186,8 @@ static bool
 wait_input(PGconn *conn, int64_t deadline)
 {
 	struct pollfd socket = {PQsocket(conn), POLLIN, 0};
-	int64_t		left = deadline - outbox_clock_ms();
-	int			unsent = PQflush(conn);
+	int64_t		  left = deadline - outbox_clock_ms();
+	int			  unsent = PQflush(conn);
 
 	if (unsent < 0 || left <= 0)
 		return false;
@@ -191,8 +204,8 @@ wait_input(PGconn *conn, int64_t deadline)
 PGresult *
 outbox_db_await(OutboxDb *db, int sent, int64_t deadline)
 {
-	PGresult   *last = NULL;
-	PGresult   *result;
+	PGresult *last = NULL;
+	PGresult *result;
 
 	while (sent == 1)
 	{
@@ -221,7 +234,7 @@ outbox_db_await(OutboxDb *db, int sent, int64_t deadline)
 static bool
 accept_command(OutboxDb *db, PGresult *result)
 {
-	bool		good = PQresultStatus(result) == PGRES_COMMAND_OK;
+	bool good = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	if (!good && result != NULL)
 		outbox_db_take_error(db, result);
@@ -244,7 +257,7 @@ find_prepared(const OutboxDb *db, const char *sql)
 static bool
 prepare_until(OutboxDb *db, const char *sql, int64_t deadline)
 {
-	char		name[16];
+	char name[16];
 
 	if (find_prepared(db, sql) >= 0)
 		return true;
@@ -254,7 +267,8 @@ prepare_until(OutboxDb *db, const char *sql, int64_t deadline)
 		return false;
 	}
 	snprintf(name, sizeof(name), "s%d", db->prepared_count);
-	if (!accept_command(db, outbox_db_await(db, PQsendPrepare(db->conn, name, sql, 0, NULL), deadline)))
+	if (!accept_command(db,
+						outbox_db_await(db, PQsendPrepare(db->conn, name, sql, 0, NULL), deadline)))
 		return false;
 	db->prepared[db->prepared_count++] = sql;
 	return true;
@@ -269,14 +283,14 @@ outbox_db_prepare(OutboxDb *db, const char *sql)
 static PGresult *
 query_until(OutboxDb *db, const char *sql, int count, const char *const *values, int64_t deadline)
 {
-	PGresult   *result;
-	char		name[16];
+	PGresult *result;
+	char	  name[16];
 
 	if (!prepare_until(db, sql, deadline))
 		return NULL;
 	snprintf(name, sizeof(name), "s%d", find_prepared(db, sql));
 	result = outbox_db_await(db, PQsendQueryPrepared(db->conn, name, count, values, NULL, NULL, 0),
-						  deadline);
+							 deadline);
 	if (result == NULL || PQresultStatus(result) == PGRES_TUPLES_OK ||
 		PQresultStatus(result) == PGRES_COMMAND_OK)
 		return result;
@@ -294,7 +308,7 @@ outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *val
 PGresult *
 outbox_db_query_within(OutboxDb *db, const char *sql, int count, const char *const *values, long ms)
 {
-	PGresult   *result = NULL;
+	PGresult *result = NULL;
 
 	/* What does not fit into the socket must not wait either. */
 	if (PQsetnonblocking(db->conn, 1) == 0)
@@ -318,9 +332,9 @@ outbox_db_begin_pipeline(OutboxDb *db)
 bool
 outbox_db_send(OutboxDb *db, const char *sql, int count, const char *const *values)
 {
-	int			statement = find_prepared(db, sql);
-	char		name[16];
-	int			sent;
+	int	 statement = find_prepared(db, sql);
+	char name[16];
+	int	 sent;
 
 	snprintf(name, sizeof(name), "s%d", statement);
 	if (statement >= 0)
@@ -344,7 +358,7 @@ outbox_db_sync(OutboxDb *db)
 PGresult *
 outbox_db_result(OutboxDb *db, bool *skipped)
 {
-	PGresult   *result = PQgetResult(db->conn);
+	PGresult	  *result = PQgetResult(db->conn);
 	ExecStatusType status = PQresultStatus(result);
 
 	*skipped = status == PGRES_PIPELINE_ABORTED;
@@ -358,7 +372,7 @@ outbox_db_result(OutboxDb *db, bool *skipped)
 	/* A NULL ends each statement's results, unless the connection is gone. */
 	if (PQstatus(db->conn) == CONNECTION_OK)
 	{
-		PGresult   *end = PQgetResult(db->conn);
+		PGresult *end = PQgetResult(db->conn);
 
 		PQclear(end);
 	}
@@ -368,7 +382,7 @@ outbox_db_result(OutboxDb *db, bool *skipped)
 bool
 outbox_db_finish_sync(OutboxDb *db)
 {
-	PGresult   *result;
+	PGresult	  *result;
 	ExecStatusType status;
 
 	do

@@ -15,20 +15,20 @@
 
 #include "failure.h"
 
-#define OUTBOX_DB_STATEMENTS	48
-#define OUTBOX_DB_LOST			"08006" /* SQLSTATE of a connection that is gone */
+#define OUTBOX_DB_STATEMENTS 48
+#define OUTBOX_DB_LOST		 "08006" /* SQLSTATE of a connection that is gone */
 
 typedef struct OutboxDb
 {
-	PGconn	   *conn;			/* NULL: not connected */
+	PGconn	   *conn; /* NULL: not connected */
 	char	   *conninfo;
 	long		statement_timeout_ms;
 	const char *prepared[OUTBOX_DB_STATEMENTS]; /* by address of the SQL text */
 	int			prepared_count;
-	bool		stale;			/* the next use needs a new session */
-	bool		pooled;			/* the session is a pooler's */
-	bool		reads;			/* a standby or read-only session will do; set after outbox_db_open */
-	char		warned[6];		/* SQLSTATE of the server's warning that it ends the session; "" */
+	bool		stale;	   /* the next use needs a new session */
+	bool		pooled;	   /* the session is a pooler's */
+	bool		reads;	   /* a standby or read-only session will do; set after outbox_db_open */
+	char		warned[6]; /* SQLSTATE of the server's warning that it ends the session; "" */
 	OutboxError error;
 } OutboxDb;
 
@@ -39,26 +39,32 @@ extern void outbox_db_close(OutboxDb *db);
 extern void outbox_db_renew(OutboxDb *db);
 
 /*
- * Connects unless connected and idle; a session that is broken, busy or has ended meanwhile is replaced, and so is one that
- * an error has shown to be of no use (outbox_failure_ends_session).  A server that can only be read is left
- * for the next host of the connection string, unless db->reads: OUTBOX_FAILURE_INFRASTRUCTURE when there is none.  A server
- * that refuses the session (no such role or database, wrong password), and a pooler that gives every
- * transaction another session, are OUTBOX_FAILURE_DEPLOY.
+ * Connects unless connected and idle; a session that is broken, busy or has ended meanwhile is
+ * replaced, and so is one that an error has shown to be of no use (outbox_failure_ends_session).  A
+ * server that can only be read is left for the next host of the connection string, unless
+ * db->reads: OUTBOX_FAILURE_INFRASTRUCTURE when there is none.  A server that refuses the session
+ * (no such role or database, wrong password), and a pooler that gives every transaction another
+ * session, are OUTBOX_FAILURE_DEPLOY.
  */
 extern bool outbox_db_connect(OutboxDb *db);
 
-/* The failure is that of a pooler that gives every transaction another session; the next use needs a new one. */
+/*
+ * The failure is that of a pooler that gives every transaction another session; the next use needs
+ * a new one.
+ */
 extern void outbox_db_refuse_pooler(OutboxDb *db);
 
 /* Prepares sql (a string constant: known by its address) unless it is; outside a pipeline. */
 extern bool outbox_db_prepare(OutboxDb *db, const char *sql);
 
 /* One statement outside a pipeline; NULL on failure, else the caller clears the result. */
-extern PGresult *outbox_db_query(OutboxDb *db, const char *sql, int count, const char *const *values);
+extern PGresult *outbox_db_query(OutboxDb *db, const char *sql, int count,
+								 const char *const *values);
 
 /*
  * The same, waiting for the server ms at most, whatever it is doing: a stopped or frozen one does
- * not see to statement_timeout.  Past that the failure is infrastructure and the connection dropped.
+ * not see to statement_timeout.  Past that the failure is infrastructure and the connection
+ * dropped.
  */
 extern PGresult *outbox_db_query_within(OutboxDb *db, const char *sql, int count,
 										const char *const *values, long ms);
@@ -80,4 +86,4 @@ extern bool outbox_db_finish_sync(OutboxDb *db);
 /* Leaves the pipeline, rolling back an open transaction. */
 extern void outbox_db_end_pipeline(OutboxDb *db);
 
-#endif							/* OUTBOX_DB_H */
+#endif /* OUTBOX_DB_H */

@@ -3,8 +3,8 @@
  * db_notice.c
  *	  What a server says besides its answers: notices, warnings.
  *
- * Runs in the services, on the thread that owns the connection.  A handler that raises a notice for each record must
- * not fill the disk of the log: so many are logged, each cut, the others counted.
+ * Runs in the services, on the thread that owns the connection.  A handler that raises a notice for
+ * each record must not fill the disk of the log: so many are logged, each cut, the others counted.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -16,10 +16,11 @@
 #include "metrics.h"
 #include "text.h"
 
-#define WINDOW_MS		10000
-#define WINDOW_NOTICES	200		/* of all connections of the process */
-#define NOTICE_BYTES	1000
-#define HUGE_BYTES		(1024 * 1024)	/* libpq keeps a buffer of that size as long as the connection */
+#define WINDOW_MS	   10000
+#define WINDOW_NOTICES 200 /* of all connections of the process */
+#define NOTICE_BYTES   1000
+/* libpq keeps a buffer of that size as long as the connection */
+#define HUGE_BYTES	   (1024 * 1024)
 
 static OutboxMetric dropped_total = {
 	.name = "outbox_database_notices_dropped_total",
@@ -27,7 +28,7 @@ static OutboxMetric dropped_total = {
 	.type = OUTBOX_METRIC_COUNTER,
 };
 
-static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t	 limit_lock = PTHREAD_MUTEX_INITIALIZER;
 static OutboxNoticeLimit limit; /* guarded by limit_lock */
 
 bool
@@ -51,12 +52,12 @@ outbox_notice_take(OutboxNoticeLimit *window, int64_t now, unsigned long *left_o
 void
 outbox_db_take_notice(void *arg, const PGresult *result)
 {
-	OutboxDb   *db = arg;
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	char		text[NOTICE_BYTES];
+	OutboxDb	 *db = arg;
+	const char	 *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char	 *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	char		  text[NOTICE_BYTES];
 	unsigned long left_out;
-	bool		taken;
+	bool		  taken;
 
 	/* Where another process has crashed the server ends a session with a warning. */
 	if (sqlstate != NULL && strncmp(sqlstate, "57P", 3) == 0)
@@ -71,8 +72,8 @@ outbox_db_take_notice(void *arg, const PGresult *result)
 	outbox_metric_add(&dropped_total, taken ? 0 : 1, NULL);
 	if (left_out > 0)
 		outbox_log(OUTBOX_LOG_WARNING, "database_notices_dropped",
-				   "%lu notices of the database were not logged: more than %d in %d s", left_out, WINDOW_NOTICES,
-				   WINDOW_MS / 1000);
+				   "%lu notices of the database were not logged: more than %d in %d s", left_out,
+				   WINDOW_NOTICES, WINDOW_MS / 1000);
 	if (!taken)
 		return;
 	outbox_text_copy(text, sizeof(text), message);

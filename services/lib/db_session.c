@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * db_session.c
- *	  A session: made, found dead before it is used, its settings, what is between it and the server.
+ *	  A session: made, found dead before it is used, its settings, what is between it and the
+ *	  server.
  *
- * Runs in the services, on the thread that owns the connection.  A pooler that gives every transaction another session
- * (PgBouncer with pool_mode = transaction or statement) cannot be worked with: prepared statements and settings would be left
- * in sessions of other applications.  It is found before anything is set.  Behind a pooler the number of the server's process
- * is another one than the connection was told.  Then two connections ask for it by turns: sessions that are
- * their own never change it.
+ * Runs in the services, on the thread that owns the connection.  A pooler that gives every
+ * transaction another session (PgBouncer with pool_mode = transaction or statement) cannot be
+ * worked with: prepared statements and settings would be left in sessions of other applications.
+ * It is found before anything is set.  Behind a pooler the number of the server's process is
+ * another one than the connection was told.  Then two connections ask for it by turns: sessions
+ * that are their own never change it.
  */
 #define _GNU_SOURCE
 #include "db_session.h"
@@ -19,35 +21,47 @@
 
 #include "clock.h"
 
-#define SETTINGS_MS		5000	/* for the first statement of a session */
-#define SPARE_MS		2000	/* another connection may have to wait for a session of the pool */
-#define PROBES			32		/* in a pool of others' it is not by chance that all of them find the same */
-#define UNREAD_MAX		1000	/* messages of an idle session that are looked at */
-
-/* A member that is frozen, or whose host is gone, must not keep its locks: the server ends its session. */
-#define LOCK_TIMEOUT_MAX_MS	10000	/* waiting for a lock is no failure of the record */
+#define SETTINGS_MS 5000 /* for the first statement of a session */
+#define SPARE_MS	2000 /* another connection may have to wait for a session of the pool */
+#define PROBES		32 /* in a pool of others' it is not by chance that all of them find the same */
+#define UNREAD_MAX	1000 /* messages of an idle session that are looked at */
 
 /*
- * $1 the process this connection leads to, or NULL for whichever it is; $2, $3 milliseconds.  No row: it is another one.
- * Besides the limits: what the runtime's own statements count on, whatever the role or the database is given with
- * ALTER ... SET: arrays with NULLs, what is seen of others' commits, sessions that live on, the warning that another
- * process has crashed.  All else is left to the handlers.
+ * A member that is frozen, or whose host is gone, must not keep its locks: the server ends its
+ * session.
+ */
+#define LOCK_TIMEOUT_MAX_MS 10000 /* waiting for a lock is no failure of the record */
+
+/*
+ * $1 the process this connection leads to, or NULL for whichever it is; $2, $3 milliseconds.  No
+ * row: it is another one.  Besides the limits: what the runtime's own statements count on, whatever
+ * the role or the database is given with ALTER ... SET: arrays with NULLs, what is seen of others'
+ * commits, sessions that live on, the warning that another process has crashed.  All else is left
+ * to the handlers.
  */
 static const char settings_sql[] =
-"SELECT pg_catalog.set_config(s.name, s.setting, false) FROM (VALUES"
-" ('idle_in_transaction_session_timeout', '10s'), ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'),"
-" ('tcp_keepalives_count', '3'), ('statement_timeout', $2), ('lock_timeout', $3), ('transaction_timeout', '0'),"
-" ('idle_session_timeout', '0'), ('exit_on_error', 'off'), ('array_nulls', 'on'), ('extra_float_digits', '1'),"
-" ('default_transaction_isolation', 'read committed'), ('client_min_messages', 'warning')) s (name, setting)"
-" WHERE CASE s.name WHEN 'client_min_messages' THEN pg_catalog.current_setting(s.name) OPERATOR(pg_catalog.=) 'error'"
-"  ELSE pg_catalog.current_setting(s.name, true) IS NOT NULL END AND ($1::pg_catalog.int4 IS NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
+	"SELECT pg_catalog.set_config(s.name, s.setting, false) FROM (VALUES"
+	" ('idle_in_transaction_session_timeout', '10s'), ('tcp_keepalives_idle', '10'), "
+	"('tcp_keepalives_interval', '5'),"
+	" ('tcp_keepalives_count', '3'), ('statement_timeout', $2), ('lock_timeout', $3), "
+	"('transaction_timeout', '0'),"
+	" ('idle_session_timeout', '0'), ('exit_on_error', 'off'), ('array_nulls', 'on'), "
+	"('extra_float_digits', '1'),"
+	" ('default_transaction_isolation', 'read committed'), ('client_min_messages', 'warning')) s "
+	"(name, setting)"
+	" WHERE CASE s.name WHEN 'client_min_messages' THEN pg_catalog.current_setting(s.name) "
+	"OPERATOR(pg_catalog.=) 'error'"
+	"  ELSE pg_catalog.current_setting(s.name, true) IS NOT NULL END AND ($1::pg_catalog.int4 IS "
+	"NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
 static const char process_sql[] = "SELECT pg_catalog.pg_backend_pid()";
 static const char read_only_sql[] = "SELECT pg_catalog.current_setting('transaction_read_only')";
 
 static const char shared_text[] =
-"the connection goes through a pooler that gives every transaction another session (PgBouncer: pool_mode = transaction or"
-" statement), or a session with what its last user has left in it (server_reset_query); the service needs pool_mode = session"
-" and DISCARD ALL for this database or user, or a connection to the server itself";
+	"the connection goes through a pooler that gives every transaction another session (PgBouncer: "
+	"pool_mode = transaction or"
+	" statement), or a session with what its last user has left in it (server_reset_query); the "
+	"service needs pool_mode = session"
+	" and DISCARD ALL for this database or user, or a connection to the server itself";
 
 /*
  * The SQLSTATE with which a server has refused the session, as libpq's message has it when it is
@@ -67,31 +81,39 @@ find_sqlstate(const char *message, char sqlstate[6])
 	}
 }
 
-/* PgBouncer knows no other code than 08P01; these are of its configuration and ours, not of a server that is away. */
+/*
+ * PgBouncer knows no other code than 08P01; these are of its configuration and ours, not of a
+ * server that is away.
+ */
 static bool
 is_misconfigured(const char *message)
 {
-	return strstr(message, "unsupported startup parameter") != NULL || strstr(message, "no such database") != NULL ||
-		strstr(message, "no such user") != NULL;
+	return strstr(message, "unsupported startup parameter") != NULL ||
+		strstr(message, "no such database") != NULL || strstr(message, "no such user") != NULL;
 }
 
-/* db->conn is not connected: tries once more to learn the code when a server has said no.  Returns whether it is now. */
+/*
+ * db->conn is not connected: tries once more to learn the code when a server has said no.  Returns
+ * whether it is now.
+ */
 static bool
 explain_refusal(OutboxDb *db)
 {
-	char		sqlstate[6] = "";
+	char sqlstate[6] = "";
 
-	outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST, PQerrorMessage(db->conn));
+	outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST,
+					 PQerrorMessage(db->conn));
 	if (strstr(db->error.message, ":  ") == NULL)
-		return false;			/* not a server's words */
+		return false; /* not a server's words */
 	PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
 	PQreset(db->conn);
 	PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
 	if (PQstatus(db->conn) == CONNECTION_OK)
 		return true;
 	find_sqlstate(PQerrorMessage(db->conn), sqlstate);
-	if (sqlstate[0] != '\0' && (outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY ||
-								(strcmp(sqlstate, "08P01") == 0 && is_misconfigured(db->error.message))))
+	if (sqlstate[0] != '\0' &&
+		(outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY ||
+		 (strcmp(sqlstate, "08P01") == 0 && is_misconfigured(db->error.message))))
 	{
 		db->error.failure = OUTBOX_FAILURE_DEPLOY;
 		memcpy(db->error.sqlstate, sqlstate, sizeof(sqlstate));
@@ -99,16 +121,24 @@ explain_refusal(OutboxDb *db)
 	return false;
 }
 
-/* Connects db->conn, which is none; attributes: target_session_attrs unless the user's conninfo says otherwise. */
+/*
+ * Connects db->conn, which is none; attributes: target_session_attrs unless the user's conninfo
+ * says otherwise.
+ */
 static bool
 try_connection(OutboxDb *db, const char *attributes)
 {
-	/* Later entries win: the user's conninfo over the defaults before it; but all text here is UTF-8. */
-	const char *keywords[] = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
-		"tcp_user_timeout", "fallback_application_name", "target_session_attrs", "dbname",
-	"client_encoding", NULL};
-	const char *values[] = {"5", "10", "5", "3", "30000", "outbox consumer", attributes,
-	db->conninfo, "UTF8", NULL};
+	/*
+	 * Later entries win: the user's conninfo over the defaults before it; but all text here is
+	 * UTF-8.
+	 */
+	const char *keywords[] = {"connect_timeout",	  "keepalives_idle",
+							  "keepalives_interval",  "keepalives_count",
+							  "tcp_user_timeout",	  "fallback_application_name",
+							  "target_session_attrs", "dbname",
+							  "client_encoding",	  NULL};
+	const char *values[] = {"5",		"10",		  "5",	  "3", "30000", "outbox consumer",
+							attributes, db->conninfo, "UTF8", NULL};
 
 	outbox_db_drop(db);
 	db->conn = PQconnectdbParams(keywords, values, 1);
@@ -116,19 +146,21 @@ try_connection(OutboxDb *db, const char *attributes)
 }
 
 /*
- * No host could be written, as it said at the connection's start (db->error).  There a pooler tells what its first session
- * was told, before the server was promoted: the server itself is asked.
+ * No host could be written, as it said at the connection's start (db->error).  There a pooler tells
+ * what its first session was told, before the server was promoted: the server itself is asked.
  */
 static bool
 find_writable(OutboxDb *db)
 {
-	PGresult   *result = NULL;
-	bool		writable;
+	PGresult *result = NULL;
+	bool	  writable;
 
 	if (strstr(db->error.message, "read-only") == NULL || !try_connection(db, "any"))
 		return false;
-	result = outbox_db_await(db, PQsendQuery(db->conn, read_only_sql), outbox_clock_ms() + SETTINGS_MS);
-	writable = result != NULL && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "off") == 0;
+	result =
+		outbox_db_await(db, PQsendQuery(db->conn, read_only_sql), outbox_clock_ms() + SETTINGS_MS);
+	writable =
+		result != NULL && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "off") == 0;
 	PQclear(result);
 	return writable;
 }
@@ -138,7 +170,8 @@ static bool
 open_connection(OutboxDb *db)
 {
 	db->error.ended = false;
-	if (!try_connection(db, db->reads ? "any" : "read-write") && !explain_refusal(db) && !find_writable(db))
+	if (!try_connection(db, db->reads ? "any" : "read-write") && !explain_refusal(db) &&
+		!find_writable(db))
 	{
 		outbox_db_drop(db);
 		return false;
@@ -151,8 +184,9 @@ open_connection(OutboxDb *db)
 static int
 ask_process(OutboxDb *db, int64_t deadline)
 {
-	PGresult   *result = db->conn == NULL ? NULL : outbox_db_await(db, PQsendQuery(db->conn, process_sql), deadline);
-	int			process = 0;
+	PGresult *result =
+		db->conn == NULL ? NULL : outbox_db_await(db, PQsendQuery(db->conn, process_sql), deadline);
+	int process = 0;
 
 	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		process = atoi(PQgetvalue(result, 0, 0));
@@ -163,23 +197,27 @@ ask_process(OutboxDb *db, int64_t deadline)
 /* What a pooler gives its clients. */
 typedef enum PoolerKind
 {
-	POOLER_KEEPS,				/* a session of its own, or nothing else is shown: there is none to spare for a second connection */
-	POOLER_SHARES,				/* one session now and another one then */
-	POOLER_SILENT,				/* it does not answer */
+	/*
+	 * a session of its own, or nothing else is shown: there is none to spare for a second
+	 * connection
+	 */
+	POOLER_KEEPS,
+	POOLER_SHARES, /* one session now and another one then */
+	POOLER_SILENT, /* it does not answer */
 } PoolerKind;
 
 /* Both have answered once: whose sessions are their own never have others. */
 static PoolerKind
 compare_sessions(OutboxDb *db, int own, OutboxDb *other, int others)
 {
-	int64_t		deadline = outbox_clock_ms() + SETTINGS_MS;
-	PoolerKind	kind = own == others ? POOLER_SHARES : POOLER_KEEPS;
+	int64_t	   deadline = outbox_clock_ms() + SETTINGS_MS;
+	PoolerKind kind = own == others ? POOLER_SHARES : POOLER_KEEPS;
 
 	/* In the order db, other, other, db. */
 	for (int i = 0; i < PROBES && kind == POOLER_KEEPS; i++)
 	{
-		bool		first = i % 4 == 0 || i % 4 == 3;
-		int			process = ask_process(first ? db : other, deadline);
+		bool first = i % 4 == 0 || i % 4 == 3;
+		int	 process = ask_process(first ? db : other, deadline);
 
 		if (process == 0)
 			kind = POOLER_SILENT;
@@ -192,10 +230,10 @@ compare_sessions(OutboxDb *db, int own, OutboxDb *other, int others)
 static PoolerKind
 probe_pooler(OutboxDb *db)
 {
-	OutboxDb	other;
-	int			own = ask_process(db, outbox_clock_ms() + SETTINGS_MS);
-	int			others = 0;
-	PoolerKind	kind = POOLER_KEEPS;
+	OutboxDb   other;
+	int		   own = ask_process(db, outbox_clock_ms() + SETTINGS_MS);
+	int		   others = 0;
+	PoolerKind kind = POOLER_KEEPS;
 
 	if (own == 0 || !outbox_db_open(&other, db->conninfo, 0))
 		return POOLER_SILENT;
@@ -208,7 +246,10 @@ probe_pooler(OutboxDb *db)
 	return kind;
 }
 
-/* Sets what the session needs, if it is that of `process` (NULL: whichever).  Returns the rows: 0, it is another one; -1: db->error. */
+/*
+ * Sets what the session needs, if it is that of `process` (NULL: whichever).  Returns the rows: 0,
+ * it is another one; -1: db->error.
+ */
 static int
 set_session(OutboxDb *db, const char *process)
 {
@@ -222,8 +263,10 @@ set_session(OutboxDb *db, const char *process)
 		lock_timeout_ms = (db->statement_timeout_ms + 1) / 2;
 	snprintf(limits[0], sizeof(limits[0]), "%ld", db->statement_timeout_ms);
 	snprintf(limits[1], sizeof(limits[1]), "%ld", lock_timeout_ms);
-	result = outbox_db_await(db, PQsendQueryParams(db->conn, settings_sql, 3, NULL, values, NULL, NULL, 0),
-							 outbox_clock_ms() + SETTINGS_MS);
+	result =
+		outbox_db_await(db,
+						PQsendQueryParams(db->conn, settings_sql, 3, NULL, values, NULL, NULL, 0),
+						outbox_clock_ms() + SETTINGS_MS);
 	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK)
 		rows = PQntuples(result);
 	else if (result != NULL)
@@ -236,8 +279,8 @@ set_session(OutboxDb *db, const char *process)
 static bool
 begin_session(OutboxDb *db)
 {
-	char		process[16];
-	int			rows;
+	char process[16];
+	int	 rows;
 
 	snprintf(process, sizeof(process), "%d", PQbackendPID(db->conn));
 	rows = set_session(db, process);
@@ -252,7 +295,8 @@ begin_session(OutboxDb *db)
 			outbox_db_refuse_pooler(db);
 			break;
 		case POOLER_SILENT:
-			outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST, "the pooler did not answer in time");
+			outbox_error_set(&db->error, OUTBOX_FAILURE_INFRASTRUCTURE, OUTBOX_DB_LOST,
+							 "the pooler did not answer in time");
 			break;
 	}
 	return false;
@@ -265,7 +309,10 @@ outbox_db_refuse_pooler(OutboxDb *db)
 	db->stale = true;
 }
 
-/* Has an idle session ended?  What the server has sent meanwhile, its last words or a notice, is read. */
+/*
+ * Has an idle session ended?  What the server has sent meanwhile, its last words or a notice, is
+ * read.
+ */
 static bool
 has_ended(PGconn *conn)
 {

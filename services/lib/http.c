@@ -21,23 +21,23 @@
 #include "metrics.h"
 #include "text.h"
 
-#define BODY_MAX	(1024 * 1024)
+#define BODY_MAX	 (1024 * 1024)
 #define HTTP_THREADS 4
 
 /* What is collected of a request until it is whole. */
 typedef struct PendingRequest
 {
-	char	   *body;
-	size_t		len;
-	bool		too_large;
+	char  *body;
+	size_t len;
+	bool   too_large;
 } PendingRequest;
 
 /* written before the daemon starts */
 static struct MHD_Daemon *http_daemon;
 static const OutboxRoute *service_routes;
-static const char *(*service_alive) (void);
-static const char *(*service_ready) (void);
-static bool (*service_admits) (const char *user, const char *password);	/* NULL: everybody */
+static const char *(*service_alive)(void);
+static const char *(*service_ready)(void);
+static bool (*service_admits)(const char *user, const char *password); /* NULL: everybody */
 
 const char *
 outbox_http_header(const OutboxHttpRequest *request, const char *name)
@@ -46,11 +46,11 @@ outbox_http_header(const OutboxHttpRequest *request, const char *name)
 }
 
 void
-outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format,...)
+outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format, ...)
 {
-	char		text[1024];
-	va_list		arguments;
-	json_t	   *body;
+	char	text[1024];
+	va_list arguments;
+	json_t *body;
 
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
@@ -65,7 +65,7 @@ outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format,...)
 static void
 answer_health(OutboxHttpAnswer *answer, const char *problem)
 {
-	json_t	   *body = json_pack("{s:s*,s:b}", "reason", problem, "ok", problem == NULL);
+	json_t *body = json_pack("{s:s*,s:b}", "reason", problem, "ok", problem == NULL);
 
 	answer->status = problem == NULL ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
 	answer->body = json_dumps(body, JSON_COMPACT);
@@ -108,11 +108,11 @@ find_route(const OutboxRoute *routes, OutboxHttpRequest *request, bool *path_kno
 {
 	for (const OutboxRoute *route = routes; route != NULL && route->method != NULL; route++)
 	{
-		size_t		len = strlen(route->path);
-		bool		prefix = route->path[len - 1] == '/';
+		size_t len = strlen(route->path);
+		bool   prefix = route->path[len - 1] == '/';
 
-		if (prefix ? strncmp(request->path, route->path, len) != 0
-			: strcmp(request->path, route->path) != 0)
+		if (prefix ? strncmp(request->path, route->path, len) != 0 :
+					 strcmp(request->path, route->path) != 0)
 			continue;
 		*path_known = true;
 		if (strcmp(request->method, route->method) != 0)
@@ -124,7 +124,7 @@ find_route(const OutboxRoute *routes, OutboxHttpRequest *request, bool *path_kno
 }
 
 void
-outbox_http_protect(bool (*admits) (const char *user, const char *password))
+outbox_http_protect(bool (*admits)(const char *user, const char *password))
 {
 	service_admits = admits;
 }
@@ -133,9 +133,9 @@ outbox_http_protect(bool (*admits) (const char *user, const char *password))
 static bool
 is_admitted(const OutboxHttpRequest *request)
 {
-	char	   *password = NULL;
-	char	   *user;
-	bool		admitted;
+	char *password = NULL;
+	char *user;
+	bool  admitted;
 
 	if (service_admits == NULL || strcmp(request->path, "/livez") == 0 ||
 		strcmp(request->path, "/readyz") == 0)
@@ -150,7 +150,7 @@ is_admitted(const OutboxHttpRequest *request)
 static void
 dispatch(OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 {
-	bool		path_known = false;
+	bool			   path_known = false;
 	const OutboxRoute *route;
 
 	if (!is_admitted(request))
@@ -173,12 +173,12 @@ static enum MHD_Result
 send_answer(struct MHD_Connection *connection, OutboxHttpAnswer *answer)
 {
 	struct MHD_Response *response;
-	enum MHD_Result result;
+	enum MHD_Result		 result;
 
 	response = MHD_create_response_from_buffer(answer->body != NULL ? strlen(answer->body) : 0,
 											   answer->body != NULL ? answer->body : (void *) "",
-											   answer->body != NULL ? MHD_RESPMEM_MUST_FREE
-											   : MHD_RESPMEM_PERSISTENT);
+											   answer->body != NULL ? MHD_RESPMEM_MUST_FREE :
+																	  MHD_RESPMEM_PERSISTENT);
 	if (response == NULL)
 	{
 		free(answer->body);
@@ -195,7 +195,7 @@ send_answer(struct MHD_Connection *connection, OutboxHttpAnswer *answer)
 static void
 collect_body(PendingRequest *pending, const char *data, size_t size)
 {
-	char	   *grown;
+	char *grown;
 
 	if (pending->too_large || pending->len + size > BODY_MAX)
 	{
@@ -218,8 +218,8 @@ static enum MHD_Result
 handle_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
 			   const char *version, const char *data, size_t *size, void **state)
 {
-	PendingRequest *pending = *state;
-	OutboxHttpAnswer answer = {MHD_HTTP_OK, "application/json", NULL};
+	PendingRequest	 *pending = *state;
+	OutboxHttpAnswer  answer = {MHD_HTTP_OK, "application/json", NULL};
 	OutboxHttpRequest request = {method, url, "", "", 0, connection};
 
 	(void) arg;
@@ -279,7 +279,7 @@ outbox_http_check_address(const char *value, char *error, size_t size)
 
 bool
 outbox_http_start(const char *address, int port, const OutboxRoute *routes,
-				  const char *(*alive) (void), const char *(*ready) (void))
+				  const char *(*alive)(void), const char *(*ready)(void) )
 {
 	struct sockaddr_in where = {0};
 
@@ -294,15 +294,13 @@ outbox_http_start(const char *address, int port, const OutboxRoute *routes,
 	service_alive = alive;
 	service_ready = ready;
 	http_daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t) port, NULL, NULL,
-								   handle_request, NULL,
-								   MHD_OPTION_SOCK_ADDR, &where,
+								   handle_request, NULL, MHD_OPTION_SOCK_ADDR, &where,
 								   MHD_OPTION_NOTIFY_COMPLETED, forget_request, NULL,
 								   MHD_OPTION_THREAD_POOL_SIZE, (unsigned) HTTP_THREADS,
-								   MHD_OPTION_CONNECTION_TIMEOUT, 30u,
-								   MHD_OPTION_END);
+								   MHD_OPTION_CONNECTION_TIMEOUT, 30u, MHD_OPTION_END);
 	if (http_daemon == NULL)
-		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "cannot listen on %s:%d: %s", address,
-				   port, strerror(errno));
+		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "cannot listen on %s:%d: %s", address, port,
+				   strerror(errno));
 	return http_daemon != NULL;
 }
 

@@ -41,8 +41,8 @@ long
 outbox_http_post(CURL *curl, const OutboxHttpPost *post, const char **error)
 {
 	struct curl_slist *headers = outbox_http_post_prepare(curl, post);
-	CURLcode	code = curl_easy_perform(curl);
-	long		status = 0;
+	CURLcode		   code = curl_easy_perform(curl);
+	long			   status = 0;
 
 	curl_slist_free_all(headers);
 	if (code == CURLE_OK)

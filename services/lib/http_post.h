@@ -10,16 +10,16 @@
 
 typedef struct OutboxHttpPost
 {
-	const char *url;
-	const char *body;
-	const char *header;			/* besides Content-Type, "Name: value"; NULL: none */
-	long		timeout_ms;
-	curl_xferinfo_callback watch;	/* other than 0 ends the transfer; NULL: none */
+	const char			  *url;
+	const char			  *body;
+	const char			  *header; /* besides Content-Type, "Name: value"; NULL: none */
+	long				   timeout_ms;
+	curl_xferinfo_callback watch; /* other than 0 ends the transfer; NULL: none */
 } OutboxHttpPost;
 
 /*
- * Sets a handle up for the POST, which must stay as it is until the transfer is over; then the caller frees the
- * list that is returned.
+ * Sets a handle up for the POST, which must stay as it is until the transfer is over; then the
+ * caller frees the list that is returned.
  */
 extern struct curl_slist *outbox_http_post_prepare(CURL *curl, const OutboxHttpPost *post);
 
@@ -29,4 +29,4 @@ extern struct curl_slist *outbox_http_post_prepare(CURL *curl, const OutboxHttpP
  */
 extern long outbox_http_post(CURL *curl, const OutboxHttpPost *post, const char **error);
 
-#endif							/* OUTBOX_HTTP_POST_H */
+#endif /* OUTBOX_HTTP_POST_H */

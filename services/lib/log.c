@@ -19,7 +19,7 @@
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 
 /* written before the threads start */
-static const char *service_name = "outbox";
+static const char	 *service_name = "outbox";
 static OutboxLogLevel log_threshold = OUTBOX_LOG_INFO;
 
 void
@@ -46,8 +46,8 @@ outbox_log_level_parse(const char *name, OutboxLogLevel *level)
 json_t *
 outbox_log_text(const char *text)
 {
-	json_t	   *value = json_string(text);
-	char	   *copy;
+	json_t *value = json_string(text);
+	char   *copy;
 
 	if (value != NULL)
 		return value;
@@ -64,9 +64,9 @@ static json_t *
 make_timestamp(void)
 {
 	struct timespec now;
-	struct tm	utc;
-	char		seconds[32];
-	char		text[48];
+	struct tm		utc;
+	char			seconds[32];
+	char			text[48];
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
@@ -79,7 +79,7 @@ make_timestamp(void)
 static json_t *
 begin_line(OutboxLogLevel level, const char *event)
 {
-	json_t	   *line = json_object();
+	json_t *line = json_object();
 
 	json_object_set_new(line, "ts", make_timestamp());
 	json_object_set_new(line, "level", json_string(level_names[level]));
@@ -92,8 +92,8 @@ begin_line(OutboxLogLevel level, const char *event)
 static char *
 end_line(json_t *line)
 {
-	char	   *text = json_dumps(line, JSON_COMPACT);
-	size_t		len;
+	char  *text = json_dumps(line, JSON_COMPACT);
+	size_t len;
 
 	json_decref(line);
 	if (text == NULL)
@@ -108,10 +108,12 @@ end_line(json_t *line)
 static char *
 make_lost_line(unsigned long lost)
 {
-	json_t	   *line = begin_line(OUTBOX_LOG_WARNING, "log_lines_lost");
+	json_t *line = begin_line(OUTBOX_LOG_WARNING, "log_lines_lost");
 
-	json_object_set_new(line, "msg", json_sprintf("%lu lines are lost here: the log was not read, or could not be written",
-												  lost));
+	json_object_set_new(line, "msg",
+						json_sprintf("%lu lines are lost here: the log was not read, or could not "
+									 "be written",
+									 lost));
 	return end_line(line);
 }
 
@@ -138,9 +140,9 @@ void
 outbox_log_fields(OutboxLogLevel level, const char *event, json_t *fields, const char *format,
 				  va_list arguments)
 {
-	json_t	   *line;
-	char	   *text;
-	char		message[2048];
+	json_t *line;
+	char   *text;
+	char	message[2048];
 
 	if (outbox_log_wants(level))
 	{
@@ -158,9 +160,9 @@ outbox_log_fields(OutboxLogLevel level, const char *event, json_t *fields, const
 }
 
 void
-outbox_log(OutboxLogLevel level, const char *event, const char *format,...)
+outbox_log(OutboxLogLevel level, const char *event, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	outbox_log_fields(level, event, NULL, format, arguments);

@@ -22,19 +22,23 @@ typedef enum OutboxLogLevel
 extern void outbox_log_setup(const char *service, OutboxLogLevel threshold);
 
 /*
- * From here on a thread writes the lines, so that nobody who logs waits for who reads; what nobody takes in time is
- * counted and told of (log_writer.h).  Before it, lines are written by who logs.  Once, main thread.
+ * From here on a thread writes the lines, so that nobody who logs waits for who reads; what nobody
+ * takes in time is counted and told of (log_writer.h).  Before it, lines are written by who logs.
+ * Once, main thread.
  */
 extern void outbox_log_start(void);
 
-/* Writes what waits, two seconds at most; for who ends the process with _exit.  exit() does the same. */
+/*
+ * Writes what waits, two seconds at most; for who ends the process with _exit.  exit() does the
+ * same.
+ */
 extern void outbox_log_stop(void);
 
 /* "debug", "info", "warning", "error"; false for anything else */
 extern bool outbox_log_level_parse(const char *name, OutboxLogLevel *level);
 
 /* One line.  event is a short stable name.  Any thread. */
-extern void outbox_log(OutboxLogLevel level, const char *event, const char *format,...)
+extern void outbox_log(OutboxLogLevel level, const char *event, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* The same with what stands between event and msg: an object, taken over; NULL: nothing. */
@@ -47,4 +51,4 @@ extern bool outbox_log_wants(OutboxLogLevel level);
 /* Text that may not be UTF-8, as a JSON string. */
 extern json_t *outbox_log_text(const char *text);
 
-#endif							/* OUTBOX_LOG_H */
+#endif /* OUTBOX_LOG_H */

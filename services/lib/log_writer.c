@@ -3,9 +3,10 @@
  * log_writer.c
  *	  The queue of log lines and the thread that writes them.
  *
- * Runs in the services.  A pipe that nobody reads, a terminal that is stopped or a file system that hangs holds the
- * writer's thread alone.  Lines that find no room in the queue, or that cannot be written (nobody has the pipe open, the
- * disk is full), are lost and counted; when writing goes on one line tells how many.
+ * Runs in the services.  A pipe that nobody reads, a terminal that is stopped or a file system that
+ * hangs holds the writer's thread alone.  Lines that find no room in the queue, or that cannot be
+ * written (nobody has the pipe open, the disk is full), are lost and counted; when writing goes on
+ * one line tells how many.
  */
 #define _GNU_SOURCE
 #include "log_writer.h"
@@ -21,22 +22,22 @@
 
 #include "metrics.h"
 
-#define END_SECONDS		2
-#define POLL_MS			1000
+#define END_SECONDS 2
+#define POLL_MS		1000
 
 typedef struct Line
 {
 	struct Line *next;
-	char	   *text;
-	size_t		len;
+	char		*text;
+	size_t		 len;
 } Line;
 
 typedef enum WriterState
 {
-	WRITER_NONE,				/* no thread: who logs writes */
+	WRITER_NONE, /* no thread: who logs writes */
 	WRITER_RUNS,
-	WRITER_ENDS,				/* writes what is left */
-	WRITER_LEFT,				/* it hangs in a write, and the process ends */
+	WRITER_ENDS, /* writes what is left */
+	WRITER_LEFT, /* it hangs in a write, and the process ends */
 } WriterState;
 
 static OutboxMetric dropped_total = {
@@ -46,34 +47,36 @@ static OutboxMetric dropped_total = {
 };
 
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t queue_wake = PTHREAD_COND_INITIALIZER;	/* for the writer */
-static pthread_cond_t queue_done = PTHREAD_COND_INITIALIZER;	/* the writer has ended */
+static pthread_cond_t  queue_wake = PTHREAD_COND_INITIALIZER; /* for the writer */
+static pthread_cond_t  queue_done = PTHREAD_COND_INITIALIZER; /* the writer has ended */
 
 /* guarded by queue_lock */
-static WriterState state;
-static Line *first;
-static Line **last = &first;
-static size_t queued_bytes;
-static unsigned long lost;		/* and not told of yet */
-static bool full;				/* until all that waits is written: what is lost lies in one place */
-static bool done;
+static WriterState	 state;
+static Line			*first;
+static Line		   **last = &first;
+static size_t		 queued_bytes;
+static unsigned long lost; /* and not told of yet */
+static bool			 full; /* until all that waits is written: what is lost lies in one place */
+static bool			 done;
 
 /* written before the thread starts */
-static char *(*make_lost_notice) (unsigned long lost);
+static char *(*make_lost_notice)(unsigned long lost);
 static pthread_t thread;
 
-static pthread_mutex_t direct_lock = PTHREAD_MUTEX_INITIALIZER; /* of who writes without the thread; never asked for by the end */
-static bool torn;				/* the last write was cut inside a line; of who writes: the thread, or under direct_lock */
+/* of who writes without the thread; never asked for by the end */
+static pthread_mutex_t direct_lock = PTHREAD_MUTEX_INITIALIZER;
+/* the last write was cut inside a line; of who writes: the thread, or under direct_lock */
+static bool			   torn;
 
 /* Waits for room where standard error is non-blocking, as the parent may have made it. */
 static bool
 write_bytes(const char *text, size_t len)
 {
-	size_t		written = 0;
+	size_t written = 0;
 
 	while (written < len)
 	{
-		ssize_t		result = write(STDERR_FILENO, text + written, len - written);
+		ssize_t		  result = write(STDERR_FILENO, text + written, len - written);
 		struct pollfd room = {STDERR_FILENO, POLLOUT, 0};
 
 		if (result > 0)
@@ -108,7 +111,7 @@ count_lost(unsigned long lines)
 static bool
 write_unlocked(char *text)
 {
-	bool		good = true;
+	bool good = true;
 
 	pthread_mutex_unlock(&queue_lock);
 	good = text != NULL && write_line(text, strlen(text));
@@ -135,7 +138,7 @@ tell_lost(void)
 static void
 write_first(void)
 {
-	Line	   *line = first;
+	Line *line = first;
 
 	first = line->next;
 	if (first == NULL)
@@ -172,7 +175,7 @@ run_writer(void *arg)
 static bool
 queue_line(char *text, size_t len)
 {
-	Line	   *line;
+	Line *line;
 
 	full = full || queued_bytes + len + sizeof(*line) > OUTBOX_LOG_QUEUE_BYTES;
 	line = full ? NULL : malloc(sizeof(*line));
@@ -186,11 +189,14 @@ queue_line(char *text, size_t len)
 	return true;
 }
 
-/* Before the thread is there and after it.  Without queue_lock: what hangs here must not hold the end. */
+/*
+ * Before the thread is there and after it.  Without queue_lock: what hangs here must not hold the
+ * end.
+ */
 static bool
 write_direct(const char *text, size_t len)
 {
-	bool		good;
+	bool good;
 
 	pthread_mutex_lock(&direct_lock);
 	good = write_line(text, len);
@@ -201,8 +207,8 @@ write_direct(const char *text, size_t len)
 void
 outbox_log_write(char *text, size_t len)
 {
-	bool		direct;
-	bool		good;
+	bool direct;
+	bool good;
 
 	pthread_mutex_lock(&queue_lock);
 	direct = state == WRITER_NONE || (state == WRITER_ENDS && done);
@@ -219,7 +225,7 @@ outbox_log_write(char *text, size_t len)
 }
 
 void
-outbox_log_writer_start(char *(*make_notice) (unsigned long lost))
+outbox_log_writer_start(char *(*make_notice)(unsigned long lost))
 {
 	make_lost_notice = make_notice;
 	count_lost(0);
@@ -234,7 +240,7 @@ void
 outbox_log_writer_stop(void)
 {
 	struct timespec until;
-	bool		ended;
+	bool			ended;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += END_SECONDS;

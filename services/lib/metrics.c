@@ -19,24 +19,24 @@
 #include "src/common/utf8.h"
 
 #define LABEL_SIZE 512
-#define SERIES_MAX 1000			/* of one metric: labels made of ids must not fill the memory */
+#define SERIES_MAX 1000 /* of one metric: labels made of ids must not fill the memory */
 
 typedef struct OutboxMetricSeries
 {
 	struct OutboxMetricSeries *next;
-	double		value;			/* counter, gauge; histogram: the sum */
-	uint64_t	count;			/* histogram */
-	uint64_t   *buckets;		/* histogram: not cumulated */
-	char		labels[];		/* name="value",... */
+	double					   value;	 /* counter, gauge; histogram: the sum */
+	uint64_t				   count;	 /* histogram */
+	uint64_t				  *buckets;	 /* histogram: not cumulated */
+	char					   labels[]; /* name="value",... */
 } OutboxMetricSeries;
 
 const double outbox_metric_seconds[14] = {
-	0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10
+	0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 };
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static OutboxMetric *first_metric;	/* guarded by registry_lock */
-static void (*write_further) (FILE *out);	/* written before the threads start */
+static OutboxMetric	  *first_metric;	 /* guarded by registry_lock */
+static void (*write_further)(FILE *out); /* written before the threads start */
 
 static void
 format_labels(char *buffer, size_t size, va_list labels)
@@ -66,13 +66,16 @@ format_labels(char *buffer, size_t size, va_list labels)
 	outbox_text_mend(buffer, SIZE_MAX);
 }
 
-/* Finds or makes the series; NULL when memory is short or there are too many.  Caller holds registry_lock. */
+/*
+ * Finds or makes the series; NULL when memory is short or there are too many.  Caller holds
+ * registry_lock.
+ */
 static OutboxMetricSeries *
 find_series(OutboxMetric *metric, const char *labels)
 {
-	OutboxMetricSeries *series;
+	OutboxMetricSeries	*series;
 	OutboxMetricSeries **tail = &metric->series;
-	int			count = 0;
+	int					 count = 0;
 
 	if (!metric->registered)
 	{
@@ -107,11 +110,11 @@ find_series(OutboxMetric *metric, const char *labels)
 }
 
 void
-outbox_metric_add(OutboxMetric *metric, double amount,...)
+outbox_metric_add(OutboxMetric *metric, double amount, ...)
 {
 	OutboxMetricSeries *series;
-	char		text[LABEL_SIZE];
-	va_list		labels;
+	char				text[LABEL_SIZE];
+	va_list				labels;
 
 	va_start(labels, amount);
 	format_labels(text, sizeof(text), labels);
@@ -124,11 +127,11 @@ outbox_metric_add(OutboxMetric *metric, double amount,...)
 }
 
 void
-outbox_metric_set(OutboxMetric *metric, double value,...)
+outbox_metric_set(OutboxMetric *metric, double value, ...)
 {
 	OutboxMetricSeries *series;
-	char		text[LABEL_SIZE];
-	va_list		labels;
+	char				text[LABEL_SIZE];
+	va_list				labels;
 
 	va_start(labels, value);
 	format_labels(text, sizeof(text), labels);
@@ -141,12 +144,12 @@ outbox_metric_set(OutboxMetric *metric, double value,...)
 }
 
 void
-outbox_metric_observe(OutboxMetric *metric, double value, unsigned count,...)
+outbox_metric_observe(OutboxMetric *metric, double value, unsigned count, ...)
 {
 	OutboxMetricSeries *series;
-	char		text[LABEL_SIZE];
-	va_list		labels;
-	size_t		bucket = 0;
+	char				text[LABEL_SIZE];
+	va_list				labels;
+	size_t				bucket = 0;
 
 	va_start(labels, count);
 	format_labels(text, sizeof(text), labels);
@@ -217,7 +220,7 @@ write_metric(FILE *out, const OutboxMetric *metric)
 }
 
 void
-outbox_metrics_collect(void (*write) (FILE *out))
+outbox_metrics_collect(void (*write)(FILE *out))
 {
 	write_further = write;
 }
@@ -225,8 +228,8 @@ outbox_metrics_collect(void (*write) (FILE *out))
 void
 outbox_metrics_write_label(FILE *out, const char *before, const char *name, const char *value)
 {
-	size_t		left = strlen(value);
-	size_t		width;
+	size_t left = strlen(value);
+	size_t width;
 
 	fprintf(out, "%s%s=\"", before, name);
 	for (; left > 0; value += width, left -= width)
@@ -246,9 +249,9 @@ outbox_metrics_write_label(FILE *out, const char *before, const char *name, cons
 char *
 outbox_metrics_text(void)
 {
-	char	   *text = NULL;
-	size_t		size = 0;
-	FILE	   *out = open_memstream(&text, &size);
+	char  *text = NULL;
+	size_t size = 0;
+	FILE  *out = open_memstream(&text, &size);
 
 	if (out == NULL)
 		return NULL;

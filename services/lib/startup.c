@@ -13,18 +13,18 @@
 #include <unistd.h>
 
 /*
- * Sent by loggers, terminals and parents that mean another program: by default each of them ends it, or
- * stops it (a background program that writes to its terminal).
+ * Sent by loggers, terminals and parents that mean another program: by default each of them ends
+ * it, or stops it (a background program that writes to its terminal).
  */
-static const int ignored[] = {SIGHUP, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ,
-SIGTTIN, SIGTTOU};
+static const int ignored[] = {SIGHUP,  SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM,
+							  SIGPROF, SIGIO,	SIGXFSZ, SIGTTIN, SIGTTOU};
 
 static const int endings[] = {SIGTERM, SIGINT, SIGQUIT};
 
 void
 outbox_startup(void)
 {
-	sigset_t	none;
+	sigset_t none;
 
 	for (int file = 0; file <= STDERR_FILENO; file++)
 	{

@@ -21,7 +21,7 @@ find_cut(const char *text, size_t len)
 {
 	for (size_t back = 1; back < 4 && back <= len; back++)
 	{
-		uint8_t		byte = (uint8_t) text[len - back];
+		uint8_t byte = (uint8_t) text[len - back];
 
 		if (byte >= 0xc0)
 			return outbox_utf8_char(text + len - back, back) == back ? len : len - back;
@@ -34,7 +34,7 @@ find_cut(const char *text, size_t len)
 void
 outbox_text_mend(char *buffer, size_t size)
 {
-	size_t		len = strlen(buffer);
+	size_t len = strlen(buffer);
 
 	if (len + 1 == size)
 	{
@@ -43,7 +43,7 @@ outbox_text_mend(char *buffer, size_t size)
 	}
 	for (size_t i = 0; i < len;)
 	{
-		size_t		width = outbox_utf8_char(buffer + i, len - i);
+		size_t width = outbox_utf8_char(buffer + i, len - i);
 
 		if (width == 0)
 			buffer[i] = '?';
@@ -66,11 +66,11 @@ outbox_text_header(const void *bytes, size_t len, size_t max)
 	size_t		used = 0;
 
 	if (text == NULL)
-		abort();				/* nothing is committed, the record is read again */
+		abort(); /* nothing is committed, the record is read again */
 	for (size_t i = 0; i < len;)
 	{
-		size_t		width = outbox_utf8_char(from + i, len - i);
-		bool		escaped = width == 0 || outbox_utf8_excluded(from + i, width) >= 0;
+		size_t width = outbox_utf8_char(from + i, len - i);
+		bool   escaped = width == 0 || outbox_utf8_excluded(from + i, width) >= 0;
 
 		width += width == 0;
 		if (used + (escaped ? 3 * width : width) > max)

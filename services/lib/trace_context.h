@@ -14,14 +14,14 @@
 #define OUTBOX_SPAN_ID_TEXT		17
 #define OUTBOX_TRACEPARENT_TEXT 56
 
-#define OUTBOX_TRACE_SAMPLED	0x01
+#define OUTBOX_TRACE_SAMPLED 0x01
 
 typedef struct OutboxTraceContext
 {
-	char		trace_id[OUTBOX_TRACE_ID_TEXT];
-	char		span_id[OUTBOX_SPAN_ID_TEXT];
-	char		parent_id[OUTBOX_SPAN_ID_TEXT]; /* "": the trace's first span */
-	unsigned	flags;
+	char	 trace_id[OUTBOX_TRACE_ID_TEXT];
+	char	 span_id[OUTBOX_SPAN_ID_TEXT];
+	char	 parent_id[OUTBOX_SPAN_ID_TEXT]; /* "": the trace's first span */
+	unsigned flags;
 } OutboxTraceContext;
 
 /*
@@ -38,6 +38,7 @@ extern bool outbox_trace_parse(const char *text, OutboxTraceContext *context);
 extern void outbox_trace_make(const char *traceparent, OutboxTraceContext *context);
 
 /* Its traceparent, of version 00. */
-extern void outbox_trace_print(const OutboxTraceContext *context, char text[OUTBOX_TRACEPARENT_TEXT]);
+extern void outbox_trace_print(const OutboxTraceContext *context,
+							   char						 text[OUTBOX_TRACEPARENT_TEXT]);
 
-#endif							/* OUTBOX_TRACE_CONTEXT_H */
+#endif /* OUTBOX_TRACE_CONTEXT_H */

@@ -15,13 +15,13 @@
 
 #include "src/common/hash.h"
 
-#define MARK_SIZE	17			/* '#' and 16 digits */
+#define MARK_SIZE 17 /* '#' and 16 digits */
 
 void
 outbox_alert_key_cut(char *key, size_t size, const char *text)
 {
-	size_t		text_len = strlen(text);
-	size_t		len;
+	size_t text_len = strlen(text);
+	size_t len;
 
 	if (text_len < size)
 	{
@@ -31,15 +31,16 @@ outbox_alert_key_cut(char *key, size_t size, const char *text)
 	len = size - 1 - MARK_SIZE;
 	while (len > 0 && ((unsigned char) text[len] & 0xC0) == 0x80)
 		len--;
-	snprintf(key, size, "%.*s#%016llx", (int) len, text, (unsigned long long) outbox_hash_bytes(text, text_len));
+	snprintf(key, size, "%.*s#%016llx", (int) len, text,
+			 (unsigned long long) outbox_hash_bytes(text, text_len));
 }
 
 void
 outbox_alert_key(char key[OUTBOX_ALERT_KEY], const char *format, ...)
 {
-	char	   *text;
-	va_list		arguments;
-	int			len;
+	char   *text;
+	va_list arguments;
+	int		len;
 
 	va_start(arguments, format);
 	len = vasprintf(&text, format, arguments);

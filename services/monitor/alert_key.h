@@ -10,11 +10,11 @@
 
 #include <stddef.h>
 
-#define OUTBOX_ALERT_KEY	768		/* room for a key */
+#define OUTBOX_ALERT_KEY 768 /* room for a key */
 
 /* Formats a key; one that is too long as outbox_alert_key_cut has it. */
 extern void outbox_alert_key(char key[OUTBOX_ALERT_KEY], const char *format, ...)
-			__attribute__((format(printf, 2, 3)));
+	__attribute__((format(printf, 2, 3)));
 
 /*
  * Copies text, UTF-8; when it does not fit, its beginning, cut at a character, with a number
@@ -22,4 +22,4 @@ extern void outbox_alert_key(char key[OUTBOX_ALERT_KEY], const char *format, ...
  */
 extern void outbox_alert_key_cut(char *key, size_t size, const char *text);
 
-#endif							/* OUTBOX_ALERT_KEY_H */
+#endif /* OUTBOX_ALERT_KEY_H */

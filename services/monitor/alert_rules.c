@@ -33,9 +33,9 @@ step(OutboxAlertState *state, unsigned reasons, bool calm)
 OutboxAlertChange
 outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample)
 {
-	bool		waiting = sample->lag > 0;
-	bool		old = sample->seconds < 0 || sample->seconds > sample->threshold / 2;
-	unsigned	reasons = 0;
+	bool	 waiting = sample->lag > 0;
+	bool	 old = sample->seconds < 0 || sample->seconds > sample->threshold / 2;
+	unsigned reasons = 0;
 
 	if (!waiting || !sample->deserted)
 		state->deserted_at = 0;
@@ -51,15 +51,18 @@ outbox_alert_judge_lag(OutboxAlertState *state, const OutboxLagSample *sample)
 		reasons |= OUTBOX_REASON_NO_MEMBERS;
 
 	/* What is not known ends nothing. */
-	return step(state, reasons, sample->complete &&
-				(sample->lag == 0 || (waiting && !sample->deserted && sample->seconds >= 0 &&
-									  sample->seconds < sample->threshold / 2)));
+	return step(state, reasons,
+				sample->complete &&
+					(sample->lag == 0 ||
+					 (waiting && !sample->deserted && sample->seconds >= 0 &&
+					  sample->seconds < sample->threshold / 2)));
 }
 
 OutboxAlertChange
 outbox_alert_judge_ranges(OutboxAlertState *state, bool beyond, bool lost, bool known)
 {
-	return step(state, (beyond ? OUTBOX_REASON_BEYOND : 0) | (lost ? OUTBOX_REASON_LOST : 0), known);
+	return step(state, (beyond ? OUTBOX_REASON_BEYOND : 0) | (lost ? OUTBOX_REASON_LOST : 0),
+				known);
 }
 
 OutboxAlertChange

@@ -26,19 +26,19 @@
 #include "services/lib/log.h"
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-static json_t *firing;			/* {key: alert}; guarded by table_lock */
-static int64_t repeated_at;		/* outbox_clock_ms; guarded by table_lock */
+static json_t		  *firing;		/* {key: alert}; guarded by table_lock */
+static int64_t		   repeated_at; /* outbox_clock_ms; guarded by table_lock */
 
 /* written before the threads start */
 static const char *state_path = "";
-static int64_t repeat_ms;
+static int64_t	   repeat_ms;
 
 void
 outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT])
 {
-	time_t		seconds = (time_t) (ms / 1000);
-	struct tm	utc;
-	size_t		used;
+	time_t	  seconds = (time_t) (ms / 1000);
+	struct tm utc;
+	size_t	  used;
 
 	gmtime_r(&seconds, &utc);
 	used = strftime(text, OUTBOX_TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &utc);
@@ -48,8 +48,9 @@ outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT])
 json_t *
 outbox_alert_reasons(unsigned reasons)
 {
-	static const char *const names[] = {"lag_seconds", "stop", "stall", "no_members", "depth", "beyond_end", "records_lost"};
-	json_t	   *list = json_array();
+	static const char *const names[] = {"lag_seconds", "stop",		 "stall",		"no_members",
+										"depth",	   "beyond_end", "records_lost"};
+	json_t					*list = json_array();
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{
@@ -62,10 +63,10 @@ outbox_alert_reasons(unsigned reasons)
 static bool
 write_state(json_t *state)
 {
-	char	   *path = NULL;
-	char	   *text = json_dumps(state, JSON_INDENT(1));
-	FILE	   *file = NULL;
-	bool		good = text != NULL && asprintf(&path, "%s.new", state_path) >= 0;
+	char *path = NULL;
+	char *text = json_dumps(state, JSON_INDENT(1));
+	FILE *file = NULL;
+	bool  good = text != NULL && asprintf(&path, "%s.new", state_path) >= 0;
 
 	if (good)
 		file = fopen(path, "w");
@@ -88,8 +89,8 @@ write_state(json_t *state)
 static bool
 save_locked(void)
 {
-	json_t	   *state;
-	bool		good;
+	json_t *state;
+	bool	good;
 
 	if (state_path[0] == '\0')
 		return true;
@@ -103,9 +104,9 @@ static void
 read_state(void)
 {
 	json_error_t error;
-	json_t	   *state;
-	json_t	   *alert;
-	const char *key;
+	json_t		*state;
+	json_t		*alert;
+	const char	*key;
 
 	if (access(state_path, F_OK) != 0)
 		return;
@@ -140,7 +141,8 @@ outbox_alerts_check(const char *state_file, char *error, size_t size)
 		errno = EINVAL;
 		snprintf(error, size, "not a regular file");
 	}
-	else if (access(dirname(copy), W_OK | X_OK) != 0 || (there && access(state_file, R_OK | W_OK) != 0))
+	else if (access(dirname(copy), W_OK | X_OK) != 0 ||
+			 (there && access(state_file, R_OK | W_OK) != 0))
 		snprintf(error, size, "the file cannot be read and written: %s", strerror(errno));
 	free(copy);
 	return state_file[0] == '\0' || errno == 0;
@@ -149,7 +151,7 @@ outbox_alerts_check(const char *state_file, char *error, size_t size)
 bool
 outbox_alerts_open(const char *state_file, long repeat_seconds)
 {
-	bool		good;
+	bool good;
 
 	pthread_mutex_lock(&table_lock);
 	firing = json_object();
@@ -173,8 +175,8 @@ outbox_alerts_save(void)
 bool
 outbox_alerts_firing(const char *key, int64_t *since_ms)
 {
-	json_t	   *alert;
-	bool		found;
+	json_t *alert;
+	bool	found;
 
 	pthread_mutex_lock(&table_lock);
 	alert = json_object_get(firing, key);
@@ -210,8 +212,8 @@ resolve_locked(json_t *alert)
 void
 outbox_alerts_change(OutboxAlertChange change, json_t *alert)
 {
-	int64_t		now_ms = outbox_wall_ms();
-	char		text[OUTBOX_TIME_TEXT];
+	int64_t now_ms = outbox_wall_ms();
+	char	text[OUTBOX_TIME_TEXT];
 
 	pthread_mutex_lock(&table_lock);
 	if (change == OUTBOX_ALERT_TRIGGER)
@@ -233,7 +235,7 @@ outbox_alerts_change(OutboxAlertChange change, json_t *alert)
 }
 
 void
-outbox_alerts_sweep(const char *kind, bool (*known) (json_t *alert))
+outbox_alerts_sweep(const char *kind, bool (*known)(json_t *alert))
 {
 	json_t	   *alert;
 	const char *key;
@@ -243,10 +245,9 @@ outbox_alerts_sweep(const char *kind, bool (*known) (json_t *alert))
 	pthread_mutex_lock(&table_lock);
 	json_object_foreach_safe(firing, next, key, alert)
 	{
-		json_t	   *copy;
+		json_t *copy;
 
-		if (strcmp(json_string_value(json_object_get(alert, "kind")), kind) != 0 ||
-			known(alert))
+		if (strcmp(json_string_value(json_object_get(alert, "kind")), kind) != 0 || known(alert))
 			continue;
 		copy = json_deep_copy(alert);
 		json_object_set_new(copy, "summary", json_sprintf("%s is gone", key));

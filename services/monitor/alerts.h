@@ -17,7 +17,7 @@
 #include "alert_rules.h"
 
 /* ISO 8601, UTC, milliseconds; ms since 1970. */
-#define OUTBOX_TIME_TEXT	32
+#define OUTBOX_TIME_TEXT 32
 extern void outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT]);
 
 /* Names of the reasons, e.g. ["lag_seconds", "stall"]. */
@@ -46,9 +46,11 @@ extern bool outbox_alerts_firing(const char *key, int64_t *since_ms);
 extern void outbox_alerts_change(OutboxAlertChange change, json_t *alert);
 
 /* Ends the alerts of a kind that known() does not know any more. */
-extern void outbox_alerts_sweep(const char *kind, bool (*known) (json_t *alert));
+extern void outbox_alerts_sweep(const char *kind, bool (*known)(json_t *alert));
 
-/* Sends firing alerts again to sinks that forget, when repeat_seconds are over since the last time. */
+/*
+ * Sends firing alerts again to sinks that forget, when repeat_seconds are over since the last time.
+ */
 extern void outbox_alerts_repeat(void);
 
-#endif							/* OUTBOX_ALERTS_H */
+#endif /* OUTBOX_ALERTS_H */

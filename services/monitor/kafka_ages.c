@@ -17,18 +17,18 @@
 #include "services/kafka/message.h"
 #include "services/lib/clock.h"
 
-#define ROUND_MAX		500		/* partitions read at once */
-#define ROUNDS			4		/* a round may take this part of the time-out */
-#define ROUND_MIN_MS	500
-#define REREAD_MS		60000	/* a record may be gone by retention: look again */
+#define ROUND_MAX	 500 /* partitions read at once */
+#define ROUNDS		 4	 /* a round may take this part of the time-out */
+#define ROUND_MIN_MS 500
+#define REREAD_MS	 60000 /* a record may be gone by retention: look again */
 
 /* One partition of which the age of the first pending record is wanted. */
 typedef struct Question
 {
 	OutboxLagPartition *partition;
-	bool		done;			/* answered */
-	bool		late;			/* did not answer in its round: when no other question is left */
-	bool		asked;			/* in the round under way */
+	bool				done;  /* answered */
+	bool				late;  /* did not answer in its round: when no other question is left */
+	bool				asked; /* in the round under way */
 } Question;
 
 /* By place in the log, so that groups which stand at the same record share an answer. */
@@ -37,7 +37,7 @@ compare_questions(const void *a, const void *b)
 {
 	const OutboxLagPartition *one = ((const Question *) a)->partition;
 	const OutboxLagPartition *two = ((const Question *) b)->partition;
-	int			order = strcmp(one->topic, two->topic);
+	int						  order = strcmp(one->topic, two->topic);
 
 	if (order == 0)
 		order = (one->partition > two->partition) - (one->partition < two->partition);
@@ -50,8 +50,8 @@ compare_questions(const void *a, const void *b)
 static Question *
 collect_questions(OutboxLagSnapshot *snapshot, size_t *count)
 {
-	Question   *questions;
-	size_t		room = 1;
+	Question *questions;
+	size_t	  room = 1;
 
 	for (size_t i = 0; i < snapshot->group_count; i++)
 		room += snapshot->groups[i].partition_count;
@@ -65,8 +65,9 @@ collect_questions(OutboxLagSnapshot *snapshot, size_t *count)
 		{
 			OutboxLagPartition *partition = &snapshot->groups[i].partitions[j];
 
-			if (partition->lag <= 0 || (partition->pending_ms != OUTBOX_LAG_NULL &&
-										outbox_clock_ms() - partition->pending_read_at < REREAD_MS))
+			if (partition->lag <= 0 ||
+				(partition->pending_ms != OUTBOX_LAG_NULL &&
+				 outbox_clock_ms() - partition->pending_read_at < REREAD_MS))
 				continue;
 			questions[(*count)++].partition = partition;
 		}
@@ -86,7 +87,7 @@ static rd_kafka_topic_partition_list_t *
 choose_round(Question *questions, size_t count)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(ROUND_MAX);
-	const OutboxLagPartition *last = NULL;
+	const OutboxLagPartition		*last = NULL;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -99,8 +100,8 @@ choose_round(Question *questions, size_t count)
 		{
 			if (list->cnt == ROUND_MAX)
 				continue;
-			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset =
-				partition->committed;
+			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)
+				->offset = partition->committed;
 			last = partition;
 		}
 		questions[i].asked = partition->committed == last->committed;
@@ -108,17 +109,25 @@ choose_round(Question *questions, size_t count)
 	return list;
 }
 
-/* Since when the message's event exists: what its ce_time says, else its own time stamp; OUTBOX_LAG_NULL: not known. */
+/*
+ * Since when the message's event exists: what its ce_time says, else its own time stamp;
+ * OUTBOX_LAG_NULL: not known.
+ */
 static int64_t
 read_since(const rd_kafka_message_t *message)
 {
 	rd_kafka_timestamp_type_t type;
-	OutboxRecord record = {
-		.topic = rd_kafka_topic_name(message->rkt), .partition = message->partition, .offset = message->offset,
+	OutboxRecord			  record = {
+		.topic = rd_kafka_topic_name(message->rkt),
+		.partition = message->partition,
+		.offset = message->offset,
 		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
-		.key = message->key, .key_len = message->key_len, .value = message->payload, .value_len = message->len,
+		.key = message->key,
+		.key_len = message->key_len,
+		.value = message->payload,
+		.value_len = message->len,
 	};
-	int64_t		since = OUTBOX_LAG_NULL;
+	int64_t since = OUTBOX_LAG_NULL;
 
 	if (outbox_record_take_headers(message, &record))
 	{
@@ -129,9 +138,13 @@ read_since(const rd_kafka_message_t *message)
 	return since >= 0 ? since : OUTBOX_LAG_NULL;
 }
 
-/* Gives the answer to whoever stands at this place: since when, or OUTBOX_LAG_NULL; record: is there one? */
+/*
+ * Gives the answer to whoever stands at this place: since when, or OUTBOX_LAG_NULL; record: is
+ * there one?
+ */
 static void
-give_answer(Question *questions, size_t count, const char *topic, int32_t number, int64_t since_ms, bool record)
+give_answer(Question *questions, size_t count, const char *topic, int32_t number, int64_t since_ms,
+			bool record)
 {
 	for (size_t i = 0; i < count; i++)
 	{
@@ -159,7 +172,8 @@ is_open(const Question *questions, size_t count, const char *topic, int32_t numb
 {
 	for (size_t i = 0; i < count; i++)
 	{
-		if (questions[i].asked && !questions[i].done && questions[i].partition->partition == number &&
+		if (questions[i].asked && !questions[i].done &&
+			questions[i].partition->partition == number &&
 			strcmp(questions[i].partition->topic, topic) == 0)
 			return true;
 	}
@@ -183,7 +197,7 @@ read_round(OutboxKafkaLag *kafka, Question *questions, size_t count, int left, i
 	while (left > 0 && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
 	{
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka->committed, 100);
-		bool		record;
+		bool				record;
 
 		if (message == NULL)
 			continue;
@@ -221,7 +235,7 @@ others_wait(const Question *questions, size_t count)
 static void
 put_off(Question *questions, size_t count)
 {
-	bool		others = false;
+	bool others = false;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -236,16 +250,17 @@ put_off(Question *questions, size_t count)
 void
 outbox_kafka_ages_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
 {
-	int64_t		deadline = outbox_clock_ms() + kafka->timeout_ms;
-	int			round_ms = kafka->timeout_ms / ROUNDS > ROUND_MIN_MS ? kafka->timeout_ms / ROUNDS : ROUND_MIN_MS;
-	size_t		count;
-	Question   *questions = collect_questions(snapshot, &count);
+	int64_t deadline = outbox_clock_ms() + kafka->timeout_ms;
+	int		round_ms =
+		kafka->timeout_ms / ROUNDS > ROUND_MIN_MS ? kafka->timeout_ms / ROUNDS : ROUND_MIN_MS;
+	size_t	  count;
+	Question *questions = collect_questions(snapshot, &count);
 
 	while (outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
 	{
 		rd_kafka_topic_partition_list_t *round = choose_round(questions, count);
-		int			size = round->cnt;
-		int64_t		until = others_wait(questions, count) ? outbox_clock_ms() + round_ms : deadline;
+		int								 size = round->cnt;
+		int64_t until = others_wait(questions, count) ? outbox_clock_ms() + round_ms : deadline;
 
 		if (size > 0 && rd_kafka_assign(kafka->committed, round) == RD_KAFKA_RESP_ERR_NO_ERROR)
 			read_round(kafka, questions, count, size, until < deadline ? until : deadline);

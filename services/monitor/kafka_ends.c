@@ -5,10 +5,10 @@
  *
  * Runs in outbox-monitor, poller thread.
  *
- * librdkafka 2.0.2 has no ListOffsets call: rd_kafka_offsets_for_times asks for
- * "latest" or "earliest", all partitions of a broker in one request.  It gives no answer at all
- * when one broker gives none, so each leader is asked by itself: a silent one
- * leaves the ends of its own logs unknown and nothing else.
+ * librdkafka 2.0.2 has no ListOffsets call: rd_kafka_offsets_for_times asks for "latest" or
+ * "earliest", all partitions of a broker in one request.  It gives no answer at all when one broker
+ * gives none, so each leader is asked by itself: a silent one leaves the ends of its own logs
+ * unknown and nothing else.
  */
 #define _GNU_SOURCE
 #include "kafka_client.h"
@@ -19,7 +19,7 @@
 
 #include "services/lib/clock.h"
 
-#define SHARES	4		/* a leader may take this part of the time-out */
+#define SHARES 4 /* a leader may take this part of the time-out */
 
 static bool
 fail(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
@@ -33,8 +33,8 @@ typedef struct LogEnd
 {
 	const char *topic;
 	int32_t		partition;
-	int32_t		leader;			/* negative: none to ask */
-	bool		wanted;			/* a group has it */
+	int32_t		leader; /* negative: none to ask */
+	bool		wanted; /* a group has it */
 	int64_t		start;
 	int64_t		high;
 	int64_t		stable;
@@ -42,8 +42,8 @@ typedef struct LogEnd
 
 typedef struct LogEnds
 {
-	LogEnd	   *logs;
-	size_t		count;
+	LogEnd *logs;
+	size_t	count;
 } LogEnds;
 
 static int
@@ -51,15 +51,16 @@ compare_logs(const void *a, const void *b)
 {
 	const LogEnd *one = a;
 	const LogEnd *two = b;
-	int			order = strcmp(one->topic, two->topic);
+	int			  order = strcmp(one->topic, two->topic);
 
-	return order != 0 ? order : (one->partition > two->partition) - (one->partition < two->partition);
+	return order != 0 ? order :
+						(one->partition > two->partition) - (one->partition < two->partition);
 }
 
 static LogEnd *
 find_log(const LogEnds *ends, const char *topic, int32_t partition)
 {
-	LogEnd		wanted = {.topic = topic, .partition = partition};
+	LogEnd wanted = {.topic = topic, .partition = partition};
 
 	if (ends->count == 0)
 		return NULL;
@@ -70,8 +71,8 @@ find_log(const LogEnds *ends, const char *topic, int32_t partition)
 static LogEnds
 list_logs(const rd_kafka_metadata_t *metadata)
 {
-	LogEnds		ends = {NULL, 0};
-	size_t		count = 0;
+	LogEnds ends = {NULL, 0};
+	size_t	count = 0;
 
 	for (int i = 0; i < metadata->topic_cnt; i++)
 		count += (size_t) metadata->topics[i].partition_cnt;
@@ -84,7 +85,7 @@ list_logs(const rd_kafka_metadata_t *metadata)
 
 		for (int j = 0; j < topic->partition_cnt; j++)
 		{
-			LogEnd	   *log = &ends.logs[ends.count++];
+			LogEnd *log = &ends.logs[ends.count++];
 
 			log->topic = topic->topic;
 			log->partition = topic->partitions[j].id;
@@ -97,8 +98,9 @@ list_logs(const rd_kafka_metadata_t *metadata)
 }
 
 /*
- * Marks what is asked for; partitions of topics that are gone, or that this client may not see, leave the
- * snapshot.  A topic that is there without the partition was made anew with fewer of them.
+ * Marks what is asked for; partitions of topics that are gone, or that this client may not see,
+ * leave the snapshot.  A topic that is there without the partition was made anew with fewer of
+ * them.
  */
 static void
 mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
@@ -110,11 +112,12 @@ mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 		for (size_t j = group->partition_count; j > 0; j--)
 		{
 			OutboxLagPartition *partition = &group->partitions[j - 1];
-			LogEnd	   *log = find_log(ends, partition->topic, partition->partition);
+			LogEnd			   *log = find_log(ends, partition->topic, partition->partition);
 
 			if (log != NULL)
 				log->wanted = true;
-			else if (partition->committed != OUTBOX_LAG_NULL && find_log(ends, partition->topic, 0) != NULL)
+			else if (partition->committed != OUTBOX_LAG_NULL &&
+					 find_log(ends, partition->topic, 0) != NULL)
 				partition->missing = true;
 			else
 				outbox_group_drop(group, partition);
@@ -135,8 +138,8 @@ refresh_leaders(OutboxKafkaLag *kafka, rd_kafka_t *rk)
 static int
 compare_numbers(const void *a, const void *b)
 {
-	int32_t		one = *(const int32_t *) a;
-	int32_t		two = *(const int32_t *) b;
+	int32_t one = *(const int32_t *) a;
+	int32_t two = *(const int32_t *) b;
 
 	return (one > two) - (one < two);
 }
@@ -145,8 +148,8 @@ compare_numbers(const void *a, const void *b)
 static int32_t *
 list_leaders(const LogEnds *ends, size_t *count)
 {
-	int32_t    *leaders = calloc(ends->count + 1, sizeof(int32_t));
-	size_t		found = 0;
+	int32_t *leaders = calloc(ends->count + 1, sizeof(int32_t));
+	size_t	 found = 0;
 
 	if (leaders == NULL)
 		abort();
@@ -168,9 +171,9 @@ list_leaders(const LogEnds *ends, size_t *count)
 /* What a leader is asked for, by the handle whose answer it is. */
 typedef enum LogPlace
 {
-	LOG_START,					/* read_committed, as either would */
-	LOG_STABLE,					/* read_committed */
-	LOG_HIGH,					/* read_uncommitted */
+	LOG_START,	/* read_committed, as either would */
+	LOG_STABLE, /* read_committed */
+	LOG_HIGH,	/* read_uncommitted */
 } LogPlace;
 
 /* Asks one leader for a place in its logs. */
@@ -178,7 +181,7 @@ static rd_kafka_resp_err_t
 ask_leader(rd_kafka_t *rk, LogPlace place, LogEnds *ends, int32_t leader, int wait_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1024);
-	rd_kafka_resp_err_t err;
+	rd_kafka_resp_err_t				 err;
 
 	for (size_t i = 0; i < ends->count; i++)
 	{
@@ -193,10 +196,12 @@ ask_leader(rd_kafka_t *rk, LogPlace place, LogEnds *ends, int32_t leader, int wa
 	for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
 	{
 		const rd_kafka_topic_partition_t *found = &list->elems[i];
-		LogEnd	   *log = find_log(ends, found->topic, found->partition);
+		LogEnd							 *log = find_log(ends, found->topic, found->partition);
 
 		if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
-			*(place == LOG_START ? &log->start : place == LOG_STABLE ? &log->stable : &log->high) = found->offset;
+			*(place == LOG_START	  ? &log->start :
+				  place == LOG_STABLE ? &log->stable :
+										&log->high) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	return err;
@@ -208,30 +213,32 @@ has_answered(const LogEnds *ends, int32_t leader)
 {
 	for (size_t i = 0; i < ends->count; i++)
 	{
-		if (ends->logs[i].wanted && ends->logs[i].leader == leader && ends->logs[i].high != OUTBOX_LAG_NULL)
+		if (ends->logs[i].wanted && ends->logs[i].leader == leader &&
+			ends->logs[i].high != OUTBOX_LAG_NULL)
 			return true;
 	}
 	return false;
 }
 
 /*
- * Asks for a place in all logs that are wanted.  Each poll begins with another
- * leader, so that silent ones, which use up the time, hide the others in some polls only.
+ * Asks for a place in all logs that are wanted.  Each poll begins with another leader, so that
+ * silent ones, which use up the time, hide the others in some polls only.
  */
 static bool
 ask_ends(OutboxKafkaLag *kafka, LogPlace place, LogEnds *ends, char *error, size_t size)
 {
-	rd_kafka_t *rk = place == LOG_HIGH ? kafka->uncommitted : kafka->committed;
-	int64_t		deadline = outbox_clock_ms() + kafka->timeout_ms;
+	rd_kafka_t		   *rk = place == LOG_HIGH ? kafka->uncommitted : kafka->committed;
+	int64_t				deadline = outbox_clock_ms() + kafka->timeout_ms;
 	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
-	size_t		count;
-	size_t		answers = 0;
-	int32_t    *leaders = list_leaders(ends, &count);
-	int			wait_ms = count > 1 ? kafka->timeout_ms / SHARES : kafka->timeout_ms;
+	size_t				count;
+	size_t				answers = 0;
+	int32_t			   *leaders = list_leaders(ends, &count);
+	int					wait_ms = count > 1 ? kafka->timeout_ms / SHARES : kafka->timeout_ms;
 
-	for (size_t i = 0; i < count && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled(); i++)
+	for (size_t i = 0; i < count && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled();
+		 i++)
 	{
-		int32_t		leader = leaders[(kafka->turn + i) % count];
+		int32_t				leader = leaders[(kafka->turn + i) % count];
 		rd_kafka_resp_err_t err;
 
 		if (place == LOG_START && !has_answered(ends, leader))
@@ -258,7 +265,7 @@ note_ends(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 		for (size_t j = 0; j < snapshot->groups[i].partition_count; j++)
 		{
 			OutboxLagPartition *partition = &snapshot->groups[i].partitions[j];
-			const LogEnd *log = find_log(ends, partition->topic, partition->partition);
+			const LogEnd	   *log = find_log(ends, partition->topic, partition->partition);
 
 			if (log != NULL)
 			{
@@ -275,7 +282,8 @@ note_ends(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 static rd_kafka_resp_err_t
 read_metadata(OutboxKafkaLag *kafka, const rd_kafka_metadata_t **metadata)
 {
-	rd_kafka_resp_err_t err = rd_kafka_metadata(kafka->committed, 1, NULL, metadata, kafka->timeout_ms / 2);
+	rd_kafka_resp_err_t err =
+		rd_kafka_metadata(kafka->committed, 1, NULL, metadata, kafka->timeout_ms / 2);
 
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && !outbox_kafka_lag_cancelled())
 		err = rd_kafka_metadata(kafka->committed, 1, NULL, metadata, kafka->timeout_ms / 2);
@@ -286,19 +294,20 @@ bool
 outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
 {
 	const rd_kafka_metadata_t *metadata;
-	rd_kafka_resp_err_t err = read_metadata(kafka, &metadata);
-	LogEnds		ends;
-	bool		good;
+	rd_kafka_resp_err_t		   err = read_metadata(kafka, &metadata);
+	LogEnds					   ends;
+	bool					   good;
 
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return fail(error, size, "topics", err);
 	ends = list_logs(metadata);
 	mark_logs(snapshot, &ends);
 	kafka->turn++;
-	good = ask_ends(kafka, LOG_STABLE, &ends, error, size) && ask_ends(kafka, LOG_HIGH, &ends, error, size);
+	good = ask_ends(kafka, LOG_STABLE, &ends, error, size) &&
+		ask_ends(kafka, LOG_HIGH, &ends, error, size);
 	if (good)
 	{
-		char		ignored[128];	/* what stays unknown is the logs' begin alone */
+		char ignored[128]; /* what stays unknown is the logs' begin alone */
 
 		ask_ends(kafka, LOG_START, &ends, ignored, sizeof(ignored));
 		note_ends(snapshot, &ends);

@@ -25,17 +25,17 @@ fail(char *error, size_t size, const char *what, const char *why)
 /* What the brokers that answered have. */
 static void
 note_groups(OutboxLagSnapshot *snapshot, const rd_kafka_ListConsumerGroups_result_t *result,
-			bool (*wanted) (const char *group))
+			bool (*wanted)(const char *group))
 {
 	const rd_kafka_ConsumerGroupListing_t **listed;
-	size_t		count;
+	size_t									count;
 
 	listed = rd_kafka_ListConsumerGroups_result_valid(result, &count);
 	for (size_t i = 0; i < count; i++)
 	{
-		const char *name = rd_kafka_ConsumerGroupListing_group_id(listed[i]);
+		const char					   *name = rd_kafka_ConsumerGroupListing_group_id(listed[i]);
 		rd_kafka_consumer_group_state_t state = rd_kafka_ConsumerGroupListing_state(listed[i]);
-		OutboxLagGroup *group;
+		OutboxLagGroup				   *group;
 
 		if (!wanted(name))
 			continue;
@@ -51,13 +51,13 @@ note_groups(OutboxLagSnapshot *snapshot, const rd_kafka_ListConsumerGroups_resul
 static void
 keep_missing(OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before)
 {
-	size_t		listed = snapshot->group_count;
+	size_t listed = snapshot->group_count;
 
 	outbox_snapshot_sort(snapshot);
 	for (size_t i = 0; before != NULL && i < before->group_count; i++)
 	{
 		OutboxLagSnapshot known = {.groups = snapshot->groups, .group_count = listed};
-		const char *name = before->groups[i].name;
+		const char		 *name = before->groups[i].name;
 
 		if (outbox_snapshot_find(&known, name) == NULL)
 			outbox_snapshot_add_group(snapshot, name)->state =
@@ -68,14 +68,14 @@ keep_missing(OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before)
 /* Fails when no broker answers with a group and one does not answer. */
 static bool
 list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before,
-			bool (*wanted) (const char *group), char *error, size_t size)
+			bool (*wanted)(const char *group), char *error, size_t size)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->committed);
-	rd_kafka_AdminOptions_t *options = outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL,
-															  false);
+	rd_kafka_queue_t		*queue = rd_kafka_queue_new(kafka->committed);
+	rd_kafka_AdminOptions_t *options =
+		outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL, false);
 	rd_kafka_event_t *event;
-	size_t		failures = 0;
-	bool		good = false;
+	size_t			  failures = 0;
+	bool			  good = false;
 
 	rd_kafka_ListConsumerGroups(kafka->committed, options, queue);
 	/* The request ends by itself at its time-out; a little later is a fault of the client. */
@@ -86,8 +86,10 @@ list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagS
 		fail(error, size, "list groups", rd_kafka_event_error_string(event));
 	else
 	{
-		const rd_kafka_ListConsumerGroups_result_t *result = rd_kafka_event_ListConsumerGroups_result(event);
-		const rd_kafka_error_t **errors = rd_kafka_ListConsumerGroups_result_errors(result, &failures);
+		const rd_kafka_ListConsumerGroups_result_t *result =
+			rd_kafka_event_ListConsumerGroups_result(event);
+		const rd_kafka_error_t **errors =
+			rd_kafka_ListConsumerGroups_result_errors(result, &failures);
 
 		note_groups(snapshot, result, wanted);
 		good = failures == 0 || snapshot->group_count > 0 ||
@@ -136,7 +138,7 @@ static void
 note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescription_t *described)
 {
 	OutboxLagGroup *group;
-	size_t		count = rd_kafka_ConsumerGroupDescription_member_count(described);
+	size_t			count = rd_kafka_ConsumerGroupDescription_member_count(described);
 
 	group = outbox_snapshot_find(snapshot, rd_kafka_ConsumerGroupDescription_group_id(described));
 	if (group == NULL || rd_kafka_ConsumerGroupDescription_error(described) != NULL || count == 0)
@@ -151,7 +153,7 @@ static void
 ask_descriptions(OutboxKafkaLag *kafka, const OutboxLagSnapshot *snapshot)
 {
 	rd_kafka_AdminOptions_t *options;
-	const char **names = calloc(snapshot->group_count, sizeof(*names));
+	const char			   **names = calloc(snapshot->group_count, sizeof(*names));
 
 	if (names == NULL)
 		abort();
@@ -173,8 +175,8 @@ static void
 describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
 {
 	const rd_kafka_ConsumerGroupDescription_t **described;
-	rd_kafka_event_t *event;
-	size_t		count;
+	rd_kafka_event_t						   *event;
+	size_t										count;
 
 	if (kafka->describing_since != 0)
 	{
@@ -191,7 +193,7 @@ describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
 	if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		described = rd_kafka_DescribeConsumerGroups_result_groups(
-				rd_kafka_event_DescribeConsumerGroups_result(event), &count);
+			rd_kafka_event_DescribeConsumerGroups_result(event), &count);
 		for (size_t i = 0; i < count; i++)
 			note_description(snapshot, described[i]);
 	}
@@ -199,8 +201,9 @@ describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
 }
 
 bool
-outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before,
-						 bool (*wanted) (const char *group), char *error, size_t size)
+outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
+						 const OutboxLagSnapshot *before, bool (*wanted)(const char *group),
+						 char *error, size_t size)
 {
 	if (!list_groups(kafka, snapshot, before, wanted, error, size))
 		return false;

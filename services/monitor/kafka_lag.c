@@ -25,9 +25,9 @@
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
 
-#define PATIENT_MS		3600000	/* the longest time-out of an admin request */
+#define PATIENT_MS 3600000 /* the longest time-out of an admin request */
 
-static atomic_bool cancelled;	/* never taken back */
+static atomic_bool cancelled; /* never taken back */
 
 static void
 log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -39,28 +39,24 @@ log_client(const rd_kafka_t *rk, int level, const char *facility, const char *te
 
 /* Fills a configuration; bootstrap_servers NULL: none, for a check. */
 static bool
-fill_conf(rd_kafka_conf_t *conf, const char *bootstrap_servers, const char *properties, const char *isolation,
-		  char *error, size_t size)
+fill_conf(rd_kafka_conf_t *conf, const char *bootstrap_servers, const char *properties,
+		  const char *isolation, char *error, size_t size)
 {
 	const char *const ours[][2] = {
 		{"group.id", "outbox-monitor"}, /* assign wants one; it is never joined */
-		{"isolation.level", isolation},
-		{"auto.offset.reset", "earliest"},
-		{"enable.auto.commit", "false"},
-		{"enable.auto.offset.store", "false"},
-		{"enable.partition.eof", "true"},
-		{"queued.min.messages", "1"},
-		{"queued.max.messages.kbytes", "1024"},
-		{"fetch.message.max.bytes", "65536"},
-		{"fetch.wait.max.ms", "100"},
-		{"allow.auto.create.topics", "false"},
+		{"isolation.level", isolation},			{"auto.offset.reset", "earliest"},
+		{"enable.auto.commit", "false"},		{"enable.auto.offset.store", "false"},
+		{"enable.partition.eof", "true"},		{"queued.min.messages", "1"},
+		{"queued.max.messages.kbytes", "1024"}, {"fetch.message.max.bytes", "65536"},
+		{"fetch.wait.max.ms", "100"},			{"allow.auto.create.topics", "false"},
 	};
-	bool		good;
+	bool good;
 
 	good = outbox_kafka_conf_set(conf, "client.id", "outbox-monitor", error, size) &&
 		outbox_kafka_conf_set(conf, "reconnect.backoff.max.ms", "2000", error, size) &&
 		outbox_kafka_conf_take(conf, properties, OUTBOX_KAFKA_MONITOR, error, size) &&
-		(bootstrap_servers == NULL || outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, error, size));
+		(bootstrap_servers == NULL ||
+		 outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, error, size));
 	for (size_t i = 0; good && i < sizeof(ours) / sizeof(ours[0]); i++)
 		good = outbox_kafka_conf_set(conf, ours[i][0], ours[i][1], error, size);
 	return good;
@@ -72,16 +68,18 @@ outbox_kafka_lag_check_properties(const char *properties, char *error, size_t si
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	if (fill_conf(conf, NULL, properties, "read_committed", error, size))
-		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, properties, OUTBOX_KAFKA_MONITOR, error, size);
+		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, properties, OUTBOX_KAFKA_MONITOR,
+									 error, size);
 	rd_kafka_conf_destroy(conf);
 	return false;
 }
 
 rd_kafka_conf_t *
-outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties, const char *isolation)
+outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties,
+						   const char *isolation)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		error[512];
+	char			 error[512];
 
 	if (fill_conf(conf, bootstrap_servers, properties, isolation, error, sizeof(error)))
 		return conf;
@@ -94,9 +92,9 @@ static rd_kafka_t *
 open_handle(const char *bootstrap_servers, const char *properties, const char *isolation)
 {
 	rd_kafka_conf_t *conf = outbox_kafka_lag_make_conf(bootstrap_servers, properties, isolation);
-	rd_kafka_t *rk;
-	char		reason[512];
-	char		error[512];
+	rd_kafka_t		*rk;
+	char			 reason[512];
+	char			 error[512];
 
 	if (conf == NULL)
 		return NULL;
@@ -135,13 +133,14 @@ outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties, int
 }
 
 rd_kafka_AdminOptions_t *
-outbox_kafka_options(OutboxKafkaLag *kafka, rd_kafka_admin_op_t operation, void *opaque, bool patient)
+outbox_kafka_options(OutboxKafkaLag *kafka, rd_kafka_admin_op_t operation, void *opaque,
+					 bool patient)
 {
 	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->committed, operation);
-	char		reason[256];
+	char					 reason[256];
 
-	rd_kafka_AdminOptions_set_request_timeout(options, patient ? PATIENT_MS : kafka->timeout_ms, reason,
-											  sizeof(reason));
+	rd_kafka_AdminOptions_set_request_timeout(options, patient ? PATIENT_MS : kafka->timeout_ms,
+											  reason, sizeof(reason));
 	rd_kafka_AdminOptions_set_opaque(options, opaque);
 	return options;
 }
@@ -155,10 +154,11 @@ outbox_kafka_lag_idle(const OutboxKafkaLag *kafka)
 bool
 outbox_kafka_lag_worn(const OutboxKafkaLag *kafka)
 {
-	int64_t		oldest = outbox_kafka_offsets_oldest(kafka);
-	int64_t		limit = outbox_clock_ms() - PATIENT_MS / 2;
+	int64_t oldest = outbox_kafka_offsets_oldest(kafka);
+	int64_t limit = outbox_clock_ms() - PATIENT_MS / 2;
 
-	return (oldest != 0 && oldest < limit) || (kafka->describing_since != 0 && kafka->describing_since < limit);
+	return (oldest != 0 && oldest < limit) ||
+		(kafka->describing_since != 0 && kafka->describing_since < limit);
 }
 
 void
@@ -188,8 +188,9 @@ outbox_kafka_lag_cancelled(void)
 }
 
 bool
-outbox_kafka_lag_measure(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before,
-						 bool (*wanted) (const char *group), char *error, size_t error_size)
+outbox_kafka_lag_measure(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
+						 OutboxLagSnapshot *before, bool (*wanted)(const char *group), char *error,
+						 size_t error_size)
 {
 	snapshot->measured_ms = outbox_wall_ms();
 	if (!outbox_kafka_groups_read(kafka, snapshot, before, wanted, error, error_size))

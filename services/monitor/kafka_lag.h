@@ -19,7 +19,8 @@ typedef struct OutboxKafkaLag OutboxKafkaLag;
 extern bool outbox_kafka_lag_check_properties(const char *properties, char *error, size_t size);
 
 /* The configuration of one of its handles, the caller's; NULL: a property is refused, logged. */
-extern rd_kafka_conf_t *outbox_kafka_lag_make_conf(const char *bootstrap_servers, const char *properties, const char *isolation);
+extern rd_kafka_conf_t *outbox_kafka_lag_make_conf(const char *bootstrap_servers,
+												   const char *properties, const char *isolation);
 
 /* timeout_ms: longest wait for one answer.  NULL on failure, logged. */
 extern OutboxKafkaLag *outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties,
@@ -34,17 +35,20 @@ extern bool outbox_kafka_lag_idle(const OutboxKafkaLag *kafka);
 /* Has a request been under way for so long that a new client should take over? */
 extern bool outbox_kafka_lag_worn(const OutboxKafkaLag *kafka);
 
-/* Any thread: a measuring under way ends, unsuccessful, after the answer it waits for; so do all later ones. */
+/*
+ * Any thread: a measuring under way ends, unsuccessful, after the answer it waits for; so do all
+ * later ones.
+ */
 extern void outbox_kafka_lag_cancel(void);
 extern bool outbox_kafka_lag_cancelled(void);
 
 /*
  * Fills an empty snapshot but for statuses, thresholds and alerts.  wanted says which groups;
- * before (NULL allowed) is the last one, of which known ages are taken over.
- * false: Kafka does not answer, error says why.
+ * before (NULL allowed) is the last one, of which known ages are taken over.  false: Kafka does not
+ * answer, error says why.
  */
 extern bool outbox_kafka_lag_measure(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
-									 OutboxLagSnapshot *before, bool (*wanted) (const char *group),
+									 OutboxLagSnapshot *before, bool (*wanted)(const char *group),
 									 char *error, size_t error_size);
 
-#endif							/* OUTBOX_KAFKA_LAG_H */
+#endif /* OUTBOX_KAFKA_LAG_H */

@@ -19,9 +19,9 @@
 typedef struct OutboxAskedGroup
 {
 	struct OutboxAskedGroup *next;
-	int64_t		asked_at;		/* outbox_clock_ms */
-	bool		current;		/* in this poll */
-	char		name[];
+	int64_t					 asked_at; /* outbox_clock_ms */
+	bool					 current;  /* in this poll */
+	char					 name[];
 } OutboxAskedGroup;
 
 static bool
@@ -38,8 +38,8 @@ is_asked(const OutboxKafkaLag *kafka, const char *group)
 static void
 ask_offsets(OutboxKafkaLag *kafka, const char *group)
 {
-	OutboxAskedGroup *asked = malloc(sizeof(*asked) + strlen(group) + 1);
-	rd_kafka_AdminOptions_t *options;
+	OutboxAskedGroup					*asked = malloc(sizeof(*asked) + strlen(group) + 1);
+	rd_kafka_AdminOptions_t				*options;
 	rd_kafka_ListConsumerGroupOffsets_t *request;
 
 	if (asked == NULL)
@@ -71,7 +71,7 @@ static void
 note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
 {
 	const rd_kafka_topic_partition_list_t *list = rd_kafka_group_result_partitions(result);
-	const rd_kafka_error_t *error = rd_kafka_group_result_error(result);
+	const rd_kafka_error_t				  *error = rd_kafka_group_result_error(result);
 
 	if (error != NULL || list == NULL)
 	{
@@ -85,24 +85,27 @@ note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
 		const rd_kafka_topic_partition_t *found = &list->elems[i];
 
 		if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
-			outbox_group_partition(group, found->topic, found->partition)->committed = found->offset;
+			outbox_group_partition(group, found->topic, found->partition)->committed =
+				found->offset;
 	}
 }
 
-/* Takes one answer; a late one is of an earlier poll and is not used.  true: it was of this poll. */
+/*
+ * Takes one answer; a late one is of an earlier poll and is not used.  true: it was of this poll.
+ */
 static bool
 take_answer(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, rd_kafka_event_t *event)
 {
-	OutboxAskedGroup *asked = rd_kafka_event_opaque(event);
-	OutboxLagGroup *group = outbox_snapshot_find(snapshot, asked->name);
+	OutboxAskedGroup			   *asked = rd_kafka_event_opaque(event);
+	OutboxLagGroup				   *group = outbox_snapshot_find(snapshot, asked->name);
 	const rd_kafka_group_result_t **results;
-	bool		current = asked->current;
-	size_t		count;
+	bool							current = asked->current;
+	size_t							count;
 
 	if (current && group != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		results = rd_kafka_ListConsumerGroupOffsets_result_groups(
-				rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
+			rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
 		if (count == 1)
 			note_offsets(group, results[0]);
 	}
@@ -112,11 +115,12 @@ take_answer(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, rd_kafka_event_t
 }
 
 bool
-outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
+outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error,
+						  size_t size)
 {
-	int64_t		deadline = outbox_clock_ms() + kafka->timeout_ms;
+	int64_t			  deadline = outbox_clock_ms() + kafka->timeout_ms;
 	rd_kafka_event_t *event;
-	size_t		waiting = 0;
+	size_t			  waiting = 0;
 
 	for (OutboxAskedGroup *asked = kafka->asked; asked != NULL; asked = asked->next)
 		asked->current = false;
@@ -147,7 +151,7 @@ outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, ch
 int64_t
 outbox_kafka_offsets_oldest(const OutboxKafkaLag *kafka)
 {
-	int64_t		oldest = 0;
+	int64_t oldest = 0;
 
 	for (const OutboxAskedGroup *asked = kafka->asked; asked != NULL; asked = asked->next)
 	{

@@ -17,4 +17,4 @@ extern const OutboxRoute outbox_lag_routes[];
 extern void outbox_lag_metrics_setup(const char *cluster);
 extern void outbox_lag_metrics_write(FILE *out);
 
-#endif							/* OUTBOX_LAG_API_H */
+#endif /* OUTBOX_LAG_API_H */

@@ -43,7 +43,7 @@ static void
 write_partition(FILE *out, const char *name, const OutboxLagGroup *group,
 				const OutboxLagPartition *partition, double value)
 {
-	char		number[16];
+	char number[16];
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	fputs(name, out);
@@ -51,16 +51,19 @@ write_partition(FILE *out, const char *name, const OutboxLagGroup *group,
 	outbox_metrics_write_label(out, ",", "group", group->name);
 	outbox_metrics_write_label(out, ",", "topic", partition->topic);
 	outbox_metrics_write_label(out, ",", "partition", number);
-	outbox_metrics_write_label(out, ",", "member_host", partition->host != NULL ? partition->host : "");
-	outbox_metrics_write_label(out, ",", "consumer_id", partition->consumer_id != NULL ? partition->consumer_id : "");
-	outbox_metrics_write_label(out, ",", "client_id", partition->client_id != NULL ? partition->client_id : "");
+	outbox_metrics_write_label(out, ",", "member_host",
+							   partition->host != NULL ? partition->host : "");
+	outbox_metrics_write_label(out, ",", "consumer_id",
+							   partition->consumer_id != NULL ? partition->consumer_id : "");
+	outbox_metrics_write_label(out, ",", "client_id",
+							   partition->client_id != NULL ? partition->client_id : "");
 	fprintf(out, "} %.17g\n", value);
 }
 
 /* One family of a number of each partition; negative: not known, no series. */
 static void
 write_partitions(FILE *out, const OutboxLagSnapshot *snapshot, const char *name, const char *help,
-				 double (*value) (const OutboxLagPartition *partition))
+				 double (*value)(const OutboxLagPartition *partition))
 {
 	write_head(out, name, help);
 	for (size_t i = 0; i < snapshot->group_count; i++)
@@ -69,7 +72,7 @@ write_partitions(FILE *out, const OutboxLagSnapshot *snapshot, const char *name,
 
 		for (size_t j = 0; j < group->partition_count; j++)
 		{
-			double		number = value(&group->partitions[j]);
+			double number = value(&group->partitions[j]);
 
 			if (number >= 0)
 				write_partition(out, name, group, &group->partitions[j], number);
@@ -80,12 +83,12 @@ write_partitions(FILE *out, const OutboxLagSnapshot *snapshot, const char *name,
 /* As write_partitions, of each group. */
 static void
 write_groups(FILE *out, const OutboxLagSnapshot *snapshot, const char *name, const char *help,
-			 double (*value) (const OutboxLagGroup *group))
+			 double (*value)(const OutboxLagGroup *group))
 {
 	write_head(out, name, help);
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
-		double		number = value(&snapshot->groups[i]);
+		double number = value(&snapshot->groups[i]);
 
 		if (number >= 0)
 			write_group(out, name, &snapshot->groups[i], number);
@@ -125,7 +128,7 @@ partition_seconds(const OutboxLagPartition *partition)
 static double
 group_max_lag(const OutboxLagGroup *group)
 {
-	double		most = -1;
+	double most = -1;
 
 	for (size_t i = 0; i < group->partition_count; i++)
 	{
@@ -176,7 +179,8 @@ write_statuses(FILE *out, const OutboxLagSnapshot *snapshot)
 		fputs(name, out);
 		outbox_metrics_write_label(out, "{", "cluster_name", cluster_name);
 		outbox_metrics_write_label(out, ",", "group", snapshot->groups[i].name);
-		outbox_metrics_write_label(out, ",", "status", outbox_lag_status_name(snapshot->groups[i].status));
+		outbox_metrics_write_label(out, ",", "status",
+								   outbox_lag_status_name(snapshot->groups[i].status));
 		fputs("} 1\n", out);
 	}
 }
@@ -184,30 +188,38 @@ write_statuses(FILE *out, const OutboxLagSnapshot *snapshot)
 static void
 write_lag(FILE *out, const OutboxLagSnapshot *snapshot)
 {
-	write_partitions(out, snapshot, "kafka_consumergroup_group_offset", "Committed offset.", partition_offset);
-	write_partitions(out, snapshot, "kafka_consumergroup_group_lag", "Records not done with, of those that can be read.",
-					 partition_lag);
+	write_partitions(out, snapshot, "kafka_consumergroup_group_offset", "Committed offset.",
+					 partition_offset);
+	write_partitions(out, snapshot, "kafka_consumergroup_group_lag",
+					 "Records not done with, of those that can be read.", partition_lag);
 	write_partitions(out, snapshot, "kafka_consumergroup_group_lag_seconds",
 					 "Since the time stamp of the first record not done with.", partition_seconds);
 	write_partitions(out, snapshot, "outbox_consumer_group_beyond_end",
-					 "How far the committed offset is above the log's end: it is another log's.", partition_beyond);
+					 "How far the committed offset is above the log's end: it is another log's.",
+					 partition_beyond);
 	write_partitions(out, snapshot, "outbox_consumer_group_lost",
-					 "Offsets from the committed one on that the log no longer has: not read, or markers.", partition_lost);
-	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag", "Largest lag of a partition.", group_max_lag);
-	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag_seconds", "Largest lag of a partition in seconds.",
-				 group_max_seconds);
-	write_groups(out, snapshot, "kafka_consumergroup_group_sum_lag", "Lag of all partitions.", group_sum);
-	write_groups(out, snapshot, "outbox_consumer_group_members", "Members, where Kafka tells.", group_members);
-	write_groups(out, snapshot, "outbox_consumer_group_alerting", "1 while an alert fires.", group_alerting);
-	write_groups(out, snapshot, "outbox_consumer_group_threshold_seconds", "Above it an alert begins.",
-				 group_threshold);
+					 "Offsets from the committed one on that the log no longer has: not read, or "
+					 "markers.",
+					 partition_lost);
+	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag", "Largest lag of a partition.",
+				 group_max_lag);
+	write_groups(out, snapshot, "kafka_consumergroup_group_max_lag_seconds",
+				 "Largest lag of a partition in seconds.", group_max_seconds);
+	write_groups(out, snapshot, "kafka_consumergroup_group_sum_lag", "Lag of all partitions.",
+				 group_sum);
+	write_groups(out, snapshot, "outbox_consumer_group_members", "Members, where Kafka tells.",
+				 group_members);
+	write_groups(out, snapshot, "outbox_consumer_group_alerting", "1 while an alert fires.",
+				 group_alerting);
+	write_groups(out, snapshot, "outbox_consumer_group_threshold_seconds",
+				 "Above it an alert begins.", group_threshold);
 	write_statuses(out, snapshot);
 }
 
 void
 outbox_lag_metrics_write(FILE *out)
 {
-	const char *error;
+	const char				*error;
 	const OutboxLagSnapshot *snapshot = outbox_lag_view(&error);
 
 	if (snapshot != NULL)

@@ -84,15 +84,18 @@ outbox_lag_beyond(const OutboxLogRange *range)
 		return 0;
 	if (range->missing)
 		return range->committed;
-	return range->end != OUTBOX_LAG_NULL && range->committed > range->end ? range->committed - range->end : 0;
+	return range->end != OUTBOX_LAG_NULL && range->committed > range->end ?
+		range->committed - range->end :
+		0;
 }
 
 int64_t
 outbox_lag_lost(const OutboxLogRange *range)
 {
-	int64_t		start = range->start_before < range->start ? range->start_before : range->start;
+	int64_t start = range->start_before < range->start ? range->start_before : range->start;
 
-	if (range->committed == OUTBOX_LAG_NULL || range->missing || start <= range->committed || start <= range->clear_to)
+	if (range->committed == OUTBOX_LAG_NULL || range->missing || start <= range->committed ||
+		start <= range->clear_to)
 		return 0;
 	if (start - range->committed == 1 && range->start == range->end && !range->record_seen)
 		return 0;
@@ -102,7 +105,8 @@ outbox_lag_lost(const OutboxLogRange *range)
 const char *
 outbox_lag_status_name(OutboxLagStatus status)
 {
-	static const char *const names[] = {"UNKNOWN", "OK", "WARN", "REWIND", "STALL", "STOP", "LOST", "BEYOND"};
+	static const char *const names[] = {"UNKNOWN", "OK",   "WARN", "REWIND",
+										"STALL",   "STOP", "LOST", "BEYOND"};
 
 	return names[status];
 }

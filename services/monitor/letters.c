@@ -26,70 +26,70 @@
 #include "services/lib/text.h"
 #include "src/common/setting_text.h"
 
-#define DATABASES_MAX	32
-#define STATEMENT_MS	5000
-#define ANSWER_MS		(STATEMENT_MS + 1000)	/* a server that does not even end the statement */
+#define DATABASES_MAX 32
+#define STATEMENT_MS  5000
+#define ANSWER_MS	  (STATEMENT_MS + 1000) /* a server that does not even end the statement */
 
 /* Letters that wait for a person or a retry, of one consumer (or the relay), topic and state. */
 typedef struct Depth
 {
-	char	   *consumer;		/* "" for the relay's own */
-	char	   *topic;
-	char	   *state;
-	long		letters;
-	double		oldest_seconds;
+	char  *consumer; /* "" for the relay's own */
+	char  *topic;
+	char  *state;
+	long   letters;
+	double oldest_seconds;
 } Depth;
 
 /* The alert of one consumer and topic. */
 typedef struct Subject
 {
-	struct Subject *next;
-	char	   *consumer;
-	char	   *topic;
-	long		open;			/* of the last answer */
+	struct Subject	*next;
+	char			*consumer;
+	char			*topic;
+	long			 open; /* of the last answer */
 	OutboxAlertState alert;
 } Subject;
 
 /* Thread of the letters, but for what letters_lock guards. */
 typedef struct LetterDatabase
 {
-	char		name[64];		/* written before the thread starts, as server is */
-	char		server[256];	/* host:port */
-	OutboxDb	db;
-	Subject    *subjects;
-	Depth	   *depths;			/* guarded by letters_lock, as all below is */
-	size_t		depth_count;
-	bool		up;
-	int64_t		measured_ms;
-	char		error[256];
+	char	 name[64];	  /* written before the thread starts, as server is */
+	char	 server[256]; /* host:port */
+	OutboxDb db;
+	Subject *subjects;
+	Depth	*depths; /* guarded by letters_lock, as all below is */
+	size_t	 depth_count;
+	bool	 up;
+	int64_t	 measured_ms;
+	char	 error[256];
 } LetterDatabase;
 
 static const char depth_sql[] =
-"SELECT coalesce(d.consumer, ''), d.topic, d.state, d.number, d.oldest_seconds "
-"FROM outbox.dead_letter_depth d ORDER BY 1, 2, 3";
+	"SELECT coalesce(d.consumer, ''), d.topic, d.state, d.number, d.oldest_seconds "
+	"FROM outbox.dead_letter_depth d ORDER BY 1, 2, 3";
 
 static pthread_mutex_t letters_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t letters_wake = PTHREAD_COND_INITIALIZER;
-static bool stopping;			/* guarded by letters_lock */
+static pthread_cond_t  letters_wake = PTHREAD_COND_INITIALIZER;
+static bool			   stopping; /* guarded by letters_lock */
 
 /* written before the thread starts */
 static LetterDatabase databases[DATABASES_MAX];
-static size_t database_count;
-static const char *cluster_name;
-static long depth_threshold;
-static long interval_seconds;
-static pthread_t letters_thread;
-static bool started;
+static size_t		  database_count;
+static const char	 *cluster_name;
+static long			  depth_threshold;
+static long			  interval_seconds;
+static pthread_t	  letters_thread;
+static bool			  started;
 
 bool
 outbox_letters_check(const char *value, char *error, size_t size)
 {
-	char	   *copy = strdup(value);
-	char	   *rest = copy;
-	char	   *line;
-	char		reason[256];
-	size_t		count = 0;
-	bool		good = copy != NULL;
+	char  *copy = strdup(value);
+	char  *rest = copy;
+	char  *line;
+	char   reason[256];
+	size_t count = 0;
+	bool   good = copy != NULL;
 
 	for (int number = 1; good && (line = strsep(&rest, "\n")) != NULL; number++)
 	{
@@ -97,7 +97,8 @@ outbox_letters_check(const char *value, char *error, size_t size)
 		if (*line == '\0' || *line == '#')
 			continue;
 		if (++count > DATABASES_MAX)
-			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most", DATABASES_MAX);
+			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most",
+					 DATABASES_MAX);
 		else if (outbox_conninfo_check(line, reason, sizeof(reason)))
 			continue;
 		snprintf(error, size, "line %d: %s", number, reason);
@@ -111,14 +112,17 @@ int
 outbox_letters_check_online(const char *list, char *error, size_t size)
 {
 	static const char may_count[] =
-	"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
-	"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
-	" WHEN NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), 'SELECT') THEN"
-	"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, current_user) END";
-	char	   *copy = strdup(list);
-	char	   *rest = copy;
-	char	   *conninfo;
-	int			code = EXIT_SUCCESS;
+		"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
+		"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
+		" WHEN NOT "
+		"pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), "
+		"'SELECT') THEN"
+		"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, "
+		"current_user) END";
+	char *copy = strdup(list);
+	char *rest = copy;
+	char *conninfo;
+	int	  code = EXIT_SUCCESS;
 
 	while (code == EXIT_SUCCESS && (conninfo = outbox_config_next_item(&rest)) != NULL)
 		code = outbox_online_database("databases", conninfo, may_count, error, size);
@@ -129,13 +133,13 @@ outbox_letters_check_online(const char *list, char *error, size_t size)
 static bool
 add_database(const char *conninfo)
 {
-	LetterDatabase *database = &databases[database_count];
+	LetterDatabase	 *database = &databases[database_count];
 	PQconninfoOption *all = PQconninfoParse(conninfo, NULL);
-	const char *host = "local";
-	const char *port = "5432";
+	const char		 *host = "local";
+	const char		 *port = "5432";
 
 	if (all == NULL)
-		return false;			/* no memory: it was checked */
+		return false; /* no memory: it was checked */
 	for (const PQconninfoOption *options = all; options->keyword != NULL; options++)
 	{
 		if (options->val == NULL)
@@ -161,7 +165,7 @@ add_database(const char *conninfo)
 static char *
 copy_text(const char *text)
 {
-	char	   *copy = strdup(text);
+	char *copy = strdup(text);
 
 	if (copy == NULL)
 		abort();
@@ -171,7 +175,7 @@ copy_text(const char *text)
 static Subject *
 find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 {
-	Subject    *subject = database->subjects;
+	Subject *subject = database->subjects;
 
 	while (subject != NULL &&
 		   (strcmp(subject->consumer, consumer) != 0 || strcmp(subject->topic, topic) != 0))
@@ -191,35 +195,34 @@ find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 static void
 format_key(const LetterDatabase *database, const Subject *subject, char key[OUTBOX_ALERT_KEY])
 {
-	outbox_alert_key(key, "dead-letters/%s/%s/%s/%s/%s", cluster_name, database->server, database->name,
-					 subject->consumer, subject->topic);
+	outbox_alert_key(key, "dead-letters/%s/%s/%s/%s/%s", cluster_name, database->server,
+					 database->name, subject->consumer, subject->topic);
 }
 
 static void
 send_change(const LetterDatabase *database, const Subject *subject, OutboxAlertChange change)
 {
-	char		key[OUTBOX_ALERT_KEY];
-	json_t	   *summary;
+	char	key[OUTBOX_ALERT_KEY];
+	json_t *summary;
 
 	format_key(database, subject, key);
 	summary = json_sprintf("%ld open dead letters of %s on %s in database %s", subject->open,
 						   subject->consumer[0] != '\0' ? subject->consumer : "the relay",
 						   subject->topic, database->name);
-	outbox_alerts_change(change, json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:I, s:I}",
-										   "key", key, "kind", "dead_letters", "cluster", cluster_name,
-										   "labels", "database", database->name,
-										   "server", database->server, "consumer", subject->consumer,
-										   "topic", subject->topic,
-										   "reasons", outbox_alert_reasons(subject->alert.reasons),
-										   "summary", summary,
-										   "letters", (json_int_t) subject->open,
-										   "threshold", (json_int_t) depth_threshold));
+	outbox_alerts_change(change,
+						 json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:I, s:I}",
+								   "key", key, "kind", "dead_letters", "cluster", cluster_name,
+								   "labels", "database", database->name, "server", database->server,
+								   "consumer", subject->consumer, "topic", subject->topic,
+								   "reasons", outbox_alert_reasons(subject->alert.reasons),
+								   "summary", summary, "letters", (json_int_t) subject->open,
+								   "threshold", (json_int_t) depth_threshold));
 }
 
 static void
 judge_database(LetterDatabase *database)
 {
-	char		key[OUTBOX_ALERT_KEY];
+	char key[OUTBOX_ALERT_KEY];
 
 	for (Subject *subject = database->subjects; subject != NULL; subject = subject->next)
 	{
@@ -249,10 +252,10 @@ free_depths(Depth *depths, size_t count)
 static void
 take_answer(LetterDatabase *database, const PGresult *result)
 {
-	size_t		count = (size_t) PQntuples(result);
-	Depth	   *depths = calloc(count + 1, sizeof(Depth));
-	Depth	   *old = database->depths;
-	size_t		old_count = database->depth_count;
+	size_t count = (size_t) PQntuples(result);
+	Depth *depths = calloc(count + 1, sizeof(Depth));
+	Depth *old = database->depths;
+	size_t old_count = database->depth_count;
 
 	if (depths == NULL)
 		abort();
@@ -260,7 +263,7 @@ take_answer(LetterDatabase *database, const PGresult *result)
 		subject->open = 0;
 	for (int row = 0; row < (int) count; row++)
 	{
-		Depth	   *depth = &depths[row];
+		Depth *depth = &depths[row];
 
 		depth->consumer = copy_text(PQgetvalue(result, row, 0));
 		depth->topic = copy_text(PQgetvalue(result, row, 1));
@@ -284,7 +287,7 @@ take_answer(LetterDatabase *database, const PGresult *result)
 static void
 ask_database(LetterDatabase *database)
 {
-	PGresult   *result = NULL;
+	PGresult *result = NULL;
 
 	if (outbox_db_connect(&database->db))
 		result = outbox_db_query_within(&database->db, depth_sql, 0, NULL, ANSWER_MS);
@@ -356,10 +359,10 @@ run_letters(void *arg)
 bool
 outbox_letters_start(const char *list, const char *cluster, long threshold, long poll_seconds)
 {
-	char	   *copy = copy_text(list);
-	char	   *rest = copy;
-	char	   *conninfo;
-	bool		good = true;
+	char *copy = copy_text(list);
+	char *rest = copy;
+	char *conninfo;
+	bool  good = true;
 
 	cluster_name = cluster;
 	depth_threshold = threshold;
@@ -386,36 +389,37 @@ outbox_letters_stop(void)
 static json_t *
 make_database(const LetterDatabase *database)
 {
-	json_t	   *letters = json_array();
-	char		text[OUTBOX_TIME_TEXT];
+	json_t *letters = json_array();
+	char	text[OUTBOX_TIME_TEXT];
 
 	if (!database->up)
 	{
 		json_decref(letters);
-		return json_pack("{s:s, s:s, s:b, s:s}", "database", database->name, "server", database->server,
-						 "up", false, "error", database->error);
+		return json_pack("{s:s, s:s, s:b, s:s}", "database", database->name, "server",
+						 database->server, "up", false, "error", database->error);
 	}
 	for (size_t i = 0; i < database->depth_count; i++)
 	{
 		const Depth *depth = &database->depths[i];
-		bool		relay = depth->consumer[0] == '\0';
+		bool		 relay = depth->consumer[0] == '\0';
 
-		json_array_append_new(letters, json_pack("{s:s, s:s?, s:s, s:s, s:I, s:f}",
-												 "origin", relay ? "relay" : "consumer",
-												 "consumer", relay ? NULL : depth->consumer,
-												 "topic", depth->topic, "state", depth->state,
-												 "letters", (json_int_t) depth->letters,
-												 "oldest_seconds", depth->oldest_seconds));
+		json_array_append_new(letters,
+							  json_pack("{s:s, s:s?, s:s, s:s, s:I, s:f}", "origin",
+										relay ? "relay" : "consumer", "consumer",
+										relay ? NULL : depth->consumer, "topic", depth->topic,
+										"state", depth->state, "letters",
+										(json_int_t) depth->letters, "oldest_seconds",
+										depth->oldest_seconds));
 	}
 	outbox_format_time(database->measured_ms, text);
-	return json_pack("{s:s, s:s, s:b, s:s, s:o}", "database", database->name, "server", database->server,
-					 "up", true, "measured_at", text, "dead_letters", letters);
+	return json_pack("{s:s, s:s, s:b, s:s, s:o}", "database", database->name, "server",
+					 database->server, "up", true, "measured_at", text, "dead_letters", letters);
 }
 
 json_t *
 outbox_letters_json(void)
 {
-	json_t	   *list = json_array();
+	json_t *list = json_array();
 
 	pthread_mutex_lock(&letters_lock);
 	for (size_t i = 0; i < database_count; i++)
@@ -449,8 +453,10 @@ outbox_letters_write(FILE *out)
 		outbox_metrics_write_label(out, ",", "database", databases[i].name);
 		fprintf(out, "} %d\n", databases[i].up);
 	}
-	fputs("# HELP outbox_dead_letters Dead letters not done with; consumer is empty for the relay's own.\n"
-		  "# TYPE outbox_dead_letters gauge\n", out);
+	fputs("# HELP outbox_dead_letters Dead letters not done with; consumer is empty for the "
+		  "relay's own.\n"
+		  "# TYPE outbox_dead_letters gauge\n",
+		  out);
 	for (size_t i = 0; i < database_count; i++)
 	{
 		for (size_t j = 0; databases[i].up && j < databases[i].depth_count; j++)
@@ -461,7 +467,8 @@ outbox_letters_write(FILE *out)
 		}
 	}
 	fputs("# HELP outbox_dead_letter_oldest_seconds Since the first failure of the oldest one.\n"
-		  "# TYPE outbox_dead_letter_oldest_seconds gauge\n", out);
+		  "# TYPE outbox_dead_letter_oldest_seconds gauge\n",
+		  out);
 	for (size_t i = 0; i < database_count; i++)
 	{
 		for (size_t j = 0; databases[i].up && j < databases[i].depth_count; j++)

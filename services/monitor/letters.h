@@ -17,10 +17,11 @@
 extern bool outbox_letters_check(const char *value, char *error, size_t size);
 
 /* Connects to each: 0, or an exit code as OutboxProgram.check_online, with the reason. */
-extern int	outbox_letters_check_online(const char *databases, char *error, size_t size);
+extern int outbox_letters_check_online(const char *databases, char *error, size_t size);
 
 /* databases: see outbox_letters_check; threshold: open letters of one consumer and topic. */
-extern bool outbox_letters_start(const char *databases, const char *cluster, long threshold, long poll_seconds);
+extern bool outbox_letters_start(const char *databases, const char *cluster, long threshold,
+								 long poll_seconds);
 extern void outbox_letters_stop(void);
 
 /* The answer of GET /dead-letters; the caller releases it.  Any thread. */
@@ -29,4 +30,4 @@ extern json_t *outbox_letters_json(void);
 /* Gauges as Prometheus text.  Any thread. */
 extern void outbox_letters_write(FILE *out);
 
-#endif							/* OUTBOX_LETTERS_H */
+#endif /* OUTBOX_LETTERS_H */

@@ -27,17 +27,17 @@
 #include "src/common/setting_text.h"
 
 /* The poller's thread is dead when a poll takes longer than all its waits together could. */
-#define LIVE_POLLS		10
+#define LIVE_POLLS 10
 
-#define THRESHOLD_MAX_S	31536000L	/* as lag_threshold_seconds */
+#define THRESHOLD_MAX_S 31536000L /* as lag_threshold_seconds */
 
 static pthread_mutex_t poller_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t poller_wake = PTHREAD_COND_INITIALIZER;
-static bool stopping;			/* guarded by poller_lock */
-static _Atomic int64_t turned_at;	/* poller; outbox_clock_ms */
-static atomic_bool answered;	/* poller: did Kafka answer the last poll? */
+static pthread_cond_t  poller_wake = PTHREAD_COND_INITIALIZER;
+static bool			   stopping;  /* guarded by poller_lock */
+static _Atomic int64_t turned_at; /* poller; outbox_clock_ms */
+static atomic_bool	   answered;  /* poller: did Kafka answer the last poll? */
 
-static OutboxKafkaLag *kafka;	/* poller */
+static OutboxKafkaLag *kafka; /* poller */
 
 /* written before the thread starts */
 static const char *bootstrap_servers;
@@ -45,11 +45,11 @@ static const char *kafka_properties;
 static const char *cluster_name;
 static const char *ignored;
 static const char *thresholds;
-static double default_threshold;
-static int64_t grace_ms;
-static long interval_seconds;
-static long timeout_ms;
-static pthread_t poller_thread;
+static double	   default_threshold;
+static int64_t	   grace_ms;
+static long		   interval_seconds;
+static long		   timeout_ms;
+static pthread_t   poller_thread;
 
 bool
 outbox_poller_check_patterns(const char *value, char *error, size_t size)
@@ -66,8 +66,9 @@ outbox_poller_check_patterns(const char *value, char *error, size_t size)
 		line = outbox_setting_trim(line);
 		if (*line == '\0' || *line == '#')
 			continue;
-		flaw = strchr(line, ';') != NULL ? "has \";\" in it: each pattern has a line of its own, and ? stands for a group's \";\"" :
-			outbox_setting_decorated(line);
+		flaw = strchr(line, ';') != NULL ? "has \";\" in it: each pattern has a line of its own, "
+										   "and ? stands for a group's \";\"" :
+										   outbox_setting_decorated(line);
 		if (flaw != NULL)
 			snprintf(error, size, "line %d %s", number, flaw);
 	}
@@ -92,16 +93,16 @@ holds_threshold(const char *line)
 bool
 outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 {
-	char	   *copy = strdup(value);
-	char	   *rest = copy;
-	char	   *line;
-	bool		good = copy != NULL;
+	char *copy = strdup(value);
+	char *rest = copy;
+	char *line;
+	bool  good = copy != NULL;
 
 	for (int number_of_line = 1; good && (line = strsep(&rest, "\n")) != NULL; number_of_line++)
 	{
-		char	   *number = strrchr(line, '=');
-		char	   *end = NULL;
-		long		seconds;
+		char *number = strrchr(line, '=');
+		char *end = NULL;
+		long  seconds;
 
 		line = outbox_setting_trim(line);
 		if (*line == '\0' || *line == '#')
@@ -111,10 +112,13 @@ outbox_poller_check_thresholds(const char *value, char *error, size_t size)
 		if (good && holds_threshold(line))
 		{
 			good = false;
-			snprintf(error, size, "line %d has another threshold behind a \";\": each has a line of its own", number_of_line);
+			snprintf(error, size,
+					 "line %d has another threshold behind a \";\": each has a line of its own",
+					 number_of_line);
 		}
 		else if (!good)
-			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds", number_of_line, THRESHOLD_MAX_S);
+			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds",
+					 number_of_line, THRESHOLD_MAX_S);
 	}
 	free(copy);
 	return good;
@@ -160,30 +164,32 @@ find_threshold(const char *group)
 static json_t *
 make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxAlertChange change)
 {
-	json_t	   *behind = seconds >= 0 ? json_real(seconds) : json_null();
-	json_t	   *total = group->total_lag != OUTBOX_LAG_NULL ? json_integer(group->total_lag) : json_null();
-	json_t	   *summary;
+	json_t *behind = seconds >= 0 ? json_real(seconds) : json_null();
+	json_t *total =
+		group->total_lag != OUTBOX_LAG_NULL ? json_integer(group->total_lag) : json_null();
+	json_t *summary;
 
 	if (change == OUTBOX_ALERT_RESOLVE)
 		summary = json_sprintf("consumer group %s has caught up", group->name);
 	else if (seconds >= 0)
-		summary = json_sprintf("consumer group %s is %.0f s behind (%lld records, %s, %ld members)", group->name,
-							   seconds, (long long) group->total_lag, outbox_lag_status_name(group->status),
-							   group->members);
+		summary = json_sprintf("consumer group %s is %.0f s behind (%lld records, %s, %ld members)",
+							   group->name, seconds, (long long) group->total_lag,
+							   outbox_lag_status_name(group->status), group->members);
 	else
-		summary = json_sprintf("consumer group %s is %lld records behind (%s, %ld members)", group->name,
-							   (long long) group->total_lag, outbox_lag_status_name(group->status),
-							   group->members);
-	return json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s, s:o, s:o, s:f}",
-					 "key", key, "kind", "lag", "cluster", cluster_name,
-					 "labels", "group", group->name,
-					 "reasons", outbox_alert_reasons(group->alert.reasons),
-					 "summary", summary, "status", outbox_lag_status_name(group->status),
-					 "total_lag", total, "seconds_behind", behind,
-					 "threshold_seconds", group->threshold);
+		summary = json_sprintf("consumer group %s is %lld records behind (%s, %ld members)",
+							   group->name, (long long) group->total_lag,
+							   outbox_lag_status_name(group->status), group->members);
+	return json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s, s:o, s:o, s:f}", "key", key, "kind",
+					 "lag", "cluster", cluster_name, "labels", "group", group->name, "reasons",
+					 outbox_alert_reasons(group->alert.reasons), "summary", summary, "status",
+					 outbox_lag_status_name(group->status), "total_lag", total, "seconds_behind",
+					 behind, "threshold_seconds", group->threshold);
 }
 
-/* The partition furthest above its log's end, else the one that has lost most; NULL: none is either. */
+/*
+ * The partition furthest above its log's end, else the one that has lost most; NULL: none is
+ * either.
+ */
 static const OutboxLagPartition *
 find_outside(const OutboxLagGroup *group)
 {
@@ -205,54 +211,69 @@ static json_t *
 make_range_summary(const OutboxLagGroup *group, const OutboxLagPartition *partition)
 {
 	if (partition == NULL)
-		return json_sprintf("the committed offsets of consumer group %s lie in their logs again", group->name);
+		return json_sprintf("the committed offsets of consumer group %s lie in their logs again",
+							group->name);
 	if (partition->missing)
-		return json_sprintf("consumer group %s has committed offset %lld of %s [%d], which is not there: was the topic made"
-							" anew with fewer partitions?", group->name, (long long) partition->committed, partition->topic,
+		return json_sprintf("consumer group %s has committed offset %lld of %s [%d], which is not "
+							"there: was the topic made"
+							" anew with fewer partitions?",
+							group->name, (long long) partition->committed, partition->topic,
 							(int) partition->partition);
 	if (partition->beyond > 0)
-		return json_sprintf("consumer group %s has committed offset %lld of %s [%d], whose log ends at %lld: was the topic"
-							" made anew?", group->name, (long long) partition->committed, partition->topic,
+		return json_sprintf("consumer group %s has committed offset %lld of %s [%d], whose log "
+							"ends at %lld: was the topic"
+							" made anew?",
+							group->name, (long long) partition->committed, partition->topic,
 							(int) partition->partition, (long long) partition->end);
-	return json_sprintf("consumer group %s has lost up to %lld records of %s [%d]: it stands at offset %lld, the log begins at"
-						" %lld", group->name, (long long) partition->lost, partition->topic, (int) partition->partition,
-						(long long) partition->committed, (long long) partition->start);
+	return json_sprintf("consumer group %s has lost up to %lld records of %s [%d]: it stands at "
+						"offset %lld, the log begins at"
+						" %lld",
+						group->name, (long long) partition->lost, partition->topic,
+						(int) partition->partition, (long long) partition->committed,
+						(long long) partition->start);
 }
 
 static json_t *
 make_range_alert(const OutboxLagGroup *group, const char *key, OutboxAlertChange change)
 {
-	const OutboxLagPartition *partition = change == OUTBOX_ALERT_TRIGGER ? find_outside(group) : NULL;
-	json_t	   *alert;
+	const OutboxLagPartition *partition =
+		change == OUTBOX_ALERT_TRIGGER ? find_outside(group) : NULL;
+	json_t *alert;
 
 	alert = json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s}", "key", key, "kind", "offsets",
-					  "cluster", cluster_name, "labels", "group", group->name,
-					  "reasons", outbox_alert_reasons(group->range_alert.reasons),
-					  "summary", make_range_summary(group, partition),
-					  "status", outbox_lag_status_name(group->status));
+					  "cluster", cluster_name, "labels", "group", group->name, "reasons",
+					  outbox_alert_reasons(group->range_alert.reasons), "summary",
+					  make_range_summary(group, partition), "status",
+					  outbox_lag_status_name(group->status));
 	if (partition != NULL)
 	{
 		json_object_set_new(alert, "topic", json_string(partition->topic));
 		json_object_set_new(alert, "partition", json_integer(partition->partition));
 		json_object_set_new(alert, "committed_offset", json_integer(partition->committed));
-		json_object_set_new(alert, "start_offset", partition->missing ? json_null() : json_integer(partition->start));
-		json_object_set_new(alert, "end_offset", partition->missing ? json_null() : json_integer(partition->end));
+		json_object_set_new(alert, "start_offset",
+							partition->missing ? json_null() : json_integer(partition->start));
+		json_object_set_new(alert, "end_offset",
+							partition->missing ? json_null() : json_integer(partition->end));
 	}
 	return alert;
 }
 
-/* Offsets outside their logs: an alert of their own, for a lag may have rung long before records are lost. */
+/*
+ * Offsets outside their logs: an alert of their own, for a lag may have rung long before records
+ * are lost.
+ */
 static void
 judge_ranges(OutboxLagGroup *group, int64_t now_ms)
 {
-	char		key[OUTBOX_ALERT_KEY];
+	char			  key[OUTBOX_ALERT_KEY];
 	OutboxAlertChange change;
 
 	outbox_alert_key(key, "offsets/%s/%s", cluster_name, group->name);
 	group->range_alert.firing = outbox_alerts_firing(key, &group->range_alert_since_ms);
 	if (!group->answered)
 		return;
-	change = outbox_alert_judge_ranges(&group->range_alert, group->beyond, group->lost, group->ranges_known);
+	change = outbox_alert_judge_ranges(&group->range_alert, group->beyond, group->lost,
+									   group->ranges_known);
 	if (change != OUTBOX_ALERT_NONE)
 		outbox_alerts_change(change, make_range_alert(group, key, change));
 	if (change == OUTBOX_ALERT_TRIGGER)
@@ -262,8 +283,8 @@ judge_ranges(OutboxLagGroup *group, int64_t now_ms)
 static void
 judge_group(OutboxLagGroup *group, int64_t now_ms)
 {
-	char		key[OUTBOX_ALERT_KEY];
-	OutboxLagSample sample = {0};
+	char			  key[OUTBOX_ALERT_KEY];
+	OutboxLagSample	  sample = {0};
 	OutboxAlertChange change;
 
 	group->threshold = find_threshold(group->name);
@@ -289,7 +310,8 @@ judge_group(OutboxLagGroup *group, int64_t now_ms)
 static bool
 is_known(json_t *alert)
 {
-	const char *name = json_string_value(json_object_get(json_object_get(alert, "labels"), "group"));
+	const char *name =
+		json_string_value(json_object_get(json_object_get(alert, "labels"), "group"));
 	const char *cluster = json_string_value(json_object_get(alert, "cluster"));
 
 	return name != NULL && strcmp(cluster, cluster_name) == 0 &&
@@ -300,12 +322,13 @@ static void
 poll_once(void)
 {
 	OutboxLagSnapshot *snapshot = calloc(1, sizeof(*snapshot));
-	char		error[512] = "";
-	int64_t		began = outbox_clock_ms();
+	char			   error[512] = "";
+	int64_t			   began = outbox_clock_ms();
 
 	if (snapshot == NULL)
 		abort();
-	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error, sizeof(error)))
+	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error,
+								  sizeof(error)))
 	{
 		if ((answered || outbox_lag_published() == NULL) && !outbox_kafka_lag_cancelled())
 			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", "%s", error);
@@ -341,12 +364,14 @@ close_client(void *arg)
 static void
 replace_client(void)
 {
-	OutboxKafkaLag *fresh = outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
-	pthread_t	thread;
+	OutboxKafkaLag *fresh =
+		outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
+	pthread_t thread;
 
 	if (fresh == NULL)
 		return;
-	outbox_log(OUTBOX_LOG_WARNING, "kafka_client_replaced", "a request has had no answer for too long");
+	outbox_log(OUTBOX_LOG_WARNING, "kafka_client_replaced",
+			   "a request has had no answer for too long");
 	if (pthread_create(&thread, NULL, close_client, kafka) == 0)
 		pthread_detach(thread);
 	kafka = fresh;
@@ -374,8 +399,10 @@ run_poller(void *arg)
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		until.tv_sec += interval_seconds;
 		if (until.tv_sec < now.tv_sec)
-			until = now;		/* a slow poll: no hurry to catch up */
-		while (!stopping && pthread_cond_clockwait(&poller_wake, &poller_lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
+			until = now; /* a slow poll: no hurry to catch up */
+		while (!stopping &&
+			   pthread_cond_clockwait(&poller_wake, &poller_lock, CLOCK_MONOTONIC, &until) !=
+				   ETIMEDOUT)
 		{
 			/* woken for nothing */
 		}

@@ -26,4 +26,4 @@ extern bool outbox_poller_stop(void);
 extern const char *outbox_poller_alive(void);
 extern const char *outbox_poller_ready(void);
 
-#endif							/* OUTBOX_POLLER_H */
+#endif /* OUTBOX_POLLER_H */

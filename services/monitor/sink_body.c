@@ -12,7 +12,7 @@
 
 #include "alert_key.h"
 
-#define DEDUP_KEY_SIZE	256		/* PagerDuty takes 255 characters */
+#define DEDUP_KEY_SIZE 256 /* PagerDuty takes 255 characters */
 
 const char *
 outbox_sink_name(OutboxSinkKind kind)
@@ -38,7 +38,7 @@ outbox_sink_alert_valid(json_t *alert)
 static json_t *
 make_webhook(const char *action, json_t *alert)
 {
-	json_t	   *body = json_pack("{s:s}", "action", action);
+	json_t *body = json_pack("{s:s}", "action", action);
 
 	json_object_update(body, alert);
 	return body;
@@ -47,21 +47,20 @@ make_webhook(const char *action, json_t *alert)
 static json_t *
 make_pagerduty(const char *action, json_t *alert, const char *routing_key)
 {
-	char		key[DEDUP_KEY_SIZE];
-	json_t	   *body;
-	json_t	   *payload;
+	char	key[DEDUP_KEY_SIZE];
+	json_t *body;
+	json_t *payload;
 
 	outbox_alert_key_cut(key, sizeof(key), json_string_value(json_object_get(alert, "key")));
-	body = json_pack("{s:s, s:s, s:s}", "routing_key", routing_key, "event_action", action, "dedup_key", key);
+	body = json_pack("{s:s, s:s, s:s}", "routing_key", routing_key, "event_action", action,
+					 "dedup_key", key);
 	if (strcmp(action, "resolve") == 0)
 		return body;
-	payload = json_pack("{s:O, s:O, s:s, s:O, s:O, s:O}",
-						"summary", json_object_get(alert, "summary"),
-						"source", json_object_get(alert, "cluster"),
-						"severity", "critical",
-						"timestamp", json_object_get(alert, "since"),
-						"class", json_object_get(alert, "kind"),
-						"custom_details", alert);
+	payload =
+		json_pack("{s:O, s:O, s:s, s:O, s:O, s:O}", "summary", json_object_get(alert, "summary"),
+				  "source", json_object_get(alert, "cluster"), "severity", "critical", "timestamp",
+				  json_object_get(alert, "since"), "class", json_object_get(alert, "kind"),
+				  "custom_details", alert);
 	json_object_set_new(body, "payload", payload);
 	return body;
 }
@@ -70,17 +69,17 @@ static json_t *
 make_alertmanager(const char *action, json_t *alert)
 {
 	const char *kind = json_string_value(json_object_get(alert, "kind"));
-	const char *name = strcmp(kind, "lag") == 0 ? "OutboxConsumerLag"
-		: strcmp(kind, "offsets") == 0 ? "OutboxConsumerOffsets" : "OutboxDeadLetters";
-	json_t	   *labels = json_pack("{s:s, s:O, s:s}", "alertname", name,
-								   "cluster", json_object_get(alert, "cluster"),
-								   "severity", "critical");
+	const char *name = strcmp(kind, "lag") == 0 ? "OutboxConsumerLag" :
+		strcmp(kind, "offsets") == 0			? "OutboxConsumerOffsets" :
+												  "OutboxDeadLetters";
+	json_t	   *labels = json_pack("{s:s, s:O, s:s}", "alertname", name, "cluster",
+								   json_object_get(alert, "cluster"), "severity", "critical");
 	json_t	   *entry;
 
 	json_object_update(labels, json_object_get(alert, "labels"));
-	entry = json_pack("{s:o, s:{s:O}, s:O}", "labels", labels,
-					  "annotations", "summary", json_object_get(alert, "summary"),
-					  "startsAt", json_object_get(alert, "since"));
+	entry =
+		json_pack("{s:o, s:{s:O}, s:O}", "labels", labels, "annotations", "summary",
+				  json_object_get(alert, "summary"), "startsAt", json_object_get(alert, "since"));
 	if (strcmp(action, "resolve") == 0)
 		json_object_set(entry, "endsAt", json_object_get(alert, "at"));
 	return entry;
@@ -89,9 +88,9 @@ make_alertmanager(const char *action, json_t *alert)
 json_t *
 outbox_sink_repeat_body(json_t *alerts)
 {
-	json_t	   *body = json_array();
-	json_t	   *alert;
-	size_t		i;
+	json_t *body = json_array();
+	json_t *alert;
+	size_t	i;
 
 	json_array_foreach(alerts, i, alert)
 		json_array_append_new(body, make_alertmanager("trigger", alert));

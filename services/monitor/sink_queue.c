@@ -59,14 +59,15 @@ static size_t
 lose_oldest(OutboxSinkQueue *queue)
 {
 	OutboxSinkLine *oldest = NULL;
-	size_t		place = 0;
+	size_t			place = 0;
 
 	for (size_t i = 0; i < queue->line_count; i++)
 	{
 		OutboxSinkLine *line = queue->lines[i];
-		size_t		first = line->under_way ? 1 : 0;
+		size_t			first = line->under_way ? 1 : 0;
 
-		if (first < line->count && (oldest == NULL || line->changes[first].order < oldest->changes[place].order))
+		if (first < line->count &&
+			(oldest == NULL || line->changes[first].order < oldest->changes[place].order))
 		{
 			oldest = line;
 			place = first;
@@ -94,9 +95,9 @@ make_line(OutboxSinkQueue *queue, const char *key)
 size_t
 outbox_sink_queue_add(OutboxSinkQueue *queue, const char *action, const json_t *alert)
 {
-	const char *key = json_string_value(json_object_get(alert, "key"));
+	const char	   *key = json_string_value(json_object_get(alert, "key"));
 	OutboxSinkLine *line;
-	size_t		lost = 0;
+	size_t			lost = 0;
 
 	if (queue->count == OUTBOX_QUEUE_MAX)
 		lost += lose_oldest(queue);
@@ -108,10 +109,10 @@ outbox_sink_queue_add(OutboxSinkQueue *queue, const char *action, const json_t *
 		remove_changes(queue, line, line->under_way ? 1 : 0, 2);
 		lost += 2;
 	}
-	line->changes[line->count++] = (OutboxSinkChange) {
-		.action = strcmp(action, "trigger") == 0 ? "trigger" : "resolve",
-		.alert = json_deep_copy(alert), .order = ++queue->order
-	};
+	line->changes[line->count++] =
+		(OutboxSinkChange) {.action = strcmp(action, "trigger") == 0 ? "trigger" : "resolve",
+							.alert = json_deep_copy(alert),
+							.order = ++queue->order};
 	queue->count++;
 	if (queue->repeat != NULL && !queue->repeat_under_way)
 		json_object_del(queue->repeat, key);
@@ -131,7 +132,8 @@ outbox_sink_queue_next(OutboxSinkQueue *queue, int64_t now_ms, bool retries)
 		if (line->under_way || (line->failures > 0 && line->due_ms > now_ms) ||
 			(queue->repeat != NULL && json_object_get(queue->repeat, line->key) != NULL))
 			continue;
-		if (line->failures == 0 && (fresh == NULL || line->changes[0].order < fresh->changes[0].order))
+		if (line->failures == 0 &&
+			(fresh == NULL || line->changes[0].order < fresh->changes[0].order))
 			fresh = line;
 		if (line->failures > 0 && (failed == NULL || line->due_ms < failed->due_ms))
 			failed = line;
@@ -142,13 +144,14 @@ outbox_sink_queue_next(OutboxSinkQueue *queue, int64_t now_ms, bool retries)
 int64_t
 outbox_sink_queue_wait(const OutboxSinkQueue *queue, int64_t now_ms, int64_t longest)
 {
-	int64_t		wait = longest;
+	int64_t wait = longest;
 
 	for (size_t i = 0; i < queue->line_count; i++)
 	{
 		const OutboxSinkLine *line = queue->lines[i];
 
-		if (!line->under_way && line->failures > 0 && line->due_ms > now_ms && line->due_ms - now_ms < wait)
+		if (!line->under_way && line->failures > 0 && line->due_ms > now_ms &&
+			line->due_ms - now_ms < wait)
 			wait = line->due_ms - now_ms;
 	}
 	return wait;
@@ -157,7 +160,7 @@ outbox_sink_queue_wait(const OutboxSinkQueue *queue, int64_t now_ms, int64_t lon
 void
 outbox_sink_queue_sent(OutboxSinkQueue *queue, OutboxSinkLine *line, bool done, int64_t now_ms)
 {
-	int64_t		pause = OUTBOX_RETRY_FIRST_MS;
+	int64_t pause = OUTBOX_RETRY_FIRST_MS;
 
 	line->under_way = false;
 	if (!done)
@@ -213,8 +216,8 @@ json_t *
 outbox_sink_queue_dump(const OutboxSinkQueue *queue)
 {
 	const OutboxSinkChange **changes = calloc(queue->count + 1, sizeof(*changes));
-	json_t	   *list = json_array();
-	size_t		found = 0;
+	json_t					*list = json_array();
+	size_t					 found = 0;
 
 	if (changes == NULL)
 		abort();
@@ -225,8 +228,9 @@ outbox_sink_queue_dump(const OutboxSinkQueue *queue)
 	}
 	qsort(changes, found, sizeof(*changes), compare_changes);
 	for (size_t i = 0; i < found; i++)
-		json_array_append_new(list, json_pack("{s:s, s:o}", "action", changes[i]->action,
-											  "alert", json_deep_copy(changes[i]->alert)));
+		json_array_append_new(list,
+							  json_pack("{s:s, s:o}", "action", changes[i]->action, "alert",
+										json_deep_copy(changes[i]->alert)));
 	free(changes);
 	return list;
 }

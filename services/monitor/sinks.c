@@ -3,9 +3,10 @@
  * sinks.c
  *	  Delivery of alerts.
  *
- * Runs in outbox-monitor: one thread a sink; any thread queues.  The changes of an alert are sent one
- * after another, several alerts at once.  What is not answered is tried again, 1 s to 60 s apart, and delays
- * no other alert; what is refused (4xx but for 408 and 429) is lost, for it would be refused again.
+ * Runs in outbox-monitor: one thread a sink; any thread queues.  The changes of an alert are sent
+ * one after another, several alerts at once.  What is not answered is tried again, 1 s to 60 s
+ * apart, and delays no other alert; what is refused (4xx but for 408 and 429) is lost, for it would
+ * be refused again.
  */
 #define _GNU_SOURCE
 #include "sinks.h"
@@ -23,41 +24,42 @@
 #include "services/lib/metrics.h"
 #include "src/common/setting_text.h"
 
-#define ANSWER_MS		5000
-#define TRANSFERS		16		/* at once to a sink */
-#define RETRIES			8		/* of these at most, so that what does not answer leaves room for what was not tried */
-#define IDLE_MS			60000
+#define ANSWER_MS 5000
+#define TRANSFERS 16 /* at once to a sink */
+/* of these at most, so that what does not answer leaves room for what was not tried */
+#define RETRIES	  8
+#define IDLE_MS	  60000
 
 /* One POST under way; of a sink's thread. */
 typedef struct Transfer
 {
-	CURL	   *curl;			/* NULL: none */
+	CURL			  *curl; /* NULL: none */
 	struct curl_slist *headers;
-	char	   *body;
-	OutboxSinkLine *line;		/* NULL: the repeat */
-	const char *action;
-	char	   *key;			/* for the log */
-	bool		retry;
+	char			  *body;
+	OutboxSinkLine	  *line; /* NULL: the repeat */
+	const char		  *action;
+	char			  *key; /* for the log */
+	bool			   retry;
 } Transfer;
 
 typedef struct Sink
 {
-	OutboxSinkKind kind;
-	char		url[1024];		/* "": not configured; written before the threads start */
-	OutboxSinkQueue queue;		/* guarded by sink_lock */
-	CURLM	   *multi;
-	Transfer	transfers[TRANSFERS + 1];	/* the last one for the repeat */
-	pthread_t	thread;
-	bool		started;
+	OutboxSinkKind	kind;
+	char			url[1024]; /* "": not configured; written before the threads start */
+	OutboxSinkQueue queue;	   /* guarded by sink_lock */
+	CURLM		   *multi;
+	Transfer		transfers[TRANSFERS + 1]; /* the last one for the repeat */
+	pthread_t		thread;
+	bool			started;
 } Sink;
 
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
-static Sink sinks[OUTBOX_SINK_KINDS];
-static bool stopping;			/* guarded by sink_lock */
+static Sink			   sinks[OUTBOX_SINK_KINDS];
+static bool			   stopping; /* guarded by sink_lock */
 
 /* written before the threads start */
 static char routing_key[256];
-static void (*on_change) (void);
+static void (*on_change)(void);
 
 static OutboxMetric sent_total = {
 	.name = "outbox_alerts_sent_total",
@@ -92,7 +94,8 @@ outbox_sinks_check(const OutboxConfig *config, char *error, size_t size)
 		const char *key = outbox_setting_trim((char *) outbox_setting_skip_bom(routing_key));
 
 		memmove(routing_key, key, strlen(key) + 1);
-		good = key[0] != '\0' && strcspn(key, " \t") == strlen(key) && outbox_setting_flaw(key, false) == NULL;
+		good = key[0] != '\0' && strcspn(key, " \t") == strlen(key) &&
+			outbox_setting_flaw(key, false) == NULL;
 	}
 	if (!good)
 		snprintf(error, size, "the file's first line has no routing key, or more than one word");
@@ -102,21 +105,23 @@ outbox_sinks_check(const OutboxConfig *config, char *error, size_t size)
 static void
 set_url(OutboxSinkKind kind, const char *base, const char *path)
 {
-	size_t		len = strlen(base);
+	size_t len = strlen(base);
 
 	while (len > 0 && path[0] != '\0' && base[len - 1] == '/')
 		len--;
-	snprintf(sinks[kind].url, sizeof(sinks[kind].url), "%.*s%s", (int) len, base, len > 0 ? path : "");
+	snprintf(sinks[kind].url, sizeof(sinks[kind].url), "%.*s%s", (int) len, base,
+			 len > 0 ? path : "");
 }
 
 bool
-outbox_sinks_open(const OutboxConfig *config, void (*changed) (void))
+outbox_sinks_open(const OutboxConfig *config, void (*changed)(void))
 {
 	const char *key_file = outbox_config_text(config, "pagerduty_routing_key_file");
 
 	on_change = changed;
 	set_url(OUTBOX_SINK_WEBHOOK, outbox_config_text(config, "webhook_url"), "");
-	set_url(OUTBOX_SINK_ALERTMANAGER, outbox_config_text(config, "alertmanager_url"), "/api/v2/alerts");
+	set_url(OUTBOX_SINK_ALERTMANAGER, outbox_config_text(config, "alertmanager_url"),
+			"/api/v2/alerts");
 	if (*key_file != '\0')
 		set_url(OUTBOX_SINK_PAGERDUTY, outbox_config_text(config, "pagerduty_url"), "/v2/enqueue");
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
@@ -157,7 +162,8 @@ begin_repeat(Sink *sink)
 	json_object_foreach(sink->queue.repeat, key, alert)
 		json_array_append(list, alert);
 	sink->queue.repeat_under_way = true;
-	begin_transfer(sink, &sink->transfers[TRANSFERS], NULL, outbox_sink_repeat_body(list), strdup("all"));
+	begin_transfer(sink, &sink->transfers[TRANSFERS], NULL, outbox_sink_repeat_body(list),
+				   strdup("all"));
 	json_decref(list);
 }
 
@@ -165,7 +171,7 @@ begin_repeat(Sink *sink)
 static void
 begin_transfers(Sink *sink)
 {
-	int			retries = 0;
+	int retries = 0;
 
 	pthread_mutex_lock(&sink_lock);
 	for (int i = 0; i < TRANSFERS; i++)
@@ -174,7 +180,7 @@ begin_transfers(Sink *sink)
 		begin_repeat(sink);
 	for (int i = 0; i < TRANSFERS; i++)
 	{
-		Transfer   *transfer = &sink->transfers[i];
+		Transfer	   *transfer = &sink->transfers[i];
 		OutboxSinkLine *line;
 
 		if (transfer->curl != NULL)
@@ -184,7 +190,8 @@ begin_transfers(Sink *sink)
 			break;
 		line->under_way = true;
 		begin_transfer(sink, transfer, line,
-					   outbox_sink_body(sink->kind, line->changes[0].action, line->changes[0].alert, routing_key),
+					   outbox_sink_body(sink->kind, line->changes[0].action, line->changes[0].alert,
+										routing_key),
 					   strdup(line->key));
 		retries += transfer->retry;
 	}
@@ -214,7 +221,8 @@ judge_transfer(const Sink *sink, const Transfer *transfer, CURLcode code)
 		curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 200 && status < 300)
 	{
-		outbox_log(OUTBOX_LOG_INFO, "alert_sent", "%s: %s %s", name, transfer->action, transfer->key);
+		outbox_log(OUTBOX_LOG_INFO, "alert_sent", "%s: %s %s", name, transfer->action,
+				   transfer->key);
 		outbox_metric_add(&sent_total, 1, "sink", name, "action", transfer->action, NULL);
 		return true;
 	}
@@ -230,20 +238,22 @@ judge_transfer(const Sink *sink, const Transfer *transfer, CURLcode code)
 	return refused;
 }
 
-/* Ends the transfers that are over, and returns how many; *changed: something has left the queue. */
+/*
+ * Ends the transfers that are over, and returns how many; *changed: something has left the queue.
+ */
 static int
 end_transfers(Sink *sink, bool *changed)
 {
-	CURLMsg    *message;
-	int			left;
-	int			ended = 0;
+	CURLMsg *message;
+	int		 left;
+	int		 ended = 0;
 
 	*changed = false;
 
 	while ((message = curl_multi_info_read(sink->multi, &left)) != NULL)
 	{
-		Transfer   *transfer;
-		bool		done;
+		Transfer *transfer;
+		bool	  done;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
@@ -253,7 +263,7 @@ end_transfers(Sink *sink, bool *changed)
 		if (transfer->line != NULL)
 			outbox_sink_queue_sent(&sink->queue, transfer->line, done, outbox_clock_ms());
 		else
-			outbox_sink_queue_repeated(&sink->queue);	/* the next one is due soon */
+			outbox_sink_queue_repeated(&sink->queue); /* the next one is due soon */
 		pthread_mutex_unlock(&sink_lock);
 		*changed = *changed || (done && transfer->line != NULL);
 		free_transfer(sink, transfer);
@@ -265,7 +275,7 @@ end_transfers(Sink *sink, bool *changed)
 static bool
 is_stopping(Sink *sink, int *wait_ms)
 {
-	bool		end;
+	bool end;
 
 	pthread_mutex_lock(&sink_lock);
 	end = stopping;
@@ -277,10 +287,10 @@ is_stopping(Sink *sink, int *wait_ms)
 static void *
 run_sink(void *arg)
 {
-	Sink	   *sink = arg;
-	int			wait_ms;
-	int			running;
-	bool		changed;
+	Sink *sink = arg;
+	int	  wait_ms;
+	int	  running;
+	bool  changed;
 
 	while (!is_stopping(sink, &wait_ms))
 	{
@@ -304,7 +314,7 @@ outbox_sinks_start(void)
 {
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 	{
-		Sink	   *sink = &sinks[kind];
+		Sink *sink = &sinks[kind];
 
 		if (sink->url[0] == '\0')
 			continue;
@@ -340,7 +350,7 @@ outbox_sinks_stop(void)
 static void
 add_locked(Sink *sink, const char *action, json_t *alert)
 {
-	size_t		lost;
+	size_t lost;
 
 	if (sink->url[0] == '\0')
 		return;
@@ -367,7 +377,7 @@ outbox_sinks_send(const char *action, json_t *alert)
 void
 outbox_sinks_repeat(json_t *alerts)
 {
-	Sink	   *sink = &sinks[OUTBOX_SINK_ALERTMANAGER];
+	Sink *sink = &sinks[OUTBOX_SINK_ALERTMANAGER];
 
 	pthread_mutex_lock(&sink_lock);
 	if (sink->url[0] != '\0')
@@ -380,7 +390,7 @@ outbox_sinks_repeat(json_t *alerts)
 json_t *
 outbox_sinks_dump(void)
 {
-	json_t	   *queues = json_object();
+	json_t *queues = json_object();
 
 	pthread_mutex_lock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
@@ -396,10 +406,11 @@ outbox_sinks_restore(json_t *queues)
 	pthread_mutex_lock(&sink_lock);
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 	{
-		json_t	   *entry;
-		size_t		i;
+		json_t *entry;
+		size_t	i;
 
-		json_array_foreach(json_object_get(queues, outbox_sink_name((OutboxSinkKind) kind)), i, entry)
+		json_array_foreach(json_object_get(queues, outbox_sink_name((OutboxSinkKind) kind)), i,
+						   entry)
 		{
 			const char *action = json_string_value(json_object_get(entry, "action"));
 			json_t	   *alert = json_object_get(entry, "alert");

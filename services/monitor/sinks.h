@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * sinks.h
- *	  Where alerts go: a plain webhook, PagerDuty (Events v2), Alertmanager.
- *	  Each sink that is configured has a thread and a bounded queue (sink_queue.h).
+ *	  Where alerts go: a plain webhook, PagerDuty (Events v2), Alertmanager.  Each sink that is
+ *	  configured has a thread and a bounded queue (sink_queue.h).
  *
- * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster,
- * labels {name: text}, reasons [text], summary, since and at (ISO 8601, UTC),
- * and the numbers that led to it.
+ * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster, labels {name:
+ * text}, reasons [text], summary, since and at (ISO 8601, UTC), and the numbers that led to it.
  */
 #ifndef OUTBOX_SINKS_H
 #define OUTBOX_SINKS_H
@@ -40,8 +39,11 @@ extern bool outbox_sink_alert_valid(json_t *alert);
 /* Reads the file with the routing key, if there is one; before outbox_sinks_open. */
 extern bool outbox_sinks_check(const OutboxConfig *config, char *error, size_t size);
 
-/* Reads the settings; logged on failure.  changed is called, without locks, when a queue has become shorter. */
-extern bool outbox_sinks_open(const OutboxConfig *config, void (*changed) (void));
+/*
+ * Reads the settings; logged on failure.  changed is called, without locks, when a queue has become
+ * shorter.
+ */
+extern bool outbox_sinks_open(const OutboxConfig *config, void (*changed)(void));
 
 /* Starts the threads. */
 extern bool outbox_sinks_start(void);
@@ -51,8 +53,9 @@ extern void outbox_sinks_stop(void);
 extern void outbox_sinks_send(const char *action, json_t *alert);
 
 /*
- * Alertmanager forgets what is not repeated: sends these, {key: alert}, again in one request, but for those of which a
- * change waits, unless the repeat before is still under way.  One that fails is not tried again: the next one is due.
+ * Alertmanager forgets what is not repeated: sends these, {key: alert}, again in one request, but
+ * for those of which a change waits, unless the repeat before is still under way.  One that fails
+ * is not tried again: the next one is due.
  */
 extern void outbox_sinks_repeat(json_t *alerts);
 
@@ -60,4 +63,4 @@ extern void outbox_sinks_repeat(json_t *alerts);
 extern json_t *outbox_sinks_dump(void);
 extern void outbox_sinks_restore(json_t *queues);
 
-#endif							/* OUTBOX_SINKS_H */
+#endif /* OUTBOX_SINKS_H */

@@ -18,7 +18,7 @@ static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Guarded by publish_lock; written by the poller alone. */
 static OutboxLagSnapshot *published;
-static char published_error[512] = "no poll has ended yet";
+static char				  published_error[512] = "no poll has ended yet";
 
 int64_t
 outbox_wall_ms(void)
@@ -44,7 +44,7 @@ grow(void *memory, size_t count, size_t *room, size_t size)
 static char *
 copy_text(const char *text)
 {
-	char	   *copy = strdup(text);
+	char *copy = strdup(text);
 
 	if (copy == NULL)
 		abort();
@@ -99,9 +99,10 @@ compare_partitions(const void *a, const void *b)
 {
 	const OutboxLagPartition *one = a;
 	const OutboxLagPartition *two = b;
-	int			order = strcmp(one->topic, two->topic);
+	int						  order = strcmp(one->topic, two->topic);
 
-	return order != 0 ? order : (one->partition > two->partition) - (one->partition < two->partition);
+	return order != 0 ? order :
+						(one->partition > two->partition) - (one->partition < two->partition);
 }
 
 OutboxLagGroup *
@@ -111,7 +112,8 @@ outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name)
 
 	if (snapshot->group_count == 0)
 		return NULL;
-	return bsearch(&wanted, snapshot->groups, snapshot->group_count, sizeof(OutboxLagGroup), compare_groups);
+	return bsearch(&wanted, snapshot->groups, snapshot->group_count, sizeof(OutboxLagGroup),
+				   compare_groups);
 }
 
 OutboxLagPartition *
@@ -135,7 +137,8 @@ outbox_snapshot_sort(OutboxLagSnapshot *snapshot)
 		OutboxLagGroup *group = &snapshot->groups[i];
 
 		if (group->partition_count > 0)
-			qsort(group->partitions, group->partition_count, sizeof(OutboxLagPartition), compare_partitions);
+			qsort(group->partitions, group->partition_count, sizeof(OutboxLagPartition),
+				  compare_partitions);
 	}
 }
 
@@ -151,7 +154,7 @@ clear_partition(OutboxLagPartition *partition)
 void
 outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition)
 {
-	size_t		place = (size_t) (partition - group->partitions);
+	size_t place = (size_t) (partition - group->partitions);
 
 	clear_partition(partition);
 	group->partition_count--;
@@ -187,7 +190,8 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 			if (target == NULL)
 				continue;
 			target->window = source->window;
-			target->start_before = source->start != OUTBOX_LAG_NULL ? source->start : source->start_before;
+			target->start_before =
+				source->start != OUTBOX_LAG_NULL ? source->start : source->start_before;
 			if (target->committed != OUTBOX_LAG_NULL && target->committed == source->committed)
 			{
 				target->pending_ms = source->pending_ms;
@@ -202,16 +206,22 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 void
 outbox_partition_measure(OutboxLagPartition *partition)
 {
-	const OutboxLogRange range = {.committed = partition->committed, .start_before = partition->start_before,
-		.start = partition->start, .end = partition->end, .clear_to = partition->clear_to,
-		.record_seen = partition->pending_ms != OUTBOX_LAG_NULL, .missing = partition->missing};
-	int64_t		first = partition->start > partition->committed ? partition->start : partition->committed;
+	const OutboxLogRange range = {.committed = partition->committed,
+								  .start_before = partition->start_before,
+								  .start = partition->start,
+								  .end = partition->end,
+								  .clear_to = partition->clear_to,
+								  .record_seen = partition->pending_ms != OUTBOX_LAG_NULL,
+								  .missing = partition->missing};
+	int64_t				 first =
+		partition->start > partition->committed ? partition->start : partition->committed;
 
 	partition->lag = OUTBOX_LAG_NULL;
 	partition->beyond = outbox_lag_beyond(&range);
 	partition->lost = outbox_lag_lost(&range);
 	/* Of an offset that is another log's nobody knows what it leaves to be done. */
-	if (partition->committed == OUTBOX_LAG_NULL || partition->stable == OUTBOX_LAG_NULL || partition->beyond > 0)
+	if (partition->committed == OUTBOX_LAG_NULL || partition->stable == OUTBOX_LAG_NULL ||
+		partition->beyond > 0)
 		return;
 	partition->lag = partition->stable - first;
 	/* A read_uncommitted consumer is ahead of the stable offset. */
@@ -237,15 +247,16 @@ judge_range(OutboxLagGroup *group, OutboxLagPartition *partition)
 		partition->status = OUTBOX_LAG_LOST;
 	group->beyond = group->beyond || partition->beyond > 0;
 	group->lost = group->lost || partition->lost > 0;
-	if (!partition->missing && (partition->start == OUTBOX_LAG_NULL || partition->end == OUTBOX_LAG_NULL))
+	if (!partition->missing &&
+		(partition->start == OUTBOX_LAG_NULL || partition->end == OUTBOX_LAG_NULL))
 		group->ranges_known = false;
 }
 
 static void
 judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
 {
-	bool		owned = partition->client_id != NULL ||
-		(!group->empty && !group->simple && group->members <= 0);
+	bool owned =
+		partition->client_id != NULL || (!group->empty && !group->simple && group->members <= 0);
 
 	if (partition->committed == OUTBOX_LAG_NULL)
 		return;
@@ -296,12 +307,12 @@ const OutboxLagPartition *
 outbox_group_worst(const OutboxLagGroup *group, int64_t now_ms)
 {
 	const OutboxLagPartition *worst = NULL;
-	double		most = -1;
+	double					  most = -1;
 
 	for (size_t i = 0; i < group->partition_count; i++)
 	{
 		const OutboxLagPartition *partition = &group->partitions[i];
-		double		seconds = outbox_partition_seconds(partition, now_ms);
+		double					  seconds = outbox_partition_seconds(partition, now_ms);
 
 		if (partition->lag == OUTBOX_LAG_NULL)
 			continue;
@@ -318,7 +329,7 @@ double
 outbox_group_seconds(const OutboxLagGroup *group, int64_t now_ms)
 {
 	const OutboxLagPartition *worst = outbox_group_worst(group, now_ms);
-	double		seconds = worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1;
+	double seconds = worst != NULL ? outbox_partition_seconds(worst, now_ms) : -1;
 
 	for (size_t i = 0; seconds <= group->threshold && i < group->partition_count; i++)
 	{
@@ -340,7 +351,7 @@ clear_group(OutboxLagGroup *group)
 void
 outbox_snapshot_prune(OutboxLagSnapshot *snapshot)
 {
-	size_t		kept = 0;
+	size_t kept = 0;
 
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{

@@ -16,72 +16,81 @@
 
 typedef struct OutboxLagPartition
 {
-	char	   *topic;
-	int32_t		partition;
-	int64_t		committed;		/* OUTBOX_LAG_NULL: nothing is */
-	int64_t		start;			/* the log's first offset; OUTBOX_LAG_NULL: not known */
-	int64_t		start_before;	/* the same at the last poll before that knew it */
-	int64_t		end;			/* high watermark; OUTBOX_LAG_NULL: not known */
-	int64_t		stable;			/* last stable offset; OUTBOX_LAG_NULL: not known */
-	int64_t		lag;			/* readable ones up to stable; 0 with markers alone; OUTBOX_LAG_NULL: not known */
-	int64_t		beyond;			/* how far committed is above the log's end; 0: it is not */
-	int64_t		lost;			/* offsets from committed on that the log no longer has; 0: none */
-	bool		missing;		/* the topic has no such partition */
-	int64_t		pending_ms;		/* since when the event of the first readable record exists; OUTBOX_LAG_NULL: none or not known */
-	int64_t		pending_read_at;	/* outbox_clock_ms of reading pending_ms */
-	int64_t		clear_to;		/* from committed to here there is no record that can be read */
-	char	   *client_id;		/* of the member that has it; NULL: nobody, or not known */
-	char	   *consumer_id;
-	char	   *host;
+	char		   *topic;
+	int32_t			partition;
+	int64_t			committed;	  /* OUTBOX_LAG_NULL: nothing is */
+	int64_t			start;		  /* the log's first offset; OUTBOX_LAG_NULL: not known */
+	int64_t			start_before; /* the same at the last poll before that knew it */
+	int64_t			end;		  /* high watermark; OUTBOX_LAG_NULL: not known */
+	int64_t			stable;		  /* last stable offset; OUTBOX_LAG_NULL: not known */
+	/* readable ones up to stable; 0 with markers alone; OUTBOX_LAG_NULL: not known */
+	int64_t			lag;
+	int64_t			beyond;	 /* how far committed is above the log's end; 0: it is not */
+	int64_t			lost;	 /* offsets from committed on that the log no longer has; 0: none */
+	bool			missing; /* the topic has no such partition */
+	/*
+	 * since when the event of the first readable record exists; OUTBOX_LAG_NULL: none or not known
+	 */
+	int64_t			pending_ms;
+	int64_t			pending_read_at; /* outbox_clock_ms of reading pending_ms */
+	int64_t			clear_to;  /* from committed to here there is no record that can be read */
+	char		   *client_id; /* of the member that has it; NULL: nobody, or not known */
+	char		   *consumer_id;
+	char		   *host;
 	OutboxLagWindow window;
 	OutboxLagStatus status;
 } OutboxLagPartition;
 
 typedef struct OutboxLagGroup
 {
-	char	   *name;
-	const char *state;			/* Kafka's name of it, a constant */
-	long		members;		/* OUTBOX_LAG_NULL: not known */
-	bool		simple;			/* commits without ever joining: has no members by nature */
-	bool		empty;			/* Kafka says that nobody is in it */
-	bool		answered;		/* false: what stands here is of an earlier poll */
+	char			   *name;
+	const char		   *state;		/* Kafka's name of it, a constant */
+	long				members;	/* OUTBOX_LAG_NULL: not known */
+	bool				simple;		/* commits without ever joining: has no members by nature */
+	bool				empty;		/* Kafka says that nobody is in it */
+	bool				answered;	/* false: what stands here is of an earlier poll */
 	OutboxLagPartition *partitions; /* by topic and number */
-	size_t		partition_count;
-	size_t		partition_room;
-	OutboxLagStatus status;		/* worst of the partitions */
-	bool		complete;		/* see OutboxLagSample */
-	bool		beyond;			/* some partition's committed offset is */
-	bool		lost;			/* some partition has lost records */
-	bool		ranges_known;	/* start and end of every log with a committed offset are */
-	int64_t		total_lag;		/* OUTBOX_LAG_NULL: not known of any partition */
-	double		threshold;		/* seconds */
-	OutboxAlertState alert;
-	int64_t		alert_since_ms; /* wall clock; firing only */
-	OutboxAlertState range_alert;	/* of offsets outside their logs */
-	int64_t		range_alert_since_ms;
+	size_t				partition_count;
+	size_t				partition_room;
+	OutboxLagStatus		status;		  /* worst of the partitions */
+	bool				complete;	  /* see OutboxLagSample */
+	bool				beyond;		  /* some partition's committed offset is */
+	bool				lost;		  /* some partition has lost records */
+	bool				ranges_known; /* start and end of every log with a committed offset are */
+	int64_t				total_lag;	  /* OUTBOX_LAG_NULL: not known of any partition */
+	double				threshold;	  /* seconds */
+	OutboxAlertState	alert;
+	int64_t				alert_since_ms; /* wall clock; firing only */
+	OutboxAlertState	range_alert;	/* of offsets outside their logs */
+	int64_t				range_alert_since_ms;
 } OutboxLagGroup;
 
 typedef struct OutboxLagSnapshot
 {
-	OutboxLagGroup *groups;		/* by name */
-	size_t		group_count;
-	size_t		group_room;
-	int64_t		measured_ms;	/* wall clock */
+	OutboxLagGroup *groups; /* by name */
+	size_t			group_count;
+	size_t			group_room;
+	int64_t			measured_ms; /* wall clock */
 } OutboxLagSnapshot;
 
 /* Milliseconds since 1970. */
 extern int64_t outbox_wall_ms(void);
 
-/* Each adds or finds; the address holds until the next addition.  Memory that cannot be had ends the program. */
+/*
+ * Each adds or finds; the address holds until the next addition.  Memory that cannot be had ends
+ * the program.
+ */
 extern OutboxLagGroup *outbox_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name);
-extern OutboxLagPartition *outbox_group_partition(OutboxLagGroup *group, const char *topic, int32_t partition);
+extern OutboxLagPartition *outbox_group_partition(OutboxLagGroup *group, const char *topic,
+												  int32_t partition);
 
 /* Takes a partition out; the others keep their order. */
 extern void outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition);
 
 /* NULL: not there.  The groups must be sorted. */
 extern OutboxLagGroup *outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name);
-extern OutboxLagPartition *outbox_group_find(const OutboxLagGroup *group, const char *topic, int32_t partition);
+extern OutboxLagPartition *outbox_group_find(const OutboxLagGroup *group, const char *topic,
+											 int32_t partition);
 
 /* After the groups are added, and after the partitions of each are. */
 extern void outbox_snapshot_sort(OutboxLagSnapshot *snapshot);
@@ -112,7 +121,10 @@ extern double outbox_group_seconds(const OutboxLagGroup *group, int64_t now_ms);
 
 extern void outbox_snapshot_free(OutboxLagSnapshot *snapshot);
 
-/* Publishes; error "" or why Kafka could not be asked (snapshot NULL: the one before stays for the poller). */
+/*
+ * Publishes; error "" or why Kafka could not be asked (snapshot NULL: the one before stays for the
+ * poller).
+ */
 extern void outbox_lag_publish(OutboxLagSnapshot *snapshot, const char *error);
 
 /* The poller's own look at what it has published; NULL: nothing yet. */
@@ -122,4 +134,4 @@ extern OutboxLagSnapshot *outbox_lag_published(void);
 extern const OutboxLagSnapshot *outbox_lag_view(const char **error);
 extern void outbox_lag_release(void);
 
-#endif							/* OUTBOX_SNAPSHOT_H */
+#endif /* OUTBOX_SNAPSHOT_H */

@@ -16,12 +16,12 @@ static const char inventory_sql[] = "SELECT shop.settle_inventory($1::jsonb)";
 
 /* An answer: orderId, and status one of two words. */
 static OutboxVerdict
-decode_answer(const OutboxRecord *record, OutboxCall *call, const char *sql,
-			  const char *yes, const char *no)
+decode_answer(const OutboxRecord *record, OutboxCall *call, const char *sql, const char *yes,
+			  const char *no)
 {
-	json_t	   *event = outbox_decode_object(record, call);
+	json_t		 *event = outbox_decode_object(record, call);
 	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
-	const char *status;
+	const char	 *status;
 
 	if (event == NULL)
 		return verdict;
@@ -30,7 +30,8 @@ decode_answer(const OutboxRecord *record, OutboxCall *call, const char *sql,
 	{
 		status = json_string_value(json_object_get(event, "status"));
 		if (strcmp(status, yes) != 0 && strcmp(status, no) != 0)
-			verdict = outbox_call_reject(call, "field \"status\" is neither \"%s\" nor \"%s\"", yes, no);
+			verdict =
+				outbox_call_reject(call, "field \"status\" is neither \"%s\" nor \"%s\"", yes, no);
 		else
 		{
 			outbox_call_begin(call, sql);

@@ -16,15 +16,16 @@
 #include "services/lib/text.h"
 #include "services/runtime/trace.h"
 
-#define KEY_MAX 255
-#define TRIES_MAX 4				/* of a statement that meets other transactions */
+#define KEY_MAX	  255
+#define TRIES_MAX 4 /* of a statement that meets other transactions */
 
-static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, outbox.wire_text($3::bytea, 256), $4)";
+static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1, $2::jsonb, "
+								"outbox.wire_text($3::bytea, 256), $4)";
 static const char show_sql[] = "SELECT shop.order_json($1)";
 
 /* written by order_http_start */
 static const char *order_database;
-static long order_timeout_ms;
+static long		   order_timeout_ms;
 
 static _Thread_local OutboxDb thread_db;
 
@@ -37,8 +38,9 @@ order_http_start(const OutboxConfig *config)
 }
 
 /*
- * Is the failed statement to be sent again?  Nothing of it is committed, or its key tells: a session that was kept from an
- * earlier request has ended or is of no use, or another transaction came first.
+ * Is the failed statement to be sent again?  Nothing of it is committed, or its key tells: a
+ * session that was kept from an earlier request has ended or is of no use, or another transaction
+ * came first.
  */
 static bool
 is_to_be_repeated(const OutboxDb *db, bool kept, int tries)
@@ -54,8 +56,8 @@ run_statement(OutboxDb *db, const char *sql, int count, const char *const *value
 {
 	for (int tries = 1;; tries++)
 	{
-		bool		kept = db->conn != NULL && !db->stale;
-		PGresult   *result;
+		bool	  kept = db->conn != NULL && !db->stale;
+		PGresult *result;
 
 		if (!outbox_db_connect(db))
 			return NULL;
@@ -69,8 +71,8 @@ run_statement(OutboxDb *db, const char *sql, int count, const char *const *value
 static PGresult *
 query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *answer)
 {
-	OutboxDb   *db = &thread_db;
-	PGresult   *result;
+	OutboxDb *db = &thread_db;
+	PGresult *result;
 
 	if (db->conninfo == NULL && !outbox_db_open(db, order_database, order_timeout_ms))
 	{
@@ -82,8 +84,8 @@ query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *a
 		return result;
 	outbox_log(OUTBOX_LOG_WARNING, "request_failed", "%s, SQLSTATE %s", db->error.message,
 			   db->error.sqlstate);
-	if (db->error.failure == OUTBOX_FAILURE_RECORD || db->error.failure == OUTBOX_FAILURE_PERMANENT ||
-		db->error.failure == OUTBOX_FAILURE_DECODE)
+	if (db->error.failure == OUTBOX_FAILURE_RECORD ||
+		db->error.failure == OUTBOX_FAILURE_PERMANENT || db->error.failure == OUTBOX_FAILURE_DECODE)
 		outbox_http_error(answer, 400, "the order was refused: %s", db->error.message);
 	else
 		outbox_http_error(answer, 503, "the database is not available");
@@ -94,8 +96,8 @@ query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *a
 static bool
 check_order(const json_t *order, OutboxCall *call)
 {
-	size_t		index;
-	json_t	   *item;
+	size_t	index;
+	json_t *item;
 
 	if (!outbox_decode_require(order, "customerId", JSON_STRING, call) ||
 		!outbox_decode_require(order, "items", JSON_ARRAY, call))
@@ -121,13 +123,14 @@ static bool
 check_request(const OutboxHttpRequest *request, const char *key, OutboxHttpAnswer *answer)
 {
 	OutboxRecord record = {0};
-	OutboxCall	call = {0};
-	json_t	   *order;
-	bool		good;
+	OutboxCall	 call = {0};
+	json_t		*order;
+	bool		 good;
 
 	if (key == NULL || *key == '\0' || strlen(key) > KEY_MAX)
 	{
-		outbox_http_error(answer, 400, "header Idempotency-Key (1 to %d bytes) is missing", KEY_MAX);
+		outbox_http_error(answer, 400, "header Idempotency-Key (1 to %d bytes) is missing",
+						  KEY_MAX);
 		return false;
 	}
 	record.value = (const uint8_t *) request->body;
@@ -140,7 +143,10 @@ check_request(const OutboxHttpRequest *request, const char *key, OutboxHttpAnswe
 	return good;
 }
 
-/* X-Correlation-Id as bytea of the text that Kafka's header correlationid would be, malloc'ed; NULL: none. */
+/*
+ * X-Correlation-Id as bytea of the text that Kafka's header correlationid would be, malloc'ed;
+ * NULL: none.
+ */
 static char *
 read_correlation_id(const OutboxHttpRequest *request)
 {
@@ -169,9 +175,10 @@ place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer, const ch
 	if (!check_request(request, key, answer))
 		return;
 	correlation_id = read_correlation_id(request);
-	result = query(place_sql, 4, (const char *const[]) {
-		key, request->body, correlation_id, outbox_span_traceparent(created, traceparent)
-	}, answer);
+	result = query(place_sql, 4,
+				   (const char *const[]) {key, request->body, correlation_id,
+										  outbox_span_traceparent(created, traceparent)},
+				   answer);
 	free(correlation_id);
 	if (result == NULL)
 		return;
@@ -194,10 +201,10 @@ place_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer, const ch
 static void
 trace_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 {
-	const char *traceparent = outbox_http_header(request, "traceparent");
+	const char		  *traceparent = outbox_http_header(request, "traceparent");
 	OutboxTraceContext context;
-	OutboxSpan	span;
-	OutboxSpan	created;
+	OutboxSpan		   span;
+	OutboxSpan		   created;
 
 	if (traceparent != NULL && !outbox_trace_parse(traceparent, &context))
 		traceparent = NULL;

@@ -13,4 +13,4 @@ extern const OutboxRoute order_routes[];
 /* Once, before HTTP is served. */
 extern bool order_http_start(const OutboxConfig *config);
 
-#endif							/* OUTBOX_ORDER_HTTP_H */
+#endif /* OUTBOX_ORDER_HTTP_H */

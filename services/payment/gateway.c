@@ -13,7 +13,7 @@
 
 /* written by gateway_start */
 static const char *gateway_url = "";
-static long gateway_timeout_ms;
+static long		   gateway_timeout_ms;
 
 static _Thread_local CURL *thread_curl;
 
@@ -38,10 +38,12 @@ gateway_enabled(void)
 static long
 post(const OutboxRecord *record, const char *request_name, const char *payload, const char **error)
 {
-	char		url[1024];
-	char		key_header[80];
-	const OutboxHttpPost request = {.url = url, .body = payload, .header = key_header,
-	.timeout_ms = gateway_timeout_ms};
+	char				 url[1024];
+	char				 key_header[80];
+	const OutboxHttpPost request = {.url = url,
+									.body = payload,
+									.header = key_header,
+									.timeout_ms = gateway_timeout_ms};
 
 	if (thread_curl == NULL)
 		thread_curl = curl_easy_init();
@@ -51,11 +53,15 @@ post(const OutboxRecord *record, const char *request_name, const char *payload, 
 		return 0;
 	}
 	snprintf(url, sizeof(url), "%s/%ss", gateway_url, request_name);
-	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s-%s", request_name, record->event_id);
+	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s-%s", request_name,
+			 record->event_id);
 	return outbox_http_post(thread_curl, &request, error);
 }
 
-/* Is it no fault of the record: the gateway is busy or at this very request, or will not have us at all? */
+/*
+ * Is it no fault of the record: the gateway is busy or at this very request, or will not have us at
+ * all?
+ */
 static bool
 is_waited_out(long status)
 {

@@ -3,10 +3,10 @@
  * gateway.h
  *	  The HTTP payment gateway of outbox-payment.
  *
- * POST <url>/charges and POST <url>/refunds with the event's payload and the
- * header Idempotency-Key: <event id>.  2xx: done; 402 (charges): declined; 404
- * (refunds): nothing to refund; 408, 425, 429, 5xx, no answer in time: wait and try
- * again; any other 4xx: the record fails.
+ * POST <url>/charges and POST <url>/refunds with the event's payload and the header
+ * Idempotency-Key: <event id>.  2xx: done; 402 (charges): declined; 404 (refunds): nothing to
+ * refund; 408, 425, 429, 5xx, no answer in time: wait and try again; any other 4xx: the record
+ * fails.
  */
 #ifndef OUTBOX_PAYMENT_GATEWAY_H
 #define OUTBOX_PAYMENT_GATEWAY_H
@@ -29,4 +29,4 @@ extern OutboxVerdict gateway_charge(const OutboxRecord *record, const char *payl
 extern OutboxVerdict gateway_refund(const OutboxRecord *record, const char *payload,
 									OutboxCall *call);
 
-#endif							/* OUTBOX_PAYMENT_GATEWAY_H */
+#endif /* OUTBOX_PAYMENT_GATEWAY_H */

@@ -19,15 +19,17 @@ static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";
 static const char status_sql[] = "SELECT shop.payment_status($1)";
 
 static const OutboxOption payment_options[] = {
-	{"gateway_url", OUTBOX_OPTION_TEXT, "", 0, 0, "HTTP payment gateway, \"\" for none", outbox_check_url},
-	{"gateway_timeout_ms", OUTBOX_OPTION_INTEGER, "2000", 1, 60000, "longest request to the gateway", NULL},
+	{"gateway_url", OUTBOX_OPTION_TEXT, "", 0, 0, "HTTP payment gateway, \"\" for none",
+	 outbox_check_url},
+	{"gateway_timeout_ms", OUTBOX_OPTION_INTEGER, "2000", 1, 60000,
+	 "longest request to the gateway", NULL},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
 
 static OutboxVerdict
 decode_order_created(const OutboxRecord *record, OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
+	json_t		 *event = outbox_decode_object(record, call);
 	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
 
 	if (event == NULL)
@@ -61,7 +63,7 @@ decode_order_cancelled(const OutboxRecord *record, OutboxCall *call)
 static bool
 read_status(OutboxDb *db, const char *payload, char *status, size_t size)
 {
-	PGresult   *result = outbox_db_query(db, status_sql, 1, &payload);
+	PGresult *result = outbox_db_query(db, status_sql, 1, &payload);
 
 	if (result == NULL)
 		return false;
@@ -74,15 +76,16 @@ read_status(OutboxDb *db, const char *payload, char *status, size_t size)
 static OutboxVerdict
 prepare_charge(OutboxDb *db, const OutboxRecord *record, OutboxCall *call)
 {
-	char		status[16];
+	char		  status[16];
 	GatewayAnswer answer = GATEWAY_APPROVED;
 	OutboxVerdict verdict;
 
 	if (!gateway_enabled())
 		return OUTBOX_VERDICT_CALL;
 	if (!read_status(db, call->values[0], status, sizeof(status)))
-		return db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE
-			? outbox_call_wait(call, "%s", db->error.message) : OUTBOX_VERDICT_CALL;
+		return db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE ?
+			outbox_call_wait(call, "%s", db->error.message) :
+			OUTBOX_VERDICT_CALL;
 	if (strcmp(status, "known") == 0)
 		return OUTBOX_VERDICT_CALL;
 	/* Cancelled, perhaps while an earlier try was charging: undo that. */
@@ -91,7 +94,7 @@ prepare_charge(OutboxDb *db, const OutboxRecord *record, OutboxCall *call)
 	verdict = gateway_charge(record, call->values[0], call, &answer);
 	if (verdict == OUTBOX_VERDICT_CALL)
 	{
-		call->count--;			/* the place kept by decode */
+		call->count--; /* the place kept by decode */
 		outbox_call_add_text(call, answer == GATEWAY_APPROVED ? "approved" : "declined");
 	}
 	return verdict;

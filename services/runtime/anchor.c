@@ -13,8 +13,9 @@ OutboxProof
 outbox_anchor_judge(const OutboxAnchor *anchor, const OutboxLogView *view)
 {
 	if (view->found == OUTBOX_FOUND_RECORD)
-		return view->timestamp_ms == anchor->timestamp_ms && view->digest == anchor->digest
-			? OUTBOX_PROOF_STANDS : OUTBOX_PROOF_REFUTED;
+		return view->timestamp_ms == anchor->timestamp_ms && view->digest == anchor->digest ?
+			OUTBOX_PROOF_STANDS :
+			OUTBOX_PROOF_REFUTED;
 	if (!view->range_known)
 		return OUTBOX_PROOF_UNREAD;
 	if (anchor->offset >= view->high)
@@ -27,8 +28,8 @@ outbox_anchor_judge(const OutboxAnchor *anchor, const OutboxLogView *view)
 }
 
 void
-outbox_log_case_begin(OutboxLogCase *log, const OutboxAnchor *last, const OutboxAnchor *anchors, int count,
-					  int64_t position)
+outbox_log_case_begin(OutboxLogCase *log, const OutboxAnchor *last, const OutboxAnchor *anchors,
+					  int count, int64_t position)
 {
 	memset(log, 0, sizeof(*log));
 	if (count > 0)
@@ -71,7 +72,7 @@ see_anchor(OutboxLogCase *log, const OutboxLogView *view)
 void
 outbox_log_case_see(OutboxLogCase *log, const OutboxLogView *view)
 {
-	bool		first = !log->seen;
+	bool first = !log->seen;
 
 	log->seen = true;
 	log->silent = !view->range_known && view->found == OUTBOX_FOUND_UNREAD;
@@ -140,20 +141,20 @@ outbox_log_case_restart(const OutboxLogCase *log)
 }
 
 /*
- * The one between the newest and the oldest without which the gap would be the smallest for its distance
- * from the newest.
+ * The one between the newest and the oldest without which the gap would be the smallest for its
+ * distance from the newest.
  */
 static int
 choose_superfluous(const OutboxAnchor *anchors, int count)
 {
-	double		step = (double) (anchors[0].offset - anchors[1].offset);
-	double		least = 0;
-	int			chosen = -1;
+	double step = (double) (anchors[0].offset - anchors[1].offset);
+	double least = 0;
+	int	   chosen = -1;
 
 	for (int i = 1; i < count - 1; i++)
 	{
-		double		gap = (double) (anchors[i - 1].offset - anchors[i + 1].offset);
-		double		distance = (double) (anchors[0].offset - anchors[i - 1].offset) + step;
+		double gap = (double) (anchors[i - 1].offset - anchors[i + 1].offset);
+		double distance = (double) (anchors[0].offset - anchors[i - 1].offset) + step;
 
 		if (chosen < 0 || gap / distance < least)
 		{
@@ -168,8 +169,8 @@ int64_t
 outbox_anchors_add(OutboxAnchor *anchors, int *count, const OutboxAnchor *anchor)
 {
 	OutboxAnchor all[OUTBOX_ANCHORS + 1];
-	int64_t		given_up;
-	int			chosen;
+	int64_t		 given_up;
+	int			 chosen;
 
 	all[0] = *anchor;
 	memcpy(&all[1], anchors, (size_t) *count * sizeof(*anchors));

@@ -3,13 +3,12 @@
  * batch.c
  *	  Records polled together as one database transaction.
  *
- * Runs in the services, member threads.  Two trips: BEGIN with
- * outbox.begin_batch, which moves the watermarks and claims the event ids; then,
- * for what is new, the handlers' calls and COMMIT.  When something fails all
- * of it is rolled back; process.c runs the records before the culprit again and
- * makes the culprit a dead letter.  After such a failure the next batches have
- * savepoints, so that the records before another culprit need not run again: a
- * third trip rolls back to the last savepoint, trims the batch and commits it.
+ * Runs in the services, member threads.  Two trips: BEGIN with outbox.begin_batch, which moves the
+ * watermarks and claims the event ids; then, for what is new, the handlers' calls and COMMIT.  When
+ * something fails all of it is rolled back; process.c runs the records before the culprit again and
+ * makes the culprit a dead letter.  After such a failure the next batches have savepoints, so that
+ * the records before another culprit need not run again: a third trip rolls back to the last
+ * savepoint, trims the batch and commits it.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -22,18 +21,18 @@
 #include "services/lib/text.h"
 
 #define BEGIN_VALUES 16
-#define BEGIN_ARRAYS 14			/* values 1 .. 14 */
-#define OLD_IDS 14				/* of these, NULL when no record has one */
-#define TRIM_VALUES 5
+#define BEGIN_ARRAYS 14 /* values 1 .. 14 */
+#define OLD_IDS		 14 /* of these, NULL when no record has one */
+#define TRIM_VALUES	 5
 
-#define SAVEPOINT_SPACING	4	/* records between two savepoints */
+#define SAVEPOINT_SPACING 4 /* records between two savepoints */
 
 static const char begin_sql[] =
-"SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
-" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
-" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[])";
+	"SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
+	" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
+	" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[])";
 static const char trim_sql[] =
-"SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
+	"SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
 static const OutboxHandler *
 find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
@@ -58,8 +57,9 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 	if (item->handler != NULL)
 	{
 		outbox_span_begin_record(&item->span, &item->record);
-		item->verdict = item->record.refusal != NULL ? outbox_call_reject(&item->call, "%s", item->record.refusal)
-			: item->handler->decode(&item->record, &item->call);
+		item->verdict = item->record.refusal != NULL ?
+			outbox_call_reject(&item->call, "%s", item->record.refusal) :
+			item->handler->decode(&item->record, &item->call);
 	}
 	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
 	{
@@ -75,7 +75,7 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 static bool
 add_old_id(OutboxArrayText *array, const OutboxRecord *record)
 {
-	char		old_id[OUTBOX_UUID_TEXT];
+	char old_id[OUTBOX_UUID_TEXT];
 
 	if (record->offset < record->source->old_ids_to)
 	{
@@ -94,10 +94,10 @@ add_old_id(OutboxArrayText *array, const OutboxRecord *record)
 static void
 make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
 {
-	OutboxArrayText arrays[BEGIN_ARRAYS + 1];	/* arrays[0] is not used */
+	OutboxArrayText	 arrays[BEGIN_ARRAYS + 1]; /* arrays[0] is not used */
 	OutboxPartition *partitions[count];
-	int			partition_count = 0;
-	bool		old_ids = false;
+	int				 partition_count = 0;
+	bool			 old_ids = false;
 
 	values[0] = strdup(member->runtime->consumer);
 	values[BEGIN_VALUES - 1] = strdup(member->runtime->hold ? "t" : "f");
@@ -106,8 +106,8 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 	for (int i = 0; i < count; i++)
 	{
 		const OutboxRecord *record = &items[i]->record;
-		int			index = 0;
-		int			last = i;
+		int					index = 0;
+		int					last = i;
 
 		while (index < partition_count && partitions[index] != record->source)
 			index++;
@@ -131,7 +131,8 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 		outbox_array_add_integer(&arrays[5], index + 1);
 		outbox_array_add_integer(&arrays[6], record->offset);
 		/* nothing holds a record that is stepped over */
-		outbox_array_add_bytes(&arrays[7], items[i]->verdict == OUTBOX_VERDICT_IGNORE ? NULL : record->key,
+		outbox_array_add_bytes(&arrays[7],
+							   items[i]->verdict == OUTBOX_VERDICT_IGNORE ? NULL : record->key,
 							   record->key_len);
 		outbox_array_add_text(&arrays[8], record->event_id);
 		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
@@ -154,11 +155,11 @@ make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *val
 static bool
 begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fenced)
 {
-	OutboxDb   *db = &member->db;
-	char	   *values[BEGIN_VALUES];
-	PGresult   *result;
-	bool		skipped;
-	bool		good;
+	OutboxDb *db = &member->db;
+	char	 *values[BEGIN_VALUES];
+	PGresult *result;
+	bool	  skipped;
+	bool	  good;
 
 	make_begin_values(member, items, count, values);
 	good = outbox_db_send(db, "BEGIN", 0, NULL) &&
@@ -186,8 +187,8 @@ begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fen
 static bool
 send_dead_letter(OutboxMember *member, const OutboxItem *item)
 {
-	char	   *values[OUTBOX_DEAD_LETTER_VALUES];
-	bool		good;
+	char *values[OUTBOX_DEAD_LETTER_VALUES];
+	bool  good;
 
 	outbox_dead_letter_values(member, item, values);
 	good = outbox_db_send(&member->db, outbox_dead_letter_sql, OUTBOX_DEAD_LETTER_VALUES,
@@ -201,8 +202,9 @@ send_dead_letter(OutboxMember *member, const OutboxItem *item)
 static bool
 is_dead_letter(const OutboxItem *item)
 {
-	return item->claim == 'h' || (item->claim == 'n' && (item->verdict == OUTBOX_VERDICT_REJECT ||
-														 item->verdict == OUTBOX_VERDICT_FAIL));
+	return item->claim == 'h' ||
+		(item->claim == 'n' &&
+		 (item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL));
 }
 
 static bool
@@ -215,8 +217,8 @@ is_call(const OutboxItem *item)
 static bool
 send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spacing)
 {
-	OutboxDb   *db = &member->db;
-	bool		good = true;
+	OutboxDb *db = &member->db;
+	bool	  good = true;
 
 	for (int i = from; good && i < end; i++)
 	{
@@ -240,8 +242,8 @@ send_commit(OutboxDb *db)
 static PGresult *
 read_work(OutboxDb *db, int index, int *culprit, bool *good)
 {
-	bool		skipped;
-	PGresult   *result = outbox_db_result(db, &skipped);
+	bool	  skipped;
+	PGresult *result = outbox_db_result(db, &skipped);
 
 	if (result == NULL && *good)
 	{
@@ -262,16 +264,16 @@ take_answer(OutboxItem *item, const char *answer)
 
 /* Reads what send_work has sent. */
 static void
-read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spacing,
-		   int *culprit, bool *good)
+read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spacing, int *culprit,
+		   bool *good)
 {
-	OutboxDb   *db = &member->db;
-	PGresult   *result;
+	OutboxDb *db = &member->db;
+	PGresult *result;
 
 	for (int i = from; i < end; i++)
 	{
 		if (spacing > 0 && i % spacing == 0)
-			PQclear(read_work(db, -1, culprit, good));	/* no record's fault: nothing is kept */
+			PQclear(read_work(db, -1, culprit, good)); /* no record's fault: nothing is kept */
 		if (!is_call(items[i]) && !is_dead_letter(items[i]))
 			continue;
 		result = read_work(db, i, culprit, good);
@@ -285,11 +287,12 @@ read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spac
 static bool
 finish_commit(OutboxDb *db, int *culprit, bool good)
 {
-	PGresult   *result = read_work(db, -1, culprit, &good);
+	PGresult *result = read_work(db, -1, culprit, &good);
 
 	if (result != NULL && strcmp(PQcmdStatus(result), "COMMIT") != 0)
 	{
-		outbox_error_set(&db->error, OUTBOX_FAILURE_RECORD, "40000", "the transaction was rolled back");
+		outbox_error_set(&db->error, OUTBOX_FAILURE_RECORD, "40000",
+						 "the transaction was rolled back");
 		good = false;
 	}
 	PQclear(result);
@@ -300,7 +303,7 @@ finish_commit(OutboxDb *db, int *culprit, bool good)
 static bool
 run_work(OutboxMember *member, OutboxItem **items, int count, int spacing, int *culprit)
 {
-	bool		good = true;
+	bool good = true;
 
 	if (!send_work(member, items, 0, count, spacing) || !send_commit(&member->db))
 		return false;
@@ -310,9 +313,10 @@ run_work(OutboxMember *member, OutboxItem **items, int count, int spacing, int *
 
 /* The parameters of outbox.trim_batch, when items [0, kept) stay. */
 static void
-make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count, char *values[TRIM_VALUES])
+make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count,
+				 char *values[TRIM_VALUES])
 {
-	OutboxArrayText arrays[TRIM_VALUES];	/* arrays[0] is not used */
+	OutboxArrayText arrays[TRIM_VALUES]; /* arrays[0] is not used */
 
 	values[0] = strdup(member->runtime->consumer);
 	for (int i = 1; i < TRIM_VALUES; i++)
@@ -320,8 +324,8 @@ make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count, 
 	for (int i = 0; i < count; i++)
 	{
 		const OutboxPartition *partition = items[i]->record.source;
-		int64_t		next = partition->watermark;
-		bool		first = true;
+		int64_t				   next = partition->watermark;
+		bool				   first = true;
 
 		for (int j = 0; j < i; j++)
 			first = first && items[j]->record.source != partition;
@@ -352,8 +356,8 @@ make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count, 
 static bool
 send_trim(OutboxMember *member, OutboxItem **items, int kept, int count)
 {
-	char	   *values[TRIM_VALUES];
-	bool		good;
+	char *values[TRIM_VALUES];
+	bool  good;
 
 	make_trim_values(member, items, kept, count, values);
 	good = outbox_db_send(&member->db, trim_sql, TRIM_VALUES, (const char *const *) values);
@@ -362,14 +366,17 @@ send_trim(OutboxMember *member, OutboxItem **items, int kept, int count)
 	return good;
 }
 
-/* Third trip, after item `kept` has failed: commits the items before it.  false: nothing is committed. */
+/*
+ * Third trip, after item `kept` has failed: commits the items before it.  false: nothing is
+ * committed.
+ */
 static bool
 keep_before(OutboxMember *member, OutboxItem **items, int kept, int count, int spacing)
 {
-	OutboxDb   *db = &member->db;
-	int			from = kept - kept % spacing;
-	int			ignored;
-	bool		good = true;
+	OutboxDb *db = &member->db;
+	int		  from = kept - kept % spacing;
+	int		  ignored;
+	bool	  good = true;
 
 	if (!outbox_db_send(db, "ROLLBACK TO SAVEPOINT outbox_batch", 0, NULL) ||
 		!send_work(member, items, from, kept, 0) || !send_trim(member, items, kept, count) ||
@@ -389,20 +396,22 @@ choose_spacing(const OutboxMember *member, int count)
 }
 
 /*
- * Prepares every statement the batch may need; a failure is the schema's.  missing: of a record alone the
- * handler's is kept there, for it may not be called.
+ * Prepares every statement the batch may need; a failure is the schema's.  missing: of a record
+ * alone the handler's is kept there, for it may not be called.
  */
 static bool
-prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit, OutboxError *missing)
+prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *culprit,
+				   OutboxError *missing)
 {
-	OutboxDb   *db = &member->db;
+	OutboxDb *db = &member->db;
 
 	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, trim_sql) ||
 		!outbox_db_prepare(db, outbox_dead_letter_sql))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (items[i]->verdict != OUTBOX_VERDICT_CALL || outbox_context_prepare(member, &items[i]->call))
+		if (items[i]->verdict != OUTBOX_VERDICT_CALL ||
+			outbox_context_prepare(member, &items[i]->call))
 			continue;
 		if (count > 1 || db->conn == NULL || db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE)
 		{
@@ -446,8 +455,8 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	error = db->error;
 	if (good && !*fenced)
 		*done = count;
-	else if (spacing > 0 && *culprit > 0 &&
-			 error.failure != OUTBOX_FAILURE_INFRASTRUCTURE && error.failure != OUTBOX_FAILURE_DEPLOY)
+	else if (spacing > 0 && *culprit > 0 && error.failure != OUTBOX_FAILURE_INFRASTRUCTURE &&
+			 error.failure != OUTBOX_FAILURE_DEPLOY)
 		*done = keep_before(member, items, *culprit, count, spacing) ? *culprit : 0;
 	outbox_db_end_pipeline(db);
 	db->error = error;
@@ -464,9 +473,11 @@ outbox_batch_prove(OutboxMember *member, OutboxItem *item)
 	bool		skipped;
 
 	db->error.failure = OUTBOX_FAILURE_NONE;
-	if (!outbox_db_connect(db) || !outbox_context_prepare(member, &item->call) || !outbox_db_begin_pipeline(db))
+	if (!outbox_db_connect(db) || !outbox_context_prepare(member, &item->call) ||
+		!outbox_db_begin_pipeline(db))
 		return db->error.failure;
-	if (outbox_db_send(db, "BEGIN", 0, NULL) && outbox_context_send(member, item) && outbox_db_sync(db))
+	if (outbox_db_send(db, "BEGIN", 0, NULL) && outbox_context_send(member, item) &&
+		outbox_db_sync(db))
 	{
 		PQclear(outbox_db_result(db, &skipped));
 		PQclear(outbox_db_result(db, &skipped));

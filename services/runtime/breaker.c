@@ -14,7 +14,8 @@
 #include "member.h"
 #include "record_log.h"
 
-static const char fingerprint_sql[] = "SELECT outbox.dead_letter_fingerprint($1, $2, $3, outbox.wire_text($4::bytea, 1023))";
+static const char fingerprint_sql[] =
+	"SELECT outbox.dead_letter_fingerprint($1, $2, $3, outbox.wire_text($4::bytea, 1023))";
 
 void
 outbox_breaker_init(OutboxBreaker *breaker, int limit, int64_t pause_ms)
@@ -41,7 +42,7 @@ outbox_breaker_state(OutboxBreaker *breaker)
 int64_t
 outbox_breaker_try_at(OutboxBreaker *breaker)
 {
-	int64_t		try_at;
+	int64_t try_at;
 
 	pthread_mutex_lock(&breaker->lock);
 	try_at = breaker->try_at;
@@ -52,7 +53,7 @@ outbox_breaker_try_at(OutboxBreaker *breaker)
 int
 outbox_breaker_room(OutboxBreaker *breaker)
 {
-	int			room = INT_MAX;
+	int room = INT_MAX;
 
 	pthread_mutex_lock(&breaker->lock);
 	if (breaker->limit > 0)
@@ -64,7 +65,7 @@ outbox_breaker_room(OutboxBreaker *breaker)
 int64_t
 outbox_breaker_success_at(OutboxBreaker *breaker)
 {
-	int64_t		success_at;
+	int64_t success_at;
 
 	pthread_mutex_lock(&breaker->lock);
 	success_at = breaker->success_at;
@@ -75,7 +76,7 @@ outbox_breaker_success_at(OutboxBreaker *breaker)
 bool
 outbox_breaker_success(OutboxBreaker *breaker)
 {
-	bool		closed;
+	bool closed;
 
 	pthread_mutex_lock(&breaker->lock);
 	closed = breaker->open;
@@ -89,10 +90,11 @@ outbox_breaker_success(OutboxBreaker *breaker)
 bool
 outbox_breaker_dead(OutboxBreaker *breaker, const char *fingerprint, int64_t failing_ms)
 {
-	bool		opened = false;
+	bool opened = false;
 
 	pthread_mutex_lock(&breaker->lock);
-	if (breaker->limit > 0 && !breaker->open && outbox_clock_ms() - failing_ms >= breaker->success_at)
+	if (breaker->limit > 0 && !breaker->open &&
+		outbox_clock_ms() - failing_ms >= breaker->success_at)
 	{
 		if (strcmp(fingerprint, breaker->fingerprint) != 0)
 		{
@@ -119,16 +121,20 @@ outbox_breaker_again(OutboxBreaker *breaker)
 	pthread_mutex_unlock(&breaker->lock);
 }
 
-/* The fingerprint of a dead letter just written; when the database is away, its class and SQLSTATE. */
+/*
+ * The fingerprint of a dead letter just written; when the database is away, its class and SQLSTATE.
+ */
 static void
 find_fingerprint(OutboxMember *member, const OutboxError *error, char *text, size_t size)
 {
 	char	   *message = outbox_bytea_of_text(error->message);
 	const char *values[4] = {
-		member->runtime->consumer, outbox_failure_name(error->failure),
-		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message
+		member->runtime->consumer,
+		outbox_failure_name(error->failure),
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
+		message,
 	};
-	PGresult   *result = NULL;
+	PGresult *result = NULL;
 
 	snprintf(text, size, "%s %s", outbox_failure_name(error->failure), error->sqlstate);
 	if (outbox_db_connect(&member->db))
@@ -144,7 +150,7 @@ outbox_breaker_count(OutboxMember *member, const OutboxRecord *record, const Out
 					 int64_t failing_ms)
 {
 	OutboxBreaker *breaker = &member->runtime->breaker;
-	char		fingerprint[64];
+	char		   fingerprint[64];
 
 	if (breaker->limit == 0)
 		return;
@@ -153,8 +159,9 @@ outbox_breaker_count(OutboxMember *member, const OutboxRecord *record, const Out
 		return;
 	outbox_set_breaker(member->runtime, true);
 	outbox_log_record(OUTBOX_LOG_ERROR, "breaker_open", record,
-			   "%d dead letters in a row with fingerprint %s: paused, one record is tried every %" PRId64
-			   " ms; the last reason: %s", breaker->limit, fingerprint, breaker->pause_ms, error->message);
+					  "%d dead letters in a row with fingerprint %s: paused, one record is tried "
+					  "every %" PRId64 " ms; the last reason: %s",
+					  breaker->limit, fingerprint, breaker->pause_ms, error->message);
 }
 
 void
@@ -171,14 +178,14 @@ outbox_breaker_record_failed(OutboxMember *member, const OutboxRecord *record,
 							 const OutboxError *error)
 {
 	outbox_breaker_again(&member->runtime->breaker);
-	outbox_log_record(OUTBOX_LOG_WARNING, "breaker_stays_open", record, "the record tried has failed: %s",
-			   error->message);
+	outbox_log_record(OUTBOX_LOG_WARNING, "breaker_stays_open", record,
+					  "the record tried has failed: %s", error->message);
 }
 
 bool
 outbox_breaker_pause(OutboxMember *member)
 {
-	OutboxBreaker *breaker = &member->runtime->breaker;
+	OutboxBreaker	*breaker = &member->runtime->breaker;
 	OutboxPartition *partition;
 
 	if (outbox_breaker_state(breaker) != OUTBOX_BREAKER_PAUSED)

@@ -26,7 +26,7 @@ outbox_call_add(OutboxCall *call, const char *value, size_t len)
 		abort();
 	call->values[call->count] = value != NULL ? strndup(value, len) : NULL;
 	if (value != NULL && call->values[call->count] == NULL)
-		abort();				/* no memory for a few hundred bytes */
+		abort(); /* no memory for a few hundred bytes */
 	call->count++;
 }
 
@@ -40,13 +40,13 @@ char *
 outbox_bytea_text(const uint8_t *data, size_t len)
 {
 	static const char digits[] = "0123456789abcdef";
-	char	   *text;
+	char			 *text;
 
 	if (data == NULL)
 		return NULL;
 	text = malloc(2 * len + 3);
 	if (text == NULL)
-		abort();				/* nothing is committed, the record is read again */
+		abort(); /* nothing is committed, the record is read again */
 	text[0] = '\\';
 	text[1] = 'x';
 	for (size_t i = 0; i < len; i++)
@@ -67,7 +67,7 @@ outbox_bytea_of_text(const char *text)
 void
 outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len)
 {
-	char	   *text = outbox_bytea_text(value, len);
+	char *text = outbox_bytea_text(value, len);
 
 	outbox_call_add_text(call, text);
 	free(text);
@@ -86,16 +86,16 @@ outbox_call_clear(OutboxCall *call)
 static void
 set_error(OutboxCall *call, OutboxFailure failure, const char *format, va_list arguments)
 {
-	char		text[1024];
+	char text[1024];
 
 	vsnprintf(text, sizeof(text), format, arguments);
 	outbox_error_set(&call->error, failure, NULL, text);
 }
 
 OutboxVerdict
-outbox_call_reject(OutboxCall *call, const char *format,...)
+outbox_call_reject(OutboxCall *call, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	set_error(call, OUTBOX_FAILURE_DECODE, format, arguments);
@@ -104,9 +104,9 @@ outbox_call_reject(OutboxCall *call, const char *format,...)
 }
 
 OutboxVerdict
-outbox_call_fail(OutboxCall *call, const char *format,...)
+outbox_call_fail(OutboxCall *call, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	set_error(call, OUTBOX_FAILURE_RECORD, format, arguments);
@@ -115,9 +115,9 @@ outbox_call_fail(OutboxCall *call, const char *format,...)
 }
 
 OutboxVerdict
-outbox_call_wait(OutboxCall *call, const char *format,...)
+outbox_call_wait(OutboxCall *call, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	set_error(call, OUTBOX_FAILURE_INFRASTRUCTURE, format, arguments);
@@ -129,7 +129,7 @@ json_t *
 outbox_decode_object(const OutboxRecord *record, OutboxCall *call)
 {
 	json_error_t error;
-	json_t	   *object;
+	json_t		*object;
 
 	if (record->value == NULL)
 	{
@@ -152,8 +152,8 @@ bool
 outbox_decode_require(const json_t *object, const char *name, json_type type, OutboxCall *call)
 {
 	static const char *const kinds[] = {"an object", "an array", "a string", "a whole number",
-	"a number", "true", "false", "null"};
-	const json_t *field = json_object_get(object, name);
+										"a number",	 "true",	 "false",	 "null"};
+	const json_t			*field = json_object_get(object, name);
 
 	if (field == NULL)
 	{
@@ -178,7 +178,7 @@ OutboxVerdict
 outbox_decode_call(const OutboxRecord *record, const char *required, const char *sql,
 				   OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
+	json_t		 *event = outbox_decode_object(record, call);
 	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
 
 	if (event == NULL)

@@ -29,23 +29,24 @@
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
 #define SETTLE_MS			2000
-#define WAKE_TIMEOUT_MS		1		/* the answer is not waited for */
-#define BROKEN_PAUSE_MS		100		/* times the failures in a row, before a lost position is looked for */
-#define BROKEN_PAUSE_MAX_MS	5000
+#define WAKE_TIMEOUT_MS		1 /* the answer is not waited for */
+/* times the failures in a row, before a lost position is looked for */
+#define BROKEN_PAUSE_MS		100
+#define BROKEN_PAUSE_MAX_MS 5000
 #define LEAVE_STEP_MS		50
 #define LEAVE_MAX_MS		8000
 
 struct OutboxConsumer
 {
-	rd_kafka_t *rk;
-	const char *group;
-	OutboxPartition *partitions[PARTITIONS_MAX];
-	size_t		partition_count;
-	bool		assigned;
-	bool		rebalanced;		/* since it was cleared */
-	int64_t		settled_at;		/* some time after the last rebalance, outbox_clock_ms */
-	bool		is_static;
-	bool		fatal;
+	rd_kafka_t		 *rk;
+	const char		 *group;
+	OutboxPartition	 *partitions[PARTITIONS_MAX];
+	size_t			  partition_count;
+	bool			  assigned;
+	bool			  rebalanced; /* since it was cleared */
+	int64_t			  settled_at; /* some time after the last rebalance, outbox_clock_ms */
+	bool			  is_static;
+	bool			  fatal;
 	OutboxClientWatch watch;
 };
 
@@ -64,7 +65,7 @@ find_partition(OutboxConsumer *consumer, const char *topic, int32_t number)
 		return NULL;
 	partition = calloc(1, sizeof(*partition));
 	if (partition == NULL || (partition->topic = strdup(topic)) == NULL)
-		abort();				/* no memory for a hundred bytes */
+		abort(); /* no memory for a hundred bytes */
 	partition->partition = number;
 	consumer->partitions[consumer->partition_count++] = partition;
 	return partition;
@@ -77,8 +78,8 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 
 	if (partition == NULL)
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "too_many_partitions", "%s [%d] is not read",
-				   assigned->topic, (int) assigned->partition);
+		outbox_log(OUTBOX_LOG_ERROR, "too_many_partitions", "%s [%d] is not read", assigned->topic,
+				   (int) assigned->partition);
 		return;
 	}
 	partition->owned = true;
@@ -103,8 +104,8 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 static void
 log_assignment(const char *event, const rd_kafka_topic_partition_list_t *list)
 {
-	char		text[1024] = "";
-	size_t		used = 0;
+	char   text[1024] = "";
+	size_t used = 0;
 
 	for (int i = 0; i < list->cnt && used < sizeof(text) - 1; i++)
 		used += (size_t) snprintf(text + used, sizeof(text) - used, "%s%s[%d]", i > 0 ? " " : "",
@@ -113,11 +114,12 @@ log_assignment(const char *event, const rd_kafka_topic_partition_list_t *list)
 }
 
 static void
-on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *arg)
+on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list,
+			 void *arg)
 {
-	OutboxConsumer *consumer = arg;
+	OutboxConsumer	 *consumer = arg;
 	rd_kafka_error_t *error = NULL;
-	const char *kind = "failed";
+	const char		 *kind = "failed";
 
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
 	{
@@ -136,7 +138,9 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	}
 	else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
 	{
-		/* Nothing is in hand: what is done is stored, and of lost ones the client commits nothing. */
+		/*
+		 * Nothing is in hand: what is done is stored, and of lost ones the client commits nothing.
+		 */
 		kind = rd_kafka_assignment_lost(rk) ? "lost" : "revoked";
 		log_assignment(kind[0] == 'l' ? "partitions_lost" : "partitions_revoked", list);
 		for (int i = 0; i < list->cnt; i++)
@@ -164,7 +168,9 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	consumer->rebalanced = true;
 	consumer->settled_at = outbox_clock_ms() + SETTLE_MS;
 	outbox_count_rebalance(consumer->group, kind);
-	/* The poll returns: partitions taken are started at once, notes of those left are taken back. */
+	/*
+	 * The poll returns: partitions taken are started at once, notes of those left are taken back.
+	 */
 	rd_kafka_yield(rk);
 }
 
@@ -172,11 +178,12 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 static void
 note_error(OutboxConsumer *consumer, rd_kafka_resp_err_t err, const char *reason)
 {
-	char		cause[512];
+	char cause[512];
 
 	if (err != RD_KAFKA_RESP_ERR__FATAL)
 		outbox_log(OUTBOX_LOG_WARNING, "kafka_error", "%s: %s", rd_kafka_err2name(err), reason);
-	else if (rd_kafka_fatal_error(consumer->rk, cause, sizeof(cause)) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+	else if (rd_kafka_fatal_error(consumer->rk, cause, sizeof(cause)) ==
+			 RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
 		outbox_log(OUTBOX_LOG_ERROR, "instance_id_taken",
 				   "another process joined the group with this one's group_instance_id: %s", cause);
 	else
@@ -250,7 +257,8 @@ watch_client(OutboxConsumer *consumer, bool record)
 	consumer->watch.heard = consumer->watch.heard || record;
 	if (outbox_client_watch_polled(&consumer->watch, outbox_clock_ms()) || consumer->fatal)
 		return;
-	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_hung", "the Kafka client's main thread has been silent for %d s",
+	outbox_log(OUTBOX_LOG_ERROR, "kafka_client_hung",
+			   "the Kafka client's main thread has been silent for %d s",
 			   OUTBOX_CLIENT_SILENT_MS / 1000);
 	consumer->fatal = true;
 }
@@ -259,7 +267,7 @@ static bool
 subscribe(OutboxConsumer *consumer, const OutboxConsumerConfig *config)
 {
 	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t err;
+	rd_kafka_resp_err_t				 err;
 
 	list = rd_kafka_topic_partition_list_new((int) config->topic_count);
 	for (size_t i = 0; i < config->topic_count; i++)
@@ -274,10 +282,10 @@ subscribe(OutboxConsumer *consumer, const OutboxConsumerConfig *config)
 OutboxConsumer *
 outbox_consumer_open(const OutboxConsumerConfig *config)
 {
-	OutboxConsumer *consumer = calloc(1, sizeof(*consumer));
+	OutboxConsumer	*consumer = calloc(1, sizeof(*consumer));
 	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
-	char		reason[512];
-	char		error[512];
+	char			 reason[512];
+	char			 error[512];
 
 	if (consumer == NULL || conf == NULL)
 	{
@@ -294,7 +302,8 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (consumer->rk == NULL)
 	{
-		outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error, sizeof(error));
+		outbox_kafka_conf_hide(reason, config->properties, OUTBOX_KAFKA_CONSUMER, error,
+							   sizeof(error));
 		outbox_log(OUTBOX_LOG_ERROR, "kafka_client_failed", "%s", error);
 		rd_kafka_conf_destroy(conf);
 		free(consumer);
@@ -312,11 +321,11 @@ static bool
 fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord *record)
 {
 	rd_kafka_timestamp_type_t type;
-	OutboxPartition *partition;
+	OutboxPartition			 *partition;
 
 	partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
 	if (partition == NULL || !partition->active)
-		return false;			/* will be read again when the partition starts */
+		return false; /* will be read again when the partition starts */
 	memset(record, 0, sizeof(*record));
 	record->topic = partition->topic;
 	record->partition = message->partition;
@@ -329,7 +338,7 @@ fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord 
 	record->source = partition;
 	partition->drained = false;
 	if (!outbox_record_take_headers(message, record))
-		abort();				/* without headers the event's identity would be lost */
+		abort(); /* without headers the event's identity would be lost */
 	record->memory = message;
 	outbox_record_identify(record);
 	return true;
@@ -339,17 +348,21 @@ fill_record(OutboxConsumer *consumer, rd_kafka_message_t *message, OutboxRecord 
 static void
 note_lost_position(OutboxConsumer *consumer, const rd_kafka_message_t *message)
 {
-	OutboxPartition *partition = find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
+	OutboxPartition *partition =
+		find_partition(consumer, rd_kafka_topic_name(message->rkt), message->partition);
 
 	if (partition == NULL)
 		return;
 	partition->broken = true;
 	if (!partition->active)
 		return;
-	outbox_log(OUTBOX_LOG_INFO, "position_lost", "%s [%d]: %s", partition->topic, (int) partition->partition,
-			   rd_kafka_message_errstr(message));
-	outbox_consumer_suspend(consumer, partition, outbox_clock_ms() +
-							(partition->failures < 50 ? BROKEN_PAUSE_MS * (int64_t) partition->failures : BROKEN_PAUSE_MAX_MS));
+	outbox_log(OUTBOX_LOG_INFO, "position_lost", "%s [%d]: %s", partition->topic,
+			   (int) partition->partition, rd_kafka_message_errstr(message));
+	outbox_consumer_suspend(consumer, partition,
+							outbox_clock_ms() +
+								(partition->failures < 50 ?
+									 BROKEN_PAUSE_MS * (int64_t) partition->failures :
+									 BROKEN_PAUSE_MAX_MS));
 	partition->failures++;
 }
 
@@ -357,7 +370,7 @@ note_lost_position(OutboxConsumer *consumer, const rd_kafka_message_t *message)
 static void
 note_event(OutboxConsumer *consumer, const rd_kafka_message_t *message)
 {
-	const char *topic = message->rkt != NULL ? rd_kafka_topic_name(message->rkt) : NULL;
+	const char		*topic = message->rkt != NULL ? rd_kafka_topic_name(message->rkt) : NULL;
 	OutboxPartition *partition;
 
 	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
@@ -431,10 +444,11 @@ outbox_consumer_fatal(const OutboxConsumer *consumer)
 }
 
 bool
-outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions, size_t count)
+outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions,
+						  size_t count)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
-	rd_kafka_resp_err_t err;
+	rd_kafka_resp_err_t				 err;
 
 	for (size_t i = 0; i < count; i++)
 		rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition);
@@ -453,9 +467,10 @@ outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *part
 bool
 outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms)
 {
-	bool		keeps_all;
+	bool keeps_all;
 
-	return outbox_topic_retention(consumer->rk, topic, ANSWER_TIMEOUT_MS, ms, &keeps_all) == OUTBOX_TOPIC_TOLD;
+	return outbox_topic_retention(consumer->rk, topic, ANSWER_TIMEOUT_MS, ms, &keeps_all) ==
+		OUTBOX_TOPIC_TOLD;
 }
 
 bool
@@ -463,8 +478,9 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 {
 	rd_kafka_topic_partition_list_t *list;
 
-	if (partition->broken || partition->went_back ? !outbox_client_retake(consumer->rk, partition, offset)
-		: !outbox_client_seek(consumer->rk, partition, offset))
+	if (partition->broken || partition->went_back ?
+			!outbox_client_retake(consumer->rk, partition, offset) :
+			!outbox_client_seek(consumer->rk, partition, offset))
 		return false;
 	list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_resume_partitions(consumer->rk, list);
@@ -486,13 +502,13 @@ void
 outbox_consumer_wake(OutboxConsumer *consumer)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(64);
-	OutboxPartition *partition;
+	OutboxPartition					*partition;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(consumer, i)) != NULL; i++)
 	{
 		if (partition->active)
-			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset =
-				RD_KAFKA_OFFSET_END;
+			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)
+				->offset = RD_KAFKA_OFFSET_END;
 	}
 	if (list->cnt > 0)
 		(void) rd_kafka_offsets_for_times(consumer->rk, list, WAKE_TIMEOUT_MS);
@@ -520,8 +536,8 @@ static void
 store_offset(OutboxConsumer *consumer, OutboxPartition *partition)
 {
 	rd_kafka_topic_partition_list_t *list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
-	int64_t		offset = partition->next;
-	rd_kafka_resp_err_t err = rd_kafka_position(consumer->rk, list);
+	int64_t							 offset = partition->next;
+	rd_kafka_resp_err_t				 err = rd_kafka_position(consumer->rk, list);
 
 	/* The position steps over transaction markers; it is unknown right after a seek. */
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
@@ -566,7 +582,7 @@ drop_message(OutboxConsumer *consumer, int timeout_ms)
 void
 outbox_consumer_await_assignment(OutboxConsumer *consumer)
 {
-	int64_t		deadline = outbox_clock_ms() + OUTBOX_ASSIGNMENT_MAX_MS;
+	int64_t deadline = outbox_clock_ms() + OUTBOX_ASSIGNMENT_MAX_MS;
 
 	while (!consumer->assigned && !consumer->fatal && outbox_clock_ms() < deadline)
 		drop_message(consumer, 100);
@@ -579,8 +595,8 @@ outbox_consumer_await_assignment(OutboxConsumer *consumer)
 static bool
 is_member(OutboxConsumer *consumer)
 {
-	char	   *id = rd_kafka_memberid(consumer->rk);
-	bool		found = id != NULL && id[0] != '\0';
+	char *id = rd_kafka_memberid(consumer->rk);
+	bool  found = id != NULL && id[0] != '\0';
 
 	if (id != NULL)
 		rd_kafka_mem_free(consumer->rk, id);
@@ -595,7 +611,7 @@ is_member(OutboxConsumer *consumer)
 static void
 leave_group(OutboxConsumer *consumer)
 {
-	int64_t		deadline = outbox_clock_ms() + LEAVE_MAX_MS;
+	int64_t deadline = outbox_clock_ms() + LEAVE_MAX_MS;
 
 	if (!consumer->is_static)
 		rd_kafka_unsubscribe(consumer->rk);

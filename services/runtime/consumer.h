@@ -26,54 +26,68 @@ typedef struct OutboxConsumer OutboxConsumer;
 
 typedef struct OutboxPartition
 {
-	char	   *topic;
-	int32_t		partition;
-	bool		owned;			/* assigned to this member */
-	bool		active;			/* owned and not suspended */
-	bool		halted;			/* program or schema are wrong; until a record is done or none is left */
-	bool		store_due;		/* its position should be stored */
-	int64_t		next;			/* first offset that is not done; -1: not known */
-	int64_t		watermark;		/* consumer_offset.next_offset; -1: no row */
-	int			log_no;			/* consumer_offset.log_no, when watermark was read */
-	int64_t		old_ids_to;		/* consumer_offset.old_ids_to, when watermark was read */
-	int64_t		stored;			/* offset last stored; -1: none */
-	int64_t		committed;		/* by the group when last read; -1: none */
-	int64_t		resume_at;		/* suspended: when to start again, outbox_clock_ms */
-	unsigned	failures;		/* in a row, for the back-off */
-	bool		noted;			/* its row of outbox.consumer_attempt is this member's */
-	bool		drained;		/* the log's end was seen and no record since */
-	int			alone;			/* as many next records are run one by one: one may end the process */
-	OutboxTrouble trouble;		/* the record that is tried alone, in new sessions */
-	bool		taken;			/* assigned, and no record done since */
-	int64_t		progress_at;	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
-	OutboxAnchor anchors[OUTBOX_ANCHORS];	/* of outbox.consumer_anchor, the newest first */
-	int			anchor_count;
-	OutboxAnchor newest;		/* the record done last, of this log; offset -1: none is known */
-	OutboxAnchor begun;			/* the last record of the batch begun last */
+	char					 *topic;
+	int32_t					  partition;
+	bool					  owned;  /* assigned to this member */
+	bool					  active; /* owned and not suspended */
+	/* program or schema are wrong; until a record is done or none is left */
+	bool					  halted;
+	bool					  store_due;  /* its position should be stored */
+	int64_t					  next;		  /* first offset that is not done; -1: not known */
+	int64_t					  watermark;  /* consumer_offset.next_offset; -1: no row */
+	int						  log_no;	  /* consumer_offset.log_no, when watermark was read */
+	int64_t					  old_ids_to; /* consumer_offset.old_ids_to, when watermark was read */
+	int64_t					  stored;	  /* offset last stored; -1: none */
+	int64_t					  committed;  /* by the group when last read; -1: none */
+	int64_t					  resume_at;  /* suspended: when to start again, outbox_clock_ms */
+	unsigned				  failures;	  /* in a row, for the back-off */
+	bool					  noted;	  /* its row of outbox.consumer_attempt is this member's */
+	bool					  drained;	  /* the log's end was seen and no record since */
+	/* as many next records are run one by one: one may end the process */
+	int						  alone;
+	OutboxTrouble			  trouble; /* the record that is tried alone, in new sessions */
+	bool					  taken;   /* assigned, and no record done since */
+	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
+	int64_t					  progress_at;
+	/* of outbox.consumer_anchor, the newest first */
+	OutboxAnchor			  anchors[OUTBOX_ANCHORS];
+	int						  anchor_count;
+	/* the record done last, of this log; offset -1: none is known */
+	OutboxAnchor			  newest;
+	OutboxAnchor			  begun;	/* the last record of the batch begun last */
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
-	OutboxAnchor suspect;		/* the record done last when a doubt arose that no check has settled; offset -1: none */
-	bool		overtaken;		/* a doubt arose after the question was asked: its answer may be of before */
-	OutboxAnchor candidate;		/* the record asked first: suspect, or newest when it was asked */
-	int64_t		check_at;		/* when the log is checked next, outbox_clock_ms */
-	bool		doubtful;		/* there was proof of another log: the next one is believed at once; without an answer it is read */
-	bool		unproven;		/* it was said that no anchor is left */
-	bool		broken;			/* the client has given it up: only a new assignment helps */
-	bool		went_back;		/* Kafka's committed offset must go back with it */
-	bool		verify;			/* it went back: not known yet whether the commit came through */
-	bool		refused;		/* its log was checked, but the client could not start it yet: again from `start` */
-	int64_t		start;			/* of a refused start */
-	int			seeks_refused;	/* in a row */
+	/* the record done last when a doubt arose that no check has settled; offset -1: none */
+	OutboxAnchor			  suspect;
+	/* a doubt arose after the question was asked: its answer may be of before */
+	bool					  overtaken;
+	/* the record asked first: suspect, or newest when it was asked */
+	OutboxAnchor			  candidate;
+	int64_t					  check_at; /* when the log is checked next, outbox_clock_ms */
+	/*
+	 * there was proof of another log: the next one is believed at once; without an answer it is
+	 * read
+	 */
+	bool					  doubtful;
+	bool					  unproven; /* it was said that no anchor is left */
+	bool					  broken; /* the client has given it up: only a new assignment helps */
+	bool					  went_back; /* Kafka's committed offset must go back with it */
+	/* it went back: not known yet whether the commit came through */
+	bool					  verify;
+	/* its log was checked, but the client could not start it yet: again from `start` */
+	bool					  refused;
+	int64_t					  start;		 /* of a refused start */
+	int						  seeks_refused; /* in a row */
 } OutboxPartition;
 
 typedef struct OutboxConsumerConfig
 {
-	const char *bootstrap_servers;	/* NULL: none, for a check */
-	const char *group;			/* NULL: in no group */
-	const char *client_id;		/* unless the properties have one; NULL: librdkafka's */
-	const char *instance_id;	/* static membership: unique in the group; NULL: dynamic */
-	const char *properties;		/* allow-listed librdkafka properties, "" for none */
+	const char		  *bootstrap_servers; /* NULL: none, for a check */
+	const char		  *group;			  /* NULL: in no group */
+	const char		  *client_id;		  /* unless the properties have one; NULL: librdkafka's */
+	const char		  *instance_id; /* static membership: unique in the group; NULL: dynamic */
+	const char		  *properties;	/* allow-listed librdkafka properties, "" for none */
 	const char *const *topics;
-	size_t		topic_count;
+	size_t			   topic_count;
 } OutboxConsumerConfig;
 
 /* Option check for kafka_properties. */
@@ -102,19 +116,20 @@ extern bool outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition 
 /* How long a topic keeps a record, in ms; -1: for ever.  false: Kafka did not tell, logged. */
 extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topic, int64_t *ms);
 
-#define OUTBOX_OFFSET_BEGINNING	(-2)
-#define OUTBOX_ASSIGNMENT_MAX_MS	10000	/* longest outbox_consumer_await_assignment */
+#define OUTBOX_OFFSET_BEGINNING	 (-2)
+#define OUTBOX_ASSIGNMENT_MAX_MS 10000 /* longest outbox_consumer_await_assignment */
 
 /*
- * Read on from offset, or the beginning; the partition becomes active.  A partition that went back has its
- * offset committed, too.  false: not possible yet, try again.
+ * Read on from offset, or the beginning; the partition becomes active.  A partition that went back
+ * has its offset committed, too.  false: not possible yet, try again.
  */
-extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int64_t offset);
+extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition,
+								  int64_t offset);
 
 /*
- * Has the client read the active partitions at once: without a request to their brokers it looks at them
- * after up to 1 s only when any partition was started or given up.  One request for each broker, whose
- * answer is not waited for: it comes after that of the fetch under way.
+ * Has the client read the active partitions at once: without a request to their brokers it looks at
+ * them after up to 1 s only when any partition was started or given up.  One request for each
+ * broker, whose answer is not waited for: it comes after that of the fetch under way.
  */
 extern void outbox_consumer_wake(OutboxConsumer *consumer);
 
@@ -132,12 +147,14 @@ extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *p
 extern void outbox_consumer_store(OutboxConsumer *consumer);
 
 /*
- * Waits for a first assignment, at most OUTBOX_ASSIGNMENT_MAX_MS, for closing earlier can abort.  Before
- * outbox_consumer_close; records that come are dropped, to be read by the next member.
+ * Waits for a first assignment, at most OUTBOX_ASSIGNMENT_MAX_MS, for closing earlier can abort.
+ * Before outbox_consumer_close; records that come are dropped, to be read by the next member.
  */
 extern void outbox_consumer_await_assignment(OutboxConsumer *consumer);
 
-/* Leaves the group (a static member stays in it until its session ends).  Can hang: to be watched. */
+/*
+ * Leaves the group (a static member stays in it until its session ends).  Can hang: to be watched.
+ */
 extern void outbox_consumer_close(OutboxConsumer *consumer);
 
-#endif							/* OUTBOX_CONSUMER_H */
+#endif /* OUTBOX_CONSUMER_H */

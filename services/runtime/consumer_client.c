@@ -12,22 +12,23 @@
 
 #include "services/lib/log.h"
 
-#define SEEK_TIMEOUT_MS		10000
-#define SEEKS_REFUSED_MAX	25		/* then the client has given the partition up without a word */
+#define SEEK_TIMEOUT_MS	  10000
+#define SEEKS_REFUSED_MAX 25 /* then the client has given the partition up without a word */
 
 rd_kafka_topic_partition_list_t *
 outbox_client_list(const OutboxPartition *partition, int64_t offset)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 
-	rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset = offset;
+	rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)->offset =
+		offset;
 	return list;
 }
 
 bool
 outbox_client_seek(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 {
-	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, partition->topic, NULL);
+	rd_kafka_topic_t   *rkt = rd_kafka_topic_new(rk, partition->topic, NULL);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
 
 	if (rkt != NULL)
@@ -50,7 +51,8 @@ bool
 outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 {
 	rd_kafka_topic_partition_list_t *list =
-		outbox_client_list(partition, offset == OUTBOX_OFFSET_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING : offset);
+		outbox_client_list(partition,
+						   offset == OUTBOX_OFFSET_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING : offset);
 	rd_kafka_error_t *error;
 
 	/* What is stored is committed when a partition is given up, wherever it is. */
@@ -59,7 +61,8 @@ outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 	list->elems[0].offset = offset == OUTBOX_OFFSET_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING : offset;
 	error = rd_kafka_incremental_unassign(rk, list);
 	if (error != NULL)
-		rd_kafka_error_destroy(error);	/* an earlier try came so far: then it is taken all the same */
+		/* an earlier try came so far: then it is taken all the same */
+		rd_kafka_error_destroy(error);
 	error = rd_kafka_incremental_assign(rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error == NULL)

@@ -13,15 +13,16 @@
 #include "consumer.h"
 
 /* A list of one partition; the caller destroys it. */
-extern rd_kafka_topic_partition_list_t *outbox_client_list(const OutboxPartition *partition, int64_t offset);
+extern rd_kafka_topic_partition_list_t *outbox_client_list(const OutboxPartition *partition,
+														   int64_t				  offset);
 
 /* false: not possible yet; refused often enough the partition is broken. */
 extern bool outbox_client_seek(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset);
 
 /*
- * Gives the partition up and takes it again: the client neither seeks in one whose position was not in the
- * log, nor commits an offset below the last one.  It stays paused.
+ * Gives the partition up and takes it again: the client neither seeks in one whose position was not
+ * in the log, nor commits an offset below the last one.  It stays paused.
  */
 extern bool outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset);
 
-#endif							/* OUTBOX_CONSUMER_CLIENT_H */
+#endif /* OUTBOX_CONSUMER_CLIENT_H */

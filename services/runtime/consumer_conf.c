@@ -3,8 +3,8 @@
  * consumer_conf.c
  *	  The properties of a consumer: those the user may set, and the runtime's.
  *
- * Runs in the services: the check in the main thread at start, the rest on the
- * member's thread and that of log_check.c, log_client on any.  What the runtime relies on is set last; the list of
+ * Runs in the services: the check in the main thread at start, the rest on the member's thread and
+ * that of log_check.c, log_client on any.  What the runtime relies on is set last; the list of
  * kafka_properties.c refuses it to the user.
  */
 #define _GNU_SOURCE
@@ -19,7 +19,7 @@
 #include "services/kafka/kafka_conf.h"
 #include "services/lib/log.h"
 
-#define DESTROY_MAX_S	3
+#define DESTROY_MAX_S 3
 
 static void
 log_client(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -38,7 +38,7 @@ log_client(const rd_kafka_t *rk, int level, const char *facility, const char *te
 static bool
 set_all(rd_kafka_conf_t *conf, const char *const (*properties)[2], char *error, size_t size)
 {
-	bool		good = true;
+	bool good = true;
 
 	for (; good && (*properties)[0] != NULL; properties++)
 		good = outbox_kafka_conf_set(conf, (*properties)[0], (*properties)[1], error, size);
@@ -48,28 +48,33 @@ set_all(rd_kafka_conf_t *conf, const char *const (*properties)[2], char *error, 
 static long
 get_number(const rd_kafka_conf_t *conf, const char *name)
 {
-	char		value[32] = "";
-	size_t		size = sizeof(value);
+	char   value[32] = "";
+	size_t size = sizeof(value);
 
 	(void) rd_kafka_conf_get(conf, name, value, &size);
 	return strtol(value, NULL, 10);
 }
 
-/* Ours that the user may change, the user's, ours that nobody may.  bootstrap_servers, group, client_id NULL: not set. */
+/*
+ * Ours that the user may change, the user's, ours that nobody may.  bootstrap_servers, group,
+ * client_id NULL: not set.
+ */
 static bool
 fill_conf(rd_kafka_conf_t *conf, const OutboxConsumerConfig *config, char *error, size_t size)
 {
 	static const char *const defaults[][2] = {
 		/* Topics may be made after the service started. */
 		{"topic.metadata.refresh.interval.ms", "10000"},
-		/* How soon a member hears that partitions are given out anew; the client looks each 0.5 s. */
+		/*
+		 * How soon a member hears that partitions are given out anew; the client looks each 0.5 s.
+		 */
 		{"heartbeat.interval.ms", "300"},
 		{"queued.max.messages.kbytes", "16384"},
 		{NULL, NULL},
 	};
 	static const char *const ours[][2] = {
 		{"isolation.level", "read_committed"},
-		{"auto.offset.reset", "error"},	/* position.c decides */
+		{"auto.offset.reset", "error"}, /* position.c decides */
 		{"partition.assignment.strategy", "cooperative-sticky"},
 		{"enable.auto.commit", "true"},
 		{"auto.commit.interval.ms", "1000"},
@@ -81,18 +86,22 @@ fill_conf(rd_kafka_conf_t *conf, const OutboxConsumerConfig *config, char *error
 	};
 
 	if (!set_all(conf, defaults, error, size) ||
-		(config->client_id != NULL && !outbox_kafka_conf_set(conf, "client.id", config->client_id, error, size)) ||
+		(config->client_id != NULL &&
+		 !outbox_kafka_conf_set(conf, "client.id", config->client_id, error, size)) ||
 		!outbox_kafka_conf_take(conf, config->properties, OUTBOX_KAFKA_CONSUMER, error, size) ||
 		(config->bootstrap_servers != NULL &&
-		 !outbox_kafka_conf_set(conf, "bootstrap.servers", config->bootstrap_servers, error, size)) ||
-		(config->group != NULL && !outbox_kafka_conf_set(conf, "group.id", config->group, error, size)) ||
+		 !outbox_kafka_conf_set(conf, "bootstrap.servers", config->bootstrap_servers, error,
+								size)) ||
+		(config->group != NULL &&
+		 !outbox_kafka_conf_set(conf, "group.id", config->group, error, size)) ||
 		(config->instance_id != NULL &&
 		 !outbox_kafka_conf_set(conf, "group.instance.id", config->instance_id, error, size)) ||
 		!set_all(conf, ours, error, size))
 		return false;
 	if (get_number(conf, "heartbeat.interval.ms") < get_number(conf, "session.timeout.ms"))
 		return true;
-	snprintf(error, size, "Kafka property \"heartbeat.interval.ms\" is not below \"session.timeout.ms\"");
+	snprintf(error, size,
+			 "Kafka property \"heartbeat.interval.ms\" is not below \"session.timeout.ms\"");
 	return false;
 }
 
@@ -100,10 +109,11 @@ bool
 outbox_consumer_check_properties(const char *text, char *error, size_t size)
 {
 	const OutboxConsumerConfig config = {.properties = text, .group = "check"};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_conf_t			  *conf = rd_kafka_conf_new();
 
 	if (fill_conf(conf, &config, error, size))
-		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, text, OUTBOX_KAFKA_CONSUMER, error, size);
+		return outbox_kafka_conf_try(conf, RD_KAFKA_CONSUMER, text, OUTBOX_KAFKA_CONSUMER, error,
+									 size);
 	rd_kafka_conf_destroy(conf);
 	return false;
 }
@@ -112,7 +122,7 @@ rd_kafka_conf_t *
 outbox_consumer_make_conf(const OutboxConsumerConfig *config)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		error[512];
+	char			 error[512];
 
 	rd_kafka_conf_set_log_cb(conf, log_client);
 	if (fill_conf(conf, config, error, sizeof(error)))
@@ -128,10 +138,11 @@ outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
 	/* What an open transaction holds back is seen, too: nothing is waited for. */
 	static const char *const ours[][2] = {
 		{"isolation.level", "read_uncommitted"},
-		{"client.rack", ""},	/* the leader alone has the whole log */
+		{"client.rack", ""}, /* the leader alone has the whole log */
 		{"enable.auto.commit", "false"},
 		{"allow.auto.create.topics", "false"},
-		{"socket.timeout.ms", "10000"},	/* then a broker that does not answer is not asked who leads */
+		/* then a broker that does not answer is not asked who leads */
+		{"socket.timeout.ms", "10000"},
 		{"statistics.interval.ms", "0"},
 		{"queued.min.messages", "1"},
 		{"queued.max.messages.kbytes", "1024"},
@@ -141,7 +152,7 @@ outbox_consumer_make_reader_conf(const OutboxConsumerConfig *config)
 		{NULL, NULL},
 	};
 	rd_kafka_conf_t *conf = outbox_consumer_make_conf(config);
-	char		error[512];
+	char			 error[512];
 
 	if (conf == NULL || set_all(conf, ours, error, sizeof(error)))
 		return conf;
@@ -161,7 +172,7 @@ void
 outbox_client_destroy(rd_kafka_t *rk)
 {
 	struct timespec until;
-	pthread_t	thread;
+	pthread_t		thread;
 
 	if (pthread_create(&thread, NULL, destroy, rk) != 0)
 		return;
@@ -170,5 +181,6 @@ outbox_client_destroy(rd_kafka_t *rk)
 	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 		return;
 	pthread_detach(thread);
-	outbox_log(OUTBOX_LOG_INFO, "client_left", "the Kafka client does not end: it was closed, and ends with the process");
+	outbox_log(OUTBOX_LOG_INFO, "client_left",
+			   "the Kafka client does not end: it was closed, and ends with the process");
 }

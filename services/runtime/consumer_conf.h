@@ -19,4 +19,4 @@ extern rd_kafka_conf_t *outbox_consumer_make_reader_conf(const OutboxConsumerCon
 /* Destroys a client that is closed; one that hangs meanwhile is left to the process's end. */
 extern void outbox_client_destroy(rd_kafka_t *rk);
 
-#endif							/* OUTBOX_CONSUMER_CONF_H */
+#endif /* OUTBOX_CONSUMER_CONF_H */

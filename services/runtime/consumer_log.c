@@ -18,26 +18,26 @@
 #include "services/kafka/digest.h"
 #include "services/lib/array_text.h"
 
-#define CHECK_INTERVAL_MS	25000	/* with what a check takes, at least every 30 s */
-#define CHECK_SPREAD_MS		4000	/* up to so much sooner, so that partitions do not come together */
-#define CHECK_AGAIN_MS		2000	/* after a check that could not be made */
+#define CHECK_INTERVAL_MS 25000 /* with what a check takes, at least every 30 s */
+#define CHECK_SPREAD_MS	  4000	/* up to so much sooner, so that partitions do not come together */
+#define CHECK_AGAIN_MS	  2000	/* after a check that could not be made */
 
-static const char anchors_sql[] =
-"SELECT place, \"offset\", record_ms, digest FROM outbox.consumer_anchors($1, $2::text[], $3::integer[])";
-static const char keep_sql[] =
-"SELECT outbox.keep_anchor($1, $2, $3::integer, $4::integer, $5::bigint, $6::bigint, $7::bigint, $8::bigint[])";
+static const char anchors_sql[] = "SELECT place, \"offset\", record_ms, digest FROM "
+								  "outbox.consumer_anchors($1, $2::text[], $3::integer[])";
+static const char keep_sql[] = "SELECT outbox.keep_anchor($1, $2, $3::integer, $4::integer, "
+							   "$5::bigint, $6::bigint, $7::bigint, $8::bigint[])";
 static const char rewind_sql[] =
-"SELECT outbox.rewind_offset($1, $2, $3::integer, $4::bigint, $5::integer, $6::bigint)";
+	"SELECT outbox.rewind_offset($1, $2, $3::integer, $4::bigint, $5::integer, $6::bigint)";
 static const char advance_sql[] =
-"SELECT outbox.advance_offset($1, $2, $3::integer, $4::bigint, $5::bigint)";
+	"SELECT outbox.advance_offset($1, $2, $3::integer, $4::bigint, $5::bigint)";
 
 bool
 outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions, size_t count)
 {
 	OutboxArrayText topics;
 	OutboxArrayText numbers;
-	const char *values[3] = {member->runtime->consumer};
-	PGresult   *result;
+	const char	   *values[3] = {member->runtime->consumer};
+	PGresult	   *result;
 
 	outbox_array_begin(&topics);
 	outbox_array_begin(&numbers);
@@ -77,8 +77,9 @@ outbox_log_note_begun(OutboxPartition *partition, const OutboxRecord *record)
 {
 	partition->begun.offset = record->offset;
 	partition->begun.timestamp_ms = record->timestamp_ms;
-	partition->begun.digest = (int64_t) outbox_record_digest(record->key, record->key_len, record->raw_value,
-															record->raw_value_len);
+	partition->begun.digest =
+		(int64_t) outbox_record_digest(record->key, record->key_len, record->raw_value,
+									   record->raw_value_len);
 }
 
 void
@@ -103,15 +104,16 @@ find_position(const OutboxPartition *partition)
 bool
 outbox_log_ask(OutboxPartition *partition, bool urgent)
 {
-	int64_t		position = find_position(partition);
+	int64_t position = find_position(partition);
 
 	partition->overtaken = false;
 	if (partition->anchor_count == 0 && position <= 0 && !partition->broken)
 		return false;
 	partition->candidate = *outbox_suspect_choose(&partition->suspect, &partition->newest);
-	partition->question = outbox_log_check_ask(partition->topic, partition->partition, &partition->candidate,
-											   partition->anchors, partition->anchor_count, position, urgent,
-											   partition->doubtful);
+	partition->question =
+		outbox_log_check_ask(partition->topic, partition->partition, &partition->candidate,
+							 partition->anchors, partition->anchor_count, position, urgent,
+							 partition->doubtful);
 	return true;
 }
 
@@ -124,8 +126,8 @@ outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log)
 		*log = *answer;
 	else if (outbox_log_check_overdue(partition->question))
 	{
-		outbox_log_case_begin(log, &partition->candidate, partition->anchors, partition->anchor_count,
-							  find_position(partition));
+		outbox_log_case_begin(log, &partition->candidate, partition->anchors,
+							  partition->anchor_count, find_position(partition));
 		outbox_log_case_see(log, &(OutboxLogView) {.found = OUTBOX_FOUND_UNREAD});
 	}
 	else
@@ -142,10 +144,15 @@ void
 outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool made)
 {
 	partition->check_at = outbox_clock_ms() +
-		(made && !partition->overtaken ? CHECK_INTERVAL_MS - rand_r(&member->random_state) % CHECK_SPREAD_MS : CHECK_AGAIN_MS);
+		(made && !partition->overtaken ?
+			 CHECK_INTERVAL_MS - rand_r(&member->random_state) % CHECK_SPREAD_MS :
+			 CHECK_AGAIN_MS);
 }
 
-/* Runs keep_sql: anchor NULL is none; dropped: an array's text; *kept: false, nothing is changed.  false: member->db.error. */
+/*
+ * Runs keep_sql: anchor NULL is none; dropped: an array's text; *kept: false, nothing is changed.
+ * false: member->db.error.
+ */
 static bool
 store_anchor(OutboxMember *member, const OutboxPartition *partition, const OutboxAnchor *anchor,
 			 const char *dropped, bool *kept)
@@ -155,8 +162,14 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 	char		offset[24] = "";
 	char		record_ms[24];
 	char		digest[24];
-	const char *values[8] = {member->runtime->consumer, partition->topic, number, log_no,
-	anchor != NULL ? offset : NULL, anchor != NULL ? record_ms : NULL, anchor != NULL ? digest : NULL, dropped};
+	const char *values[8] = {member->runtime->consumer,
+							 partition->topic,
+							 number,
+							 log_no,
+							 anchor != NULL ? offset : NULL,
+							 anchor != NULL ? record_ms : NULL,
+							 anchor != NULL ? digest : NULL,
+							 dropped};
 	PGresult   *result = NULL;
 	bool		answered;
 
@@ -178,25 +191,30 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 	return answered;
 }
 
-/* The database was asked: where it is away the next try waits, for each may take as long as a connection. */
+/*
+ * The database was asked: where it is away the next try waits, for each may take as long as a
+ * connection.
+ */
 static void
 note_answer(OutboxMember *member, bool answered)
 {
 	if (answered || member->db.error.failure != OUTBOX_FAILURE_INFRASTRUCTURE)
 		member->watch_failures = 0;
 	else
-		member->watch_at = outbox_clock_ms() + outbox_member_backoff(member, ++member->watch_failures);
+		member->watch_at =
+			outbox_clock_ms() + outbox_member_backoff(member, ++member->watch_failures);
 }
 
 /* Keeps the anchor, and none of those before `low`; forget: none of the others. */
 static void
-keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor *anchor, int64_t low, bool forget)
+keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor *anchor,
+			int64_t low, bool forget)
 {
-	OutboxAnchor anchors[OUTBOX_ANCHORS];
-	int			count = 0;
-	int64_t		given_up;
+	OutboxAnchor	anchors[OUTBOX_ANCHORS];
+	int				count = 0;
+	int64_t			given_up;
 	OutboxArrayText dropped;
-	bool		kept;
+	bool			kept;
 
 	if (outbox_clock_ms() < member->watch_at)
 		return;
@@ -218,8 +236,9 @@ keep_anchor(OutboxMember *member, OutboxPartition *partition, const OutboxAnchor
 		memcpy(partition->anchors, anchors, (size_t) count * sizeof(*anchors));
 		partition->anchor_count = count;
 	}
-	else if (anchor != NULL && (partition->newest.offset == anchor->offset || partition->anchor_count == 0))
-		partition->newest.offset = -1;	/* the next record will do */
+	else if (anchor != NULL &&
+			 (partition->newest.offset == anchor->offset || partition->anchor_count == 0))
+		partition->newest.offset = -1; /* the next record will do */
 }
 
 /* A check has found the log unchanged, or nothing left to know it by. */
@@ -231,13 +250,15 @@ outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const Out
 	if (outbox_log_case_verdict(log) == OUTBOX_LOG_NO_PROOF && partition->anchor_count > 0)
 	{
 		if (!partition->unproven)
-			outbox_log(OUTBOX_LOG_WARNING, "log_unproven", "%s [%d]: no record that was processed is left in the"
-					   " log to know it by; reading goes on where it was, at offset %" PRId64, partition->topic,
-					   (int) partition->partition, log->position);
+			outbox_log(OUTBOX_LOG_WARNING, "log_unproven",
+					   "%s [%d]: no record that was processed is left in the"
+					   " log to know it by; reading goes on where it was, at offset %" PRId64,
+					   partition->topic, (int) partition->partition, log->position);
 		partition->unproven = true;
 		keep_anchor(member, partition, candidate, log->low, true);
 	}
-	else if (outbox_log_case_is_good(log) && candidate != NULL && candidate->offset > partition->anchors[0].offset)
+	else if (outbox_log_case_is_good(log) && candidate != NULL &&
+			 candidate->offset > partition->anchors[0].offset)
 		keep_anchor(member, partition, candidate, log->low, false);
 }
 
@@ -248,7 +269,8 @@ advance_watermark(OutboxMember *member, const OutboxPartition *partition, int64_
 	char		number[16];
 	char		expected[24];
 	char		forward[24];
-	const char *values[5] = {member->runtime->consumer, partition->topic, number, expected, forward};
+	const char *values[5] = {member->runtime->consumer, partition->topic, number, expected,
+							 forward};
 	PGresult   *result = NULL;
 	bool		moved;
 
@@ -265,15 +287,19 @@ advance_watermark(OutboxMember *member, const OutboxPartition *partition, int64_
 void
 outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from, int64_t low)
 {
-	outbox_log(OUTBOX_LOG_WARNING, "records_lost", "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
-			   " they were read; reading goes on at %" PRId64, partition->topic, (int) partition->partition, from,
-			   low - 1, low);
+	outbox_log(OUTBOX_LOG_WARNING, "records_lost",
+			   "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
+			   " they were read; reading goes on at %" PRId64,
+			   partition->topic, (int) partition->partition, from, low - 1, low);
 	outbox_count_lost(member, partition->topic, low - from);
-	if (partition->watermark >= 0 && partition->watermark < low && advance_watermark(member, partition, low))
+	if (partition->watermark >= 0 && partition->watermark < low &&
+		advance_watermark(member, partition, low))
 		partition->watermark = low;
 }
 
-/* Has the database's watermark go back.  false: member->db.error; *fenced: another member was here. */
+/*
+ * Has the database's watermark go back.  false: member->db.error; *fenced: another member was here.
+ */
 static bool
 rewind_watermark(OutboxMember *member, OutboxPartition *partition, int64_t next, bool *fenced)
 {
@@ -281,8 +307,9 @@ rewind_watermark(OutboxMember *member, OutboxPartition *partition, int64_t next,
 	char		expected[24];
 	char		log_no[16];
 	char		back[24];
-	const char *values[6] = {member->runtime->consumer, partition->topic, number, expected, log_no, back};
-	PGresult   *result = NULL;
+	const char *values[6] =
+		{member->runtime->consumer, partition->topic, number, expected, log_no, back};
+	PGresult *result = NULL;
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	snprintf(expected, sizeof(expected), "%" PRId64, partition->watermark);
@@ -308,7 +335,7 @@ rewind_watermark(OutboxMember *member, OutboxPartition *partition, int64_t next,
 static void
 forget_anchors(OutboxPartition *partition, int64_t from)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 0; i < partition->anchor_count; i++)
 	{
@@ -320,12 +347,12 @@ forget_anchors(OutboxPartition *partition, int64_t from)
 }
 
 bool
-outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log, int64_t *start,
-				   bool *fenced)
+outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log,
+				   int64_t *start, bool *fenced)
 {
-	int64_t		position = find_position(partition);
-	int64_t		watermark = partition->watermark;
-	int64_t		standing = outbox_log_case_restart(log);
+	int64_t position = find_position(partition);
+	int64_t watermark = partition->watermark;
+	int64_t standing = outbox_log_case_restart(log);
 
 	/* An anchor may be newer than the watermark: the database may have been set back. */
 	if (watermark >= 0 && standing > watermark)
@@ -340,10 +367,13 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 	forget_anchors(partition, *start);
 	partition->next = -1;
 	partition->went_back = true;
-	outbox_log(OUTBOX_LOG_WARNING, "log_made_anew", "%s [%d]: the log is not the one that was read up to offset %"
-			   PRId64 ": made anew or cut; reading goes on at %" PRId64 ", %s, what was processed is known",
+	outbox_log(OUTBOX_LOG_WARNING, "log_made_anew",
+			   "%s [%d]: the log is not the one that was read up to offset %" PRId64
+			   ": made anew or cut; reading goes on at %" PRId64
+			   ", %s, what was processed is known",
 			   partition->topic, (int) partition->partition, position, *start,
-			   log->standing >= 0 ? "after the newest record that is still there" : "its beginning");
+			   log->standing >= 0 ? "after the newest record that is still there" :
+									"its beginning");
 	outbox_count_log_change(member, partition->topic);
 	if (*start > standing)
 		outbox_log_note_lost(member, partition, standing, *start);
@@ -351,13 +381,14 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 }
 
 /*
- * Did the commit of the offset that went back not come through (a rebalance refuses it)?  What this member has
- * stored is below what Kafka has then, and that is above the log's end.
+ * Did the commit of the offset that went back not come through (a rebalance refuses it)?  What this
+ * member has stored is below what Kafka has then, and that is above the log's end.
  */
 static bool
 is_committed_above(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log)
 {
-	if (!partition->verify || !log->range_known || !outbox_consumer_committed(member->consumer, &partition, 1))
+	if (!partition->verify || !log->range_known ||
+		!outbox_consumer_committed(member->consumer, &partition, 1))
 		return false;
 	partition->verify = false;
 	return partition->committed > log->high && partition->committed > partition->stored &&
@@ -368,7 +399,7 @@ is_committed_above(OutboxMember *member, OutboxPartition *partition, const Outbo
 static void
 take_answer(OutboxMember *member, OutboxPartition *partition)
 {
-	OutboxLogCase log;
+	OutboxLogCase	 log;
 	OutboxLogVerdict verdict;
 
 	if (!outbox_log_answer(partition, &log))
@@ -394,7 +425,8 @@ watch_log(OutboxMember *member, OutboxPartition *partition, int64_t now)
 	if (partition->question != NULL)
 		take_answer(member, partition);
 	else if (partition->anchor_count == 0 && partition->newest.offset >= 0)
-		keep_anchor(member, partition, outbox_suspect_choose(&partition->suspect, &partition->newest), 0, false);
+		keep_anchor(member, partition,
+					outbox_suspect_choose(&partition->suspect, &partition->newest), 0, false);
 	else if (partition->check_at <= now && !outbox_log_ask(partition, false))
 		outbox_log_check_later(member, partition, true);
 }
@@ -402,10 +434,12 @@ watch_log(OutboxMember *member, OutboxPartition *partition, int64_t now)
 void
 outbox_log_watch(OutboxMember *member)
 {
-	int64_t		now = outbox_clock_ms();
+	int64_t			 now = outbox_clock_ms();
 	OutboxPartition *partition;
 
-	for (size_t i = 0; now >= member->watch_at && (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
+	for (size_t i = 0; now >= member->watch_at &&
+		 (partition = outbox_consumer_partition(member->consumer, i)) != NULL;
+		 i++)
 	{
 		if (partition->owned && partition->active)
 			watch_log(member, partition, now);

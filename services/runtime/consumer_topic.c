@@ -17,12 +17,13 @@ static const rd_kafka_ConfigEntry_t **
 find_entries(rd_kafka_event_t *event, size_t *count, OutboxTopicAnswer *answer, const char **reason)
 {
 	const rd_kafka_DescribeConfigs_result_t *result = rd_kafka_event_DescribeConfigs_result(event);
-	const rd_kafka_ConfigResource_t **resources = NULL;
+	const rd_kafka_ConfigResource_t		   **resources = NULL;
 
 	*count = 0;
 	*answer = OUTBOX_TOPIC_SILENT;
-	*reason = event != NULL && rd_kafka_event_error_string(event) != NULL
-		? rd_kafka_event_error_string(event) : "no answer";
+	*reason = event != NULL && rd_kafka_event_error_string(event) != NULL ?
+		rd_kafka_event_error_string(event) :
+		"no answer";
 	if (result != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
 		resources = rd_kafka_DescribeConfigs_result_resources(result, count);
 	if (resources == NULL || *count == 0)
@@ -44,15 +45,18 @@ find_entries(rd_kafka_event_t *event, size_t *count, OutboxTopicAnswer *answer, 
 	return rd_kafka_ConfigResource_configs(resources[0], count);
 }
 
-/* Takes what an answer to DescribeConfigs for one topic tells: retention.ms, and whether nothing is compacted. */
+/*
+ * Takes what an answer to DescribeConfigs for one topic tells: retention.ms, and whether nothing is
+ * compacted.
+ */
 static OutboxTopicAnswer
 read_retention(rd_kafka_event_t *event, const char *topic, int64_t *ms, bool *keeps_all)
 {
-	size_t		count;
-	OutboxTopicAnswer answer;
-	const char *reason;
+	size_t						   count;
+	OutboxTopicAnswer			   answer;
+	const char					  *reason;
 	const rd_kafka_ConfigEntry_t **entries = find_entries(event, &count, &answer, &reason);
-	bool		deletes = true;
+	bool						   deletes = true;
 
 	*ms = -1;
 	*keeps_all = false;
@@ -80,11 +84,13 @@ read_retention(rd_kafka_event_t *event, const char *topic, int64_t *ms, bool *ke
 OutboxTopicAnswer
 outbox_topic_retention(rd_kafka_t *rk, const char *topic, int wait_ms, int64_t *ms, bool *keeps_all)
 {
-	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+	rd_kafka_ConfigResource_t *resource =
+		rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+	rd_kafka_AdminOptions_t *options =
+		rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
 	rd_kafka_event_t *event;
-	char		reason[256];
+	char			  reason[256];
 	OutboxTopicAnswer answer;
 
 	rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, reason, sizeof(reason));

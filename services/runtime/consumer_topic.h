@@ -12,16 +12,17 @@
 
 typedef enum OutboxTopicAnswer
 {
-	OUTBOX_TOPIC_SILENT,		/* no answer now, logged */
-	OUTBOX_TOPIC_REFUSED,		/* the topic's settings are not told (DESCRIBE_CONFIGS is missing), logged */
+	OUTBOX_TOPIC_SILENT, /* no answer now, logged */
+	/* the topic's settings are not told (DESCRIBE_CONFIGS is missing), logged */
+	OUTBOX_TOPIC_REFUSED,
 	OUTBOX_TOPIC_TOLD,
 } OutboxTopicAnswer;
 
 /*
- * *ms as of outbox_consumer_retention; *keeps_all: nothing is ever compacted, so that a record goes only with
- * all before it.  Not told: -1 and false.  Waits up to wait_ms.
+ * *ms as of outbox_consumer_retention; *keeps_all: nothing is ever compacted, so that a record goes
+ * only with all before it.  Not told: -1 and false.  Waits up to wait_ms.
  */
-extern OutboxTopicAnswer outbox_topic_retention(rd_kafka_t *rk, const char *topic, int wait_ms, int64_t *ms,
-												bool *keeps_all);
+extern OutboxTopicAnswer outbox_topic_retention(rd_kafka_t *rk, const char *topic, int wait_ms,
+												int64_t *ms, bool *keeps_all);
 
-#endif							/* OUTBOX_CONSUMER_TOPIC_H */
+#endif /* OUTBOX_CONSUMER_TOPIC_H */

@@ -14,9 +14,12 @@
 
 #include "member.h"
 
-#define CONTEXT_VALUES	3
+#define CONTEXT_VALUES 3
 
-/* The call's statement, known by its address as long as the member lives; NULL: too many different ones. */
+/*
+ * The call's statement, known by its address as long as the member lives; NULL: too many different
+ * ones.
+ */
 static const char *
 find_statement(OutboxMember *member, const OutboxCall *call)
 {
@@ -29,9 +32,10 @@ find_statement(OutboxMember *member, const OutboxCall *call)
 	}
 	if (member->statement_count == OUTBOX_DB_STATEMENTS)
 		return NULL;
-	if (asprintf(&statement->text, "%s WHERE outbox.set_context(outbox.wire_text($%d::bytea, 256), $%d, $%d)", call->sql,
-				 call->count + 1, call->count + 2, call->count + 3) < 0)
-		abort();				/* nothing is committed, the record is read again */
+	if (asprintf(&statement->text,
+				 "%s WHERE outbox.set_context(outbox.wire_text($%d::bytea, 256), $%d, $%d)",
+				 call->sql, call->count + 1, call->count + 2, call->count + 3) < 0)
+		abort(); /* nothing is committed, the record is read again */
 	statement->sql = call->sql;
 	statement->count = call->count;
 	member->statement_count++;
@@ -45,7 +49,8 @@ outbox_context_prepare(OutboxMember *member, const OutboxCall *call)
 
 	if (statement != NULL)
 		return outbox_db_prepare(&member->db, statement);
-	outbox_error_set(&member->db.error, OUTBOX_FAILURE_DEPLOY, NULL, "too many different statements");
+	outbox_error_set(&member->db.error, OUTBOX_FAILURE_DEPLOY, NULL,
+					 "too many different statements");
 	return false;
 }
 

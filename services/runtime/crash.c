@@ -18,19 +18,24 @@
 
 #include "member.h"
 
-#define ALONE_AT_ONCE	20		/* slow records must not keep the member from polling */
+#define ALONE_AT_ONCE 20 /* slow records must not keep the member from polling */
 
 static const char take_sql[] = "SELECT outbox.take_partition($1, $2, $3::integer, $4)";
-static const char note_sql[] = "SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint, $6::uuid)";
-static const char leave_sql[] = "SELECT outbox.leave_partition($1, $2, $3::integer, $4, $5::boolean)";
+static const char note_sql[] =
+	"SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint, $6::uuid)";
+static const char leave_sql[] =
+	"SELECT outbox.leave_partition($1, $2, $3::integer, $4, $5::boolean)";
 
-/* One of the statements; fifth, sixth: the values of those that have them.  NULL: member->db.error. */
+/*
+ * One of the statements; fifth, sixth: the values of those that have them.  NULL: member->db.error.
+ */
 static PGresult *
 run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition, const char *fifth,
 		 const char *sixth)
 {
 	char		number[16];
-	const char *values[6] = {member->runtime->consumer, partition->topic, number, member->owner, fifth, sixth};
+	const char *values[6] =
+		{member->runtime->consumer, partition->topic, number, member->owner, fifth, sixth};
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	if (!outbox_db_connect(&member->db))
@@ -41,17 +46,17 @@ run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition
 static void
 name_owner(OutboxMember *member)
 {
-	uint64_t	random;
+	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		abort();				/* only before the system has any randomness */
+		abort(); /* only before the system has any randomness */
 	snprintf(member->owner, sizeof(member->owner), "%016" PRIx64, random);
 }
 
 bool
 outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 {
-	PGresult   *result;
+	PGresult *result;
 
 	if (member->owner[0] == '\0')
 		name_owner(member);
@@ -63,7 +68,8 @@ outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 	{
 		partition->alone = member->runtime->batch_max;
 		outbox_log(OUTBOX_LOG_INFO, "records_alone",
-				   "%s [%d]: the member before did not end well, up to %d records are run one by one",
+				   "%s [%d]: the member before did not end well, up to %d records are run one by "
+				   "one",
 				   partition->topic, (int) partition->partition, partition->alone);
 	}
 	PQclear(result);
@@ -73,21 +79,22 @@ outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 void
 outbox_crash_error(OutboxError *error, int crashes)
 {
-	char		text[96];
+	char text[96];
 
-	snprintf(text, sizeof(text), "the process has ended %d times with this record in hand", crashes);
+	snprintf(text, sizeof(text), "the process has ended %d times with this record in hand",
+			 crashes);
 	outbox_error_set(error, OUTBOX_FAILURE_CRASH, NULL, text);
 }
 
 bool
 outbox_crash_note(OutboxMember *member, OutboxItem *item)
 {
-	char		offset[24];
-	PGresult   *result;
-	int			crashes;
+	char	  offset[24];
+	PGresult *result;
+	int		  crashes;
 
 	if (item->prepared)
-		return true;			/* decoded before: it did no harm */
+		return true; /* decoded before: it did no harm */
 	snprintf(offset, sizeof(offset), "%" PRId64, item->record.offset);
 	result = run_note(member, note_sql, item->record.source, offset, item->record.event_id);
 	if (result == NULL)
@@ -142,7 +149,8 @@ outbox_crash_limit(OutboxMember *member)
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (partition->active && (partition->alone > 0 || partition->trouble.singly > 0) && member->gather_limit > ALONE_AT_ONCE)
+		if (partition->active && (partition->alone > 0 || partition->trouble.singly > 0) &&
+			member->gather_limit > ALONE_AT_ONCE)
 			return ALONE_AT_ONCE;
 	}
 	return member->gather_limit;

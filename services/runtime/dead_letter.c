@@ -17,10 +17,13 @@
 #include "record_log.h"
 
 const char outbox_dead_letter_sql[] =
-"SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, $5::bytea,"
-" $6::bytea, $7::bytea, pg_catalog.to_timestamp($8::float8), $9::uuid, outbox.wire_text($10::bytea, 255),"
-" outbox.wire_text($11::bytea, 256), $12, $13, $14, outbox.wire_text($15::bytea, 1023), $16::integer,"
-" $17::integer, $18::boolean))";
+	"SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, "
+	"$5::bytea,"
+	" $6::bytea, $7::bytea, pg_catalog.to_timestamp($8::float8), $9::uuid, "
+	"outbox.wire_text($10::bytea, 255),"
+	" outbox.wire_text($11::bytea, 256), $12, $13, $14, outbox.wire_text($15::bytea, 1023), "
+	"$16::integer,"
+	" $17::integer, $18::boolean))";
 
 static char *
 copy_text(const char *text)
@@ -31,7 +34,7 @@ copy_text(const char *text)
 static char *
 copy_integer(int64_t value)
 {
-	char		text[32];
+	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
 	return strdup(text);
@@ -40,11 +43,12 @@ copy_integer(int64_t value)
 long
 outbox_retry_backoff(const OutboxRuntime *runtime, int failed)
 {
-	double		pause = (double) runtime->retry_backoff_ms;
+	double pause = (double) runtime->retry_backoff_ms;
 
 	while (failed-- > 1 && pause < (double) runtime->retry_backoff_max_ms)
 		pause *= runtime->retry_backoff_multiplier;
-	return pause < (double) runtime->retry_backoff_max_ms ? (long) pause : runtime->retry_backoff_max_ms;
+	return pause < (double) runtime->retry_backoff_max_ms ? (long) pause :
+															runtime->retry_backoff_max_ms;
 }
 
 const char *
@@ -61,11 +65,11 @@ void
 outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 						  char *values[OUTBOX_DEAD_LETTER_VALUES])
 {
-	const OutboxRecord *record = &item->record;
+	const OutboxRecord	*record = &item->record;
 	const OutboxRuntime *runtime = member->runtime;
-	bool		held = item->claim == 'h';
-	const OutboxError *error = &item->call.error;
-	char		seconds[32];
+	bool				 held = item->claim == 'h';
+	const OutboxError	*error = &item->call.error;
+	char				 seconds[32];
 
 	snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
 	values[0] = copy_text(runtime->consumer);
@@ -82,7 +86,8 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[11] = copy_text(outbox_dead_letter_state(member, item));
 	values[12] = copy_text(held ? "held" : outbox_failure_name(error->failure));
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
-	values[14] = outbox_bytea_of_text(held ? "an earlier record of the key is not done" : error->message);
+	values[14] =
+		outbox_bytea_of_text(held ? "an earlier record of the key is not done" : error->message);
 	values[15] = copy_integer(outbox_retry_backoff(runtime, 1));
 	values[16] = copy_integer(item->tries);
 	values[17] = copy_text(runtime->spring ? "t" : "f");
@@ -92,28 +97,31 @@ void
 outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, const char *state,
 						  const OutboxError *error, const char *unpublished, int64_t failing_ms)
 {
-	char		key[256];
-	bool		published = unpublished[0] == '\0';
+	char key[256];
+	bool published = unpublished[0] == '\0';
 
 	outbox_record_key_text(record, key, sizeof(key));
 	if (strcmp(state, "open") == 0)
 	{
 		outbox_count_record(member, record->topic, "dead_lettered");
-		outbox_log_record(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished", record,
-				   "%s to %s.DLT%s%s partition=%d offset=%" PRId64 " key=%s reason=%s", published ? "Publishing" : "Not published",
-				   record->topic, published ? "" : ": ", unpublished, (int) record->partition, record->offset, key,
-				   error->message);
+		outbox_log_record(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished",
+						  record,
+						  "%s to %s.DLT%s%s partition=%d offset=%" PRId64 " key=%s reason=%s",
+						  published ? "Publishing" : "Not published", record->topic,
+						  published ? "" : ": ", unpublished, (int) record->partition,
+						  record->offset, key, error->message);
 		outbox_breaker_count(member, record, error, failing_ms);
 	}
 	else if (strcmp(state, "retrying") == 0)
 	{
 		outbox_count_record(member, record->topic, "retried");
 		outbox_log_record(OUTBOX_LOG_WARNING, "retry_scheduled", record, "key=%s reason=%s", key,
-				   error->message);
+						  error->message);
 	}
 	else
 	{
 		outbox_count_record(member, record->topic, "held");
-		outbox_log_record(OUTBOX_LOG_INFO, "record_held", record, "key=%s waits behind an earlier record", key);
+		outbox_log_record(OUTBOX_LOG_INFO, "record_held", record,
+						  "key=%s waits behind an earlier record", key);
 	}
 }

@@ -14,7 +14,7 @@
 static const char others_sql[] = "SELECT topic, others FROM outbox.consumer_is_new($1, $2::text[])";
 
 static pthread_mutex_t check_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool checked;			/* guarded by check_lock */
+static bool			   checked; /* guarded by check_lock */
 
 /* false: the database did not answer. */
 static bool
@@ -29,10 +29,15 @@ check_topics(OutboxMember *member)
 		outbox_log(OUTBOX_LOG_WARNING, "group_not_checked", "%s", member->db.error.message);
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
 		outbox_log(OUTBOX_LOG_WARNING, "consumer_is_new",
-				   "consumer %s has no watermark for topic %s in this database, other consumers have: %s. It reads"
-				   " from the group's committed offset in Kafka, without one from the topic's beginning, and what they"
-				   " have processed it processes again. Is it one of them with another group_id, stop it and give it"
-				   " the old name", member->runtime->consumer, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1));
+				   "consumer %s has no watermark for topic %s in this database, other consumers "
+				   "have: %s. It reads"
+				   " from the group's committed offset in Kafka, without one from the topic's "
+				   "beginning, and what they"
+				   " have processed it processes again. Is it one of them with another group_id, "
+				   "stop it and give it"
+				   " the old name",
+				   member->runtime->consumer, PQgetvalue(result, row, 0),
+				   PQgetvalue(result, row, 1));
 	PQclear(result);
 	return true;
 }

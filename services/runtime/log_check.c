@@ -4,8 +4,8 @@
  *	  The thread that checks whether logs are still those that were read.
  *
  * Runs in the services: a thread of its own, and those of the members that ask.  A proof of another
- * log counts when it was found twice, a second apart: a leader that has just been replaced, or a topic
- * that is being made anew, must not mislead.
+ * log counts when it was found twice, a second apart: a leader that has just been replaced, or a
+ * topic that is being made anew, must not mislead.
  */
 #define _GNU_SOURCE
 #include "log_check.h"
@@ -19,39 +19,40 @@
 #include "log_reader.h"
 #include "services/lib/log.h"
 
-#define SECOND_LOOK_MS	1000
-#define OVERDUE_MS		15000	/* longer than a look of which no broker answers anything */
-#define END_MAX_S		3		/* longer than one request */
+#define SECOND_LOOK_MS 1000
+#define OVERDUE_MS	   15000 /* longer than a look of which no broker answers anything */
+#define END_MAX_S	   3	 /* longer than one request */
 
 struct OutboxLogQuestion
 {
-	OutboxLogQuestion *next;	/* in the queue; under the lock */
-	char	   *topic;
-	int32_t		partition;
-	OutboxAnchor last;
-	OutboxAnchor anchors[OUTBOX_ANCHORS];
-	int			count;
-	int64_t		position;
-	bool		urgent;
-	bool		doubtful;		/* the thread's, after it was asked */
-	int64_t		not_before;		/* outbox_clock_ms; the thread's */
-	int64_t		overdue_at;		/* outbox_clock_ms; the asker's */
-	OutboxLogCase log;			/* the thread's until it is answered */
-	bool		answered;		/* under the lock */
-	bool		forgotten;		/* under the lock: the thread frees it */
+	OutboxLogQuestion *next; /* in the queue; under the lock */
+	char			  *topic;
+	int32_t			   partition;
+	OutboxAnchor	   last;
+	OutboxAnchor	   anchors[OUTBOX_ANCHORS];
+	int				   count;
+	int64_t			   position;
+	bool			   urgent;
+	bool			   doubtful;   /* the thread's, after it was asked */
+	int64_t			   not_before; /* outbox_clock_ms; the thread's */
+	int64_t			   overdue_at; /* outbox_clock_ms; the asker's */
+	OutboxLogCase	   log;		   /* the thread's until it is answered */
+	bool			   answered;   /* under the lock */
+	bool			   forgotten;  /* under the lock: the thread frees it */
 };
 
 static struct
 {
-	pthread_t	thread;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	OutboxLogQuestion *queue;	/* under the lock */
-	bool		started;
-	bool		stopping;		/* under the lock */
-	OutboxLogReader *reader;	/* the thread's */
-	int64_t		taken_at[OUTBOX_LOG_CHECKS_A_SECOND];	/* of the questions taken last, in turn; outbox_clock_ms, the thread's */
-	int			taken_next;		/* the oldest of these; the thread's */
+	pthread_t		   thread;
+	pthread_mutex_t	   lock;
+	pthread_cond_t	   changed;
+	OutboxLogQuestion *queue; /* under the lock */
+	bool			   started;
+	bool			   stopping; /* under the lock */
+	OutboxLogReader	  *reader;	 /* the thread's */
+	/* of the questions taken last, in turn; outbox_clock_ms, the thread's */
+	int64_t			   taken_at[OUTBOX_LOG_CHECKS_A_SECOND];
+	int				   taken_next; /* the oldest of these; the thread's */
 } check = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void
@@ -66,7 +67,7 @@ static int
 enqueue(OutboxLogQuestion *question)
 {
 	OutboxLogQuestion **place = &check.queue;
-	int			before = 0;
+	int					before = 0;
 
 	while (*place != NULL && (!question->urgent || (*place)->urgent))
 	{
@@ -85,17 +86,20 @@ is_same_log(const OutboxLogQuestion *one, const OutboxLogQuestion *other)
 	return one->partition == other->partition && strcmp(one->topic, other->topic) == 0;
 }
 
-/* Takes up to `room` questions that are due out of the queue, of different logs; the caller has the lock. */
+/*
+ * Takes up to `room` questions that are due out of the queue, of different logs; the caller has the
+ * lock.
+ */
 static int
 dequeue(OutboxLogQuestion **taken, int room, int64_t now)
 {
 	OutboxLogQuestion **place = &check.queue;
-	int			count = 0;
+	int					count = 0;
 
 	while (*place != NULL && count < room)
 	{
 		OutboxLogQuestion *question = *place;
-		bool		due = question->not_before <= now;
+		bool			   due = question->not_before <= now;
 
 		for (int i = 0; i < count; i++)
 			due = due && !is_same_log(taken[i], question);
@@ -119,7 +123,7 @@ dequeue(OutboxLogQuestion **taken, int room, int64_t now)
 static int
 count_room(int64_t now)
 {
-	int			room = 0;
+	int room = 0;
 
 	while (room < OUTBOX_LOG_CHECKS_A_SECOND &&
 		   check.taken_at[(check.taken_next + room) % OUTBOX_LOG_CHECKS_A_SECOND] + 1000 <= now)
@@ -141,12 +145,12 @@ note_taken(int count, int64_t now)
 static int
 await_questions(OutboxLogQuestion **taken)
 {
-	int			count = 0;
+	int count = 0;
 
 	pthread_mutex_lock(&check.lock);
 	while (!check.stopping)
 	{
-		int64_t		now = outbox_clock_ms();
+		int64_t			now = outbox_clock_ms();
 		struct timespec until;
 
 		count = dequeue(taken, count_room(now), now);
@@ -168,9 +172,9 @@ await_questions(OutboxLogQuestion **taken)
 static void
 look(OutboxLogQuestion **taken, int count)
 {
-	OutboxLogProbe probes[OUTBOX_LOG_CHECKS_A_SECOND];
+	OutboxLogProbe	   probes[OUTBOX_LOG_CHECKS_A_SECOND];
 	OutboxLogQuestion *asked[OUTBOX_LOG_CHECKS_A_SECOND];
-	int			open;
+	int				   open;
 
 	for (int i = 0; i < count; i++)
 		outbox_log_case_begin(&taken[i]->log, &taken[i]->last, taken[i]->anchors, taken[i]->count,
@@ -180,7 +184,7 @@ look(OutboxLogQuestion **taken, int count)
 		open = 0;
 		for (int i = 0; i < count; i++)
 		{
-			int64_t		offset;
+			int64_t offset;
 
 			if (!outbox_log_case_open(&taken[i]->log, &offset))
 				continue;
@@ -224,7 +228,7 @@ static void *
 run(void *arg)
 {
 	OutboxLogQuestion *taken[OUTBOX_LOG_CHECKS_A_SECOND];
-	int			count;
+	int				   count;
 
 	while ((count = await_questions(taken)) > 0)
 	{
@@ -255,13 +259,14 @@ outbox_log_check_start(const OutboxConsumerConfig *config)
 }
 
 OutboxLogQuestion *
-outbox_log_check_ask(const char *topic, int32_t partition, const OutboxAnchor *last, const OutboxAnchor *anchors,
-					 int count, int64_t position, bool urgent, bool doubtful)
+outbox_log_check_ask(const char *topic, int32_t partition, const OutboxAnchor *last,
+					 const OutboxAnchor *anchors, int count, int64_t position, bool urgent,
+					 bool doubtful)
 {
 	OutboxLogQuestion *question = calloc(1, sizeof(*question));
 
 	if (question == NULL || (question->topic = strdup(topic)) == NULL)
-		abort();				/* no memory for a hundred bytes */
+		abort(); /* no memory for a hundred bytes */
 	question->partition = partition;
 	if (count > 0)
 		memcpy(question->anchors, anchors, (size_t) count * sizeof(*anchors));
@@ -281,7 +286,7 @@ outbox_log_check_ask(const char *topic, int32_t partition, const OutboxAnchor *l
 const OutboxLogCase *
 outbox_log_check_answer(OutboxLogQuestion *question)
 {
-	bool		answered;
+	bool answered;
 
 	pthread_mutex_lock(&check.lock);
 	answered = question->answered;
@@ -298,7 +303,7 @@ outbox_log_check_overdue(OutboxLogQuestion *question)
 void
 outbox_log_check_forget(OutboxLogQuestion *question)
 {
-	bool		answered;
+	bool answered;
 
 	if (question == NULL)
 		return;
@@ -314,7 +319,7 @@ void
 outbox_log_check_stop(void)
 {
 	OutboxLogQuestion *question;
-	struct timespec until;
+	struct timespec	   until;
 
 	if (!check.started)
 		return;
@@ -328,7 +333,8 @@ outbox_log_check_stop(void)
 	if (pthread_clockjoin_np(check.thread, NULL, CLOCK_MONOTONIC, &until) != 0)
 	{
 		pthread_detach(check.thread);
-		outbox_log(OUTBOX_LOG_INFO, "client_left", "the check of the logs waits for a broker: it ends with the process");
+		outbox_log(OUTBOX_LOG_INFO, "client_left",
+				   "the check of the logs waits for a broker: it ends with the process");
 		return;
 	}
 	while ((question = check.queue) != NULL)

@@ -20,16 +20,16 @@
 #include "services/kafka/record.h"
 #include "services/lib/log.h"
 
-#define STEP_MAX_MS		4000	/* of each step of a look: leaders, ranges, records */
+#define STEP_MAX_MS		4000 /* of each step of a look: leaders, ranges, records */
 #define REQUEST_MAX_MS	2000
 #define WAIT_STEP_MS	20
 #define WAKE_EVERY_MS	200
-#define WAKE_TIMEOUT_MS	1
+#define WAKE_TIMEOUT_MS 1
 
 struct OutboxLogReader
 {
 	rd_kafka_t *rk;
-	atomic_bool ending;			/* set by another thread: what is under way is cut short */
+	atomic_bool ending; /* set by another thread: what is under way is cut short */
 };
 
 OutboxLogReader *
@@ -37,8 +37,8 @@ outbox_log_reader_open(const OutboxConsumerConfig *config)
 {
 	OutboxLogReader *reader = calloc(1, sizeof(*reader));
 	rd_kafka_conf_t *conf = outbox_consumer_make_reader_conf(config);
-	char		reason[512] = "";
-	char		error[512];
+	char			 reason[512] = "";
+	char			 error[512];
 
 	if (reader != NULL && conf != NULL)
 		reader->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
@@ -56,7 +56,7 @@ outbox_log_reader_open(const OutboxConsumerConfig *config)
 static int
 request_ms(int64_t deadline)
 {
-	int64_t		left = deadline - outbox_clock_ms();
+	int64_t left = deadline - outbox_clock_ms();
 
 	return left < 1 ? 1 : left < REQUEST_MAX_MS ? (int) left : REQUEST_MAX_MS;
 }
@@ -79,19 +79,21 @@ find_leader(const rd_kafka_metadata_t *metadata, const OutboxLogProbe *probe)
 }
 
 /*
- * Asks who leads the partitions, which the client then knows: an earlier leader may have another log.  One
- * request for all topics; another one, for any broker may be asked, also one that does not answer.
+ * Asks who leads the partitions, which the client then knows: an earlier leader may have another
+ * log.  One request for all topics; another one, for any broker may be asked, also one that does
+ * not answer.
  */
 static void
 find_leaders(OutboxLogReader *reader, OutboxLogProbe *probes, int count)
 {
 	const rd_kafka_metadata_t *metadata = NULL;
-	int64_t		deadline = outbox_clock_ms() + STEP_MAX_MS;
-	bool		known = false;
+	int64_t					   deadline = outbox_clock_ms() + STEP_MAX_MS;
+	bool					   known = false;
 
 	while (!known && !reader->ending && outbox_clock_ms() < deadline)
 	{
-		known = rd_kafka_metadata(reader->rk, 0, NULL, &metadata, request_ms(deadline)) == RD_KAFKA_RESP_ERR_NO_ERROR;
+		known = rd_kafka_metadata(reader->rk, 0, NULL, &metadata, request_ms(deadline)) ==
+			RD_KAFKA_RESP_ERR_NO_ERROR;
 		if (!known && !reader->ending)
 			usleep(WAIT_STEP_MS * 1000);
 	}
@@ -117,8 +119,9 @@ begin_look(OutboxLogReader *reader, OutboxLogProbe *probes, int count, rd_kafka_
 	find_leaders(reader, probes, count);
 	for (int i = 0; i < count; i++)
 	{
-		if (!probes[i].answered && rd_kafka_consume_start_queue(probes[i].handle, probes[i].partition,
-																probes[i].offset, queue) != 0)
+		if (!probes[i].answered &&
+			rd_kafka_consume_start_queue(probes[i].handle, probes[i].partition, probes[i].offset,
+										 queue) != 0)
 		{
 			probes[i].present = false;
 			probes[i].answered = true;
@@ -127,25 +130,29 @@ begin_look(OutboxLogReader *reader, OutboxLogProbe *probes, int count, rd_kafka_
 }
 
 /*
- * Asks one leader for an end, RD_KAFKA_OFFSET_BEGINNING or _END, of its partitions' logs; offsets[] as the
- * probes, -1 where it is not known.  query_watermark_offsets would wait without end for a leader that is gone.
+ * Asks one leader for an end, RD_KAFKA_OFFSET_BEGINNING or _END, of its partitions' logs; offsets[]
+ * as the probes, -1 where it is not known.  query_watermark_offsets would wait without end for a
+ * leader that is gone.
  */
 static rd_kafka_resp_err_t
-ask_offsets(OutboxLogReader *reader, OutboxLogProbe *const *probes, int count, int64_t which, int wait_ms,
-			int64_t *offsets)
+ask_offsets(OutboxLogReader *reader, OutboxLogProbe *const *probes, int count, int64_t which,
+			int wait_ms, int64_t *offsets)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(count);
-	rd_kafka_resp_err_t err;
+	rd_kafka_resp_err_t				 err;
 
 	for (int i = 0; i < count; i++)
-		rd_kafka_topic_partition_list_add(list, probes[i]->topic, probes[i]->partition)->offset = which;
+		rd_kafka_topic_partition_list_add(list, probes[i]->topic, probes[i]->partition)->offset =
+			which;
 	err = rd_kafka_offsets_for_times(reader->rk, list, wait_ms);
 	for (int i = 0; i < count; i++)
 	{
 		const rd_kafka_topic_partition_t *answer = &list->elems[i];
 
-		offsets[i] = err == RD_KAFKA_RESP_ERR_NO_ERROR && answer->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
-			answer->offset >= 0 ? answer->offset : -1;
+		offsets[i] = err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+				answer->err == RD_KAFKA_RESP_ERR_NO_ERROR && answer->offset >= 0 ?
+			answer->offset :
+			-1;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	return err;
@@ -155,8 +162,8 @@ ask_offsets(OutboxLogReader *reader, OutboxLogProbe *const *probes, int count, i
 static rd_kafka_resp_err_t
 read_ranges_of(OutboxLogReader *reader, OutboxLogProbe *const *probes, int count, int64_t deadline)
 {
-	int64_t		low[count];
-	int64_t		high[count];
+	int64_t				low[count];
+	int64_t				high[count];
 	rd_kafka_resp_err_t err;
 
 	err = ask_offsets(reader, probes, count, RD_KAFKA_OFFSET_BEGINNING, request_ms(deadline), low);
@@ -171,30 +178,36 @@ read_ranges_of(OutboxLogReader *reader, OutboxLogProbe *const *probes, int count
 	return err;
 }
 
-/* One request for all that the leader has; where it is refused, for one of them spoils it, each by itself. */
+/*
+ * One request for all that the leader has; where it is refused, for one of them spoils it, each by
+ * itself.
+ */
 static void
 ask_leader(OutboxLogReader *reader, OutboxLogProbe **probes, int count, int64_t deadline)
 {
 	rd_kafka_resp_err_t err = read_ranges_of(reader, probes, count, deadline);
 
-	for (int i = 0; i < count && count > 1 && err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__TIMED_OUT &&
-		 err != RD_KAFKA_RESP_ERR__TRANSPORT && !reader->ending && outbox_clock_ms() < deadline; i++)
+	for (int i = 0; i < count && count > 1 && err != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		 err != RD_KAFKA_RESP_ERR__TIMED_OUT && err != RD_KAFKA_RESP_ERR__TRANSPORT &&
+		 !reader->ending && outbox_clock_ms() < deadline;
+		 i++)
 		(void) read_ranges_of(reader, &probes[i], 1, deadline);
 	for (int i = 0; i < count; i++)
-		probes[i]->silent = err == RD_KAFKA_RESP_ERR__TIMED_OUT || err == RD_KAFKA_RESP_ERR__TRANSPORT;
+		probes[i]->silent =
+			err == RD_KAFKA_RESP_ERR__TIMED_OUT || err == RD_KAFKA_RESP_ERR__TRANSPORT;
 }
 
 /* After the records are asked for: what is deleted meanwhile must not seem to be there. */
 static void
 read_ranges(OutboxLogReader *reader, OutboxLogProbe *probes, int count)
 {
-	int64_t		deadline = outbox_clock_ms() + STEP_MAX_MS;
+	int64_t			deadline = outbox_clock_ms() + STEP_MAX_MS;
 	OutboxLogProbe *same[count];
 
 	for (int i = 0; i < count; i++)
 	{
-		int			found = 0;
-		bool		first = probes[i].present;
+		int	 found = 0;
+		bool first = probes[i].present;
 
 		for (int j = 0; j < i; j++)
 			first = first && !(probes[j].present && probes[j].leader == probes[i].leader);
@@ -228,8 +241,8 @@ note_message(OutboxLogProbe *probe, const rd_kafka_message_t *message)
 }
 
 /*
- * Has the client read at once: without a request to their brokers it looks at partitions just started after
- * up to 1 s only.  The answer is not waited for.
+ * Has the client read at once: without a request to their brokers it looks at partitions just
+ * started after up to 1 s only.  The answer is not waited for.
  */
 static void
 wake_client(OutboxLogReader *reader, const OutboxLogProbe *probes, int count)
@@ -274,8 +287,8 @@ is_awaited(const OutboxLogProbe *probes, int count)
 static void
 read_records(OutboxLogReader *reader, OutboxLogProbe *probes, int count, rd_kafka_queue_t *queue)
 {
-	int64_t		deadline = outbox_clock_ms() + STEP_MAX_MS;
-	int64_t		wake_at = 0;
+	int64_t deadline = outbox_clock_ms() + STEP_MAX_MS;
+	int64_t wake_at = 0;
 
 	while (is_awaited(probes, count) && !reader->ending && outbox_clock_ms() < deadline)
 	{
@@ -303,8 +316,8 @@ has_gap(const OutboxLogProbe *probe)
 }
 
 /*
- * Whether a record that is not there is proof depends on the topic, which is asked once.  One that refuses
- * to tell is taken for compacted, for ever: there are no proofs from gaps then.
+ * Whether a record that is not there is proof depends on the topic, which is asked once.  One that
+ * refuses to tell is taken for compacted, for ever: there are no proofs from gaps then.
  */
 static void
 read_policies(OutboxLogReader *reader, OutboxLogProbe *probes, int count)
@@ -312,13 +325,14 @@ read_policies(OutboxLogReader *reader, OutboxLogProbe *probes, int count)
 	for (int i = 0; i < count; i++)
 	{
 		OutboxTopicAnswer answer = OUTBOX_TOPIC_SILENT;
-		bool		keeps_all = false;
-		int64_t		ms;
+		bool			  keeps_all = false;
+		int64_t			  ms;
 
 		if (!has_gap(&probes[i]))
 			continue;
 		if (!reader->ending)
-			answer = outbox_topic_retention(reader->rk, probes[i].topic, REQUEST_MAX_MS, &ms, &keeps_all);
+			answer = outbox_topic_retention(reader->rk, probes[i].topic, REQUEST_MAX_MS, &ms,
+											&keeps_all);
 		for (int j = count - 1; j >= i; j--)
 		{
 			if (strcmp(probes[j].topic, probes[i].topic) != 0 || !has_gap(&probes[j]))

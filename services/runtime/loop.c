@@ -12,14 +12,14 @@
 #include "member.h"
 #include "services/lib/array_text.h"
 
-#define BACKOFF_FIRST_MS	100
-#define BACKOFF_MAX_MS		30000
-#define RETRY_BUDGET_MS		100		/* of retries between two batches */
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS	 30000
+#define RETRY_BUDGET_MS	 100 /* of retries between two batches */
 
 int64_t
 outbox_member_backoff(OutboxMember *member, unsigned failures)
 {
-	int64_t		pause = BACKOFF_FIRST_MS;
+	int64_t pause = BACKOFF_FIRST_MS;
 
 	while (failures-- > 1 && pause < BACKOFF_MAX_MS)
 		pause *= 2;
@@ -33,8 +33,8 @@ outbox_member_backoff(OutboxMember *member, unsigned failures)
 static int
 idle_timeout(OutboxMember *member)
 {
-	int64_t		now = outbox_clock_ms();
-	int64_t		until = now + OUTBOX_SLEEP_MAX_MS;
+	int64_t			 now = outbox_clock_ms();
+	int64_t			 until = now + OUTBOX_SLEEP_MAX_MS;
 	OutboxPartition *partition;
 
 	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_PAUSED)
@@ -62,9 +62,9 @@ choose_limit(OutboxMember *member)
 static void
 gather_items(OutboxMember *member)
 {
-	int			timeout = idle_timeout(member);
-	int			limit = choose_limit(member);
-	int64_t		deadline = 0;
+	int		timeout = idle_timeout(member);
+	int		limit = choose_limit(member);
+	int64_t deadline = 0;
 
 	member->item_count = 0;
 	while (member->item_count < limit)
@@ -106,9 +106,9 @@ static void
 publish_state(OutboxMember *member)
 {
 	OutboxPartition *partition;
-	bool		ready = outbox_consumer_assigned(member->consumer);
-	int			halted = 0;
-	int			paused = 0;
+	bool			 ready = outbox_consumer_assigned(member->consumer);
+	int				 halted = 0;
+	int				 paused = 0;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
@@ -126,7 +126,7 @@ publish_state(OutboxMember *member)
 static void
 run_retries(OutboxMember *member)
 {
-	int64_t		deadline = outbox_clock_ms() + RETRY_BUDGET_MS;
+	int64_t deadline = outbox_clock_ms() + RETRY_BUDGET_MS;
 
 	do
 	{
@@ -141,15 +141,15 @@ static bool
 open_member(OutboxMember *member)
 {
 	const OutboxRuntime *runtime = member->runtime;
-	const char *topics[64];
-	size_t		count = 0;
+	const char			*topics[64];
+	size_t				 count = 0;
 	OutboxConsumerConfig config = {0};
-	OutboxArrayText list;
+	OutboxArrayText		 list;
 
 	outbox_array_begin(&list);
 	for (const OutboxHandler *handler = runtime->handlers; handler->topic != NULL; handler++)
 	{
-		bool		known = false;
+		bool known = false;
 
 		for (size_t i = 0; i < count; i++)
 			known = known || strcmp(topics[i], handler->topic) == 0;
@@ -180,7 +180,7 @@ open_member(OutboxMember *member)
 void *
 outbox_member_run(void *arg)
 {
-	OutboxMember *member = arg;
+	OutboxMember  *member = arg;
 	OutboxRuntime *runtime = member->runtime;
 
 	if (!open_member(member))

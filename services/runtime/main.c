@@ -23,10 +23,10 @@
 #include "services/lib/conninfo.h"
 #include "services/lib/startup.h"
 
-#define MEMBERS_MAX			64
-#define INSTANCE_ID_MAX		240
-#define LIVE_MS				30000
-#define GAUGE_REFRESH_MS	2000
+#define MEMBERS_MAX		 64
+#define INSTANCE_ID_MAX	 240
+#define LIVE_MS			 30000
+#define GAUGE_REFRESH_MS 2000
 
 static bool check_multiplier(const char *value, char *error, size_t size);
 static bool check_order(const char *value, char *error, size_t size);
@@ -34,44 +34,70 @@ static bool check_headers(const char *value, char *error, size_t size);
 static bool check_instance_id(const char *value, char *error, size_t size);
 
 static const OutboxOption runtime_options[] = {
-	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...", outbox_check_servers},
-	{"database", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "connection string of the service's database", outbox_conninfo_check},
-	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0, "consumer group, also the consumer's name in the database", NULL},
-	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process", NULL},
-	{"group_instance_id", OUTBOX_OPTION_TEXT, "", 0, 0, "static membership: thread i is the group's member <value>-<i>", check_instance_id},
+	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...",
+	 outbox_check_servers},
+	{"database", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "connection string of the service's database",
+	 outbox_conninfo_check},
+	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0,
+	 "consumer group, also the consumer's name in the database", NULL},
+	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process",
+	 NULL},
+	{"group_instance_id", OUTBOX_OPTION_TEXT, "", 0, 0,
+	 "static membership: thread i is the group's member <value>-<i>", check_instance_id},
 	{"batch_max", OUTBOX_OPTION_INTEGER, "500", 1, 10000, "most records in one transaction", NULL},
-	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000, "how long a batch waits for more records", NULL},
+	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000,
+	 "how long a batch waits for more records", NULL},
 	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
-	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time before the second try", NULL},
-	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0, "by which that time grows with each try, 1 .. 100", check_multiplier},
-	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000, "longest time between tries", NULL},
-	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100, "a record in hand at so many ends of the process is a dead letter", NULL},
-	{"crash_after_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "a record that has failed alone for so long, five times at least, while the database worked is a dead letter", NULL},
-	{"dlt_breaker", OUTBOX_OPTION_INTEGER, "20", 0, 100000, "so many dead letters of one kind in a row pause the consumer, 0: never", NULL},
-	{"dlt_breaker_pause_ms", OUTBOX_OPTION_INTEGER, "60000", 100, 86400000, "pause until one record is tried", NULL},
-	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0, "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
-	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0, "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
-	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000, "longest SQL statement, 0 for any", NULL},
-	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens", outbox_http_check_address},
+	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time before the second try",
+	 NULL},
+	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0,
+	 "by which that time grows with each try, 1 .. 100", check_multiplier},
+	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000,
+	 "longest time between tries", NULL},
+	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100,
+	 "a record in hand at so many ends of the process is a dead letter", NULL},
+	{"crash_after_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400,
+	 "a record that has failed alone for so long, five times at least, while the database worked "
+	 "is a dead letter",
+	 NULL},
+	{"dlt_breaker", OUTBOX_OPTION_INTEGER, "20", 0, 100000,
+	 "so many dead letters of one kind in a row pause the consumer, 0: never", NULL},
+	{"dlt_breaker_pause_ms", OUTBOX_OPTION_INTEGER, "60000", 100, 86400000,
+	 "pause until one record is tried", NULL},
+	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0,
+	 "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
+	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0,
+	 "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
+	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000,
+	 "longest SQL statement, 0 for any", NULL},
+	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens",
+	 outbox_http_check_address},
 	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
-	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400, "without records for so long: one log line", NULL},
-	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error", outbox_check_level},
-	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0, "librdkafka properties, one name=value a line", outbox_consumer_check_properties},
-	{"otlp_endpoint", OUTBOX_OPTION_TEXT, "", 0, 0, "where traces go: OTLP/HTTP (JSON), http://host:port; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says", outbox_check_url},
-	{"otlp_queue_spans", OUTBOX_OPTION_INTEGER, "2048", 16, 65536, "spans that may wait to be sent; others are dropped", NULL},
+	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400,
+	 "without records for so long: one log line", NULL},
+	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error",
+	 outbox_check_level},
+	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0,
+	 "librdkafka properties, one name=value a line", outbox_consumer_check_properties},
+	{"otlp_endpoint", OUTBOX_OPTION_TEXT, "", 0, 0,
+	 "where traces go: OTLP/HTTP (JSON), http://host:port; empty: as OTEL_EXPORTER_OTLP_ENDPOINT "
+	 "says",
+	 outbox_check_url},
+	{"otlp_queue_spans", OUTBOX_OPTION_INTEGER, "2048", 16, 65536,
+	 "spans that may wait to be sent; others are dropped", NULL},
 	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
 };
 
 /* Written before the threads start; read by the HTTP threads. */
 static OutboxRuntime runtime;
 static OutboxMember *members;
-static int	member_count;
+static int			 member_count;
 
 static bool
 check_multiplier(const char *value, char *error, size_t size)
 {
-	char	   *end;
-	double		number = strtod(value, &end);
+	char  *end;
+	double number = strtod(value, &end);
 
 	if (end != value && *end == '\0' && number >= 1 && number <= 100)
 		return true;
@@ -103,11 +129,14 @@ check_headers(const char *value, char *error, size_t size)
 static bool
 check_instance_id(const char *value, char *error, size_t size)
 {
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
 
 	if (strspn(value, allowed) == strlen(value) && strlen(value) <= INSTANCE_ID_MAX)
 		return true;
-	snprintf(error, size, "has other characters than letters, digits, '.', '_', '-', or more than %d", INSTANCE_ID_MAX);
+	snprintf(error, size,
+			 "has other characters than letters, digits, '.', '_', '-', or more than %d",
+			 INSTANCE_ID_MAX);
 	return false;
 }
 
@@ -153,7 +182,8 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 	runtime.batch_wait_ms = (int) outbox_config_integer(config, "batch_wait_ms");
 	runtime.retry_max = (int) outbox_config_integer(config, "retry_max");
 	runtime.retry_backoff_ms = outbox_config_integer(config, "retry_backoff_ms");
-	runtime.retry_backoff_multiplier = strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
+	runtime.retry_backoff_multiplier =
+		strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
 	runtime.retry_backoff_max_ms = outbox_config_integer(config, "retry_backoff_max_ms");
 	runtime.crash_max = (int) outbox_config_integer(config, "crash_max");
 	runtime.crash_after_ms = 1000 * outbox_config_integer(config, "crash_after_seconds");
@@ -168,8 +198,8 @@ fill_runtime(const OutboxService *service, const OutboxConfig *config)
 static void
 count_paused(void)
 {
-	int			paused = 0;
-	int			halted = 0;
+	int paused = 0;
+	int halted = 0;
 
 	for (int i = 0; i < member_count; i++)
 	{
@@ -182,9 +212,9 @@ count_paused(void)
 static void
 log_idle(void)
 {
-	static int64_t reported_for = -1;	/* last_record_at an idle line was written for */
-	int64_t		last = runtime.last_record_at;
-	int64_t		idle = outbox_clock_ms() - last;
+	static int64_t reported_for = -1; /* last_record_at an idle line was written for */
+	int64_t		   last = runtime.last_record_at;
+	int64_t		   idle = outbox_clock_ms() - last;
 
 	outbox_set_idle(&runtime, (double) idle / 1000);
 	if (idle < runtime.idle_ms || reported_for == last)
@@ -198,9 +228,9 @@ static void
 wait_for_stop(const sigset_t *signals)
 {
 	const struct timespec second = {1, 0};
-	OutboxDb	db;
-	int64_t		refresh_at = 0;
-	int			got;
+	OutboxDb			  db;
+	int64_t				  refresh_at = 0;
+	int					  got;
 
 	if (!outbox_db_open(&db, runtime.database, 5000))
 		return;
@@ -245,7 +275,8 @@ start_members(pthread_t *threads)
 	{
 		members[i].runtime = &runtime;
 		if (instance_id[0] != '\0')
-			snprintf(members[i].instance_id, sizeof(members[i].instance_id), "%s-%d", instance_id, i);
+			snprintf(members[i].instance_id, sizeof(members[i].instance_id), "%s-%d", instance_id,
+					 i);
 		members[i].random_state = (unsigned) (getpid() + i);
 		members[i].turned_at = outbox_clock_ms();
 		if (pthread_create(&threads[i], NULL, outbox_member_run, &members[i]) != 0)
@@ -263,12 +294,13 @@ start_members(pthread_t *threads)
 static void
 watch_member(const OutboxMember *member, int64_t stopped_at)
 {
-	int64_t		end_by = member->end_by;
-	int64_t		now = outbox_clock_ms();
+	int64_t end_by = member->end_by;
+	int64_t now = outbox_clock_ms();
 
 	if (end_by == 0 && now >= stopped_at + OUTBOX_END_MAX_MS)
 		outbox_log(OUTBOX_LOG_ERROR, "stop_timeout",
-				   "a member's last turn takes more than %d s: a batch, or a database that does not answer",
+				   "a member's last turn takes more than %d s: a batch, or a database that does "
+				   "not answer",
 				   OUTBOX_END_MAX_MS / 1000);
 	else if (end_by != 0 && now >= end_by)
 		outbox_log(OUTBOX_LOG_ERROR, "close_timeout", "leaving the group took more than %d s",
@@ -283,7 +315,7 @@ watch_member(const OutboxMember *member, int64_t stopped_at)
 static void
 join_members(pthread_t *threads, int started)
 {
-	int64_t		stopped_at = outbox_clock_ms();
+	int64_t stopped_at = outbox_clock_ms();
 
 	for (int i = 0; i < started; i++)
 	{
@@ -311,7 +343,7 @@ static void
 stop_http(void)
 {
 	struct timespec until;
-	pthread_t	thread;
+	pthread_t		thread;
 
 	if (pthread_create(&thread, NULL, end_http, NULL) != 0)
 		_exit(EXIT_FAILURE);
@@ -328,9 +360,9 @@ stop_http(void)
 static int
 run_service(const OutboxService *service, const OutboxConfig *config)
 {
-	pthread_t	threads[MEMBERS_MAX];
-	sigset_t	signals;
-	int			started;
+	pthread_t threads[MEMBERS_MAX];
+	sigset_t  signals;
+	int		  started;
 
 	outbox_startup_await_ends(&signals);
 	fill_runtime(service, config);
@@ -369,9 +401,11 @@ int
 outbox_service_main(int argc, char **argv, const OutboxService *service)
 {
 	static OutboxConfig config;
-	const OutboxProgram program = {.name = service->name, .summary = service->summary,
-		.check = outbox_service_check, .check_online = outbox_service_check_online};
-	int			code;
+	const OutboxProgram program = {.name = service->name,
+								   .summary = service->summary,
+								   .check = outbox_service_check,
+								   .check_online = outbox_service_check_online};
+	int					code;
 
 	outbox_startup();
 	outbox_config_add(&config, runtime_options);

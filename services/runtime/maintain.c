@@ -11,18 +11,19 @@
 
 #include "member.h"
 
-#define MAINTAIN_INTERVAL_MS	(INT64_C(3600) * 1000)
-#define MAINTAIN_AGAIN_MS		1000
-#define MAINTAIN_ROWS			5000
+#define MAINTAIN_INTERVAL_MS (INT64_C(3600) * 1000)
+#define MAINTAIN_AGAIN_MS	 1000
+#define MAINTAIN_ROWS		 5000
 
-static const char maintain_sql[] = "SELECT emptied, deleted FROM outbox.idempotency_maintain($1::integer)";
+static const char maintain_sql[] =
+	"SELECT emptied, deleted FROM outbox.idempotency_maintain($1::integer)";
 
 /* Takes the turn for the whole process; false: it is not time, or another member has it. */
 static bool
 take_turn(OutboxRuntime *runtime)
 {
-	int64_t		now = outbox_clock_ms();
-	int64_t		at = runtime->maintain_at;
+	int64_t now = outbox_clock_ms();
+	int64_t at = runtime->maintain_at;
 
 	return now >= at &&
 		atomic_compare_exchange_strong(&runtime->maintain_at, &at, now + MAINTAIN_INTERVAL_MS);

@@ -18,94 +18,103 @@
 #include "service.h"
 #include "trace.h"
 
-/* Records of a transaction with savepoints: the server remembers 64 of those without searching a table. */
-#define OUTBOX_CAUTIOUS_MAX	240
+/*
+ * Records of a transaction with savepoints: the server remembers 64 of those without searching a
+ * table.
+ */
+#define OUTBOX_CAUTIOUS_MAX 240
 
-#define OUTBOX_SLEEP_MAX_MS	200		/* longest wait for a record: how soon a stop is seen */
+#define OUTBOX_SLEEP_MAX_MS 200 /* longest wait for a record: how soon a stop is seen */
 
-#define OUTBOX_END_MAX_MS	15000	/* longest last turn of the loop, longest close: then the process is ended */
-#define OUTBOX_ENDED		INT64_MAX	/* end_by of a member that has ended */
+/* longest last turn of the loop, longest close: then the process is ended */
+#define OUTBOX_END_MAX_MS 15000
+#define OUTBOX_ENDED	  INT64_MAX /* end_by of a member that has ended */
 
 /* Settings of the process; written before the threads start. */
 typedef struct OutboxRuntime
 {
 	const OutboxService *service;
-	const OutboxHandler *handlers;	/* ended by a NULL topic */
-	const OutboxConfig *config;
-	const char *consumer;		/* consumer group, and name in the database */
-	const char *database;
-	int			batch_max;
-	int			batch_wait_ms;
-	int			retry_max;
-	long		retry_backoff_ms;
-	double		retry_backoff_multiplier;
-	long		retry_backoff_max_ms;
-	int			crash_max;
-	int64_t		crash_after_ms;
-	bool		hold;			/* dlt_order */
-	bool		spring;			/* dlt_headers */
-	long		idle_ms;
-	atomic_bool stopping;		/* any thread; set once */
-	atomic_bool retention_checked;	/* the first member that is assigned; set once */
-	atomic_bool failed;			/* any thread; set once: exit code 1 */
-	OutboxBreaker breaker;		/* has a lock of its own */
-	_Atomic int64_t last_record_at; /* members; outbox_clock_ms */
-	_Atomic int64_t maintain_at;	/* members; when old claims are forgotten next, outbox_clock_ms */
+	const OutboxHandler *handlers; /* ended by a NULL topic */
+	const OutboxConfig	*config;
+	const char			*consumer; /* consumer group, and name in the database */
+	const char			*database;
+	int					 batch_max;
+	int					 batch_wait_ms;
+	int					 retry_max;
+	long				 retry_backoff_ms;
+	double				 retry_backoff_multiplier;
+	long				 retry_backoff_max_ms;
+	int					 crash_max;
+	int64_t				 crash_after_ms;
+	bool				 hold;	 /* dlt_order */
+	bool				 spring; /* dlt_headers */
+	long				 idle_ms;
+	atomic_bool			 stopping;			/* any thread; set once */
+	atomic_bool			 retention_checked; /* the first member that is assigned; set once */
+	atomic_bool			 failed;			/* any thread; set once: exit code 1 */
+	OutboxBreaker		 breaker;			/* has a lock of its own */
+	_Atomic int64_t		 last_record_at;	/* members; outbox_clock_ms */
+	/* members; when old claims are forgotten next, outbox_clock_ms */
+	_Atomic int64_t		 maintain_at;
 } OutboxRuntime;
 
 /* A record in hand and what became of it. */
 typedef struct OutboxItem
 {
-	OutboxRecord record;
-	const OutboxHandler *handler;	/* NULL: no handler takes it */
-	OutboxCall	call;
-	OutboxVerdict verdict;
-	bool		foreign;		/* a replay for another consumer: stepped over */
-	bool		prepared;		/* decode and prepare are done */
-	OutboxSpan	span;			/* of this try */
-	int			tries;			/* made so far, this one included */
-	char		claim;			/* answer of outbox.begin_batch: n, d, h */
-	char		outcome[64];	/* what the call returned */
-	char		unpublished[256];	/* why its dead letter is not on <topic>.DLT; "": it is */
+	OutboxRecord		 record;
+	const OutboxHandler *handler; /* NULL: no handler takes it */
+	OutboxCall			 call;
+	OutboxVerdict		 verdict;
+	bool				 foreign;	  /* a replay for another consumer: stepped over */
+	bool				 prepared;	  /* decode and prepare are done */
+	OutboxSpan			 span;		  /* of this try */
+	int					 tries;		  /* made so far, this one included */
+	char				 claim;		  /* answer of outbox.begin_batch: n, d, h */
+	char				 outcome[64]; /* what the call returned */
+	/* why its dead letter is not on <topic>.DLT; "": it is */
+	char				 unpublished[256];
 } OutboxItem;
 
 /* A handler's SQL as it is sent; context.c. */
 typedef struct OutboxStatement
 {
-	const char *sql;			/* the handler's, by address */
-	int			count;			/* its values */
-	char	   *text;			/* malloc'ed, as long as the member */
+	const char *sql;   /* the handler's, by address */
+	int			count; /* its values */
+	char	   *text;  /* malloc'ed, as long as the member */
 } OutboxStatement;
 
 typedef struct OutboxMember
 {
-	OutboxRuntime *runtime;
-	char		instance_id[256];	/* of the group's static member; "": dynamic */
+	OutboxRuntime  *runtime;
+	char			instance_id[256]; /* of the group's static member; "": dynamic */
 	OutboxConsumer *consumer;
-	char	   *topics;			/* of the handlers, as an array's text */
-	OutboxDb	db;
+	char		   *topics; /* of the handlers, as an array's text */
+	OutboxDb		db;
 	OutboxStatement statements[OUTBOX_DB_STATEMENTS];
-	int			statement_count;
-	OutboxItem *items;			/* batch_max of them */
-	int			item_count;
-	int			gather_limit;	/* fewer than batch_max while preparing is slow */
-	int			cautious;		/* so many records more are run with savepoints between them */
-	int64_t		retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
-	unsigned	retry_failures; /* in a row, for the back-off */
-	int			run_limit;		/* dead letters of a key in one transaction; 0: not chosen yet */
-	int			run_singly;		/* so many next ones are tried one by one */
-	int64_t		watch_at;		/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
-	unsigned	watch_failures; /* in a row, for the back-off */
-	unsigned	random_state;
-	char		owner[OUTBOX_UUID_TEXT];	/* this member in outbox.consumer_attempt */
-	char		owed[24];		/* row of outbox.dead_letter not put back yet, for the database was away; "": none */
-	bool		all_halted;		/* this runtime and the database do not fit */
+	int				statement_count;
+	OutboxItem	   *items; /* batch_max of them */
+	int				item_count;
+	int				gather_limit;	/* fewer than batch_max while preparing is slow */
+	int				cautious;		/* so many records more are run with savepoints between them */
+	int64_t			retry_at;		/* when outbox.dead_letter is looked at next, outbox_clock_ms */
+	unsigned		retry_failures; /* in a row, for the back-off */
+	int				run_limit;	/* dead letters of a key in one transaction; 0: not chosen yet */
+	int				run_singly; /* so many next ones are tried one by one */
+	/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
+	int64_t			watch_at;
+	unsigned		watch_failures; /* in a row, for the back-off */
+	unsigned		random_state;
+	char			owner[OUTBOX_UUID_TEXT]; /* this member in outbox.consumer_attempt */
+	/* row of outbox.dead_letter not put back yet, for the database was away; "": none */
+	char			owed[24];
+	bool			all_halted; /* this runtime and the database do not fit */
 
-	atomic_bool ready;			/* member writes */
-	atomic_int	halted;			/* member writes: partitions that are halted */
-	atomic_int	paused;			/* member writes: partitions it has and does not read at present */
-	_Atomic int64_t end_by;		/* member writes: when its end is overdue, outbox_clock_ms; 0: it has not left its loop */
-	_Atomic int64_t turned_at;	/* member writes: last turn of the loop, outbox_clock_ms */
+	atomic_bool		ready;	/* member writes */
+	atomic_int		halted; /* member writes: partitions that are halted */
+	atomic_int		paused; /* member writes: partitions it has and does not read at present */
+	/* member writes: when its end is overdue, outbox_clock_ms; 0: it has not left its loop */
+	_Atomic int64_t end_by;
+	_Atomic int64_t turned_at; /* member writes: last turn of the loop, outbox_clock_ms */
 } OutboxMember;
 
 /* loop.c: thread entry; the argument is the member. */
@@ -122,9 +131,12 @@ extern void outbox_position_start(OutboxMember *member);
  */
 
 /* Fills the partitions' anchors.  false: member->db.error. */
-extern bool outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions, size_t count);
+extern bool outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions,
+									size_t count);
 
-/* The record is the last one of its partition in the batch that is begun: fills partition->begun. */
+/*
+ * The record is the last one of its partition in the batch that is begun: fills partition->begun.
+ */
 extern void outbox_log_note_begun(OutboxPartition *partition, const OutboxRecord *record);
 
 /* The record is done: it may become an anchor. */
@@ -133,24 +145,35 @@ extern void outbox_log_note_done(OutboxPartition *partition, const OutboxRecord 
 /* Has the partition's log checked.  false: there is nothing to know it by. */
 extern bool outbox_log_ask(OutboxPartition *partition, bool urgent);
 
-/* What was found, given once; false: nothing yet.  partition->question is not NULL.  Overdue it is UNREAD. */
+/*
+ * What was found, given once; false: nothing yet.  partition->question is not NULL.  Overdue it is
+ * UNREAD.
+ */
 extern bool outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log);
 
 /* Sets check_at; made: the log was looked at, or need not be. */
 extern void outbox_log_check_later(OutboxMember *member, OutboxPartition *partition, bool made);
 
-/* Leaves an anchor, unless watch_at says that the database is away; for the verdicts SAME and NO_PROOF. */
-extern void outbox_log_take_good(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log);
+/*
+ * Leaves an anchor, unless watch_at says that the database is away; for the verdicts SAME and
+ * NO_PROOF.
+ */
+extern void outbox_log_take_good(OutboxMember *member, OutboxPartition *partition,
+								 const OutboxLogCase *log);
 
-/* Records [from, low) were deleted before they were read: warns and counts; the watermark goes to low, so that it is told once. */
-extern void outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from, int64_t low);
+/*
+ * Records [from, low) were deleted before they were read: warns and counts; the watermark goes to
+ * low, so that it is told once.
+ */
+extern void outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t from,
+								 int64_t low);
 
 /*
  * Verdict OTHER: the watermark goes back; *start: where reading goes on.  false: member->db.error;
  * *fenced: another member has moved the watermark, nothing is changed.
  */
-extern bool outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log,
-							   int64_t *start, bool *fenced);
+extern bool outbox_log_go_back(OutboxMember *member, OutboxPartition *partition,
+							   const OutboxLogCase *log, int64_t *start, bool *fenced);
 
 /* Each turn of the loop: takes answers, asks what is due. */
 extern void outbox_log_watch(OutboxMember *member);
@@ -178,7 +201,7 @@ extern void outbox_crash_leave(OutboxMember *member, bool closing);
 extern void outbox_crash_settle(OutboxMember *member);
 
 /* How many records may be in hand at once. */
-extern int	outbox_crash_limit(OutboxMember *member);
+extern int outbox_crash_limit(OutboxMember *member);
 
 /*
  * trouble.c: records that fail for themselves alone with what is waited for
@@ -188,11 +211,12 @@ extern int	outbox_crash_limit(OutboxMember *member);
 extern bool outbox_trouble_take(OutboxMember *member, OutboxPartition *partition);
 
 /*
- * The transaction of the items has failed with OUTBOX_FAILURE_INFRASTRUCTURE (member->db.error; culprit as of
- * outbox_batch_run): the item that is to be tried alone, which is noted in its partition.  NULL: the database's, or
- * not known which; then each one is run alone.
+ * The transaction of the items has failed with OUTBOX_FAILURE_INFRASTRUCTURE (member->db.error;
+ * culprit as of outbox_batch_run): the item that is to be tried alone, which is noted in its
+ * partition.  NULL: the database's, or not known which; then each one is run alone.
  */
-extern OutboxItem *outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int culprit);
+extern OutboxItem *outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count,
+									   int culprit);
 
 /* Milliseconds until the partition's record in trouble is tried again. */
 extern int64_t outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition);
@@ -201,8 +225,8 @@ extern int64_t outbox_trouble_wait(OutboxMember *member, const OutboxPartition *
 extern bool outbox_trouble_is(const OutboxItem *item);
 
 /*
- * Before it is run, alone: a new session, and the try is noted; condemns it when it has failed often and long enough
- * while the database has worked.  false: member->db.error.
+ * Before it is run, alone: a new session, and the try is noted; condemns it when it has failed
+ * often and long enough while the database has worked.  false: member->db.error.
  */
 extern bool outbox_trouble_note(OutboxMember *member, OutboxItem *item);
 
@@ -248,7 +272,7 @@ extern void outbox_maintain_run(OutboxMember *member);
 /* dead_letter.c */
 
 /* The statement that writes an item's dead letter, and its values (free them). */
-#define OUTBOX_DEAD_LETTER_VALUES	18
+#define OUTBOX_DEAD_LETTER_VALUES 18
 extern const char outbox_dead_letter_sql[];
 extern void outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 									  char *values[OUTBOX_DEAD_LETTER_VALUES]);
@@ -260,13 +284,17 @@ extern long outbox_retry_backoff(const OutboxRuntime *runtime, int failed);
 extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
 
 /*
- * After the commit: log line, count, breaker; unpublished: why it is not on <topic>.DLT, "": it is; failing_ms:
- * since the record failed first.
+ * After the commit: log line, count, breaker; unpublished: why it is not on <topic>.DLT, "": it is;
+ * failing_ms: since the record failed first.
  */
-extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, const char *state,
-									  const OutboxError *error, const char *unpublished, int64_t failing_ms);
+extern void outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record,
+									  const char *state, const OutboxError *error,
+									  const char *unpublished, int64_t failing_ms);
 
-/* group_check.c: once a process, warns of topics that are new to this consumer and not to others.  The database is connected. */
+/*
+ * group_check.c: once a process, warns of topics that are new to this consumer and not to others.
+ * The database is connected.
+ */
 extern void outbox_group_check(OutboxMember *member);
 
 /* retention.c: once, warns of subscribed topics that keep records longer than claims are kept. */
@@ -300,7 +328,10 @@ extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
 extern void outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted);
 
-/* A partition's log was found to be another one; records deleted before they were read; a check of a log. */
+/*
+ * A partition's log was found to be another one; records deleted before they were read; a check of
+ * a log.
+ */
 extern void outbox_count_log_change(const OutboxMember *member, const char *topic);
 extern void outbox_count_lost(const OutboxMember *member, const char *topic, int64_t records);
 extern void outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict);
@@ -315,4 +346,4 @@ extern void outbox_count_rebalance(const char *consumer, const char *kind);
 extern bool outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db);
 extern void outbox_set_build_info(void);
 
-#endif							/* OUTBOX_MEMBER_H */
+#endif /* OUTBOX_MEMBER_H */

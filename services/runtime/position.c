@@ -6,10 +6,8 @@
  * Runs in the services, member threads.  The same way after an assignment, a
  * failure, a lost position and a watermark moved by another member:
  *
- *	  where this member knows what it has done, from there;
- *	  else from the smaller of Kafka's committed offset and the watermark, or
- *	  from the one there is;
- *	  else from the log's beginning.
+ *	  where this member knows what it has done, from there; else from the smaller of Kafka's
+ *	  committed offset and the watermark, or from the one there is; else from the log's beginning.
  *
  * Before a partition whose records were read is started, its log is checked: is it
  * another one, reading goes back (consumer_log.c); what was deleted before it was
@@ -24,25 +22,28 @@
 
 #include "member.h"
 
-#define RETRY_SEEK_MS 20
-#define ANSWER_STEP_MS 5		/* how often the answer to a check is looked for */
+#define RETRY_SEEK_MS  20
+#define ANSWER_STEP_MS 5 /* how often the answer to a check is looked for */
 
 static const char watermarks_sql[] =
-"SELECT topic, partition, next_offset, round(idle_seconds * 1000)::bigint, log_no, old_ids_to,"
-" last_offset, last_ms, last_digest FROM outbox.consumer_offsets($1)";
+	"SELECT topic, partition, next_offset, round(idle_seconds * 1000)::bigint, log_no, old_ids_to,"
+	" last_offset, last_ms, last_digest FROM outbox.consumer_offsets($1)";
 
-/* Puts the suspended partitions that are due, and are being checked or not, into `due`, when it is not NULL; returns their number. */
+/*
+ * Puts the suspended partitions that are due, and are being checked or not, into `due`, when it is
+ * not NULL; returns their number.
+ */
 static size_t
 collect_due(OutboxMember *member, bool checked, OutboxPartition **due)
 {
-	int64_t		now = outbox_clock_ms();
+	int64_t			 now = outbox_clock_ms();
 	OutboxPartition *partition;
-	size_t		count = 0;
+	size_t			 count = 0;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->owned || partition->active || partition->refused || partition->resume_at > now ||
-			(partition->question != NULL) != checked)
+		if (!partition->owned || partition->active || partition->refused ||
+			partition->resume_at > now || (partition->question != NULL) != checked)
 			continue;
 		if (due != NULL)
 			due[count] = partition;
@@ -76,10 +77,13 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 				strcmp(PQgetvalue(result, row, 0), due[i]->topic) == 0)
 			{
 				due[i]->watermark = strtoll(PQgetvalue(result, row, 2), NULL, 10);
-				due[i]->progress_at = outbox_clock_ms() - strtoll(PQgetvalue(result, row, 3), NULL, 10);
+				due[i]->progress_at =
+					outbox_clock_ms() - strtoll(PQgetvalue(result, row, 3), NULL, 10);
 				due[i]->log_no = atoi(PQgetvalue(result, row, 4));
 				due[i]->old_ids_to = strtoll(PQgetvalue(result, row, 5), NULL, 10);
-				due[i]->newest.offset = PQgetisnull(result, row, 6) ? -1 : strtoll(PQgetvalue(result, row, 6), NULL, 10);
+				due[i]->newest.offset = PQgetisnull(result, row, 6) ?
+					-1 :
+					strtoll(PQgetvalue(result, row, 6), NULL, 10);
 				due[i]->newest.timestamp_ms = strtoll(PQgetvalue(result, row, 7), NULL, 10);
 				due[i]->newest.digest = strtoll(PQgetvalue(result, row, 8), NULL, 10);
 			}
@@ -88,7 +92,8 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 	PQclear(result);
 	for (size_t i = 0; i < count; i++)
 	{
-		if (!due[i]->noted && (!outbox_trouble_take(member, due[i]) || !outbox_crash_take(member, due[i])))
+		if (!due[i]->noted &&
+			(!outbox_trouble_take(member, due[i]) || !outbox_crash_take(member, due[i])))
 			return false;
 	}
 	return outbox_log_read_anchors(member, due, count);
@@ -98,7 +103,7 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 static int64_t
 find_start(const OutboxPartition *partition)
 {
-	int64_t		start = partition->watermark;
+	int64_t start = partition->watermark;
 
 	if (partition->next >= 0)
 		return partition->next;
@@ -106,18 +111,19 @@ find_start(const OutboxPartition *partition)
 	{
 		if (start < 0)
 			return OUTBOX_OFFSET_BEGINNING;
-		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset", "%s [%d]: Kafka has none for the group: reading"
-				   " goes on at the database's offset %" PRId64 ", unless the log is another one", partition->topic,
-				   (int) partition->partition, start);
+		outbox_log(OUTBOX_LOG_WARNING, "no_committed_offset",
+				   "%s [%d]: Kafka has none for the group: reading"
+				   " goes on at the database's offset %" PRId64 ", unless the log is another one",
+				   partition->topic, (int) partition->partition, start);
 		return start;
 	}
 	if (start < 0 || start > partition->committed)
 		start = partition->committed;
 	/* One transaction marker may lie between them; more means that work was undone. */
 	if (partition->committed > start + 1)
-		outbox_log(OUTBOX_LOG_INFO, "rewound", "%s [%d]: Kafka has offset %" PRId64
-				   ", the database %" PRId64, partition->topic, (int) partition->partition,
-				   partition->committed, partition->watermark);
+		outbox_log(OUTBOX_LOG_INFO, "rewound",
+				   "%s [%d]: Kafka has offset %" PRId64 ", the database %" PRId64, partition->topic,
+				   (int) partition->partition, partition->committed, partition->watermark);
 	return start;
 }
 
@@ -126,8 +132,8 @@ static void
 postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 {
 	const OutboxError *error = &member->db.error;
-	bool		halted = error->failure == OUTBOX_FAILURE_DEPLOY;
-	int64_t		pause = outbox_member_backoff(member, due[0]->failures + 1);
+	bool			   halted = error->failure == OUTBOX_FAILURE_DEPLOY;
+	int64_t			   pause = outbox_member_backoff(member, due[0]->failures + 1);
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -159,9 +165,10 @@ start_partition(OutboxMember *member, OutboxPartition *partition, int64_t start)
 }
 
 /*
- * The log's first offset is behind where reading was to go on.  All below the watermark was read, and below what
- * this member has stored; Kafka's committed offset says nothing, where there is a watermark: it may have been set.
- * A single one may be a transaction marker, which nobody was to read.
+ * The log's first offset is behind where reading was to go on.  All below the watermark was read,
+ * and below what this member has stored; Kafka's committed offset says nothing, where there is a
+ * watermark: it may have been set.  A single one may be a transaction marker, which nobody was to
+ * read.
  */
 static void
 note_deleted(OutboxMember *member, OutboxPartition *partition, int64_t start, int64_t low)
@@ -170,7 +177,8 @@ note_deleted(OutboxMember *member, OutboxPartition *partition, int64_t start, in
 		start = partition->watermark;
 	if (partition->stored > start)
 		start = partition->stored;
-	if (low > start && !(low == start + 1 && start == partition->watermark && partition->committed != start))
+	if (low > start &&
+		!(low == start + 1 && start == partition->watermark && partition->committed != start))
 		outbox_log_note_lost(member, partition, start, low);
 }
 
@@ -178,7 +186,7 @@ note_deleted(OutboxMember *member, OutboxPartition *partition, int64_t start, in
 static bool
 go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log, int64_t *start)
 {
-	bool		fenced;
+	bool fenced;
 
 	partition->doubtful = true;
 	if (!outbox_log_go_back(member, partition, log, start, &fenced))
@@ -187,7 +195,7 @@ go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *l
 		return false;
 	}
 	if (fenced)
-		partition->next = partition->suspect.offset = -1;	/* all is read again */
+		partition->next = partition->suspect.offset = -1; /* all is read again */
 	else
 		partition->doubtful = false;
 	return !fenced;
@@ -198,7 +206,7 @@ static void
 start_checked(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *log)
 {
 	OutboxLogVerdict verdict = outbox_log_case_verdict(log);
-	int64_t		start;
+	int64_t			 start;
 
 	outbox_count_log_check(member, verdict);
 	outbox_log_check_later(member, partition, verdict != OUTBOX_LOG_UNREAD);
@@ -226,10 +234,10 @@ start_checked(OutboxMember *member, OutboxPartition *partition, const OutboxLogC
 static bool
 start_answered(OutboxMember *member)
 {
-	size_t		count = collect_due(member, true, NULL);
+	size_t			 count = collect_due(member, true, NULL);
 	OutboxPartition *due[count + 1];
-	OutboxLogCase log;
-	bool		any = false;
+	OutboxLogCase	 log;
+	bool			 any = false;
 
 	collect_due(member, true, due);
 	for (size_t i = 0; i < count; i++)
@@ -249,13 +257,14 @@ start_answered(OutboxMember *member)
 static bool
 start_refused(OutboxMember *member)
 {
-	int64_t		now = outbox_clock_ms();
+	int64_t			 now = outbox_clock_ms();
 	OutboxPartition *partition;
-	bool		any = false;
+	bool			 any = false;
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->owned || partition->active || !partition->refused || partition->resume_at > now)
+		if (!partition->owned || partition->active || !partition->refused ||
+			partition->resume_at > now)
 			continue;
 		start_partition(member, partition, partition->start);
 		any = any || partition->active;
@@ -267,9 +276,9 @@ start_refused(OutboxMember *member)
 static bool
 start_due(OutboxMember *member)
 {
-	size_t		count = collect_due(member, false, NULL);
+	size_t			 count = collect_due(member, false, NULL);
 	OutboxPartition *due[count + 1];
-	bool		any = false;
+	bool			 any = false;
 
 	if (count == 0)
 		return false;
@@ -302,7 +311,7 @@ start_due(OutboxMember *member)
 void
 outbox_position_start(OutboxMember *member)
 {
-	bool		any = start_answered(member);
+	bool any = start_answered(member);
 
 	any = start_refused(member) || any;
 	if (start_due(member) || any)

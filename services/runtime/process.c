@@ -14,13 +14,13 @@
 #include "record_log.h"
 
 #define PREPARE_BUDGET_MS 1000
-#define CAUTION_RECORDS 2000	/* run with savepoints after a record has failed in a batch */
+#define CAUTION_RECORDS	  2000 /* run with savepoints after a record has failed in a batch */
 
 /* The records before `end` still to do, without those of partitions no longer worked on. */
 static int
 collect_items(OutboxMember *member, OutboxItem **items, int end)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (int i = 0; i < end; i++)
 	{
@@ -45,8 +45,9 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 		partition->halted = halt;
 		if (forget)
 			partition->next = -1;
-		outbox_consumer_suspend(member->consumer, partition, outbox_clock_ms() +
-								outbox_member_backoff(member, partition->failures));
+		outbox_consumer_suspend(member->consumer, partition,
+								outbox_clock_ms() +
+									outbox_member_backoff(member, partition->failures));
 	}
 }
 
@@ -54,12 +55,13 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 static void
 end_span(const OutboxMember *member, OutboxItem *item)
 {
-	bool		called = item->verdict == OUTBOX_VERDICT_CALL;
+	bool called = item->verdict == OUTBOX_VERDICT_CALL;
 
 	if (item->claim != 'n' || item->verdict == OUTBOX_VERDICT_IGNORE)
 		return;
 	if (item->span.started_ns == 0)
-		outbox_span_begin_record(&item->span, &item->record);	/* condemned before it was looked at */
+		/* condemned before it was looked at */
+		outbox_span_begin_record(&item->span, &item->record);
 	outbox_span_end_process(&item->span, member->runtime->consumer, &item->record,
 							called ? NULL : &item->call.error);
 }
@@ -73,15 +75,15 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		outbox_log_note_done(items[i]->record.source, &items[i]->record);
 	for (int i = 0; i < count; i++)
 	{
-		OutboxItem *item = items[i];
+		OutboxItem		*item = items[i];
 		OutboxPartition *partition = item->record.source;
-		const char *state;
+		const char		*state;
 
 		partition->next = item->record.offset + 1;
 		if (partition->watermark < partition->next)
 		{
 			partition->watermark = partition->next;
-			partition->alone -= partition->alone > 0;	/* not spent on what is read twice */
+			partition->alone -= partition->alone > 0; /* not spent on what is read twice */
 			partition->trouble.singly -= partition->trouble.singly > 0;
 		}
 		partition->store_due = true;
@@ -91,7 +93,8 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		if (item->claim == 'd')
 			outbox_count_record(member, item->record.topic, "duplicate");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
-			outbox_count_record(member, item->record.topic, item->foreign ? "foreign_replay" : "ignored");
+			outbox_count_record(member, item->record.topic,
+								item->foreign ? "foreign_replay" : "ignored");
 		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
 		{
 			outbox_count_outcome(member, item);
@@ -100,7 +103,8 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		else
 		{
 			state = outbox_dead_letter_state(member, item);
-			outbox_dead_letter_report(member, &item->record, state, &item->call.error, item->unpublished, 0);
+			outbox_dead_letter_report(member, &item->record, state, &item->call.error,
+									  item->unpublished, 0);
 			if (strcmp(state, "retrying") == 0 &&
 				outbox_clock_ms() + member->runtime->retry_backoff_ms < member->retry_at)
 				member->retry_at = outbox_clock_ms() + member->runtime->retry_backoff_ms;
@@ -111,11 +115,11 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 /* What the records in hand still ask for; one call of outbox_batch_process. */
 typedef struct Work
 {
-	OutboxItem **items;			/* to do, in order */
-	int			count;
-	int			end;			/* items of the member from here on are left for later */
-	OutboxItem *alone;			/* failed in a batch: run it alone */
-	int			singles;		/* as many next ones are run one by one */
+	OutboxItem **items; /* to do, in order */
+	int			 count;
+	int			 end;	  /* items of the member from here on are left for later */
+	OutboxItem	*alone;	  /* failed in a batch: run it alone */
+	int			 singles; /* as many next ones are run one by one */
 } Work;
 
 static bool
@@ -124,7 +128,9 @@ is_refused(const OutboxItem *item)
 	return item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL;
 }
 
-/* Would the item pass an earlier one of its key that becomes a dead letter in the same transaction? */
+/*
+ * Would the item pass an earlier one of its key that becomes a dead letter in the same transaction?
+ */
 static bool
 passes_dead_letter(OutboxItem **items, int index)
 {
@@ -151,9 +157,9 @@ passes_dead_letter(OutboxItem **items, int index)
 static int
 prepare_items(OutboxMember *member, Work *work, int count)
 {
-	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
-	int			room = outbox_breaker_room(&member->runtime->breaker);
-	bool		dead_letters = false;
+	int64_t deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
+	int		room = outbox_breaker_room(&member->runtime->breaker);
+	bool	dead_letters = false;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -177,7 +183,8 @@ prepare_items(OutboxMember *member, Work *work, int count)
 		if (dead_letters && member->runtime->hold && item->verdict != OUTBOX_VERDICT_IGNORE &&
 			passes_dead_letter(work->items, i))
 			return i;
-		if (is_refused(item) && strcmp(outbox_dead_letter_state(member, item), "open") == 0 && --room == 0)
+		if (is_refused(item) && strcmp(outbox_dead_letter_state(member, item), "open") == 0 &&
+			--room == 0)
 			return i + 1;
 		dead_letters = dead_letters || is_refused(item);
 	}
@@ -189,24 +196,28 @@ static void
 condemn_item(OutboxItem *item, const OutboxError *error)
 {
 	item->call.error = *error;
-	item->verdict = error->failure == OUTBOX_FAILURE_RECORD ? OUTBOX_VERDICT_FAIL : OUTBOX_VERDICT_REJECT;
+	item->verdict =
+		error->failure == OUTBOX_FAILURE_RECORD ? OUTBOX_VERDICT_FAIL : OUTBOX_VERDICT_REJECT;
 }
 
 static void
 wait_for_infrastructure(OutboxMember *member, Work *work, const OutboxError *error)
 {
 	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
-	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s", error->message,
-			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
+	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s",
+					  error->message, error->sqlstate[0] != '\0' ? ", SQLSTATE " : "",
+					  error->sqlstate);
 	suspend_items(member, work->items, work->count, false, false);
 }
 
-/* The record that has failed waits with its partition; the database's failure is waited for by all. */
+/*
+ * The record that has failed waits with its partition; the database's failure is waited for by all.
+ */
 static void
 wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 {
-	OutboxError error = member->db.error;
-	OutboxItem *item = outbox_trouble_find(member, work->items, count, culprit);
+	OutboxError		 error = member->db.error;
+	OutboxItem		*item = outbox_trouble_find(member, work->items, count, culprit);
 	OutboxPartition *partition;
 
 	if (item == NULL)
@@ -218,7 +229,8 @@ wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 	partition = item->record.source;
 	partition->failures++;
 	partition->halted = false;
-	outbox_consumer_suspend(member->consumer, partition, outbox_clock_ms() + outbox_trouble_wait(member, partition));
+	outbox_consumer_suspend(member->consumer, partition,
+							outbox_clock_ms() + outbox_trouble_wait(member, partition));
 }
 
 /* Had outbox.begin_batch answered when the transaction failed?  Else no record has made it fail. */
@@ -235,8 +247,10 @@ halt_items(OutboxMember *member, Work *work, int count)
 
 	outbox_count_failure(member, OUTBOX_FAILURE_DEPLOY);
 	outbox_log_record(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
-			   "the program and the database do not fit%s, nothing is skipped: %s (SQLSTATE %s)",
-			   is_begun(work->items[0]) ? "" : ", whatever the record", error->message, error->sqlstate);
+					  "the program and the database do not fit%s, nothing is skipped: %s (SQLSTATE "
+					  "%s)",
+					  is_begun(work->items[0]) ? "" : ", whatever the record", error->message,
+					  error->sqlstate);
 	suspend_items(member, work->items, count, true, false);
 }
 
@@ -259,7 +273,7 @@ handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failur
 	else if (count > 1 && culprit >= 0)
 		work->alone = item;
 	else
-		halt_items(member, work, count);	/* also when no dead letter can be written */
+		halt_items(member, work, count); /* also when no dead letter can be written */
 }
 
 static void
@@ -275,11 +289,11 @@ end_troubles(OutboxMember *member, OutboxItem **items, int count)
 static void
 run_items(OutboxMember *member, Work *work, int count)
 {
-	int64_t		started = outbox_clock_ms();
+	int64_t		  started = outbox_clock_ms();
 	OutboxFailure failure;
-	int			culprit;
-	int			done;
-	bool		fenced;
+	int			  culprit;
+	int			  done;
+	bool		  fenced;
 
 	failure = outbox_batch_run(member, work->items, count, &culprit, &done, &fenced);
 	if (done > 0)
@@ -294,7 +308,7 @@ run_items(OutboxMember *member, Work *work, int count)
 	if (fenced)
 	{
 		outbox_log_record(OUTBOX_LOG_WARNING, "watermark_moved", &work->items[0]->record,
-				   "another member was here: positions are read again");
+						  "another member was here: positions are read again");
 		suspend_items(member, work->items, count, false, true);
 	}
 	else if (failure != OUTBOX_FAILURE_NONE)
@@ -312,14 +326,15 @@ is_alone(const Work *work, const OutboxItem *item)
 	const OutboxPartition *partition = item->record.source;
 
 	return item == work->alone || outbox_trouble_is(item) ||
-		((partition->alone > 0 || partition->trouble.singly > 0) && item->record.offset >= partition->watermark);
+		((partition->alone > 0 || partition->trouble.singly > 0) &&
+		 item->record.offset >= partition->watermark);
 }
 
 /* Length of the next transaction, before its records are looked at. */
 static int
 choose_count(const OutboxMember *member, const Work *work)
 {
-	int			most = work->count;
+	int most = work->count;
 
 	if (member->cautious > 0 && most > OUTBOX_CAUTIOUS_MAX)
 		most = OUTBOX_CAUTIOUS_MAX;
@@ -333,7 +348,10 @@ choose_count(const OutboxMember *member, const Work *work)
 	return most;
 }
 
-/* Before items of partitions where a record may end the process are looked at.  false: member->db.error. */
+/*
+ * Before items of partitions where a record may end the process are looked at.  false:
+ * member->db.error.
+ */
 static bool
 note_items(OutboxMember *member, const Work *work, int count)
 {
@@ -361,9 +379,11 @@ outbox_batch_process(OutboxMember *member)
 	int			count;
 
 	if (member->gather_limit < member->runtime->batch_max)
-		member->gather_limit = 2 * member->gather_limit < member->runtime->batch_max
-			? 2 * member->gather_limit : member->runtime->batch_max;
-	while (!outbox_breaker_pause(member) && (work.count = collect_items(member, items, work.end)) > 0)
+		member->gather_limit = 2 * member->gather_limit < member->runtime->batch_max ?
+			2 * member->gather_limit :
+			member->runtime->batch_max;
+	while (!outbox_breaker_pause(member) &&
+		   (work.count = collect_items(member, items, work.end)) > 0)
 	{
 		count = choose_count(member, &work);
 		if (!note_items(member, &work, count))

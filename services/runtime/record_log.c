@@ -10,7 +10,7 @@
 static json_t *
 describe_record(const OutboxRecord *record)
 {
-	json_t	   *fields = json_object();
+	json_t *fields = json_object();
 
 	json_object_set_new(fields, "topic", outbox_log_text(record->topic));
 	json_object_set_new(fields, "partition", json_integer(record->partition));
@@ -27,13 +27,14 @@ describe_record(const OutboxRecord *record)
 
 void
 outbox_log_record(OutboxLogLevel level, const char *event, const OutboxRecord *record,
-				  const char *format,...)
+				  const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	if (!outbox_log_wants(level))
 		return;
 	va_start(arguments, format);
-	outbox_log_fields(level, event, record != NULL ? describe_record(record) : NULL, format, arguments);
+	outbox_log_fields(level, event, record != NULL ? describe_record(record) : NULL, format,
+					  arguments);
 	va_end(arguments);
 }

@@ -12,6 +12,6 @@
 
 /* outbox_log with the record's place and ids; NULL: without.  Any thread. */
 extern void outbox_log_record(OutboxLogLevel level, const char *event, const OutboxRecord *record,
-							  const char *format,...) __attribute__((format(printf, 4, 5)));
+							  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-#endif							/* OUTBOX_RECORD_LOG_H */
+#endif /* OUTBOX_RECORD_LOG_H */

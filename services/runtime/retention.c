@@ -14,17 +14,17 @@
 
 #include "member.h"
 
-#define DAY_MS	86400000.0
+#define DAY_MS 86400000.0
 
 static const char window_sql[] =
-"SELECT pg_catalog.round(extract(epoch FROM outbox.idempotency_retention()) * 1000)::bigint";
+	"SELECT pg_catalog.round(extract(epoch FROM outbox.idempotency_retention()) * 1000)::bigint";
 
 /* How long claims are kept, in ms; false: this database does not tell. */
 static bool
 read_window(OutboxMember *member, int64_t *window)
 {
-	PGresult   *result = NULL;
-	bool		known;
+	PGresult *result = NULL;
+	bool	  known;
 
 	if (outbox_db_connect(&member->db))
 		result = outbox_db_query(&member->db, window_sql, 0, NULL);
@@ -38,29 +38,31 @@ read_window(OutboxMember *member, int64_t *window)
 static void
 check_topic(OutboxMember *member, const char *topic, int64_t window)
 {
-	int64_t		kept;
-	char		text[32] = "for ever";
+	int64_t kept;
+	char	text[32] = "for ever";
 
 	if (!outbox_consumer_retention(member->consumer, topic, &kept) || (kept >= 0 && kept <= window))
 		return;
 	if (kept >= 0)
 		snprintf(text, sizeof(text), "%.1f days", (double) kept / DAY_MS);
 	outbox_log(OUTBOX_LOG_WARNING, "retention_exceeds_window",
-			   "topic %s keeps records %s, outbox.idempotency_retention is %.1f days: what is read again"
-			   " later than that is processed again", topic, text, (double) window / DAY_MS);
+			   "topic %s keeps records %s, outbox.idempotency_retention is %.1f days: what is read "
+			   "again"
+			   " later than that is processed again",
+			   topic, text, (double) window / DAY_MS);
 }
 
 void
 outbox_retention_check(OutboxMember *member)
 {
 	const OutboxHandler *handlers = member->runtime->handlers;
-	int64_t		window;
+	int64_t				 window;
 
 	if (!read_window(member, &window))
 		return;
 	for (int i = 0; handlers[i].topic != NULL; i++)
 	{
-		bool		known = false;
+		bool known = false;
 
 		for (int j = 0; j < i; j++)
 			known = known || strcmp(handlers[j].topic, handlers[i].topic) == 0;

@@ -3,13 +3,13 @@
  * retry.c
  *	  Tries the rows of outbox.dead_letter again that are due.
  *
- * Runs in the services, member threads.  Any member of the consumer takes any
- * row of its topics (SKIP LOCKED); the state is in the table, so a crash loses
- * nothing.  What is held behind a row that is due for the first time follows in the same
- * transaction (retry_run.c); more of it each time, as long as all goes well.  When a row fails, what
- * was before it is run again without it; then it is first.  After its failure the next try is noted, or the dead letter
- * is published; a row that has to wait, or that this program has no handler for, is put
- * back for later and stops no other row.
+ * Runs in the services, member threads.  Any member of the consumer takes any row of its topics
+ * (SKIP LOCKED); the state is in the table, so a crash loses nothing.  What is held behind a row
+ * that is due for the first time follows in the same transaction (retry_run.c); more of it each
+ * time, as long as all goes well.  When a row fails, what was before it is run again without it;
+ * then it is first.  After its failure the next try is noted, or the dead letter is published; a
+ * row that has to wait, or that this program has no handler for, is put back for later and stops no
+ * other row.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -21,42 +21,49 @@
 #include "retry.h"
 #include "services/lib/text.h"
 
-#define LOOK_AGAIN_MS	2000		/* for rows another member has left */
-#define NEXT_ROW_MS		100			/* after a row that has to wait */
+#define LOOK_AGAIN_MS	  2000 /* for rows another member has left */
+#define NEXT_ROW_MS		  100  /* after a row that has to wait */
 #define PREPARE_BUDGET_MS 1000
-#define FAILED_VALUES	9
-#define SLOW_RUN_MS		200			/* after a longer one the next is shorter: new records wait meanwhile */
+#define FAILED_VALUES	  9
+/* after a longer one the next is shorter: new records wait meanwhile */
+#define SLOW_RUN_MS		  200
 
 static const char put_back_sql[] = "SELECT outbox.dead_letter_put_back($1::bigint, $2::integer)";
-static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, outbox.wire_text($3::bytea, 1023), $4::boolean, $5::bigint)";
+static const char troubled_sql[] = "SELECT outbox.dead_letter_troubled($1::bigint, $2, "
+								   "outbox.wire_text($3::bytea, 1023), $4::boolean, $5::bigint)";
 static const char failed_sql[] =
-"SELECT state, outbox.dead_letter_unpublished($1::bigint)"
-" FROM outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
-" $5::integer, $6, $7, outbox.wire_text($8::bytea, 1023), $9::boolean) state";
+	"SELECT state, outbox.dead_letter_unpublished($1::bigint)"
+	" FROM outbox.dead_letter_failed($1::bigint, $2::integer, $3::boolean, $4::integer,"
+	" $5::integer, $6, $7, outbox.wire_text($8::bytea, 1023), $9::boolean) state";
 
 /* Runs a statement whose answer says nothing. */
 static bool
 run_statement(OutboxDb *db, const char *sql, int count, const char *const *values)
 {
-	PGresult   *result = outbox_db_query(db, sql, count, values);
-	bool		good = result != NULL;
+	PGresult *result = outbox_db_query(db, sql, count, values);
+	bool	  good = result != NULL;
 
 	PQclear(result);
 	return good;
 }
 
-/* Takes the answer of failed_sql: the row's state, "" when somebody else has dealt with it, and unpublished. */
+/*
+ * Takes the answer of failed_sql: the row's state, "" when somebody else has dealt with it, and
+ * unpublished.
+ */
 static bool
-run_failed(OutboxMember *member, OutboxItem *item, const char *const *values, char *state, size_t size)
+run_failed(OutboxMember *member, OutboxItem *item, const char *const *values, char *state,
+		   size_t size)
 {
-	PGresult   *result = NULL;
+	PGresult *result = NULL;
 
 	if (outbox_db_connect(&member->db))
 		result = outbox_db_query(&member->db, failed_sql, FAILED_VALUES, values);
 	if (result == NULL)
 		return false;
 	snprintf(state, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-	outbox_text_copy(item->unpublished, sizeof(item->unpublished), PQntuples(result) > 0 ? PQgetvalue(result, 0, 1) : "");
+	outbox_text_copy(item->unpublished, sizeof(item->unpublished),
+					 PQntuples(result) > 0 ? PQgetvalue(result, 0, 1) : "");
 	PQclear(result);
 	return true;
 }
@@ -66,27 +73,34 @@ static bool
 note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
 	const OutboxRuntime *runtime = member->runtime;
-	DueRow	   *row = &run->rows[0];
-	char		retry_max[16];
-	char		backoff[24];
-	char		state[16];
-	char	   *message = outbox_bytea_of_text(error->message);
-	bool		good;
-	const char *values[FAILED_VALUES] = {
-		row->id, run->attempts, error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
-		retry_max, backoff, outbox_failure_name(error->failure),
-		error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message,
-		runtime->spring ? "t" : "f"
+	DueRow				*row = &run->rows[0];
+	char				 retry_max[16];
+	char				 backoff[24];
+	char				 state[16];
+	char				*message = outbox_bytea_of_text(error->message);
+	bool				 good;
+	const char			*values[FAILED_VALUES] = {
+		row->id,
+		run->attempts,
+		error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
+		retry_max,
+		backoff,
+		outbox_failure_name(error->failure),
+		error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
+		message,
+		runtime->spring ? "t" : "f",
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
-	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(runtime, atoi(run->attempts) + 1));
+	snprintf(backoff, sizeof(backoff), "%ld",
+			 outbox_retry_backoff(runtime, atoi(run->attempts) + 1));
 	good = run_failed(member, &row->item, values, state, sizeof(state));
 	free(message);
 	if (good && state[0] != '\0')
 	{
 		outbox_span_end_process(&row->item.span, runtime->consumer, &row->item.record, error);
-		outbox_dead_letter_report(member, &row->item.record, state, error, row->item.unpublished, row->failing_ms);
+		outbox_dead_letter_report(member, &row->item.record, state, error, row->item.unpublished,
+								  row->failing_ms);
 	}
 	return good;
 }
@@ -95,15 +109,17 @@ note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 static void
 wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
-	int64_t		pause = outbox_member_backoff(member, ++member->retry_failures);
-	bool		connected = member->db.conn != NULL && PQstatus(member->db.conn) == CONNECTION_OK;
+	int64_t pause = outbox_member_backoff(member, ++member->retry_failures);
+	bool	connected = member->db.conn != NULL && PQstatus(member->db.conn) == CONNECTION_OK;
 
 	member->retry_at = outbox_clock_ms() + (connected && run != NULL ? NEXT_ROW_MS : pause);
 	if (run != NULL && run->later_ms == 0)
 		run->later_ms = pause;
 	outbox_count_failure(member, error->failure);
-	outbox_log_record(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
-			   "retry_postponed", run != NULL ? &run->rows[0].item.record : NULL, "%s", error->message);
+	outbox_log_record(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR :
+																OUTBOX_LOG_WARNING,
+					  "retry_postponed", run != NULL ? &run->rows[0].item.record : NULL, "%s",
+					  error->message);
 }
 
 static void
@@ -127,7 +143,10 @@ is_overdue(const OutboxMember *member, const DueRun *run, int troubles)
 	return troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= member->runtime->crash_after_ms;
 }
 
-/* Fills verdict and call of the first row, or the error of one that ends the process or its session. */
+/*
+ * Fills verdict and call of the first row, or the error of one that ends the process or its
+ * session.
+ */
 static void
 prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
 {
@@ -152,8 +171,8 @@ prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
 static int
 prepare_behind(OutboxMember *member, DueRun *run)
 {
-	int64_t		deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
-	int			count = 1;
+	int64_t deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
+	int		count = 1;
 
 	while (count < run->count && outbox_clock_ms() < deadline)
 	{
@@ -169,7 +188,8 @@ prepare_behind(OutboxMember *member, DueRun *run)
 static int
 choose_most(const OutboxMember *member)
 {
-	if (member->run_singly > 0 || outbox_breaker_state(&member->runtime->breaker) != OUTBOX_BREAKER_CLOSED)
+	if (member->run_singly > 0 ||
+		outbox_breaker_state(&member->runtime->breaker) != OUTBOX_BREAKER_CLOSED)
 		return 1;
 	return member->run_limit > 0 ? member->run_limit : 1;
 }
@@ -188,8 +208,8 @@ note_run(OutboxMember *member, DueRun *run, int count, int done, int64_t took_ms
 }
 
 /*
- * The first row's call has failed with what is waited for.  true: often and long enough, while the database has worked
- * for others; *error is class crash then.  Else it is noted; sets later_ms.
+ * The first row's call has failed with what is waited for.  true: often and long enough, while the
+ * database has worked for others; *error is class crash then.  Else it is noted; sets later_ms.
  */
 static bool
 note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *error)
@@ -202,7 +222,9 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 	if (!outbox_trouble_counts(error))
 		return false;
 	if (!error->ended && is_overdue(member, run, run->troubles + 1) &&
-		(!run->alike || outbox_breaker_success_at(&member->runtime->breaker) > outbox_clock_ms() - run->troubled_ms))
+		(!run->alike ||
+		 outbox_breaker_success_at(&member->runtime->breaker) >
+			 outbox_clock_ms() - run->troubled_ms))
 	{
 		outbox_trouble_error(error, &last, run->troubles + 1, run->trouble_ms);
 		return true;
@@ -210,20 +232,23 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - started);
 	message = outbox_bytea_of_text(error->message);
 	if (outbox_db_connect(&member->db))
-		run_statement(&member->db, troubled_sql, 5, (const char *const[]) {
-			run->rows[0].id, error->sqlstate[0] != '\0' ? error->sqlstate : NULL, message, error->ended ? "t" : "f", tried_ms
-		});
+		run_statement(&member->db, troubled_sql, 5,
+					  (const char *const[]) {run->rows[0].id,
+											 error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
+											 message, error->ended ? "t" : "f", tried_ms});
 	free(message);
-	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ? backoff
-		: outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff, member->runtime->crash_after_ms,
-							   (unsigned) rand_r(&member->random_state));
+	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ?
+		backoff :
+		outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff,
+							 member->runtime->crash_after_ms,
+							 (unsigned) rand_r(&member->random_state));
 	run->troubles++;
 	return false;
 }
 
 /*
- * The transaction of `count` rows has failed, begun: in its calls.  true: for the sake of a later row, what is due is
- * tried again without it.
+ * The transaction of `count` rows has failed, begun: in its calls.  true: for the sake of a later
+ * row, what is due is tried again without it.
  */
 static bool
 split_run(OutboxMember *member, int count, int culprit, bool begun)
@@ -235,7 +260,8 @@ split_run(OutboxMember *member, int count, int culprit, bool begun)
 	if (error->ended || culprit < 0)
 	{
 		member->run_singly = count;
-		return error->failure != OUTBOX_FAILURE_INFRASTRUCTURE && error->failure != OUTBOX_FAILURE_DEPLOY;
+		return error->failure != OUTBOX_FAILURE_INFRASTRUCTURE &&
+			error->failure != OUTBOX_FAILURE_DEPLOY;
 	}
 	if (culprit == 0)
 		return false;
@@ -243,15 +269,18 @@ split_run(OutboxMember *member, int count, int culprit, bool begun)
 	return true;
 }
 
-/* Runs the first row's call, and those behind it.  false: what is needed is away, or *failed: the first row's call has. */
+/*
+ * Runs the first row's call, and those behind it.  false: what is needed is away, or *failed: the
+ * first row's call has.
+ */
 static bool
 try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 {
-	int			count = prepare_behind(member, run);
-	int64_t		started = outbox_clock_ms();
-	int			done;
-	int			culprit;
-	bool		begun;
+	int		count = prepare_behind(member, run);
+	int64_t started = outbox_clock_ms();
+	int		done;
+	int		culprit;
+	bool	begun;
 
 	*failed = false;
 	if (outbox_run_try(member, run, count, &done, &culprit, &begun))
@@ -264,7 +293,8 @@ try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 		return true;
 	if (error->failure == OUTBOX_FAILURE_INFRASTRUCTURE || error->failure == OUTBOX_FAILURE_DEPLOY)
 	{
-		if (error->failure == OUTBOX_FAILURE_DEPLOY || !begun || (count > 1 && (culprit != 0 || error->ended)) ||
+		if (error->failure == OUTBOX_FAILURE_DEPLOY || !begun ||
+			(count > 1 && (culprit != 0 || error->ended)) ||
 			!note_trouble(member, run, started, error))
 			return false;
 	}
@@ -280,13 +310,14 @@ try_run(OutboxMember *member, DueRun *run, OutboxError *error)
 	bool		failed;
 
 	if (run->crashes > 0)
-		member->run_singly = OUTBOX_RUN_MAX;	/* it may have been one behind it */
+		member->run_singly = OUTBOX_RUN_MAX; /* it may have been one behind it */
 	prepare_first(member, run, error);
 	if (item->verdict == OUTBOX_VERDICT_WAIT)
 		return false;
 	if (item->verdict == OUTBOX_VERDICT_IGNORE)
 	{
-		run->later_ms = LOOK_AGAIN_MS;	/* for a member that has a handler, perhaps of a later version */
+		/* for a member that has a handler, perhaps of a later version */
+		run->later_ms = LOOK_AGAIN_MS;
 		return true;
 	}
 	if (item->verdict == OUTBOX_VERDICT_CALL)
@@ -317,8 +348,7 @@ put_back(OutboxMember *member, int64_t later_ms)
 	if (member->owed[0] == '\0')
 		return true;
 	snprintf(delay, sizeof(delay), "%" PRId64, later_ms);
-	if (!outbox_db_connect(&member->db) ||
-		!run_statement(&member->db, put_back_sql, 2, values))
+	if (!outbox_db_connect(&member->db) || !run_statement(&member->db, put_back_sql, 2, values))
 		return false;
 	member->owed[0] = '\0';
 	return true;
@@ -344,7 +374,8 @@ outbox_retry_run(OutboxMember *member)
 		else
 		{
 			member->retry_failures = 0;
-			member->retry_at = outbox_clock_ms() + (wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
+			member->retry_at =
+				outbox_clock_ms() + (wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
 		}
 		return;
 	}
@@ -358,6 +389,6 @@ outbox_retry_run(OutboxMember *member)
 		wait_longer(member, &run, &error);
 	put_back(member, run.later_ms);
 	if (run.troubles > 0)
-		outbox_db_renew(&member->db);	/* each try of such a row is made in a session of its own */
+		outbox_db_renew(&member->db); /* each try of such a row is made in a session of its own */
 	outbox_run_free(&run);
 }

@@ -17,17 +17,19 @@
 #include "services/lib/text.h"
 
 static const char next_sql[] =
-"SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, crashes, failing_ms,"
-" troubles, trouble_ms, troubled_ms, alike, sqlstate, error_message, ends"
-" FROM outbox.dead_letter_next_run($1, $2::text[], $3::integer)";
-static const char begin_sql[] = "SELECT outbox.dead_letter_begin_run($1::bigint[], $2::integer, $3::uuid[])";
+	"SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, "
+	"crashes, failing_ms,"
+	" troubles, trouble_ms, troubled_ms, alike, sqlstate, error_message, ends"
+	" FROM outbox.dead_letter_next_run($1, $2::text[], $3::integer)";
+static const char begin_sql[] =
+	"SELECT outbox.dead_letter_begin_run($1::bigint[], $2::integer, $3::uuid[])";
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve_run($1::bigint[])";
 
 static uint8_t *
 read_bytes(const PGresult *result, int row, int column, size_t *len)
 {
 	unsigned char *unescaped;
-	uint8_t    *copy;
+	uint8_t		  *copy;
 
 	*len = 0;
 	if (PQgetisnull(result, row, column))
@@ -79,7 +81,8 @@ read_first(const PGresult *result, DueRun *run)
 	run->trouble_ms = read_integer(result, 0, 13);
 	run->troubled_ms = read_integer(result, 0, 14);
 	run->alike = PQgetvalue(result, 0, 15)[0] == 't';
-	outbox_error_set(&run->last, OUTBOX_FAILURE_INFRASTRUCTURE, sqlstate, PQgetvalue(result, 0, 17));
+	outbox_error_set(&run->last, OUTBOX_FAILURE_INFRASTRUCTURE, sqlstate,
+					 PQgetvalue(result, 0, 17));
 	run->ends = atoi(PQgetvalue(result, 0, 18));
 	run->last.ended = run->ends > 0;
 }
@@ -123,7 +126,7 @@ outbox_run_free(DueRun *run)
 {
 	for (int i = 0; i < run->count; i++)
 	{
-		DueRow	   *row = &run->rows[i];
+		DueRow *row = &run->rows[i];
 
 		outbox_call_clear(&row->item.call);
 		outbox_record_clear(&row->item.record);
@@ -138,9 +141,10 @@ outbox_run_free(DueRun *run)
 static bool
 prepare_run(OutboxMember *member, const DueRun *run, int count)
 {
-	OutboxDb   *db = &member->db;
+	OutboxDb *db = &member->db;
 
-	if (!outbox_db_connect(db) || !outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, resolve_sql))
+	if (!outbox_db_connect(db) || !outbox_db_prepare(db, begin_sql) ||
+		!outbox_db_prepare(db, resolve_sql))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
@@ -167,8 +171,8 @@ list_ids(const DueRun *run, int count)
 static PGresult *
 read_result(OutboxDb *db, bool *good)
 {
-	bool		skipped;
-	PGresult   *result = outbox_db_result(db, &skipped);
+	bool	  skipped;
+	PGresult *result = outbox_db_result(db, &skipped);
 
 	*good = *good && result != NULL;
 	return result;
@@ -178,19 +182,20 @@ read_result(OutboxDb *db, bool *good)
 static bool
 begin_run(OutboxMember *member, DueRun *run, int count, int *locked)
 {
-	OutboxDb   *db = &member->db;
+	OutboxDb	   *db = &member->db;
 	OutboxArrayText claims;
-	char	   *ids = list_ids(run, count);
-	const char *values[3] = {ids, run->attempts, NULL};
-	PGresult   *result;
-	bool		good;
+	char		   *ids = list_ids(run, count);
+	const char	   *values[3] = {ids, run->attempts, NULL};
+	PGresult	   *result;
+	bool			good;
 
 	outbox_array_begin(&claims);
 	for (int i = 0; i < count; i++)
 		outbox_array_add_text(&claims, run->rows[i].item.record.claim_id);
 	outbox_array_finish(&claims);
 	values[2] = claims.text;
-	good = outbox_db_send(db, "BEGIN", 0, NULL) && outbox_db_send(db, begin_sql, 3, values) && outbox_db_sync(db);
+	good = outbox_db_send(db, "BEGIN", 0, NULL) && outbox_db_send(db, begin_sql, 3, values) &&
+		outbox_db_sync(db);
 	free(ids);
 	free(claims.text);
 	if (!good)
@@ -211,10 +216,11 @@ begin_run(OutboxMember *member, DueRun *run, int count, int *locked)
 static void
 read_call(OutboxDb *db, OutboxItem *item, bool *good)
 {
-	PGresult   *result = read_result(db, good);
+	PGresult *result = read_result(db, good);
 
 	if (result != NULL)
-		outbox_text_copy(item->outcome, sizeof(item->outcome), PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+		outbox_text_copy(item->outcome, sizeof(item->outcome),
+						 PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
 	PQclear(result);
 }
 
@@ -229,8 +235,8 @@ finish_run(OutboxMember *member, DueRun *run, int count, int *culprit)
 
 	for (int i = 0; good && i < count; i++)
 		good = run->rows[i].item.claim != 'n' || outbox_context_send(member, &run->rows[i].item);
-	good = good && outbox_db_send(db, resolve_sql, 1, values) && outbox_db_send(db, "COMMIT", 0, NULL) &&
-		outbox_db_sync(db);
+	good = good && outbox_db_send(db, resolve_sql, 1, values) &&
+		outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
 	free(ids);
 	if (!good)
 		return false;

@@ -17,19 +17,21 @@
 #include "services/kafka/online.h"
 #include "services/lib/arguments.h"
 
-#define TOPICS_MAX	64				/* the runtime reads no more */
+#define TOPICS_MAX 64 /* the runtime reads no more */
 
 /* What the role needs, as a text: outbox.grant_consume gives it. */
 static const char rights_sql[] =
-"SELECT CASE"
-" WHEN pg_catalog.to_regnamespace('outbox') IS NULL THEN"
-"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
-" WHEN NOT pg_catalog.has_schema_privilege('outbox', 'USAGE') OR EXISTS ("
-"   SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = pg_catalog.to_regnamespace('outbox')"
-"   AND p.proname IN ('begin_batch', 'claim_many', 'dead_letter_add')"
-"   AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) THEN"
-"  pg_catalog.format('role %I may not consume: SELECT outbox.grant_consume(%L)', current_user, current_user)"
-" END";
+	"SELECT CASE"
+	" WHEN pg_catalog.to_regnamespace('outbox') IS NULL THEN"
+	"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
+	" WHEN NOT pg_catalog.has_schema_privilege('outbox', 'USAGE') OR EXISTS ("
+	"   SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = "
+	"pg_catalog.to_regnamespace('outbox')"
+	"   AND p.proname IN ('begin_batch', 'claim_many', 'dead_letter_add')"
+	"   AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) THEN"
+	"  pg_catalog.format('role %I may not consume: SELECT outbox.grant_consume(%L)', current_user, "
+	"current_user)"
+	" END";
 
 /* written before anything else runs */
 static const OutboxService *judged;
@@ -43,12 +45,14 @@ outbox_service_check_begin(const OutboxService *service)
 bool
 outbox_service_check(const OutboxConfig *config, char *error, size_t size)
 {
-	char		reason[128];
+	char reason[128];
 
-	if (outbox_config_integer(config, "retry_backoff_ms") > outbox_config_integer(config, "retry_backoff_max_ms"))
+	if (outbox_config_integer(config, "retry_backoff_ms") >
+		outbox_config_integer(config, "retry_backoff_max_ms"))
 	{
 		snprintf(reason, sizeof(reason), "%ld is more than retry_backoff_max_ms, which is %ld",
-				 outbox_config_integer(config, "retry_backoff_ms"), outbox_config_integer(config, "retry_backoff_max_ms"));
+				 outbox_config_integer(config, "retry_backoff_ms"),
+				 outbox_config_integer(config, "retry_backoff_max_ms"));
 		outbox_config_blame(config, "retry_backoff_ms", reason, error, size);
 		return false;
 	}
@@ -59,11 +63,11 @@ outbox_service_check(const OutboxConfig *config, char *error, size_t size)
 static size_t
 list_topics(const OutboxHandler *handlers, const char **topics)
 {
-	size_t		count = 0;
+	size_t count = 0;
 
 	for (; handlers->topic != NULL; handlers++)
 	{
-		bool		known = false;
+		bool known = false;
 
 		for (size_t i = 0; i < count; i++)
 			known = known || strcmp(topics[i], handlers->topic) == 0;
@@ -78,11 +82,12 @@ outbox_service_check_online(const OutboxConfig *config, char *error, size_t size
 {
 	OutboxConsumerConfig consumer = {0};
 	const OutboxHandler *handlers = judged->handlers;
-	const char *topics[TOPICS_MAX];
-	int			code;
+	const char			*topics[TOPICS_MAX];
+	int					 code;
 
 	outbox_log_setup(judged->name, OUTBOX_LOG_ERROR);
-	code = outbox_online_database("database", outbox_config_text(config, "database"), rights_sql, error, size);
+	code = outbox_online_database("database", outbox_config_text(config, "database"), rights_sql,
+								  error, size);
 	if (code != EXIT_SUCCESS)
 		return code;
 	if (handlers == NULL)
@@ -96,5 +101,6 @@ outbox_service_check_online(const OutboxConfig *config, char *error, size_t size
 	consumer.group = outbox_config_text(config, "group_id");
 	consumer.client_id = judged->name;
 	consumer.properties = outbox_config_text(config, "kafka_properties");
-	return outbox_online_kafka(outbox_consumer_make_conf(&consumer), topics, list_topics(handlers, topics), true, error, size);
+	return outbox_online_kafka(outbox_consumer_make_conf(&consumer), topics,
+							   list_topics(handlers, topics), true, error, size);
 }

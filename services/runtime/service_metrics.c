@@ -14,7 +14,7 @@
 #include "record_log.h"
 #include "services/lib/metrics.h"
 
-#define ANSWER_MS	2000		/* the main thread waits no longer: it looks after the signals */
+#define ANSWER_MS 2000 /* the main thread waits no longer: it looks after the signals */
 
 static const double batch_buckets[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 
@@ -81,7 +81,8 @@ static OutboxMetric rebalances_total = {
 };
 static OutboxMetric unassigned_seconds = {
 	.name = "outbox_consumer_partition_unassigned_seconds",
-	.help = "How long nobody read a partition: at its first record after an assignment, since the record or the progress before it, the later one.",
+	.help = "How long nobody read a partition: at its first record after an assignment, since the "
+			"record or the progress before it, the later one.",
 	.type = OUTBOX_METRIC_HISTOGRAM,
 	.buckets = outbox_metric_seconds,
 	.bucket_count = 14,
@@ -98,7 +99,8 @@ static OutboxMetric halted_partitions = {
 };
 static OutboxMetric log_changes_total = {
 	.name = "outbox_consumer_log_changes_total",
-	.help = "Times a partition's log was found to be another one than the one that was read: made anew or cut.",
+	.help = "Times a partition's log was found to be another one than the one that was read: made "
+			"anew or cut.",
 	.type = OUTBOX_METRIC_COUNTER,
 };
 static OutboxMetric lost_records_total = {
@@ -129,15 +131,16 @@ outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
 {
 	outbox_count_record(member, item->record.topic, "ok");
 	if (item->outcome[0] != '\0')
-		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer,
-						  "topic", item->record.topic, "outcome", item->outcome, NULL);
+		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer, "topic",
+						  item->record.topic, "outcome", item->outcome, NULL);
 	outbox_log_record(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
 }
 
 void
 outbox_count_log_change(const OutboxMember *member, const char *topic)
 {
-	outbox_metric_add(&log_changes_total, 1, "consumer", member->runtime->consumer, "topic", topic, NULL);
+	outbox_metric_add(&log_changes_total, 1, "consumer", member->runtime->consumer, "topic", topic,
+					  NULL);
 }
 
 void
@@ -157,14 +160,17 @@ outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict)
 		[OUTBOX_LOG_UNREAD] = "unread",
 	};
 
-	outbox_metric_add(&log_checks_total, 1, "consumer", member->runtime->consumer, "result", names[verdict], NULL);
+	outbox_metric_add(&log_checks_total, 1, "consumer", member->runtime->consumer, "result",
+					  names[verdict], NULL);
 }
 
 void
 outbox_count_nothing(const OutboxMember *member, const char *topic)
 {
-	outbox_metric_add(&log_changes_total, 0, "consumer", member->runtime->consumer, "topic", topic, NULL);
-	outbox_metric_add(&lost_records_total, 0, "consumer", member->runtime->consumer, "topic", topic, NULL);
+	outbox_metric_add(&log_changes_total, 0, "consumer", member->runtime->consumer, "topic", topic,
+					  NULL);
+	outbox_metric_add(&lost_records_total, 0, "consumer", member->runtime->consumer, "topic", topic,
+					  NULL);
 }
 
 void
@@ -180,27 +186,30 @@ outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted)
 	outbox_metric_set(&halted_partitions, halted, "consumer", runtime->consumer, NULL);
 }
 
-/* The partition's first record since it was assigned; it could be read from the record's own time on, whatever the event's. */
+/*
+ * The partition's first record since it was assigned; it could be read from the record's own time
+ * on, whatever the event's.
+ */
 static void
 observe_takeover(const OutboxMember *member, const OutboxRecord *record, double now_ms)
 {
 	OutboxPartition *partition = record->source;
-	double		since = record->timestamp_ms >= 0 ? (now_ms - (double) record->timestamp_ms) / 1000 : 0;
-	double		progress = (double) (outbox_clock_ms() - partition->progress_at) / 1000;
+	double since = record->timestamp_ms >= 0 ? (now_ms - (double) record->timestamp_ms) / 1000 : 0;
+	double progress = (double) (outbox_clock_ms() - partition->progress_at) / 1000;
 
 	partition->taken = false;
 	if (partition->progress_at >= 0 && progress < since)
 		since = progress;
-	outbox_metric_observe(&unassigned_seconds, since > 0 ? since : 0, 1,
-						  "consumer", member->runtime->consumer, NULL);
+	outbox_metric_observe(&unassigned_seconds, since > 0 ? since : 0, 1, "consumer",
+						  member->runtime->consumer, NULL);
 }
 
 void
 outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, double seconds)
 {
-	const char *consumer = member->runtime->consumer;
+	const char	   *consumer = member->runtime->consumer;
 	struct timespec now;
-	double		now_ms;
+	double			now_ms;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	now_ms = (double) now.tv_sec * 1000 + (double) now.tv_nsec / 1000000;
@@ -210,12 +219,14 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 	for (int i = 0; i < count; i++)
 	{
 		const OutboxRecord *record = &items[i]->record;
-		int64_t		since = outbox_event_since_ms(record->event_us, record->timestamp_ms, (int64_t) now_ms);
+		int64_t				since =
+			outbox_event_since_ms(record->event_us, record->timestamp_ms, (int64_t) now_ms);
 
 		if (record->source != NULL && record->source->taken)
 			observe_takeover(member, record, now_ms);
 		if (items[i]->claim == 'n' && since >= 0)
-			outbox_metric_observe(&end_to_end_seconds, now_ms > (double) since ? (now_ms - (double) since) / 1000 : 0, 1,
+			outbox_metric_observe(&end_to_end_seconds,
+								  now_ms > (double) since ? (now_ms - (double) since) / 1000 : 0, 1,
 								  "consumer", consumer, "topic", record->topic, NULL);
 	}
 }
@@ -223,8 +234,8 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 void
 outbox_count_failure(const OutboxMember *member, OutboxFailure failure)
 {
-	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer,
-					  "class", outbox_failure_name(failure), NULL);
+	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer, "class",
+					  outbox_failure_name(failure), NULL);
 }
 
 void
@@ -242,7 +253,8 @@ outbox_set_idle(const OutboxRuntime *runtime, double seconds)
 bool
 outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 {
-	static const char sql[] = "SELECT topic, state, number, unpublished FROM outbox.dead_letter_counts($1)";
+	static const char sql[] =
+		"SELECT topic, state, number, unpublished FROM outbox.dead_letter_counts($1)";
 	const char *values[1] = {runtime->consumer};
 	PGresult   *result = NULL;
 
@@ -254,12 +266,12 @@ outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 	outbox_metric_clear(&unpublished_letters);
 	for (int row = 0; row < PQntuples(result); row++)
 	{
-		outbox_metric_set(&dead_letters, atof(PQgetvalue(result, row, 2)),
-						  "consumer", runtime->consumer, "topic", PQgetvalue(result, row, 0),
-						  "state", PQgetvalue(result, row, 1), NULL);
+		outbox_metric_set(&dead_letters, atof(PQgetvalue(result, row, 2)), "consumer",
+						  runtime->consumer, "topic", PQgetvalue(result, row, 0), "state",
+						  PQgetvalue(result, row, 1), NULL);
 		if (strcmp(PQgetvalue(result, row, 1), "open") == 0)
-			outbox_metric_set(&unpublished_letters, atof(PQgetvalue(result, row, 3)),
-							  "consumer", runtime->consumer, "topic", PQgetvalue(result, row, 0), NULL);
+			outbox_metric_set(&unpublished_letters, atof(PQgetvalue(result, row, 3)), "consumer",
+							  runtime->consumer, "topic", PQgetvalue(result, row, 0), NULL);
 	}
 	PQclear(result);
 	return true;
@@ -268,7 +280,7 @@ outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 void
 outbox_set_build_info(void)
 {
-	char		libpq[16];
+	char libpq[16];
 
 	snprintf(libpq, sizeof(libpq), "%d", PQlibVersion());
 	outbox_metric_set(&build_info, 1, "version", OUTBOX_VERSION, "libpq", libpq, NULL);

@@ -45,7 +45,7 @@ find_endpoint(const OutboxConfig *config)
 bool
 outbox_trace_check(const OutboxConfig *config, char *error, size_t size)
 {
-	char		reason[128];
+	char reason[128];
 
 	if (outbox_check_url(find_endpoint(config), reason, sizeof(reason)))
 		return true;
@@ -68,8 +68,9 @@ outbox_trace_start(const OutboxConfig *config, const char *name)
 		len--;
 	if (asprintf(&url, "%.*s" TRACES_PATH, (int) len, endpoint) < 0)
 		return false;
-	enabled = outbox_export_start(url, other_name != NULL && *other_name != '\0' ? other_name : name,
-								  (size_t) outbox_config_integer(config, "otlp_queue_spans"));
+	enabled =
+		outbox_export_start(url, other_name != NULL && *other_name != '\0' ? other_name : name,
+							(size_t) outbox_config_integer(config, "otlp_queue_spans"));
 	return enabled;
 }
 
@@ -126,7 +127,7 @@ fill_span(OutboxEndedSpan *ended, OutboxSpanKind kind, const OutboxSpan *span, c
 static void
 copy_key(OutboxEndedSpan *ended, const OutboxRecord *record)
 {
-	size_t		len = record->key_len < sizeof(ended->key) ? record->key_len : sizeof(ended->key) - 1;
+	size_t len = record->key_len < sizeof(ended->key) ? record->key_len : sizeof(ended->key) - 1;
 
 	for (size_t i = 0; i < len; i++)
 	{
@@ -157,7 +158,8 @@ outbox_span_end_process(const OutboxSpan *span, const char *consumer, const Outb
 	if (error != NULL)
 	{
 		snprintf(ended.error_type, sizeof(ended.error_type), "%s",
-				 error->sqlstate[0] != '\0' ? error->sqlstate : outbox_failure_name(error->failure));
+				 error->sqlstate[0] != '\0' ? error->sqlstate :
+											  outbox_failure_name(error->failure));
 		outbox_text_copy(ended.error_message, sizeof(ended.error_message), error->message);
 	}
 	outbox_export_put(&ended);

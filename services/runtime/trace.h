@@ -5,10 +5,9 @@
  *	  is configured.
  *
  * Nothing here waits: a span that finds the queue full is dropped and counted
- * (outbox_spans_dropped_total).  Without an endpoint there is no thread, a span costs
- * nothing, and traceparents are passed on as they came (W3C Trace Context: who
- * records no span changes nothing).  Parent-based sampling: spans of a trace that
- * is not sampled are not sent.
+ * (outbox_spans_dropped_total).  Without an endpoint there is no thread, a span costs nothing, and
+ * traceparents are passed on as they came (W3C Trace Context: who records no span changes nothing).
+ * Parent-based sampling: spans of a trace that is not sampled are not sent.
  */
 #ifndef OUTBOX_TRACE_H
 #define OUTBOX_TRACE_H
@@ -24,8 +23,8 @@
 typedef struct OutboxSpan
 {
 	OutboxTraceContext context;
-	char		traceparent[OUTBOX_TRACEPARENT_TEXT];	/* "": nothing is traced */
-	int64_t		started_ns;		/* since 1970; 0: nothing is traced */
+	char			   traceparent[OUTBOX_TRACEPARENT_TEXT]; /* "": nothing is traced */
+	int64_t			   started_ns;							 /* since 1970; 0: nothing is traced */
 } OutboxSpan;
 
 /* Is what the environment says of the endpoint a URL?  The setting was checked. */
@@ -55,9 +54,10 @@ extern void outbox_span_end_process(const OutboxSpan *span, const char *consumer
 									const OutboxRecord *record, const OutboxError *error);
 
 /* Ends an HTTP request, e.g. "POST", "/orders". */
-extern void outbox_span_end_request(const OutboxSpan *span, const char *method, const char *route, int status);
+extern void outbox_span_end_request(const OutboxSpan *span, const char *method, const char *route,
+									int status);
 
 /* Ends the making of an event. */
 extern void outbox_span_end_create(const OutboxSpan *span, const char *topic);
 
-#endif							/* OUTBOX_TRACE_H */
+#endif /* OUTBOX_TRACE_H */

@@ -3,10 +3,10 @@
  * trace_export.c
  *	  The queue of ended spans and the thread that posts them.
  *
- * Runs in the services: outbox_export_put on any thread, the rest on the exporter's.
- * A batch goes out when it is full or 1 s old.  A receiver that does not answer, or
- * answers 429, 502, 503 or 504, is tried again for 10 s, any other refusal at once is the
- * batch's end; what comes meanwhile fills the queue and is dropped beyond it.
+ * Runs in the services: outbox_export_put on any thread, the rest on the exporter's.  A batch goes
+ * out when it is full or 1 s old.  A receiver that does not answer, or answers 429, 502, 503 or
+ * 504, is tried again for 10 s, any other refusal at once is the batch's end; what comes meanwhile
+ * fills the queue and is dropped beyond it.
  */
 #define _GNU_SOURCE
 #include "trace_export.h"
@@ -22,38 +22,39 @@
 #include "services/lib/log.h"
 #include "services/lib/metrics.h"
 
-#define BATCH_SPANS		512
-#define FLUSH_MS		1000
-#define ANSWER_MS		5000
-#define TRY_MS			10000
-#define RETRY_MS		1000
-#define STOP_MS			2000
-#define CURL_TURN_MS	1000		/* libcurl looks at a stop at least so often */
+#define BATCH_SPANS	 512
+#define FLUSH_MS	 1000
+#define ANSWER_MS	 5000
+#define TRY_MS		 10000
+#define RETRY_MS	 1000
+#define STOP_MS		 2000
+#define CURL_TURN_MS 1000 /* libcurl looks at a stop at least so often */
 
 typedef struct SpanQueue
 {
-	OutboxEndedSpan *ring;		/* size of them; contents guarded by queue_lock, as what follows */
-	size_t		size;			/* written before the thread starts */
-	size_t		head;
-	size_t		count;
-	bool		stopping;
-	int64_t		stop_at;		/* stopping: when to end, outbox_clock_ms */
+	OutboxEndedSpan *ring; /* size of them; contents guarded by queue_lock, as what follows */
+	size_t			 size; /* written before the thread starts */
+	size_t			 head;
+	size_t			 count;
+	bool			 stopping;
+	int64_t			 stop_at; /* stopping: when to end, outbox_clock_ms */
 } SpanQueue;
 
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t queue_wake;	/* on CLOCK_MONOTONIC */
-static SpanQueue queue;
+static pthread_cond_t  queue_wake; /* on CLOCK_MONOTONIC */
+static SpanQueue	   queue;
 
 /* written before the thread starts */
-static pthread_t exporter;
+static pthread_t   exporter;
 static const char *traces_url;
-static char shown_url[512];		/* scheme, host and port, for the log: the rest may be a secret */
+/* scheme, host and port, for the log: the rest may be a secret */
+static char		   shown_url[512];
 static const char *service_name;
 
 /* the exporter's own */
 static OutboxEndedSpan *batch;
-static CURL *curl;
-static bool failing;			/* logged; until something is taken */
+static CURL			   *curl;
+static bool				failing; /* logged; until something is taken */
 
 static OutboxMetric sent_total = {
 	.name = "outbox_spans_sent_total",
@@ -69,7 +70,7 @@ static OutboxMetric dropped_total = {
 void
 outbox_export_put(const OutboxEndedSpan *span)
 {
-	bool		full;
+	bool full;
 
 	pthread_mutex_lock(&queue_lock);
 	full = queue.count == queue.size || queue.stopping;
@@ -101,7 +102,7 @@ wait_until_locked(int64_t until, bool or_full)
 static size_t
 take_batch(void)
 {
-	size_t		count;
+	size_t count;
 
 	pthread_mutex_lock(&queue_lock);
 	while (queue.count == 0 && !queue.stopping)
@@ -120,7 +121,7 @@ take_batch(void)
 static int64_t
 time_left(int64_t most)
 {
-	int64_t		left = most;
+	int64_t left = most;
 
 	pthread_mutex_lock(&queue_lock);
 	if (queue.stopping && queue.stop_at - outbox_clock_ms() < most)
@@ -141,8 +142,11 @@ watch_stop(void *arg, curl_off_t total, curl_off_t now, curl_off_t upload_total,
 static long
 post_spans(const char *body, int64_t timeout_ms, const char **error)
 {
-	const OutboxHttpPost post = {.url = traces_url, .body = body, .header = "Expect:",
-		.timeout_ms = (long) timeout_ms, .watch = timeout_ms > STOP_MS ? watch_stop : NULL};
+	const OutboxHttpPost post = {.url = traces_url,
+								 .body = body,
+								 .header = "Expect:",
+								 .timeout_ms = (long) timeout_ms,
+								 .watch = timeout_ms > STOP_MS ? watch_stop : NULL};
 
 	return outbox_http_post(curl, &post, error);
 }
@@ -164,7 +168,7 @@ give_up(size_t count, const char *reason, long status, const char *error)
 static bool
 may_retry(long status, int64_t deadline)
 {
-	bool		again;
+	bool again;
 
 	if (status != 0 && status != 429 && status != 502 && status != 503 && status != 504)
 		return false;
@@ -179,8 +183,8 @@ may_retry(long status, int64_t deadline)
 static void
 send_batch(size_t count)
 {
-	char	   *body = time_left(ANSWER_MS) > 0 ? outbox_export_body(service_name, batch, count) : NULL;
-	int64_t		deadline = outbox_clock_ms() + TRY_MS;
+	char   *body = time_left(ANSWER_MS) > 0 ? outbox_export_body(service_name, batch, count) : NULL;
+	int64_t deadline = outbox_clock_ms() + TRY_MS;
 	const char *error = "no memory or time is left";
 	int64_t		timeout;
 	long		status;
@@ -189,7 +193,8 @@ send_batch(size_t count)
 	{
 		timeout = time_left(ANSWER_MS);
 		status = body != NULL && timeout > 0 ? post_spans(body, timeout, &error) : 0;
-	} while ((status < 200 || status >= 300) && body != NULL && timeout > 0 && may_retry(status, deadline));
+	} while ((status < 200 || status >= 300) && body != NULL && timeout > 0 &&
+			 may_retry(status, deadline));
 	free(body);
 	if (status >= 200 && status < 300)
 	{
@@ -204,7 +209,7 @@ send_batch(size_t count)
 static void *
 run_exporter(void *arg)
 {
-	size_t		count;
+	size_t count;
 
 	(void) arg;
 	while ((count = take_batch()) > 0)
@@ -222,14 +227,15 @@ hide_credentials(const char *url)
 	authority = authority != NULL ? authority + 3 : url;
 	at = memrchr(authority, '@', strcspn(authority, "/?#"));
 	at = at != NULL ? at + 1 : authority;
-	snprintf(shown_url, sizeof(shown_url), "%.*s%.*s", (int) (authority - url), url, (int) strcspn(at, "/?#"), at);
+	snprintf(shown_url, sizeof(shown_url), "%.*s%.*s", (int) (authority - url), url,
+			 (int) strcspn(at, "/?#"), at);
 }
 
 bool
 outbox_export_start(const char *url, const char *service, size_t queue_spans)
 {
 	pthread_condattr_t attributes;
-	int			code = ENOMEM;
+	int				   code = ENOMEM;
 
 	traces_url = url;
 	hide_credentials(url);

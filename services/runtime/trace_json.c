@@ -15,7 +15,7 @@
 
 #include "trace_export.h"
 
-#define STATUS_ERROR	2
+#define STATUS_ERROR 2
 
 static void
 add_value(json_t *attributes, const char *key, const char *type, json_t *value)
@@ -36,7 +36,7 @@ add_text(json_t *attributes, const char *key, const char *value)
 static json_t *
 make_integer(int64_t value)
 {
-	char		text[24];
+	char text[24];
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
 	return json_string(text);
@@ -60,7 +60,7 @@ add_message(json_t *attributes, const OutboxEndedSpan *span, const char *operati
 static void
 add_record(json_t *attributes, const OutboxEndedSpan *span)
 {
-	char		partition[16];
+	char partition[16];
 
 	snprintf(partition, sizeof(partition), "%d", (int) span->partition);
 	add_text(attributes, "messaging.destination.partition.id", partition);
@@ -77,7 +77,7 @@ add_record(json_t *attributes, const OutboxEndedSpan *span)
 static json_t *
 make_attributes(const OutboxEndedSpan *span, char *name, size_t size)
 {
-	json_t	   *attributes = json_array();
+	json_t *attributes = json_array();
 
 	switch (span->kind)
 	{
@@ -104,22 +104,23 @@ make_attributes(const OutboxEndedSpan *span, char *name, size_t size)
 static json_t *
 make_span(const OutboxEndedSpan *span)
 {
-	char		name[sizeof(span->target) + 16];
-	json_t	   *attributes = make_attributes(span, name, sizeof(name));
-	json_t	   *object = json_pack("{s:s,s:s,s:i,s:s,s:i,s:o,s:o,s:o}",
-								   "traceId", span->context.trace_id, "spanId", span->context.span_id,
-								   "flags", (int) span->context.flags, "name", name, "kind", (int) span->kind,
-								   "startTimeUnixNano", make_integer(span->started_ns),
-								   "endTimeUnixNano", make_integer(span->ended_ns), "attributes", attributes);
-	json_t	   *message;
+	char	name[sizeof(span->target) + 16];
+	json_t *attributes = make_attributes(span, name, sizeof(name));
+	json_t *object =
+		json_pack("{s:s,s:s,s:i,s:s,s:i,s:o,s:o,s:o}", "traceId", span->context.trace_id, "spanId",
+				  span->context.span_id, "flags", (int) span->context.flags, "name", name, "kind",
+				  (int) span->kind, "startTimeUnixNano", make_integer(span->started_ns),
+				  "endTimeUnixNano", make_integer(span->ended_ns), "attributes", attributes);
+	json_t *message;
 
 	if (span->context.parent_id[0] != '\0')
 		json_object_set_new(object, "parentSpanId", json_string(span->context.parent_id));
 	if (span->error_type[0] != '\0')
 	{
 		message = json_string(span->error_message);
-		json_object_set_new(object, "status", json_pack("{s:i,s:o}", "code", STATUS_ERROR, "message",
-														 message != NULL ? message : json_string("")));
+		json_object_set_new(object, "status",
+							json_pack("{s:i,s:o}", "code", STATUS_ERROR, "message",
+									  message != NULL ? message : json_string("")));
 	}
 	return object;
 }
@@ -127,17 +128,18 @@ make_span(const OutboxEndedSpan *span)
 char *
 outbox_export_body(const char *service, const OutboxEndedSpan *spans, size_t count)
 {
-	json_t	   *resource = json_array();
-	json_t	   *list = json_array();
-	json_t	   *body;
-	char	   *text;
+	json_t *resource = json_array();
+	json_t *list = json_array();
+	json_t *body;
+	char   *text;
 
 	add_text(resource, "service.name", service);
 	add_text(resource, "service.version", OUTBOX_VERSION);
 	for (size_t i = 0; i < count; i++)
 		json_array_append_new(list, make_span(&spans[i]));
-	body = json_pack("{s:[{s:{s:o},s:[{s:{s:s,s:s},s:o}]}]}", "resourceSpans", "resource", "attributes", resource,
-					 "scopeSpans", "scope", "name", "outbox", "version", OUTBOX_VERSION, "spans", list);
+	body = json_pack("{s:[{s:{s:o},s:[{s:{s:s,s:s},s:o}]}]}", "resourceSpans", "resource",
+					 "attributes", resource, "scopeSpans", "scope", "name", "outbox", "version",
+					 OUTBOX_VERSION, "spans", list);
 	text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 	json_decref(body);
 	return text;

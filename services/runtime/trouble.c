@@ -4,10 +4,11 @@
  *	  Tells a record that fails for itself alone from a database that is away.
  *
  * Runs in the services, member threads.  A record that was in hand when its session ended, or whose
- * call failed with what is waited for, is run alone, in new sessions; the others of the batch go on.
- * Each try is noted before it is made, in a transaction of its own.  When that one succeeds and the
- * record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session has ended each time or others
- * have been done just before the last try, the record is the cause.  A try counts that has come to the record's call.
+ * call failed with what is waited for, is run alone, in new sessions; the others of the batch go
+ * on.  Each try is noted before it is made, in a transaction of its own.  When that one succeeds
+ * and the record's does not, OUTBOX_TROUBLE_TRIES times over crash_after_seconds, and its session
+ * has ended each time or others have been done just before the last try, the record is the cause.
+ * A try counts that has come to the record's call.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -18,10 +19,12 @@
 #include "member.h"
 #include "record_log.h"
 
-#define PROOFS_MAX	3			/* other records asked at once: the member must poll */
+#define PROOFS_MAX 3 /* other records asked at once: the member must poll */
 
-static const char note_sql[] = "SELECT * FROM outbox.note_trouble($1, $2, $3::integer, $4::bigint, $5::uuid,"
-" $6::integer, $7::bigint, $8, outbox.wire_text($9::bytea, 1023), $10::boolean, $11::boolean, $12::bigint)";
+static const char note_sql[] =
+	"SELECT * FROM outbox.note_trouble($1, $2, $3::integer, $4::bigint, $5::uuid,"
+	" $6::integer, $7::bigint, $8, outbox.wire_text($9::bytea, 1023), $10::boolean, $11::boolean, "
+	"$12::bigint)";
 static const char read_sql[] = "SELECT * FROM outbox.partition_trouble($1, $2, $3::integer)";
 static const char end_sql[] = "SELECT outbox.end_trouble($1, $2, $3::integer, $4::bigint)";
 
@@ -40,9 +43,10 @@ is_call(const OutboxItem *item)
 
 /* Runs a statement about the partition, in a transaction of its own.  NULL: member->db.error. */
 static PGresult *
-run_about(OutboxMember *member, const char *sql, const OutboxPartition *partition, int count, const char **values)
+run_about(OutboxMember *member, const char *sql, const OutboxPartition *partition, int count,
+		  const char **values)
 {
-	char		number[16];
+	char number[16];
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	values[0] = member->runtime->consumer;
@@ -56,8 +60,8 @@ static void
 end_trouble(OutboxMember *member, OutboxPartition *partition)
 {
 	OutboxTrouble *trouble = &partition->trouble;
-	char		offset[24];
-	const char *values[4] = {NULL, NULL, NULL, offset};
+	char		   offset[24];
+	const char	  *values[4] = {NULL, NULL, NULL, offset};
 
 	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
 	if (trouble->tries > 0)
@@ -69,8 +73,8 @@ bool
 outbox_trouble_take(OutboxMember *member, OutboxPartition *partition)
 {
 	OutboxTrouble *trouble = &partition->trouble;
-	const char *values[3];
-	PGresult   *result = run_about(member, read_sql, partition, 3, values);
+	const char	  *values[3];
+	PGresult	  *result = run_about(member, read_sql, partition, 3, values);
 
 	if (result == NULL)
 		return false;
@@ -79,7 +83,8 @@ outbox_trouble_take(OutboxMember *member, OutboxPartition *partition)
 	{
 		trouble->offset = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 		snprintf(trouble->event_id, sizeof(trouble->event_id), "%s", PQgetvalue(result, 0, 1));
-		outbox_error_set(&trouble->error, OUTBOX_FAILURE_INFRASTRUCTURE, PQgetvalue(result, 0, 2), PQgetvalue(result, 0, 3));
+		outbox_error_set(&trouble->error, OUTBOX_FAILURE_INFRASTRUCTURE, PQgetvalue(result, 0, 2),
+						 PQgetvalue(result, 0, 3));
 		trouble->error.ended = PQgetvalue(result, 0, 4)[0] == 't';
 		trouble->tries = atoi(PQgetvalue(result, 0, 5));
 		trouble->since = outbox_clock_ms();
@@ -125,11 +130,11 @@ OutboxItem *
 outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int culprit)
 {
 	const OutboxError *error = &member->db.error;
-	OutboxItem *item;
-	OutboxTrouble *trouble;
+	OutboxItem		  *item;
+	OutboxTrouble	  *trouble;
 
 	if (items[0]->claim == '\0')
-		return NULL;			/* nothing was run */
+		return NULL; /* nothing was run */
 	item = find_item(items, count, culprit, error);
 	if (item == NULL)
 	{
@@ -140,9 +145,9 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 	trouble = &item->record.source->trouble;
 	if (!is_same(trouble, &item->record))
 	{
-		*trouble = (OutboxTrouble) {
-			.known = true, .offset = item->record.offset, .singly = trouble->singly
-		};
+		*trouble = (OutboxTrouble) {.known = true,
+									.offset = item->record.offset,
+									.singly = trouble->singly};
 		memcpy(trouble->event_id, item->record.event_id, sizeof(trouble->event_id));
 	}
 	if (trouble->tries + trouble->failed == 0)
@@ -153,7 +158,7 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 	trouble->proven = trouble->proven && outbox_trouble_counts(error);
 	trouble->error = *error;
 	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
-			   error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
+					  error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
 	return item;
 }
 
@@ -161,14 +166,17 @@ int64_t
 outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
 {
 	const OutboxTrouble *trouble = &partition->trouble;
-	bool		counts = outbox_trouble_counts(&trouble->error);
-	int64_t		backoff = outbox_member_backoff(member, counts ? (unsigned) (trouble->tries + trouble->failed)
-												: partition->failures);
+	bool				 counts = outbox_trouble_counts(&trouble->error);
+	int64_t backoff = outbox_member_backoff(member,
+											counts ? (unsigned) (trouble->tries + trouble->failed) :
+													 partition->failures);
 
 	if (!counts || trouble->unproven)
 		return backoff;
-	return outbox_trouble_pause(trouble->tries + trouble->failed, outbox_clock_ms() - trouble->since, trouble->error.ended,
-								backoff, member->runtime->crash_after_ms, (unsigned) rand_r(&member->random_state));
+	return outbox_trouble_pause(trouble->tries + trouble->failed,
+								outbox_clock_ms() - trouble->since, trouble->error.ended, backoff,
+								member->runtime->crash_after_ms,
+								(unsigned) rand_r(&member->random_state));
 }
 
 bool
@@ -194,18 +202,19 @@ can_prove(OutboxMember *member, const OutboxTrouble *trouble, OutboxItem *item)
 }
 
 /*
- * Runs other records in hand and rolls them back: does one of them not fail?  Which are
- * asked changes from time to time.  One that is refused may not have come to what ails the database.
+ * Runs other records in hand and rolls them back: does one of them not fail?  Which are asked
+ * changes from time to time.  One that is refused may not have come to what ails the database.
  */
 static bool
 ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 {
 	OutboxTrouble *trouble = &item->record.source->trouble;
-	int			proofs = 0;
+	int			   proofs = 0;
 
-	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX && !member->runtime->stopping; i++)
+	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX && !member->runtime->stopping;
+		 i++)
 	{
-		OutboxItem *other = &member->items[i];
+		OutboxItem	 *other = &member->items[i];
 		OutboxFailure failure;
 
 		if (other == item || !can_prove(member, trouble, other))
@@ -215,7 +224,7 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 		if (failure == OUTBOX_FAILURE_NONE)
 			return true;
 		if (failure == OUTBOX_FAILURE_INFRASTRUCTURE)
-			*asked = trouble->refuted = true;	/* in a database in trouble SQLSTATEs differ */
+			*asked = trouble->refuted = true; /* in a database in trouble SQLSTATEs differ */
 		if (other->record.source == item->record.source)
 			trouble->proof_from = other->record.offset + 1;
 		if (member->db.error.ended)
@@ -223,28 +232,31 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 	}
 	if (proofs == 0 && trouble->proof_from > 0)
 	{
-		trouble->proof_from = 0;	/* from the beginning, the next time */
+		trouble->proof_from = 0; /* from the beginning, the next time */
 		*asked = *asked || trouble->refuted;
 		trouble->refuted = false;
 	}
 	else if (proofs == PROOFS_MAX || member->runtime->stopping)
-		*asked = true;			/* there are more */
+		*asked = true; /* there are more */
 	return false;
 }
 
 /*
- * Does the database work for others, just before the record is tried once more?  The note of the try is
- * enough where there is nobody else to ask.
+ * Does the database work for others, just before the record is tried once more?  The note of the
+ * try is enough where there is nobody else to ask.
  */
 static bool
 is_proven(OutboxMember *member, OutboxItem *item)
 {
 	OutboxTrouble *trouble = &item->record.source->trouble;
-	bool		asked = false;
+	bool		   asked = false;
 
-	/* The note, and what begins the record's transaction, are written: the server is not read-only. */
+	/*
+	 * The note, and what begins the record's transaction, are written: the server is not read-only.
+	 */
 	if (strcmp(trouble->error.sqlstate, "25006") == 0 || trouble->works ||
-		(trouble->tried_at > 0 && outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at) ||
+		(trouble->tried_at > 0 &&
+		 outbox_breaker_success_at(&member->runtime->breaker) > trouble->tried_at) ||
 		ask_others(member, item, &asked))
 		return true;
 	return !asked && !trouble->alike;
@@ -255,21 +267,31 @@ static bool
 note_try(OutboxMember *member, OutboxItem *item)
 {
 	OutboxTrouble *trouble = &item->record.source->trouble;
-	char		offset[24];
-	char		failed[16];
-	char		failed_ms[24];
-	char		tried_ms[24];
-	char	   *message = outbox_bytea_of_text(trouble->error.message);
-	const char *values[12] = {
-		NULL, NULL, NULL, offset, trouble->event_id, failed, failed_ms,
-		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL, message,
-		trouble->error.ended ? "t" : "f", trouble->noted ? "f" : "t", trouble->tried_at > 0 ? tried_ms : NULL
+	char		   offset[24];
+	char		   failed[16];
+	char		   failed_ms[24];
+	char		   tried_ms[24];
+	char		  *message = outbox_bytea_of_text(trouble->error.message);
+	const char	  *values[12] = {
+		NULL,
+		NULL,
+		NULL,
+		offset,
+		trouble->event_id,
+		failed,
+		failed_ms,
+		trouble->error.sqlstate[0] != '\0' ? trouble->error.sqlstate : NULL,
+		message,
+		trouble->error.ended ? "t" : "f",
+		trouble->noted ? "f" : "t",
+		trouble->tried_at > 0 ? tried_ms : NULL,
 	};
-	PGresult   *result;
+	PGresult *result;
 
 	snprintf(offset, sizeof(offset), "%" PRId64, trouble->offset);
 	snprintf(failed, sizeof(failed), "%d", trouble->failed);
-	snprintf(failed_ms, sizeof(failed_ms), "%" PRId64, trouble->failed > 0 ? outbox_clock_ms() - trouble->since : 0);
+	snprintf(failed_ms, sizeof(failed_ms), "%" PRId64,
+			 trouble->failed > 0 ? outbox_clock_ms() - trouble->since : 0);
 	snprintf(tried_ms, sizeof(tried_ms), "%" PRId64, outbox_clock_ms() - trouble->tried_at);
 	outbox_db_renew(&member->db);
 	result = run_about(member, note_sql, item->record.source, 12, values);
@@ -283,7 +305,7 @@ note_try(OutboxMember *member, OutboxItem *item)
 	trouble->alike = PQgetvalue(result, 0, 3)[0] == 't';
 	trouble->works = PQgetvalue(result, 0, 4)[0] == 't';
 	trouble->noted = true;
-	item->record.source->failures = 0;	/* the database is there */
+	item->record.source->failures = 0; /* the database is there */
 	PQclear(result);
 	return true;
 }
@@ -292,8 +314,8 @@ bool
 outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 {
 	OutboxTrouble *trouble = &item->record.source->trouble;
-	int64_t		failing_ms;
-	bool		failed = !trouble->noted;	/* else proof is of a try that was not made */
+	int64_t		   failing_ms;
+	bool		   failed = !trouble->noted; /* else proof is of a try that was not made */
 
 	item->claim = '\0';
 	if (!outbox_trouble_counts(&trouble->error))
@@ -305,7 +327,8 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 	{
 		if (trouble->ends >= OUTBOX_TROUBLE_TRIES || (trouble->proven && failed))
 		{
-			outbox_trouble_error(&item->call.error, &trouble->error, trouble->tries - 1, failing_ms);
+			outbox_trouble_error(&item->call.error, &trouble->error, trouble->tries - 1,
+								 failing_ms);
 			item->tries = trouble->tries - 1;
 			item->verdict = OUTBOX_VERDICT_REJECT;
 		}

@@ -17,17 +17,17 @@
 
 #include "services/kafka/kafka_conf.h"
 
-#define METADATA_TIMEOUT_MS	10000
-#define ANSWER_TIMEOUT_MS	65000	/* above the 60 s the client gives a request */
+#define METADATA_TIMEOUT_MS 10000
+#define ANSWER_TIMEOUT_MS	65000 /* above the 60 s the client gives a request */
 
-static bool
-fail(OutboxTopicAdmin *admin, const char *format,...) __attribute__((format(printf, 2, 3)));
+static bool fail(OutboxTopicAdmin *admin, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Keeps the first failure. */
 static bool
-fail(OutboxTopicAdmin *admin, const char *format,...)
+fail(OutboxTopicAdmin *admin, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	if (admin->error[0] != '\0')
 		return false;
@@ -48,10 +48,11 @@ note_client_error(rd_kafka_t *client, int code, const char *reason, void *arg)
 }
 
 bool
-outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers, const char *properties)
+outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers,
+						const char *properties)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	char		reason[512];
+	char			 reason[512];
 
 	memset(admin, 0, sizeof(*admin));
 	if (!outbox_kafka_conf_set(conf, "client.id", "outbox-topics", reason, sizeof(reason)) ||
@@ -60,7 +61,8 @@ outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers, 
 		rd_kafka_conf_destroy(conf);
 		return fail(admin, "--kafka-properties: %s", reason);
 	}
-	if (!outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, reason, sizeof(reason)))
+	if (!outbox_kafka_conf_set(conf, "bootstrap.servers", bootstrap_servers, reason,
+							   sizeof(reason)))
 	{
 		rd_kafka_conf_destroy(conf);
 		return fail(admin, "--bootstrap-servers: %s", reason);
@@ -71,7 +73,7 @@ outbox_topic_admin_open(OutboxTopicAdmin *admin, const char *bootstrap_servers, 
 	admin->client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
 	if (admin->client == NULL)
 	{
-		char		shown[512];
+		char shown[512];
 
 		rd_kafka_conf_destroy(conf);
 		outbox_kafka_conf_hide(reason, properties, OUTBOX_KAFKA_ADMIN, shown, sizeof(shown));
@@ -92,7 +94,10 @@ outbox_topic_admin_close(OutboxTopicAdmin *admin)
 	admin->client = NULL;
 }
 
-/* Waits for the one answer under way; NULL: it is an error, the caller's request has failed as a whole. */
+/*
+ * Waits for the one answer under way; NULL: it is an error, the caller's request has failed as a
+ * whole.
+ */
 static rd_kafka_event_t *
 await_answer(OutboxTopicAdmin *admin, const char *tried)
 {
@@ -119,19 +124,21 @@ read_topic(OutboxTopicStep *step, const rd_kafka_metadata_topic_t *found)
 	state->replication = 0;
 	for (int i = 0; i < found->partition_cnt; i++)
 	{
-		int			replicas = found->partitions[i].replica_cnt;
+		int replicas = found->partitions[i].replica_cnt;
 
 		if (i == 0 || replicas < state->replication)
 			state->replication = replicas;
 	}
 }
 
-/* All topics are asked for: naming one would make a broker that creates topics by itself create it. */
+/*
+ * All topics are asked for: naming one would make a broker that creates topics by itself create it.
+ */
 static bool
 read_metadata(OutboxTopicAdmin *admin, OutboxTopicPlan *plan)
 {
 	const rd_kafka_metadata_t *metadata;
-	rd_kafka_resp_err_t code;
+	rd_kafka_resp_err_t		   code;
 
 	code = rd_kafka_metadata(admin->client, 1, NULL, &metadata, METADATA_TIMEOUT_MS);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -150,7 +157,8 @@ read_metadata(OutboxTopicAdmin *admin, OutboxTopicPlan *plan)
 		{
 			const rd_kafka_metadata_topic_t *found = &metadata->topics[j];
 
-			if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR && strcmp(found->topic, step->spec.name) == 0)
+			if (found->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+				strcmp(found->topic, step->spec.name) == 0)
 				read_topic(step, found);
 		}
 	}
@@ -162,7 +170,7 @@ static void
 read_values(OutboxTopicState *state, const rd_kafka_ConfigResource_t *resource)
 {
 	const rd_kafka_ConfigEntry_t **entries;
-	size_t		count;
+	size_t						   count;
 
 	entries = rd_kafka_ConfigResource_configs(resource, &count);
 	for (size_t i = 0; i < count; i++)
@@ -186,8 +194,8 @@ describe_settings(OutboxTopicAdmin *admin, OutboxTopicStep *const *steps, size_t
 				  const rd_kafka_ConfigResource_t ***resources)
 {
 	rd_kafka_ConfigResource_t *asked[count];
-	rd_kafka_event_t *event;
-	size_t		answered;
+	rd_kafka_event_t		  *event;
+	size_t					   answered;
 
 	for (size_t i = 0; i < count; i++)
 		asked[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, steps[i]->spec.name);
@@ -196,8 +204,9 @@ describe_settings(OutboxTopicAdmin *admin, OutboxTopicStep *const *steps, size_t
 	event = await_answer(admin, "describing topics");
 	if (event == NULL)
 		return NULL;
-	*resources = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event),
-														   &answered);
+	*resources =
+		rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event),
+												  &answered);
 	for (size_t i = 0; i < answered; i++)
 	{
 		if (rd_kafka_ConfigResource_error((*resources)[i]) == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -217,10 +226,10 @@ describe_settings(OutboxTopicAdmin *admin, OutboxTopicStep *const *steps, size_t
 bool
 outbox_topic_admin_read(OutboxTopicAdmin *admin, OutboxTopicPlan *plan)
 {
-	OutboxTopicStep *existing[plan->count];
+	OutboxTopicStep					 *existing[plan->count];
 	const rd_kafka_ConfigResource_t **resources;
-	rd_kafka_event_t *event;
-	size_t		count = 0;
+	rd_kafka_event_t				 *event;
+	size_t							  count = 0;
 
 	admin->error[0] = '\0';
 	if (!read_metadata(admin, plan))
@@ -249,9 +258,10 @@ outbox_topic_admin_read(OutboxTopicAdmin *admin, OutboxTopicPlan *plan)
 
 /* Judges the answers of CreateTopics and CreatePartitions. */
 static bool
-judge_topics(OutboxTopicAdmin *admin, const rd_kafka_topic_result_t **results, size_t count, const char *tried)
+judge_topics(OutboxTopicAdmin *admin, const rd_kafka_topic_result_t **results, size_t count,
+			 const char *tried)
 {
-	bool		good = true;
+	bool good = true;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -265,13 +275,13 @@ judge_topics(OutboxTopicAdmin *admin, const rd_kafka_topic_result_t **results, s
 static bool
 create_topics(OutboxTopicAdmin *admin, const OutboxTopicPlan *plan)
 {
-	rd_kafka_NewTopic_t *topics[plan->count];
+	rd_kafka_NewTopic_t			   *topics[plan->count];
 	const rd_kafka_topic_result_t **results;
-	rd_kafka_event_t *event;
-	char		reason[256];
-	size_t		count = 0;
-	size_t		answered;
-	bool		good;
+	rd_kafka_event_t			   *event;
+	char							reason[256];
+	size_t							count = 0;
+	size_t							answered;
+	bool							good;
 
 	for (size_t i = 0; i < plan->count; i++)
 	{
@@ -289,7 +299,8 @@ create_topics(OutboxTopicAdmin *admin, const OutboxTopicPlan *plan)
 		for (int j = 0; j < OUTBOX_TOPIC_SETTINGS; j++)
 		{
 			if (spec->values[j][0] != '\0')
-				rd_kafka_NewTopic_set_config(topics[count], outbox_topic_setting_names[j], spec->values[j]);
+				rd_kafka_NewTopic_set_config(topics[count], outbox_topic_setting_names[j],
+											 spec->values[j]);
 		}
 		count++;
 	}
@@ -300,7 +311,8 @@ create_topics(OutboxTopicAdmin *admin, const OutboxTopicPlan *plan)
 	event = await_answer(admin, "creating topics");
 	if (event == NULL)
 		return false;
-	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &answered);
+	results =
+		rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &answered);
 	good = judge_topics(admin, results, answered, "creating");
 	rd_kafka_event_destroy(event);
 	return good;
@@ -323,7 +335,7 @@ keep_settings(OutboxTopicAdmin *admin, rd_kafka_ConfigResource_t *change,
 			  const rd_kafka_ConfigResource_t *found, const OutboxTopicStep *step)
 {
 	const rd_kafka_ConfigEntry_t **entries;
-	size_t		count;
+	size_t						   count;
 
 	entries = rd_kafka_ConfigResource_configs(found, &count);
 	for (size_t i = 0; i < count; i++)
@@ -331,7 +343,8 @@ keep_settings(OutboxTopicAdmin *admin, rd_kafka_ConfigResource_t *change,
 		const char *name = rd_kafka_ConfigEntry_name(entries[i]);
 		const char *value = rd_kafka_ConfigEntry_value(entries[i]);
 
-		if (rd_kafka_ConfigEntry_source(entries[i]) != RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG ||
+		if (rd_kafka_ConfigEntry_source(entries[i]) !=
+				RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG ||
 			is_altered(step, name))
 			continue;
 		if (value == NULL)
@@ -346,20 +359,22 @@ static bool
 send_settings(OutboxTopicAdmin *admin, rd_kafka_ConfigResource_t *change)
 {
 	const rd_kafka_ConfigResource_t **resources;
-	rd_kafka_event_t *event;
-	size_t		count;
-	bool		good = true;
+	rd_kafka_event_t				 *event;
+	size_t							  count;
+	bool							  good = true;
 
 	rd_kafka_AlterConfigs(admin->client, &change, 1, NULL, admin->queue);
 	event = await_answer(admin, "altering a topic");
 	if (event == NULL)
 		return false;
-	resources = rd_kafka_AlterConfigs_result_resources(rd_kafka_event_AlterConfigs_result(event), &count);
+	resources =
+		rd_kafka_AlterConfigs_result_resources(rd_kafka_event_AlterConfigs_result(event), &count);
 	for (size_t i = 0; i < count; i++)
 	{
 		if (rd_kafka_ConfigResource_error(resources[i]) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			good = fail(admin, "altering topic \"%s\": %s", rd_kafka_ConfigResource_name(resources[i]),
-						rd_kafka_ConfigResource_error_string(resources[i]));
+			good =
+				fail(admin, "altering topic \"%s\": %s", rd_kafka_ConfigResource_name(resources[i]),
+					 rd_kafka_ConfigResource_error_string(resources[i]));
 	}
 	rd_kafka_event_destroy(event);
 	return good;
@@ -368,10 +383,10 @@ send_settings(OutboxTopicAdmin *admin, rd_kafka_ConfigResource_t *change)
 static bool
 alter_topic(OutboxTopicAdmin *admin, OutboxTopicStep *step)
 {
-	rd_kafka_ConfigResource_t *change;
+	rd_kafka_ConfigResource_t		 *change;
 	const rd_kafka_ConfigResource_t **found;
-	rd_kafka_event_t *event = describe_settings(admin, &step, 1, &found);
-	bool		good;
+	rd_kafka_event_t				 *event = describe_settings(admin, &step, 1, &found);
+	bool							  good;
 
 	if (event == NULL)
 		return false;
@@ -380,7 +395,8 @@ alter_topic(OutboxTopicAdmin *admin, OutboxTopicStep *step)
 	for (int i = 0; i < OUTBOX_TOPIC_SETTINGS; i++)
 	{
 		if (step->alter[i])
-			rd_kafka_ConfigResource_set_config(change, outbox_topic_setting_names[i], step->spec.values[i]);
+			rd_kafka_ConfigResource_set_config(change, outbox_topic_setting_names[i],
+											   step->spec.values[i]);
 	}
 	good = good && send_settings(admin, change);
 	rd_kafka_ConfigResource_destroy(change);
@@ -392,13 +408,14 @@ static bool
 grow_topic(OutboxTopicAdmin *admin, const OutboxTopicSpec *spec)
 {
 	const rd_kafka_topic_result_t **results;
-	rd_kafka_NewPartitions_t *request;
-	rd_kafka_event_t *event;
-	char		reason[256];
-	size_t		count;
-	bool		good;
+	rd_kafka_NewPartitions_t	   *request;
+	rd_kafka_event_t			   *event;
+	char							reason[256];
+	size_t							count;
+	bool							good;
 
-	request = rd_kafka_NewPartitions_new(spec->name, (size_t) spec->partitions, reason, sizeof(reason));
+	request =
+		rd_kafka_NewPartitions_new(spec->name, (size_t) spec->partitions, reason, sizeof(reason));
 	if (request == NULL)
 		return fail(admin, "adding partitions to topic \"%s\": %s", spec->name, reason);
 	rd_kafka_CreatePartitions(admin->client, &request, 1, NULL, admin->queue);
@@ -406,7 +423,8 @@ grow_topic(OutboxTopicAdmin *admin, const OutboxTopicSpec *spec)
 	event = await_answer(admin, "adding partitions");
 	if (event == NULL)
 		return false;
-	results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &count);
+	results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event),
+													  &count);
 	good = judge_topics(admin, results, count, "adding partitions to");
 	rd_kafka_event_destroy(event);
 	return good;
@@ -415,7 +433,7 @@ grow_topic(OutboxTopicAdmin *admin, const OutboxTopicSpec *spec)
 bool
 outbox_topic_admin_apply(OutboxTopicAdmin *admin, const OutboxTopicPlan *plan)
 {
-	bool		good;
+	bool good;
 
 	admin->error[0] = '\0';
 	good = create_topics(admin, plan);

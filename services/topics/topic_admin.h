@@ -15,10 +15,10 @@
 
 typedef struct OutboxTopicAdmin
 {
-	rd_kafka_t *client;
+	rd_kafka_t		 *client;
 	rd_kafka_queue_t *queue;
-	char		error[1024];
-	char		client_error[512];	/* last thing the client complained of */
+	char			  error[1024];
+	char			  client_error[512]; /* last thing the client complained of */
 } OutboxTopicAdmin;
 
 /* properties: text of allow-listed librdkafka properties, "" for none */
@@ -35,4 +35,4 @@ extern bool outbox_topic_admin_read(OutboxTopicAdmin *admin, OutboxTopicPlan *pl
  */
 extern bool outbox_topic_admin_apply(OutboxTopicAdmin *admin, const OutboxTopicPlan *plan);
 
-#endif							/* OUTBOX_TOPIC_ADMIN_H */
+#endif /* OUTBOX_TOPIC_ADMIN_H */

@@ -21,31 +21,33 @@
 #include "src/common/setting_text.h"
 #include "src/common/topic_names.h"
 
-#define PARTITIONS_MAX		100000
-#define REPLICATION_MAX		100
-#define DLT_RETENTION_MS	(INT64_C(30) * 24 * 3600 * 1000)
+#define PARTITIONS_MAX	 100000
+#define REPLICATION_MAX	 100
+#define DLT_RETENTION_MS (INT64_C(30) * 24 * 3600 * 1000)
 
 const char *const outbox_topic_setting_names[OUTBOX_TOPIC_SETTINGS] = {
-	"retention.ms", "cleanup.policy", "min.insync.replicas"
+	"retention.ms",
+	"cleanup.policy",
+	"min.insync.replicas",
 };
 
 typedef struct ProfileReader
 {
 	OutboxTopicProfile *profile;
-	OutboxTopicSpec defaults;	/* what stands before the first section */
-	unsigned	seen;			/* keys of the section, a bit each */
-	int			line;
-	char	   *error;
-	size_t		size;
+	OutboxTopicSpec		defaults; /* what stands before the first section */
+	unsigned			seen;	  /* keys of the section, a bit each */
+	int					line;
+	char			   *error;
+	size_t				size;
 } ProfileReader;
 
-static bool
-refuse(ProfileReader *reader, const char *format,...) __attribute__((format(printf, 2, 3)));
+static bool refuse(ProfileReader *reader, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static bool
-refuse(ProfileReader *reader, const char *format,...)
+refuse(ProfileReader *reader, const char *format, ...)
 {
-	va_list		arguments;
+	va_list arguments;
 
 	va_start(arguments, format);
 	vsnprintf(reader->error, reader->size, format, arguments);
@@ -56,8 +58,8 @@ refuse(ProfileReader *reader, const char *format,...)
 static bool
 read_count(ProfileReader *reader, const char *key, const char *value, int max, int *count)
 {
-	char	   *end;
-	long		number;
+	char *end;
+	long  number;
 
 	errno = 0;
 	number = strtol(value, &end, 10);
@@ -75,11 +77,11 @@ read_duration(ProfileReader *reader, const char *key, const char *value, char *o
 	{
 		const char *unit;
 		int64_t		ms;
-	}			units[] = {
-		{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}
+	} units[] = {
+		{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000},
 	};
-	char	   *end;
-	long long	number;
+	char	 *end;
+	long long number;
 
 	errno = 0;
 	number = strtoll(value, &end, 10);
@@ -102,12 +104,12 @@ read_duration(ProfileReader *reader, const char *key, const char *value, char *o
 bool
 outbox_topic_cleanup_normalize(const char *text, char value[OUTBOX_TOPIC_VALUE_SIZE])
 {
-	bool		compact = false;
-	bool		delete = false;
+	bool compact = false;
+	bool delete = false;
 
 	for (;;)
 	{
-		size_t		len;
+		size_t len;
 
 		text += strspn(text, " \t");
 		len = strcspn(text, ", \t");
@@ -134,7 +136,8 @@ read_cleanup(ProfileReader *reader, const char *key, const char *value, char *ou
 {
 	if (outbox_topic_cleanup_normalize(value, out))
 		return true;
-	return refuse(reader, "%s: \"%s\" is none of delete, compact, or both with a comma", key, value);
+	return refuse(reader, "%s: \"%s\" is none of delete, compact, or both with a comma", key,
+				  value);
 }
 
 static bool
@@ -150,11 +153,11 @@ static bool
 set_key(ProfileReader *reader, OutboxTopicSpec *spec, const char *key, const char *value)
 {
 	static const char *const keys[] = {
-		"partitions", "replication", "retention.ms", "cleanup.policy",
-		"min.insync.replicas", "dlt", "dlt.retention.ms"
+		"partitions",		   "replication", "retention.ms",	  "cleanup.policy",
+		"min.insync.replicas", "dlt",		  "dlt.retention.ms",
 	};
-	unsigned	index = 0;
-	int			count;
+	unsigned index = 0;
+	int		 count;
 
 	while (index < sizeof(keys) / sizeof(keys[0]) && strcmp(keys[index], key) != 0)
 		index++;
@@ -185,7 +188,9 @@ set_key(ProfileReader *reader, OutboxTopicSpec *spec, const char *key, const cha
 	}
 }
 
-/* Kafka takes '.' and '_' for the same in metric names, and refuses two topics that differ by them. */
+/*
+ * Kafka takes '.' and '_' for the same in metric names, and refuses two topics that differ by them.
+ */
 static bool
 names_collide(const char *a, const char *b)
 {
@@ -200,15 +205,18 @@ names_collide(const char *a, const char *b)
 static bool
 check_name(ProfileReader *reader, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	if (len == 0 || len > OUTBOX_TOPIC_NAME_MAX)
 		return refuse(reader, "a topic's name has 1 to %d characters, this one %zu",
 					  OUTBOX_TOPIC_NAME_MAX, len);
 	for (const char *c = name; *c != '\0'; c++)
 	{
-		if (!isascii((unsigned char) *c) || (!isalnum((unsigned char) *c) && strchr("._-", *c) == NULL))
-			return refuse(reader, "topic name \"%s\" has a character that is none of a-z A-Z 0-9 . _ -", name);
+		if (!isascii((unsigned char) *c) ||
+			(!isalnum((unsigned char) *c) && strchr("._-", *c) == NULL))
+			return refuse(reader,
+						  "topic name \"%s\" has a character that is none of a-z A-Z 0-9 . _ -",
+						  name);
 	}
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return refuse(reader, "a topic cannot be called \"%s\"", name);
@@ -221,9 +229,12 @@ check_name(ProfileReader *reader, const char *name)
 		const OutboxTopicSpec *other = &reader->profile->topics[i];
 
 		if (strcmp(other->name, name) == 0)
-			return refuse(reader, "topic \"%s\" is declared already, by line %d", name, other->line);
+			return refuse(reader, "topic \"%s\" is declared already, by line %d", name,
+						  other->line);
 		if (names_collide(other->name, name))
-			return refuse(reader, "topic \"%s\" collides with \"%s\" of line %d: Kafka tells . and _ not apart",
+			return refuse(reader,
+						  "topic \"%s\" collides with \"%s\" of line %d: Kafka tells . and _ not "
+						  "apart",
 						  name, other->name, other->line);
 	}
 	return true;
@@ -234,8 +245,8 @@ static OutboxTopicSpec *
 add_topic(ProfileReader *reader, const OutboxTopicSpec *spec, const char *name)
 {
 	OutboxTopicProfile *profile = reader->profile;
-	OutboxTopicSpec copy = *spec;
-	OutboxTopicSpec *grown;
+	OutboxTopicSpec		copy = *spec;
+	OutboxTopicSpec	   *grown;
 
 	if (!check_name(reader, name))
 		return NULL;
@@ -257,17 +268,19 @@ static bool
 add_dead_letter_topic(ProfileReader *reader)
 {
 	OutboxTopicSpec letters = reader->profile->topics[reader->profile->count - 1];
-	char		name[OUTBOX_TOPIC_NAME_MAX + sizeof(OUTBOX_DLT_SUFFIX)];
-	const char *retention = letters.values[OUTBOX_TOPIC_RETENTION];
-	int64_t		kept = strtoll(retention, NULL, 10);
-	int64_t		wanted = DLT_RETENTION_MS;
+	char			name[OUTBOX_TOPIC_NAME_MAX + sizeof(OUTBOX_DLT_SUFFIX)];
+	const char	   *retention = letters.values[OUTBOX_TOPIC_RETENTION];
+	int64_t			kept = strtoll(retention, NULL, 10);
+	int64_t			wanted = DLT_RETENTION_MS;
 
 	if (letters.dlt_retention[0] != '\0')
 		wanted = strtoll(letters.dlt_retention, NULL, 10);
 	else if (kept > wanted || kept < 0)
 		wanted = kept;
 	if (wanted > 0 && (kept < 0 || kept > wanted))
-		return refuse(reader, "dlt.retention.ms is below retention.ms: letters would go before their records");
+		return refuse(reader,
+					  "dlt.retention.ms is below retention.ms: letters would go before their "
+					  "records");
 	snprintf(letters.values[OUTBOX_TOPIC_RETENTION], OUTBOX_TOPIC_VALUE_SIZE, "%" PRId64, wanted);
 	strcpy(letters.values[OUTBOX_TOPIC_CLEANUP], "delete");
 	letters.dlt = false;
@@ -280,8 +293,8 @@ static bool
 finish_section(ProfileReader *reader)
 {
 	const OutboxTopicSpec *spec;
-	int			line = reader->line;
-	bool		good = true;
+	int					   line = reader->line;
+	bool				   good = true;
 
 	if (reader->profile->count == 0)
 		return true;
@@ -302,7 +315,7 @@ finish_section(ProfileReader *reader)
 static char *
 trim_blanks(char *text)
 {
-	char	   *end;
+	char *end;
 
 	while (isspace((unsigned char) *text))
 		text++;
@@ -317,15 +330,15 @@ static bool
 read_line(ProfileReader *reader, char *line)
 {
 	OutboxTopicProfile *profile = reader->profile;
-	OutboxTopicSpec *spec;
-	char	   *value;
+	OutboxTopicSpec	   *spec;
+	char			   *value;
 
 	line = trim_blanks(line);
 	if (*line == '\0' || *line == '#')
 		return true;
 	if (*line == '[')
 	{
-		size_t		len = strlen(line);
+		size_t len = strlen(line);
 
 		if (line[len - 1] != ']')
 			return refuse(reader, "\"%s\" is not of the form [topic]", line);
@@ -345,13 +358,13 @@ read_line(ProfileReader *reader, char *line)
 bool
 outbox_topic_profile_read(OutboxTopicProfile *profile, const char *path, char *error, size_t size)
 {
-	char		reason[1024];
+	char		  reason[1024];
 	ProfileReader reader = {.profile = profile, .error = reason, .size = sizeof(reason)};
-	FILE	   *file = fopen(path, "r");
-	char	   *line = NULL;
-	size_t		capacity = 0;
-	ssize_t		len;
-	bool		good = true;
+	FILE		 *file = fopen(path, "r");
+	char		 *line = NULL;
+	size_t		  capacity = 0;
+	ssize_t		  len;
+	bool		  good = true;
 
 	memset(profile, 0, sizeof(*profile));
 	if (file == NULL)
@@ -362,7 +375,8 @@ outbox_topic_profile_read(OutboxTopicProfile *profile, const char *path, char *e
 	while (good && (len = getline(&line, &capacity, file)) >= 0)
 	{
 		reader.line++;
-		good = strlen(line) == (size_t) len ? read_line(&reader, reader.line == 1 ? (char *) outbox_setting_skip_bom(line) : line) :
+		good = strlen(line) == (size_t) len ?
+			read_line(&reader, reader.line == 1 ? (char *) outbox_setting_skip_bom(line) : line) :
 			refuse(&reader, "a zero byte");
 	}
 	if (good && ferror(file))

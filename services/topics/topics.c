@@ -17,13 +17,13 @@
 #include "services/lib/startup.h"
 #include "src/common/kafka_properties.h"
 
-#define EXIT_EQUAL		0
-#define EXIT_KAFKA		1
-#define EXIT_INPUT		2
-#define EXIT_DIFFERENT	3
+#define EXIT_EQUAL	   0
+#define EXIT_KAFKA	   1
+#define EXIT_INPUT	   2
+#define EXIT_DIFFERENT 3
 
-#define VERIFY_TIMEOUT_S	60		/* until brokers agree on what was changed */
-#define VERIFY_PAUSE_MS		200
+#define VERIFY_TIMEOUT_S 60 /* until brokers agree on what was changed */
+#define VERIFY_PAUSE_MS	 200
 
 typedef struct Options
 {
@@ -38,26 +38,29 @@ typedef struct Options
 } Options;
 
 static const char help_text[] =
-"outbox-topics %s: makes Kafka's topics those of a profile\n"
-"\n"
-"  outbox-topics plan  --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
-"  outbox-topics apply --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
-"  outbox-topics check --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
-"\n"
-"plan shows what apply would do; apply does it and looks again. Neither ever deletes a topic\n"
-"or takes partitions away, and what the profile does not declare is left as it is. check reads\n"
-"profile and properties and asks nobody.\n"
-"\n"
-"  --kafka-properties FILE   librdkafka properties, one name=value a line, e.g. security.protocol=ssl\n"
-"  --allow-partitions        add partitions to existing topics; keys move to other partitions\n"
-"  --allow-shrink            alter settings that let Kafka delete records it keeps now: a shorter\n"
-"                            retention.ms, another cleanup.policy\n"
-"  --cap-replication         new topics: no more replicas than brokers, with a warning\n"
-"  --help, --version\n"
-"\n"
-"+ is created, ~ is changed, ! differs and is not mended by apply.\n"
-"Exit code: 0 no difference (is left), 1 Kafka failed, 2 wrong arguments or profile (nothing\n"
-"was changed), 3 there are differences (left).\n";
+	"outbox-topics %s: makes Kafka's topics those of a profile\n"
+	"\n"
+	"  outbox-topics plan  --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
+	"  outbox-topics apply --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
+	"  outbox-topics check --profile FILE --bootstrap-servers HOST:PORT,... [OPTION...]\n"
+	"\n"
+	"plan shows what apply would do; apply does it and looks again. Neither ever deletes a topic\n"
+	"or takes partitions away, and what the profile does not declare is left as it is. check "
+	"reads\n"
+	"profile and properties and asks nobody.\n"
+	"\n"
+	"  --kafka-properties FILE   librdkafka properties, one name=value a line, e.g. "
+	"security.protocol=ssl\n"
+	"  --allow-partitions        add partitions to existing topics; keys move to other partitions\n"
+	"  --allow-shrink            alter settings that let Kafka delete records it keeps now: a "
+	"shorter\n"
+	"                            retention.ms, another cleanup.policy\n"
+	"  --cap-replication         new topics: no more replicas than brokers, with a warning\n"
+	"  --help, --version\n"
+	"\n"
+	"+ is created, ~ is changed, ! differs and is not mended by apply.\n"
+	"Exit code: 0 no difference (is left), 1 Kafka failed, 2 wrong arguments or profile (nothing\n"
+	"was changed), 3 there are differences (left).\n";
 
 static int
 refuse(const char *text)
@@ -92,7 +95,7 @@ read_arguments(int argc, char **argv, Options *options)
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	int			option;
+	int option;
 
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
 	{
@@ -123,11 +126,12 @@ read_arguments(int argc, char **argv, Options *options)
 				printf("outbox-topics %s\n", OUTBOX_VERSION);
 				return EXIT_EQUAL;
 			default:
-				return EXIT_INPUT;	/* getopt has said why */
+				return EXIT_INPUT; /* getopt has said why */
 		}
 	}
-	if (optind != argc - 1 || (strcmp(argv[optind], "plan") != 0 && strcmp(argv[optind], "apply") != 0 &&
-							   strcmp(argv[optind], "check") != 0))
+	if (optind != argc - 1 ||
+		(strcmp(argv[optind], "plan") != 0 && strcmp(argv[optind], "apply") != 0 &&
+		 strcmp(argv[optind], "check") != 0))
 		return refuse("one of plan, apply and check is wanted (--help tells more)");
 	if (options->profile == NULL || options->bootstrap_servers == NULL)
 		return refuse("--profile and --bootstrap-servers are needed");
@@ -140,10 +144,10 @@ read_arguments(int argc, char **argv, Options *options)
 static char *
 read_properties(const char *path)
 {
-	FILE	   *file;
-	char	   *text = NULL;
-	size_t		capacity = 0;
-	ssize_t		len = -1;
+	FILE   *file;
+	char   *text = NULL;
+	size_t	capacity = 0;
+	ssize_t len = -1;
 
 	if (path == NULL)
 		return strdup("");
@@ -183,8 +187,8 @@ static bool
 verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *options)
 {
 	struct timespec now;
-	time_t		deadline;
-	bool		known;
+	time_t			deadline;
+	bool			known;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	deadline = now.tv_sec + VERIFY_TIMEOUT_S;
@@ -200,7 +204,8 @@ verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *optio
 	} while (now.tv_sec < deadline);
 	if (known)
 	{
-		snprintf(admin->error, sizeof(admin->error), "Kafka took the changes and does not show them");
+		snprintf(admin->error, sizeof(admin->error),
+				 "Kafka took the changes and does not show them");
 		outbox_topic_plan_print(plan, stderr);
 	}
 	return false;
@@ -209,7 +214,7 @@ verify_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *optio
 static int
 run_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *options)
 {
-	char		reason[1024];
+	char reason[1024];
 
 	if (!outbox_topic_admin_read(admin, plan))
 		return EXIT_KAFKA;
@@ -229,19 +234,20 @@ run_plan(OutboxTopicAdmin *admin, OutboxTopicPlan *plan, const Options *options)
 			return EXIT_KAFKA;
 		printf("done\n");
 	}
-	return outbox_topic_plan_pending(plan) || outbox_topic_plan_stuck(plan) ? EXIT_DIFFERENT : EXIT_EQUAL;
+	return outbox_topic_plan_pending(plan) || outbox_topic_plan_stuck(plan) ? EXIT_DIFFERENT :
+																			  EXIT_EQUAL;
 }
 
 int
 main(int argc, char **argv)
 {
-	Options		options = {0};
+	Options			   options = {0};
 	OutboxTopicProfile profile;
-	OutboxTopicPlan plan;
-	OutboxTopicAdmin admin;
-	char		reason[1024];
-	char	   *properties;
-	int			code;
+	OutboxTopicPlan	   plan;
+	OutboxTopicAdmin   admin;
+	char			   reason[1024];
+	char			  *properties;
+	int				   code;
 
 	outbox_startup();
 	code = read_arguments(argc, argv, &options);

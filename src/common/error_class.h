@@ -10,8 +10,8 @@
 
 typedef enum OutboxErrorClass
 {
-	OUTBOX_ERROR_RETRIABLE = 0,	/* Kafka is away or busy: wait and try again */
-	OUTBOX_ERROR_ABORTABLE = 1,	/* this transaction failed, the next may do */
+	OUTBOX_ERROR_RETRIABLE = 0, /* Kafka is away or busy: wait and try again */
+	OUTBOX_ERROR_ABORTABLE = 1, /* this transaction failed, the next may do */
 	OUTBOX_ERROR_FATAL = 2,		/* the producer is of no more use: a new one */
 	OUTBOX_ERROR_FENCED = 3,	/* another producer holds the transactional id */
 	OUTBOX_ERROR_CONFIG = 4,	/* settings are wrong: a person must act */
@@ -21,4 +21,4 @@ typedef enum OutboxErrorClass
 /* Name for views and logs: "retriable", "abortable", ... */
 extern const char *outbox_error_class_name(OutboxErrorClass class);
 
-#endif							/* OUTBOX_ERROR_CLASS_H */
+#endif /* OUTBOX_ERROR_CLASS_H */

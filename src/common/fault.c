@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FAULT_PATH_SIZE	128
+#define FAULT_PATH_SIZE 128
 #define WAIT_US			5000
 
 static void
@@ -29,9 +29,9 @@ set_path(char *path, const char *name, const char *suffix)
 static bool
 read_order(const char *path, char *action, unsigned *passage)
 {
-	char		text[64];
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t		len;
+	char	text[64];
+	int		fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
 
 	if (fd < 0)
 		return false;
@@ -44,10 +44,10 @@ read_order(const char *path, char *action, unsigned *passage)
 OutboxFaultAction
 outbox_fault_claim(const char *name, unsigned *passages)
 {
-	char		path[FAULT_PATH_SIZE];
-	char		fired[FAULT_PATH_SIZE];
-	char		action[16];
-	unsigned	passage;
+	char	 path[FAULT_PATH_SIZE];
+	char	 fired[FAULT_PATH_SIZE];
+	char	 action[16];
+	unsigned passage;
 
 	set_path(path, name, "");
 	if (!read_order(path, action, &passage) || ++*passages < passage)
@@ -56,7 +56,8 @@ outbox_fault_claim(const char *name, unsigned *passages)
 	if (rename(path, fired) != 0)
 		return OUTBOX_FAULT_NONE;
 	*passages = 0;
-	dprintf(STDERR_FILENO, "outbox fault point %s: %s in process %d\n", name, action, (int) getpid());
+	dprintf(STDERR_FILENO, "outbox fault point %s: %s in process %d\n", name, action,
+			(int) getpid());
 	if (strcmp(action, "error") == 0)
 		return OUTBOX_FAULT_ERROR;
 	if (strcmp(action, "wait") == 0)
@@ -69,7 +70,7 @@ outbox_fault_claim(const char *name, unsigned *passages)
 bool
 outbox_fault_is_released(const char *name)
 {
-	char		path[FAULT_PATH_SIZE];
+	char path[FAULT_PATH_SIZE];
 
 	set_path(path, name, ".fired");
 	return access(path, F_OK) != 0;
@@ -89,7 +90,7 @@ outbox_fault_pass(const char *name, unsigned *passages)
 bool
 outbox_fault_is_mutant(const char *name)
 {
-	char		path[FAULT_PATH_SIZE];
+	char path[FAULT_PATH_SIZE];
 
 	snprintf(path, sizeof(path), "outbox_fault/mutant-%s", name);
 	return access(path, F_OK) == 0;

@@ -42,21 +42,24 @@ extern bool outbox_fault_is_mutant(const char *name);
 
 /* A point with the function that acts for this kind of process. */
 #define OUTBOX_FAULT_AT(pass, name) \
-	do { \
+	do \
+	{ \
 		static unsigned passages; \
 		pass(name, &passages); \
 	} while (0)
 
 /* A point that is passed only when the condition holds. */
 #define OUTBOX_FAULT_AT_WHEN(condition, pass, name) \
-	do { \
+	do \
+	{ \
 		if (condition) \
 			OUTBOX_FAULT_AT(pass, name); \
 	} while (0)
 
 /* Statements that take the place of a defence. */
 #define OUTBOX_MUTATE(name, ...) \
-	do { \
+	do \
+	{ \
 		if (outbox_fault_is_mutant(name)) \
 		{ \
 			__VA_ARGS__; \
@@ -65,9 +68,9 @@ extern bool outbox_fault_is_mutant(const char *name);
 
 #else
 
-#define OUTBOX_FAULT_AT(pass, name)	((void) 0)
-#define OUTBOX_FAULT_AT_WHEN(condition, pass, name)	((void) 0)
-#define OUTBOX_MUTATE(name, ...)	((void) 0)
+#define OUTBOX_FAULT_AT(pass, name)					((void) 0)
+#define OUTBOX_FAULT_AT_WHEN(condition, pass, name) ((void) 0)
+#define OUTBOX_MUTATE(name, ...)					((void) 0)
 
 #endif
 

@@ -29,4 +29,4 @@ outbox_hash_bytes(const void *data, size_t len)
 	return outbox_hash_more(UINT64_C(0xcbf29ce484222325), data, len);
 }
 
-#endif							/* OUTBOX_HASH_H */
+#endif /* OUTBOX_HASH_H */

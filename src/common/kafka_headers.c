@@ -14,12 +14,12 @@
 static int64_t
 read_varint(OutboxHeaderReader *reader)
 {
-	uint64_t	raw = 0;
-	int			shift;
+	uint64_t raw = 0;
+	int		 shift;
 
 	for (shift = 0; shift < OUTBOX_VARINT_MAX * 7; shift += 7)
 	{
-		uint8_t		byte;
+		uint8_t byte;
 
 		if (reader->pos >= reader->end)
 			break;
@@ -56,7 +56,7 @@ outbox_headers_read(OutboxHeaderReader *reader, const uint8_t *data, size_t len)
 bool
 outbox_headers_next(OutboxHeaderReader *reader, OutboxHeader *header)
 {
-	int64_t		len;
+	int64_t len;
 
 	if (reader->bad || reader->left == 0)
 		return false;
@@ -101,10 +101,11 @@ ascii_lower(char letter)
 bool
 outbox_header_begins(const OutboxHeader *header, const char *prefix)
 {
-	size_t		len = strlen(prefix);
-	size_t		same = 0;
+	size_t len = strlen(prefix);
+	size_t same = 0;
 
-	while (same < len && same < header->name_len && ascii_lower(header->name[same]) == ascii_lower(prefix[same]))
+	while (same < len && same < header->name_len &&
+		   ascii_lower(header->name[same]) == ascii_lower(prefix[same]))
 		same++;
 	return same == len;
 }
@@ -118,8 +119,8 @@ outbox_header_is(const OutboxHeader *header, const char *name)
 size_t
 outbox_varint_size(int64_t value)
 {
-	uint64_t	raw = zigzag(value);
-	size_t		size = 1;
+	uint64_t raw = zigzag(value);
+	size_t	 size = 1;
 
 	while (raw >= 0x80)
 	{
@@ -133,7 +134,7 @@ outbox_varint_size(int64_t value)
 uint8_t *
 outbox_varint_put(uint8_t *dst, int64_t value)
 {
-	uint64_t	raw = zigzag(value);
+	uint64_t raw = zigzag(value);
 
 	while (raw >= 0x80)
 	{
@@ -147,7 +148,7 @@ outbox_varint_put(uint8_t *dst, int64_t value)
 size_t
 outbox_header_size(const OutboxHeader *header)
 {
-	size_t		size = outbox_varint_size((int64_t) header->name_len) + header->name_len;
+	size_t size = outbox_varint_size((int64_t) header->name_len) + header->name_len;
 
 	if (header->value == NULL)
 		return size + outbox_varint_size(-1);

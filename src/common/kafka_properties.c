@@ -14,19 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PRODUCER	OUTBOX_KAFKA_PRODUCER
-#define CONSUMER	OUTBOX_KAFKA_CONSUMER
-#define RELAY		(OUTBOX_KAFKA_PRODUCER | OUTBOX_KAFKA_CURSOR)
-#define READERS		(OUTBOX_KAFKA_CURSOR | OUTBOX_KAFKA_CONSUMER | OUTBOX_KAFKA_MONITOR)
-#define LOGGED		(RELAY | READERS)
-#define CLIENTS		(LOGGED | OUTBOX_KAFKA_ADMIN)
+#define PRODUCER OUTBOX_KAFKA_PRODUCER
+#define CONSUMER OUTBOX_KAFKA_CONSUMER
+#define RELAY	 (OUTBOX_KAFKA_PRODUCER | OUTBOX_KAFKA_CURSOR)
+#define READERS	 (OUTBOX_KAFKA_CURSOR | OUTBOX_KAFKA_CONSUMER | OUTBOX_KAFKA_MONITOR)
+#define LOGGED	 (RELAY | READERS)
+#define CLIENTS	 (LOGGED | OUTBOX_KAFKA_ADMIN)
 
 typedef struct AllowedProperty
 {
 	const char *name;
-	int			sides;			/* OutboxKafkaSide bits: where it has an effect */
-	bool		secret;			/* value never shown */
-	const char *other_name;		/* the property's first name; NULL: this is it */
+	int			sides;		/* OutboxKafkaSide bits: where it has an effect */
+	bool		secret;		/* value never shown */
+	const char *other_name; /* the property's first name; NULL: this is it */
 } AllowedProperty;
 
 /* sorted by name: searched with bsearch */
@@ -121,7 +121,7 @@ static const struct
 	const char *name;
 	const char *service_setting;
 	const char *tool_setting;
-}			own_properties[] = {
+} own_properties[] = {
 	{"acks", NULL, NULL},
 	{"auto.commit.enable", NULL, NULL},
 	{"auto.commit.interval.ms", NULL, NULL},
@@ -175,7 +175,7 @@ outbox_kafka_property_allowed(const char *name, OutboxKafkaSide side)
 bool
 outbox_kafka_property_known(const char *name)
 {
-	bool		known = find_property(name) != NULL;
+	bool known = find_property(name) != NULL;
 
 	for (size_t i = 0; i < sizeof(own_properties) / sizeof(own_properties[0]) && !known; i++)
 		known = strcmp(own_properties[i].name, name) == 0;
@@ -201,17 +201,20 @@ outbox_kafka_property_refuse(const char *name, OutboxKafkaSide side, char *error
 		const char *setting = NULL;
 
 		if (strcmp(own_properties[i].name, name) != 0 ||
-			(property != NULL && side != OUTBOX_KAFKA_MONITOR && own_properties[i].tool_setting == NULL))
+			(property != NULL && side != OUTBOX_KAFKA_MONITOR &&
+			 own_properties[i].tool_setting == NULL))
 			continue;
-		if (side == OUTBOX_KAFKA_CONSUMER || (side == OUTBOX_KAFKA_MONITOR && own_properties[i].tool_setting != NULL))
+		if (side == OUTBOX_KAFKA_CONSUMER ||
+			(side == OUTBOX_KAFKA_MONITOR && own_properties[i].tool_setting != NULL))
 			setting = own_properties[i].service_setting;
 		else if (side == OUTBOX_KAFKA_ADMIN)
 			setting = own_properties[i].tool_setting;
-		snprintf(error, size, "is set by outbox itself%s%s", setting != NULL ? ": use the setting " : "",
-				 setting != NULL ? setting : "");
+		snprintf(error, size, "is set by outbox itself%s%s",
+				 setting != NULL ? ": use the setting " : "", setting != NULL ? setting : "");
 		return;
 	}
-	snprintf(error, size, "%s", property != NULL ? "is of no use on this side" : "is unknown or not allowed");
+	snprintf(error, size, "%s",
+			 property != NULL ? "is of no use on this side" : "is unknown or not allowed");
 }
 
 /*

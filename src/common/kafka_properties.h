@@ -20,18 +20,19 @@
 /* Who is asking: a property is taken only where it has an effect. */
 typedef enum OutboxKafkaSide
 {
-	OUTBOX_KAFKA_PRODUCER = 1,	/* the relay */
-	OUTBOX_KAFKA_CURSOR = 2,	/* the relay's consumer handles, of what the producer may have */
+	OUTBOX_KAFKA_PRODUCER = 1, /* the relay */
+	OUTBOX_KAFKA_CURSOR = 2,   /* the relay's consumer handles, of what the producer may have */
 	OUTBOX_KAFKA_CONSUMER = 4,
 	OUTBOX_KAFKA_MONITOR = 8,
-	OUTBOX_KAFKA_ADMIN = 16,	/* outbox-topics */
+	OUTBOX_KAFKA_ADMIN = 16, /* outbox-topics */
 } OutboxKafkaSide;
 
 /*
  * Called for each property; false stops, with the reason (empty: "was not accepted") to follow
  * the property's name, without any of the value.
  */
-typedef bool (*OutboxKafkaPropertyFn) (const char *name, const char *value, void *arg, char *reason, size_t reason_size);
+typedef bool (*OutboxKafkaPropertyFn)(const char *name, const char *value, void *arg, char *reason,
+									  size_t reason_size);
 
 extern bool outbox_kafka_property_allowed(const char *name, OutboxKafkaSide side);
 
@@ -42,7 +43,8 @@ extern bool outbox_kafka_property_known(const char *name);
 extern const char *outbox_kafka_property_first_name(const char *name);
 
 /* Why a property that is not allowed is not: a text to follow its name. */
-extern void outbox_kafka_property_refuse(const char *name, OutboxKafkaSide side, char *error, size_t size);
+extern void outbox_kafka_property_refuse(const char *name, OutboxKafkaSide side, char *error,
+										 size_t size);
 
 /* May its value be shown in a view or log?  false for passwords and keys. */
 extern bool outbox_kafka_property_public(const char *name);
@@ -53,12 +55,12 @@ extern bool outbox_kafka_property_public(const char *name);
  * Uses malloc for its scratch copy, which is zeroed; no memory is kept.
  */
 extern bool outbox_kafka_properties_parse(const char *text, OutboxKafkaSide side,
-										  OutboxKafkaPropertyFn fn, void *arg,
-										  char *error, size_t error_size);
+										  OutboxKafkaPropertyFn fn, void *arg, char *error,
+										  size_t error_size);
 
 /*
- * Turns each \n (two characters) of the setting outbox.kafka_properties into a line's end, in place:
- * ALTER SYSTEM takes no other one.
+ * Turns each \n (two characters) of the setting outbox.kafka_properties into a line's end, in
+ * place: ALTER SYSTEM takes no other one.
  */
 extern void outbox_kafka_properties_unescape(char *text);
 
@@ -74,4 +76,4 @@ extern void outbox_kafka_refusal(const char *librdkafka, char *reason, size_t si
 /* Puts "..." where the value, if it is no number, stands in text. */
 extern void outbox_kafka_hide_value(char *text, const char *value);
 
-#endif							/* OUTBOX_KAFKA_PROPERTIES_H */
+#endif /* OUTBOX_KAFKA_PROPERTIES_H */

@@ -16,23 +16,23 @@
 #include "kafka_properties.h"
 #include "setting_text.h"
 
-#define PEM_BEGIN		"-----BEGIN"
-#define PEM_END			"-----END"
-#define PROPERTIES_MAX	100			/* of one text; more than there are */
-#define PORT_MAX		65535
-#define HIDDEN			"..."
+#define PEM_BEGIN	   "-----BEGIN"
+#define PEM_END		   "-----END"
+#define PROPERTIES_MAX 100 /* of one text; more than there are */
+#define PORT_MAX	   65535
+#define HIDDEN		   "..."
 
 typedef struct Parser
 {
-	char	   *rest;			/* next line; NULL: none */
-	int			line;			/* number of the line read last */
-	OutboxKafkaSide side;
+	char				 *rest; /* next line; NULL: none */
+	int					  line; /* number of the line read last */
+	OutboxKafkaSide		  side;
 	OutboxKafkaPropertyFn fn;
-	void	   *arg;
-	const char *seen[PROPERTIES_MAX];	/* first names of what was read */
-	int			seen_count;
-	char	   *error;
-	size_t		error_size;
+	void				 *arg;
+	const char			 *seen[PROPERTIES_MAX]; /* first names of what was read */
+	int					  seen_count;
+	char				 *error;
+	size_t				  error_size;
 } Parser;
 
 static bool
@@ -44,11 +44,11 @@ starts_with(const char *text, const char *beginning)
 void
 outbox_kafka_properties_unescape(char *text)
 {
-	char	   *end = text;
+	char *end = text;
 
 	for (; *text != '\0'; text++)
 	{
-		bool		line_end = text[0] == '\\' && text[1] == 'n';
+		bool line_end = text[0] == '\\' && text[1] == 'n';
 
 		*end++ = line_end ? '\n' : *text;
 		text += line_end;
@@ -74,12 +74,14 @@ outbox_kafka_servers_flaw(const char *servers)
 		host = memmem(servers, len, "://", 3);
 		host = host != NULL ? host + 3 : servers;
 		port = memrchr(host, ':', len - (size_t) (host - servers));
-		if (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:[] \t") < len - (size_t) (host - servers))
+		if (strspn(host,
+				   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:[] \t") <
+			len - (size_t) (host - servers))
 			return "is not of the form host:port,host:port";
 		if (port != NULL && memchr(port, ']', len - (size_t) (port - servers)) == NULL)
 		{
-			char	   *end;
-			long		number = strtol(port + 1, &end, 10);
+			char *end;
+			long  number = strtol(port + 1, &end, 10);
 
 			end += strspn(end, " \t");
 			if (port == host || number < 1 || number > PORT_MAX || end != servers + len)
@@ -110,13 +112,14 @@ outbox_kafka_refusal(const char *librdkafka, char *reason, size_t size)
 static bool
 is_word(char c)
 {
-	return c == '.' || c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+	return c == '.' || c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+		(c >= 'a' && c <= 'z');
 }
 
 void
 outbox_kafka_hide_value(char *text, const char *value)
 {
-	size_t		len = strlen(value);
+	size_t len = strlen(value);
 
 	if (len < strlen(HIDDEN) || value[strspn(value, "0123456789.-")] == '\0')
 		return;
@@ -138,8 +141,8 @@ outbox_kafka_hide_value(char *text, const char *value)
 static char *
 next_line(Parser *parser)
 {
-	char	   *line = parser->rest;
-	char	   *newline;
+	char *line = parser->rest;
+	char *newline;
 
 	if (line == NULL)
 		return NULL;
@@ -155,7 +158,7 @@ next_line(Parser *parser)
 static bool
 is_open(const char *pem)
 {
-	bool		open = false;
+	bool open = false;
 
 	for (const char *mark = strstr(pem, "-----"); mark != NULL; mark = strstr(mark + 5, "-----"))
 	{
@@ -167,18 +170,21 @@ is_open(const char *pem)
 	return open;
 }
 
-/* Puts the lines of a PEM value, which are behind it in the same memory, together.  false: its end is missing. */
+/*
+ * Puts the lines of a PEM value, which are behind it in the same memory, together.  false: its end
+ * is missing.
+ */
 static bool
 join_pem(Parser *parser, char *value)
 {
-	char	   *end;
+	char *end;
 
 	outbox_kafka_properties_unescape(value);
 	end = value + strlen(value);
 	while (parser->rest != NULL)
 	{
-		char	   *line;
-		size_t		len;
+		char  *line;
+		size_t len;
 
 		if (!is_open(value) && !starts_with(parser->rest + strspn(parser->rest, " \t"), PEM_BEGIN))
 			break;
@@ -196,7 +202,8 @@ static bool
 fail(Parser *parser, int line, const char *name, const char *reason)
 {
 	if (name != NULL)
-		snprintf(parser->error, parser->error_size, "line %d: Kafka property \"%s\" %s", line, name, reason);
+		snprintf(parser->error, parser->error_size, "line %d: Kafka property \"%s\" %s", line, name,
+				 reason);
 	else
 		snprintf(parser->error, parser->error_size, "line %d %s", line, reason);
 	return false;
@@ -206,7 +213,8 @@ fail(Parser *parser, int line, const char *name, const char *reason)
 static bool
 holds_property(const char *value)
 {
-	for (const char *semicolon = strchr(value, ';'); semicolon != NULL; semicolon = strchr(semicolon + 1, ';'))
+	for (const char *semicolon = strchr(value, ';'); semicolon != NULL;
+		 semicolon = strchr(semicolon + 1, ';'))
 	{
 		const char *name = semicolon + 1 + strspn(semicolon + 1, " \t");
 		size_t		len = strcspn(name, " \t=;");
@@ -232,7 +240,8 @@ find_flaw(const char *name, const char *value, bool pem)
 		return flaw;
 	if (holds_property(value))
 		return "has another one behind a \";\": each has a line of its own";
-	if (strcmp(outbox_kafka_property_first_name(name), "bootstrap.servers") == 0 && value[0] != '\0')
+	if (strcmp(outbox_kafka_property_first_name(name), "bootstrap.servers") == 0 &&
+		value[0] != '\0')
 		flaw = outbox_kafka_servers_flaw(value);
 	return flaw != NULL ? flaw : outbox_setting_decorated(value);
 }
@@ -241,14 +250,17 @@ find_flaw(const char *name, const char *value, bool pem)
 static bool
 fail_form(Parser *parser, char *line)
 {
-	char	   *colon = strchr(line, ':');
+	char *colon = strchr(line, ':');
 
 	if (starts_with(line, PEM_BEGIN) || starts_with(line, PEM_END))
-		return fail(parser, parser->line, NULL, "has a PEM block without a property: it begins behind \"ssl.ca.pem=\" or the like");
+		return fail(parser, parser->line, NULL,
+					"has a PEM block without a property: it begins behind \"ssl.ca.pem=\" or the "
+					"like");
 	if (colon != NULL)
 		*colon = '\0';
 	if (colon != NULL && outbox_kafka_property_known(outbox_setting_trim(line)))
-		return fail(parser, parser->line, NULL, "has \":\" after a property's name, where \"=\" belongs");
+		return fail(parser, parser->line, NULL,
+					"has \":\" after a property's name, where \"=\" belongs");
 	return fail(parser, parser->line, NULL, "has no \"=\": each line is one property, name=value");
 }
 
@@ -286,10 +298,12 @@ parse_line(Parser *parser, char *line)
 	*equals = '\0';
 	name = outbox_setting_trim(line);
 	/* anything else may be a piece of a value that has come into a line of its own */
-	if (!outbox_setting_is_name(name) || (strchr(name, '.') == NULL && !outbox_kafka_property_known(name)))
+	if (!outbox_setting_is_name(name) ||
+		(strchr(name, '.') == NULL && !outbox_kafka_property_known(name)))
 	{
 		flaw = outbox_setting_flaw(name, false);
-		return fail(parser, number, NULL, flaw != NULL ? flaw : "has no name of a Kafka property before \"=\"");
+		return fail(parser, number, NULL,
+					flaw != NULL ? flaw : "has no name of a Kafka property before \"=\"");
 	}
 	if (!outbox_kafka_property_allowed(name, parser->side))
 	{
@@ -311,15 +325,19 @@ parse_line(Parser *parser, char *line)
 }
 
 bool
-outbox_kafka_properties_parse(const char *text, OutboxKafkaSide side,
-							  OutboxKafkaPropertyFn fn, void *arg,
-							  char *error, size_t error_size)
+outbox_kafka_properties_parse(const char *text, OutboxKafkaSide side, OutboxKafkaPropertyFn fn,
+							  void *arg, char *error, size_t error_size)
 {
-	char	   *copy = strdup(outbox_setting_skip_bom(text));
-	Parser		parser = {.rest = copy, .side = side, .fn = fn, .arg = arg, .error = error, .error_size = error_size};
-	char	   *line;
-	size_t		len;
-	bool		ok = true;
+	char  *copy = strdup(outbox_setting_skip_bom(text));
+	Parser parser = {.rest = copy,
+					 .side = side,
+					 .fn = fn,
+					 .arg = arg,
+					 .error = error,
+					 .error_size = error_size};
+	char  *line;
+	size_t len;
+	bool   ok = true;
 
 	if (copy == NULL)
 	{

@@ -30,7 +30,7 @@ outbox_rate_of(const OutboxProgress *progress)
 int64_t
 outbox_rate_need_ms(const OutboxProgress *progress)
 {
-	double		need;
+	double need;
 
 	if (progress->done <= 0)
 		return 0;
@@ -42,26 +42,27 @@ bool
 outbox_rate_grow(const OutboxDeadlines *base, const OutboxDeadlines *last,
 				 const OutboxProgress *progress, int64_t limit_ms, OutboxDeadlines *next)
 {
-	int64_t		rest = most_of(1, base->transaction_ms - base->message_ms);
-	const OutboxDeadlines before = *last;	/* next may be last */
-	int64_t		limit = limit_ms > 0 ? most_of(limit_ms, base->transaction_ms) : OUTBOX_RATE_MOST_MS;
+	int64_t				  rest = most_of(1, base->transaction_ms - base->message_ms);
+	const OutboxDeadlines before = *last; /* next may be last */
+	int64_t limit = limit_ms > 0 ? most_of(limit_ms, base->transaction_ms) : OUTBOX_RATE_MOST_MS;
 
 	next->message_ms = most_of(2 * before.message_ms, outbox_rate_need_ms(progress));
 	next->transaction_ms = least(next->message_ms + rest, limit);
 	next->message_ms = most_of(base->message_ms, next->transaction_ms - rest);
-	next->socket_ms = most_of(base->socket_ms, least(2 * before.socket_ms,
-													 least(OUTBOX_RATE_SOCKET_MS, next->transaction_ms)));
+	next->socket_ms =
+		most_of(base->socket_ms,
+				least(2 * before.socket_ms, least(OUTBOX_RATE_SOCKET_MS, next->transaction_ms)));
 	return next->message_ms > before.message_ms || next->socket_ms > before.socket_ms;
 }
 
 int64_t
 outbox_rate_cut(int64_t most, int64_t setting, const OutboxProgress *progress, int64_t usual_ms)
 {
-	int64_t		target_ms = most_of(1, usual_ms / OUTBOX_RATE_PARTS);
+	int64_t target_ms = most_of(1, usual_ms / OUTBOX_RATE_PARTS);
 
 	if (progress->took_ms > target_ms && progress->done >= OUTBOX_RATE_LEAST_BYTES)
 	{
-		double		passes = (double) progress->done * (double) target_ms / (double) progress->took_ms;
+		double passes = (double) progress->done * (double) target_ms / (double) progress->took_ms;
 
 		most = most_of(OUTBOX_RATE_LEAST_BYTES, (int64_t) passes);
 	}

@@ -12,25 +12,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OUTBOX_RATE_LEAST_BYTES	65536	/* a smaller batch says nothing about the rate, none is cut smaller */
-#define OUTBOX_RATE_PARTS		4	/* a batch is to take this part of message.timeout.ms */
-#define OUTBOX_RATE_MOST_MS		86400000	/* of any deadline */
-#define OUTBOX_RATE_SOCKET_MS	300000	/* librdkafka's most for socket.timeout.ms */
+/* a smaller batch says nothing about the rate, none is cut smaller */
+#define OUTBOX_RATE_LEAST_BYTES 65536
+#define OUTBOX_RATE_PARTS		4		 /* a batch is to take this part of message.timeout.ms */
+#define OUTBOX_RATE_MOST_MS		86400000 /* of any deadline */
+#define OUTBOX_RATE_SOCKET_MS	300000	 /* librdkafka's most for socket.timeout.ms */
 
 /* How long a try of a batch may take, by its librdkafka properties. */
 typedef struct OutboxDeadlines
 {
-	int64_t		message_ms;		/* message.timeout.ms: all its records are acknowledged */
-	int64_t		transaction_ms; /* transaction.timeout.ms: and committed */
-	int64_t		socket_ms;		/* socket.timeout.ms: one request is answered */
+	int64_t message_ms;		/* message.timeout.ms: all its records are acknowledged */
+	int64_t transaction_ms; /* transaction.timeout.ms: and committed */
+	int64_t socket_ms;		/* socket.timeout.ms: one request is answered */
 } OutboxDeadlines;
 
 /* How far a try came. */
 typedef struct OutboxProgress
 {
-	int64_t		bytes;			/* of the batch */
-	int64_t		done;			/* of them acknowledged */
-	int64_t		took_ms;		/* until the last of those */
+	int64_t bytes;	 /* of the batch */
+	int64_t done;	 /* of them acknowledged */
+	int64_t took_ms; /* until the last of those */
 } OutboxProgress;
 
 /* Bytes a second, 0 = none was acknowledged. */
@@ -45,12 +46,15 @@ extern int64_t outbox_rate_need_ms(const OutboxProgress *progress);
  * none is known.  False: *last cannot be grown any more.
  */
 extern bool outbox_rate_grow(const OutboxDeadlines *base, const OutboxDeadlines *last,
-							 const OutboxProgress *progress, int64_t limit_ms, OutboxDeadlines *next);
+							 const OutboxProgress *progress, int64_t limit_ms,
+							 OutboxDeadlines *next);
 
 /*
- * The most bytes of a batch after one that came so far: what takes a part (OUTBOX_RATE_PARTS) of usual_ms, the
- * settings' message.timeout.ms.  most: the limit so far, 0 = the setting alone, as for the result.
+ * The most bytes of a batch after one that came so far: what takes a part (OUTBOX_RATE_PARTS) of
+ * usual_ms, the settings' message.timeout.ms.  most: the limit so far, 0 = the setting alone, as
+ * for the result.
  */
-extern int64_t outbox_rate_cut(int64_t most, int64_t setting, const OutboxProgress *progress, int64_t usual_ms);
+extern int64_t outbox_rate_cut(int64_t most, int64_t setting, const OutboxProgress *progress,
+							   int64_t usual_ms);
 
-#endif							/* OUTBOX_RATE_PLAN_H */
+#endif /* OUTBOX_RATE_PLAN_H */

@@ -12,11 +12,11 @@
 
 #include "kafka_headers.h"
 
-#define BATCH_HEADER_SIZE	61	/* record batch, magic 2 */
-#define CE_FIXED_HEADERS	5	/* specversion, id, source, type, time */
-#define CE_ID_LEN			36
-#define CE_TIME_LEN			27
-#define SEQUENCE_LEN		4
+#define BATCH_HEADER_SIZE 61 /* record batch, magic 2 */
+#define CE_FIXED_HEADERS  5	 /* specversion, id, source, type, time */
+#define CE_ID_LEN		  36
+#define CE_TIME_LEN		  27
+#define SEQUENCE_LEN	  4
 
 static size_t
 header_size(size_t name_len, size_t value_len)
@@ -36,8 +36,8 @@ static size_t
 headers_size(const OutboxRecordParts *parts)
 {
 	OutboxHeaderReader reader = {0};
-	int64_t		count = 0;
-	size_t		size = 0;
+	int64_t			   count = 0;
+	size_t			   size = 0;
 
 	if (parts->headers_len > 0)
 	{
@@ -66,7 +66,8 @@ size_t
 outbox_record_batch_size(const OutboxRecordParts *parts)
 {
 	/* attributes, and the deltas of time and offset, which are 0 */
-	size_t		body = 3 + field_size(parts->key_len) + field_size(parts->payload_len) + headers_size(parts);
+	size_t body =
+		3 + field_size(parts->key_len) + field_size(parts->payload_len) + headers_size(parts);
 
 	return BATCH_HEADER_SIZE + outbox_varint_size((int64_t) body) + body;
 }
@@ -75,9 +76,9 @@ outbox_record_batch_size(const OutboxRecordParts *parts)
 static bool
 note_sequence(OutboxSequences *sequences, const uint8_t *data)
 {
-	uint32_t	value;
-	size_t		bit;
-	bool		known;
+	uint32_t value;
+	size_t	 bit;
+	bool	 known;
 
 	memcpy(&value, data, sizeof(value));
 	bit = (size_t) ((value * UINT64_C(0x9E3779B97F4A7C15)) >> 24) & (sequences->bits - 1);
@@ -89,7 +90,7 @@ note_sequence(OutboxSequences *sequences, const uint8_t *data)
 void
 outbox_sequences_note(OutboxSequences *sequences, const uint8_t *data, size_t len)
 {
-	size_t		i;
+	size_t i;
 
 	for (i = 0; i + SEQUENCE_LEN <= len; i++)
 		(void) note_sequence(sequences, data + i);
@@ -98,9 +99,9 @@ outbox_sequences_note(OutboxSequences *sequences, const uint8_t *data, size_t le
 size_t
 outbox_sequences_least(OutboxSequences *sequences, const uint8_t *data, size_t len, size_t enough)
 {
-	size_t		copied_to = 0;	/* what lies before may be part of a repetition */
-	size_t		least = 0;
-	size_t		i;
+	size_t copied_to = 0; /* what lies before may be part of a repetition */
+	size_t least = 0;
+	size_t i;
 
 	for (i = 0; i < len && least < enough; i++)
 	{

@@ -9,8 +9,8 @@
 
 #include "utf8.h"
 
-#define BLANKS		" \t\r\n\v\f"
-#define NAME_MAX_LEN	64
+#define BLANKS		 " \t\r\n\v\f"
+#define NAME_MAX_LEN 64
 
 const char *
 outbox_setting_skip_bom(const char *text)
@@ -21,7 +21,7 @@ outbox_setting_skip_bom(const char *text)
 char *
 outbox_setting_trim(char *text)
 {
-	size_t		len;
+	size_t len;
 
 	text += strspn(text, BLANKS);
 	len = strlen(text);
@@ -34,18 +34,20 @@ outbox_setting_trim(char *text)
 bool
 outbox_setting_is_name(const char *text)
 {
-	size_t		len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789._");
+	size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789._");
 
-	return len > 0 && len <= NAME_MAX_LEN && text[len] == '\0' && strchr("0123456789.", text[0]) == NULL;
+	return len > 0 && len <= NAME_MAX_LEN && text[len] == '\0' &&
+		strchr("0123456789.", text[0]) == NULL;
 }
 
 /* Does it look like a space or like nothing, without being one? */
 static bool
 is_invisible(int32_t character)
 {
-	return character == 0xA0 || character == 0xAD || character == 0x1680 || (character >= 0x2000 && character <= 0x200F) ||
-		(character >= 0x2028 && character <= 0x202F) || (character >= 0x205F && character <= 0x2064) ||
-		character == 0x3000 || character == 0xFEFF;
+	return character == 0xA0 || character == 0xAD || character == 0x1680 ||
+		(character >= 0x2000 && character <= 0x200F) ||
+		(character >= 0x2028 && character <= 0x202F) ||
+		(character >= 0x205F && character <= 0x2064) || character == 0x3000 || character == 0xFEFF;
 }
 
 const char *
@@ -58,7 +60,7 @@ outbox_setting_flaw(const char *text, bool secret)
 
 	while (left > 0)
 	{
-		size_t		size = outbox_utf8_char(next, left);
+		size_t size = outbox_utf8_char(next, left);
 
 		if (size == 0)
 			return "is not UTF-8";
@@ -69,20 +71,23 @@ outbox_setting_flaw(const char *text, bool secret)
 		next += size;
 		left -= size;
 	}
-	return invisible || is_invisible(character) ? "has an invisible character or a blank that is no space, as U+00A0" : NULL;
+	return invisible || is_invisible(character) ?
+		"has an invisible character or a blank that is no space, as U+00A0" :
+		NULL;
 }
 
 const char *
 outbox_setting_decorated(const char *value)
 {
-	size_t		len = strlen(value);
+	size_t len = strlen(value);
 
 	if (len >= 2 && strchr("'\"`", value[0]) != NULL && value[len - 1] == value[0])
 		return "has quotes around it, which would be part of the value: leave them out";
 	for (const char *hash = strchr(value, '#'); hash != NULL; hash = strchr(hash + 1, '#'))
 	{
 		if (hash > value && strchr(BLANKS, hash[-1]) != NULL)
-			return "has \" #\" in it, which would be part of the value: a comment has a line of its own";
+			return "has \" #\" in it, which would be part of the value: a comment has a line of "
+				   "its own";
 	}
 	return NULL;
 }

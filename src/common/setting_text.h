@@ -28,9 +28,9 @@ extern bool outbox_setting_is_name(const char *text);
 extern const char *outbox_setting_flaw(const char *text, bool secret);
 
 /*
- * The same of a value that no quotes and no comment belong to: quotes around it, or "#" after a blank;
- * NULL: neither.
+ * The same of a value that no quotes and no comment belong to: quotes around it, or "#" after a
+ * blank; NULL: neither.
  */
 extern const char *outbox_setting_decorated(const char *value);
 
-#endif							/* OUTBOX_SETTING_TEXT_H */
+#endif /* OUTBOX_SETTING_TEXT_H */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define GAP		"..."
-#define GAP_LEN	(sizeof(GAP) - 1)
+#define GAP_LEN (sizeof(GAP) - 1)
 
 /* Is the byte one that goes on with a UTF-8 character? */
 static bool
@@ -21,9 +21,9 @@ goes_on(char byte)
 void
 outbox_text_fit(char *dst, size_t size, const char *text)
 {
-	size_t		len = strlen(text);
-	size_t		front;
-	size_t		tail;
+	size_t len = strlen(text);
+	size_t front;
+	size_t tail;
 
 	if (size == 0)
 		return;

@@ -11,9 +11,10 @@
 #include <stddef.h>
 
 /*
- * Copies text, a third and two thirds of it with "..." between where it is too long for size bytes: what was
- * done stands in front, the cause at the end.  No UTF-8 character is cut.  dst may not overlap text.
+ * Copies text, a third and two thirds of it with "..." between where it is too long for size bytes:
+ * what was done stands in front, the cause at the end.  No UTF-8 character is cut.  dst may not
+ * overlap text.
  */
 extern void outbox_text_fit(char *dst, size_t size, const char *text);
 
-#endif							/* OUTBOX_TEXT_H */
+#endif /* OUTBOX_TEXT_H */

@@ -6,7 +6,8 @@
 #ifndef OUTBOX_TOPIC_NAMES_H
 #define OUTBOX_TOPIC_NAMES_H
 
-#define OUTBOX_DLT_SUFFIX	".DLT"	/* of the dead-letter topic, after its topic's name */
-#define OUTBOX_CURSOR_TOPIC	"outbox.cursor"	/* one partition, no records; its group offset is the cursor */
+#define OUTBOX_DLT_SUFFIX	".DLT" /* of the dead-letter topic, after its topic's name */
+/* one partition, no records; its group offset is the cursor */
+#define OUTBOX_CURSOR_TOPIC "outbox.cursor"
 
-#endif							/* OUTBOX_TOPIC_NAMES_H */
+#endif /* OUTBOX_TOPIC_NAMES_H */

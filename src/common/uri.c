@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-#define LETTERS		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define DIGITS		"0123456789"
-#define HEX			DIGITS "abcdefABCDEF"
-#define PCHAR		LETTERS DIGITS "-._~!$&'()*+,;=:@"	/* besides % and two hex digits */
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS	"0123456789"
+#define HEX		DIGITS "abcdefABCDEF"
+#define PCHAR	LETTERS DIGITS "-._~!$&'()*+,;=:@" /* besides % and two hex digits */
 
 static bool
 is_one_of(char byte, const char *set)
@@ -36,7 +36,8 @@ consists_of(const char *at, const char *end, const char *set)
 static bool
 is_scheme(const char *at, const char *end)
 {
-	return at < end && is_one_of(*at, LETTERS) && strspn(at, LETTERS DIGITS "+-.") == (size_t) (end - at);
+	return at < end && is_one_of(*at, LETTERS) &&
+		strspn(at, LETTERS DIGITS "+-.") == (size_t) (end - at);
 }
 
 /* [userinfo@]host[:port]; brackets around an IP literal alone. */
@@ -115,7 +116,7 @@ char *
 outbox_uri_segment(char *dst, const char *bytes, size_t len)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	char	   *end = dst;
+	char			 *end = dst;
 
 	for (size_t i = 0; i < len; i++)
 	{

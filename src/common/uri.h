@@ -15,9 +15,9 @@
 extern bool outbox_uri_is_reference(const char *text);
 
 /*
- * Writes the bytes as one segment of a path, what does not belong there as % and two hex digits, and a zero
- * byte; dst has room for 3 * len + 1.  Returns dst.
+ * Writes the bytes as one segment of a path, what does not belong there as % and two hex digits,
+ * and a zero byte; dst has room for 3 * len + 1.  Returns dst.
  */
 extern char *outbox_uri_segment(char *dst, const char *bytes, size_t len);
 
-#endif							/* OUTBOX_URI_H */
+#endif /* OUTBOX_URI_H */

@@ -15,7 +15,7 @@ size_t
 outbox_utf8_char(const char *text, size_t len)
 {
 	const unsigned char *at = (const unsigned char *) text;
-	size_t		size;
+	size_t				 size;
 
 	if (len == 0)
 		return 0;
@@ -41,7 +41,7 @@ outbox_utf8_valid(const char *text, size_t len)
 {
 	while (len > 0)
 	{
-		size_t		size = outbox_utf8_char(text, len);
+		size_t size = outbox_utf8_char(text, len);
 
 		if (size == 0)
 			return false;
@@ -55,7 +55,7 @@ int32_t
 outbox_utf8_code(const char *text, size_t size)
 {
 	const unsigned char *at = (const unsigned char *) text;
-	int32_t		code = size == 1 ? at[0] : at[0] & (0x7F >> size);
+	int32_t				 code = size == 1 ? at[0] : at[0] & (0x7F >> size);
 
 	for (size_t i = 1; i < size; i++)
 		code = code << 6 | (at[i] & 0x3F);
@@ -74,8 +74,8 @@ outbox_utf8_excluded(const char *text, size_t len)
 {
 	while (len > 0)
 	{
-		size_t		size = outbox_utf8_char(text, len);
-		int32_t		code;
+		size_t	size = outbox_utf8_char(text, len);
+		int32_t code;
 
 		if (size == 0)
 			break;

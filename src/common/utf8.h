@@ -21,9 +21,9 @@ extern int32_t outbox_utf8_code(const char *text, size_t size);
 extern bool outbox_utf8_valid(const char *text, size_t len);
 
 /*
- * The first character of valid UTF-8 that CloudEvents' type String excludes: control characters (U+0000 to
- * U+001F, U+007F to U+009F) and noncharacters; -1: none.
+ * The first character of valid UTF-8 that CloudEvents' type String excludes: control characters
+ * (U+0000 to U+001F, U+007F to U+009F) and noncharacters; -1: none.
  */
 extern int32_t outbox_utf8_excluded(const char *text, size_t len);
 
-#endif							/* OUTBOX_UTF8_H */
+#endif /* OUTBOX_UTF8_H */

@@ -18,9 +18,9 @@
 static bool
 reserve_space(OutboxWireBuffer *buf, size_t more)
 {
-	size_t		needed = buf->len + more;
-	size_t		capacity = buf->capacity;
-	void	   *data;
+	size_t needed = buf->len + more;
+	size_t capacity = buf->capacity;
+	void  *data;
 
 	if (needed < more)
 		return false;
@@ -171,12 +171,12 @@ outbox_wire_event_fits(uint64_t bytes)
 bool
 outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event)
 {
-	uint32_t	key_len = event->key == NULL ? 0 : event->key_len;
-	uint32_t	payload_len = event->payload == NULL ? 0 : event->payload_len;
-	uint64_t	bytes = (uint64_t) event->topic_len + event->type_len +
-		event->content_type_len + key_len + payload_len + event->headers_len;
-	uint64_t	body = OUTBOX_WIRE_EVENT_FIXED + bytes;
-	uint8_t    *dst;
+	uint32_t key_len = event->key == NULL ? 0 : event->key_len;
+	uint32_t payload_len = event->payload == NULL ? 0 : event->payload_len;
+	uint64_t bytes = (uint64_t) event->topic_len + event->type_len + event->content_type_len +
+		key_len + payload_len + event->headers_len;
+	uint64_t body = OUTBOX_WIRE_EVENT_FIXED + bytes;
+	uint8_t *dst;
 
 	if (!outbox_wire_event_fits(bytes) ||
 		!reserve_space(buf, OUTBOX_WIRE_HEADER_SIZE + (size_t) body))
@@ -230,7 +230,7 @@ load_u16(const uint8_t *src)
 static uint32_t
 load_u32(const uint8_t *src)
 {
-	uint32_t	value;
+	uint32_t value;
 
 	memcpy(&value, src, 4);
 	return __builtin_bswap32(value);
@@ -239,7 +239,7 @@ load_u32(const uint8_t *src)
 static uint64_t
 load_u64(const uint8_t *src)
 {
-	uint64_t	value;
+	uint64_t value;
 
 	memcpy(&value, src, 8);
 	return __builtin_bswap64(value);
@@ -251,10 +251,10 @@ load_u64(const uint8_t *src)
  * (*frame_size says how many in all, 0 if that is not known yet), or *corrupt.
  */
 bool
-outbox_wire_frame(const uint8_t *data, size_t len, OutboxFrameType *type,
-				  OutboxWireReader *body, size_t *frame_size, bool *corrupt)
+outbox_wire_frame(const uint8_t *data, size_t len, OutboxFrameType *type, OutboxWireReader *body,
+				  size_t *frame_size, bool *corrupt)
 {
-	uint32_t	frame_len;
+	uint32_t frame_len;
 
 	*corrupt = false;
 	*frame_size = 0;
@@ -311,7 +311,7 @@ outbox_wire_get_u64(OutboxWireReader *reader)
 bool
 outbox_wire_get_string(OutboxWireReader *reader, const char **data, uint32_t *len)
 {
-	uint32_t	string_len = outbox_wire_get_u32(reader);
+	uint32_t string_len = outbox_wire_get_u32(reader);
 
 	*data = NULL;
 	*len = 0;
@@ -329,8 +329,8 @@ bool
 outbox_wire_get_event(OutboxWireReader *reader, OutboxWireEvent *event)
 {
 	const uint8_t *fixed = take_bytes(reader, OUTBOX_WIRE_EVENT_FIXED);
-	uint32_t	key_len;
-	uint32_t	payload_len;
+	uint32_t	   key_len;
+	uint32_t	   payload_len;
 
 	if (fixed == NULL)
 		return false;

@@ -19,10 +19,10 @@
  *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
  *	  DECLARE               -> nothing            (FAILED if Kafka cannot be asked)
  *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
- * REFUSED names all events of the batch that are known to be refused.  Its transaction is aborted and the next
- * BATCH may follow, after FENCE if REFUSED says so.
- * After FAILED the sender has dropped its producer: only OPEN, LOOK, ALIVE or FENCE
- * may follow, and frames of a batch still in the pipe are skipped.
+ * REFUSED names all events of the batch that are known to be refused.  Its transaction is aborted
+ * and the next BATCH may follow, after FENCE if REFUSED says so.  After FAILED the sender has
+ * dropped its producer: only OPEN, LOOK, ALIVE or FENCE may follow, and frames of a batch still in
+ * the pipe are skipped.
  */
 #ifndef OUTBOX_WIRE_H
 #define OUTBOX_WIRE_H
@@ -32,11 +32,11 @@
 #include <stdint.h>
 
 #define OUTBOX_WIRE_VERSION		4
-#define OUTBOX_WIRE_HEADER_SIZE	5			/* length and type */
+#define OUTBOX_WIRE_HEADER_SIZE 5 /* length and type */
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
-#define OUTBOX_WIRE_NULL		UINT32_MAX	/* length of a NULL string */
-#define OUTBOX_WIRE_EVENT_FIXED	44			/* bytes of EVENT before its strings */
-#define OUTBOX_WIRE_END_SIZE	9			/* bytes of an END frame */
+#define OUTBOX_WIRE_NULL		UINT32_MAX /* length of a NULL string */
+#define OUTBOX_WIRE_EVENT_FIXED 44		   /* bytes of EVENT before its strings */
+#define OUTBOX_WIRE_END_SIZE	9		   /* bytes of an END frame */
 
 typedef enum OutboxFrameType
 {
@@ -60,16 +60,19 @@ typedef enum OutboxFrameType
 	OUTBOX_FRAME_FENCE = 'F',
 
 	/*
-	 * string topic, i32 partitions, i16 replication factor (-1: broker's
-	 * default), i64 retention ms (-1: for ever, INT64_MIN: broker's default),
-	 * i64 max.message.bytes (INT64_MIN: broker's default), string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
-	 * dead letter topic (*.DLT) with its first event; an existing topic is
-	 * never altered.  Events of a topic that cannot be created are REFUSED, and so are those of
-	 * one with a flaw (NULL: none): it says what is wrong with the declaration.
+	 * string topic, i32 partitions, i16 replication factor (-1: broker's default), i64 retention ms
+	 * (-1: for ever, INT64_MIN: broker's default), i64 max.message.bytes (INT64_MIN: broker's
+	 * default), string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
+	 * dead letter topic (*.DLT) with its first event; an existing topic is never altered.  Events
+	 * of a topic that cannot be created are REFUSED, and so are those of one with a flaw (NULL:
+	 * none): it says what is wrong with the declaration.
 	 */
 	OUTBOX_FRAME_DECLARE = 'D',
 
-	/* u64 batch number, i64 time stamp of its records (us since 1970), string cursor metadata (at most 4,096 bytes) */
+	/*
+	 * u64 batch number, i64 time stamp of its records (us since 1970), string cursor metadata (at
+	 * most 4,096 bytes)
+	 */
 	OUTBOX_FRAME_BATCH = 'B',
 
 	/* see OutboxWireEvent */
@@ -86,8 +89,9 @@ typedef enum OutboxFrameType
 	OUTBOX_FRAME_OPENED = 'o',
 
 	/*
-	 * u8 present (0: no offset is stored), i64 batch number, string metadata, u32 ms a batch may take with
-	 * this producer, u32 ms it usually may (message.timeout.ms); both 0 before the first fence
+	 * u8 present (0: no offset is stored), i64 batch number, string metadata, u32 ms a batch may
+	 * take with this producer, u32 ms it usually may (message.timeout.ms); both 0 before the first
+	 * fence
 	 */
 	OUTBOX_FRAME_CURSOR = 'c',
 
@@ -105,76 +109,79 @@ typedef enum OutboxFrameType
 	OUTBOX_FRAME_COMMITTED = 'k',
 
 	/*
-	 * u8 fence (1: the relay must FENCE before the batch comes again), u32 suspects (records refused together,
-	 * of which none is known to be to blame; 0: none), u32 records of a request at most when the batch comes
-	 * again (0: no limit), string why; u16 texts, that many strings; u32 events, and for each, in
-	 * the batch's order: u32 index in the batch, i32 Kafka error, u8 whole topic (1: every event of its topic is
-	 * refused alike), u16 number of its text.  No events: there are suspects.
+	 * u8 fence (1: the relay must FENCE before the batch comes again), u32 suspects (records
+	 * refused together, of which none is known to be to blame; 0: none), u32 records of a request
+	 * at most when the batch comes again (0: no limit), string why; u16 texts, that many strings;
+	 * u32 events, and for each, in the batch's order: u32 index in the batch, i32 Kafka error, u8
+	 * whole topic (1: every event of its topic is refused alike), u16 number of its text.  No
+	 * events: there are suspects.
 	 */
 	OUTBOX_FRAME_REFUSED = 'r',
 
 	/*
-	 * u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text; then of a batch, else zeros:
-	 * u64 payload and key bytes, u64 of them acknowledged, u64 ms until the last of those
+	 * u8 OutboxErrorClass, i32 Kafka error, string what was tried, string text; then of a batch,
+	 * else zeros: u64 payload and key bytes, u64 of them acknowledged, u64 ms until the last of
+	 * those
 	 */
 	OUTBOX_FRAME_FAILED = 'f',
 } OutboxFrameType;
 
 /* Keys of OPEN that are not librdkafka properties. */
-#define OUTBOX_OPEN_DELIVERY		"relay.delivery"		/* exactly_once | at_least_once */
-#define OUTBOX_OPEN_GROUP			"relay.group"			/* consumer group of the cursor */
-#define OUTBOX_OPEN_CURSOR_TOPIC	"relay.cursor_topic"	/* topic of the cursor */
-#define OUTBOX_OPEN_ALIVE_GROUP		"relay.alive_group"		/* group of the living senders of the installation */
-#define OUTBOX_OPEN_ALIVE_CLIENT	"relay.alive_client"	/* this one's client id there */
-#define OUTBOX_OPEN_SOURCE			"relay.source"			/* value of ce_source */
-#define OUTBOX_OPEN_ENVELOPE		"relay.envelope"		/* cloudevents | none */
+#define OUTBOX_OPEN_DELIVERY	 "relay.delivery"	  /* exactly_once | at_least_once */
+#define OUTBOX_OPEN_GROUP		 "relay.group"		  /* consumer group of the cursor */
+#define OUTBOX_OPEN_CURSOR_TOPIC "relay.cursor_topic" /* topic of the cursor */
+/* group of the living senders of the installation */
+#define OUTBOX_OPEN_ALIVE_GROUP	 "relay.alive_group"
+#define OUTBOX_OPEN_ALIVE_CLIENT "relay.alive_client" /* this one's client id there */
+#define OUTBOX_OPEN_SOURCE		 "relay.source"		  /* value of ce_source */
+#define OUTBOX_OPEN_ENVELOPE	 "relay.envelope"	  /* cloudevents | none */
 
 /* Why an event cannot be sent as it is: its frame stands for it, and it is REFUSED. */
 typedef enum OutboxEventFlaw
 {
 	OUTBOX_EVENT_SOUND,
-	OUTBOX_EVENT_TOO_LARGE,		/* for a frame; what does not fit is left out */
-	OUTBOX_EVENT_LONG_TEXT,		/* topic, type or content type, which are cut or left out */
-	OUTBOX_EVENT_NO_TIME,		/* created_at is not finite; 0 stands for it */
-	OUTBOX_EVENT_NO_TEXT,		/* type or content type cannot become UTF-8, and is left out */
+	OUTBOX_EVENT_TOO_LARGE, /* for a frame; what does not fit is left out */
+	OUTBOX_EVENT_LONG_TEXT, /* topic, type or content type, which are cut or left out */
+	OUTBOX_EVENT_NO_TIME,	/* created_at is not finite; 0 stands for it */
+	OUTBOX_EVENT_NO_TEXT,	/* type or content type cannot become UTF-8, and is left out */
 } OutboxEventFlaw;
 
 /*
- * One event.  On the wire: u8 id[16], i64 created_at, u16 topic length, u16
- * type length, u16 content type length, u16 OutboxEventFlaw, u32 key length, u32 payload
- * length (OUTBOX_WIRE_NULL: NULL), u32 headers length (0: none); then the
- * bytes of topic, type, content type, key, payload, headers.  Type and content type are UTF-8.
+ * One event.  On the wire: u8 id[16], i64 created_at, u16 topic length, u16 type length, u16
+ * content type length, u16 OutboxEventFlaw, u32 key length, u32 payload length (OUTBOX_WIRE_NULL:
+ * NULL), u32 headers length (0: none); then the bytes of topic, type, content type, key, payload,
+ * headers.  Type and content type are UTF-8.
  *
  * Headers are encoded as in a Kafka record (zigzag varint count, then for each
  * varint key length, key, varint value length or -1, value).
  */
 typedef struct OutboxWireEvent
 {
-	const uint8_t *id;			/* 16 bytes */
-	int64_t		created_at;		/* us since 1970-01-01 UTC */
-	const char *topic;
-	const char *type;
-	const char *content_type;
-	const uint8_t *key;			/* NULL: no key */
-	const uint8_t *payload;		/* NULL: tombstone */
+	const uint8_t *id;		   /* 16 bytes */
+	int64_t		   created_at; /* us since 1970-01-01 UTC */
+	const char	  *topic;
+	const char	  *type;
+	const char	  *content_type;
+	const uint8_t *key;		/* NULL: no key */
+	const uint8_t *payload; /* NULL: tombstone */
 	const uint8_t *headers;
-	uint16_t	topic_len;
-	uint16_t	type_len;
-	uint16_t	content_type_len;
-	uint16_t	flaw;			/* OutboxEventFlaw */
-	uint32_t	key_len;
-	uint32_t	payload_len;
-	uint32_t	headers_len;
+	uint16_t	   topic_len;
+	uint16_t	   type_len;
+	uint16_t	   content_type_len;
+	uint16_t	   flaw; /* OutboxEventFlaw */
+	uint32_t	   key_len;
+	uint32_t	   payload_len;
+	uint32_t	   headers_len;
 } OutboxWireEvent;
 
 /* A growing output buffer; memory comes from the owner's grow function. */
 typedef struct OutboxWireBuffer
 {
-	uint8_t    *data;
-	size_t		len;
-	size_t		capacity;
+	uint8_t *data;
+	size_t	 len;
+	size_t	 capacity;
 	/* returns data of at least `capacity` bytes, or NULL: the put fails */
-	void	   *(*grow) (void *data, size_t capacity);
+	void *(*grow)(void *data, size_t capacity);
 } OutboxWireBuffer;
 
 /* Reads the body of one frame; `bad` is set once anything is out of bounds. */
@@ -182,7 +189,7 @@ typedef struct OutboxWireReader
 {
 	const uint8_t *pos;
 	const uint8_t *end;
-	bool		bad;
+	bool		   bad;
 } OutboxWireReader;
 
 /* wire.c: writing.  Each returns false when memory could not be had. */
@@ -194,9 +201,12 @@ extern bool outbox_wire_put_u32(OutboxWireBuffer *buf, uint32_t value);
 extern bool outbox_wire_put_u64(OutboxWireBuffer *buf, uint64_t value);
 extern bool outbox_wire_put_string(OutboxWireBuffer *buf, const char *data, size_t len);
 extern bool outbox_wire_put_bytes(OutboxWireBuffer *buf, const uint8_t *data, size_t len);
-extern bool outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text);	/* NULL allowed */
+extern bool outbox_wire_put_cstring(OutboxWireBuffer *buf, const char *text); /* NULL allowed */
 extern bool outbox_wire_put_event(OutboxWireBuffer *buf, const OutboxWireEvent *event);
-/* Does an event with so many bytes of topic, type, content type, key, payload and headers fit into a frame? */
+/*
+ * Does an event with so many bytes of topic, type, content type, key, payload and headers fit into
+ * a frame?
+ */
 extern bool outbox_wire_event_fits(uint64_t bytes);
 
 /* wire.c: reading */
@@ -210,4 +220,4 @@ extern uint64_t outbox_wire_get_u64(OutboxWireReader *reader);
 extern bool outbox_wire_get_string(OutboxWireReader *reader, const char **data, uint32_t *len);
 extern bool outbox_wire_get_event(OutboxWireReader *reader, OutboxWireEvent *event);
 
-#endif							/* OUTBOX_WIRE_H */
+#endif /* OUTBOX_WIRE_H */

@@ -19,15 +19,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#define POLL_TIMEOUT_MS		1000
-#define BATCH_WAIT_MS		5	/* the runtime's */
-#define BATCH_MAX			10000
+#define POLL_TIMEOUT_MS 1000
+#define BATCH_WAIT_MS	5 /* the runtime's */
+#define BATCH_MAX		10000
 
 static PGconn *
 connect_database(const char *conninfo, const char *sql)
 {
-	PGconn	   *conn = PQconnectdb(conninfo);
-	PGresult   *result;
+	PGconn	 *conn = PQconnectdb(conninfo);
+	PGresult *result;
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		bench_die("%s", PQerrorMessage(conn));
@@ -42,16 +42,17 @@ connect_database(const char *conninfo, const char *sql)
 static double
 server_cpu_seconds(PGconn *conn)
 {
-	char		path[64];
+	char		  path[64];
 	unsigned long user = 0;
 	unsigned long system = 0;
-	FILE	   *file;
+	FILE		 *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", PQbackendPID(conn));
 	file = fopen(path, "r");
 	if (file == NULL)
 		return 0;
-	if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+	if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+			   &system) != 2)
 		bench_die("%s cannot be read", path);
 	fclose(file);
 	return (double) (user + system) / (double) sysconf(_SC_CLK_TCK);
@@ -61,12 +62,12 @@ server_cpu_seconds(PGconn *conn)
 static int
 gather_records(rd_kafka_t *consumer, rd_kafka_message_t **records, int most)
 {
-	int64_t		deadline = 0;
-	int			count = 0;
+	int64_t deadline = 0;
+	int		count = 0;
 
 	while (count < most)
 	{
-		int64_t		left = count == 0 ? POLL_TIMEOUT_MS : (deadline - bench_clock_ns()) / 1000000;
+		int64_t left = count == 0 ? POLL_TIMEOUT_MS : (deadline - bench_clock_ns()) / 1000000;
 		rd_kafka_message_t *record = rd_kafka_consumer_poll(consumer, left > 0 ? (int) left : 0);
 
 		if (record != NULL && record->err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -84,7 +85,7 @@ gather_records(rd_kafka_t *consumer, rd_kafka_message_t **records, int most)
 static void
 check_result(PGconn *conn, ExecStatusType wanted)
 {
-	PGresult   *result = PQgetResult(conn);
+	PGresult *result = PQgetResult(conn);
 
 	if (PQresultStatus(result) != wanted)
 		bench_die("%s", PQerrorMessage(conn));
@@ -128,12 +129,12 @@ int
 main(int argc, char **argv)
 {
 	static rd_kafka_message_t *records[BATCH_MAX];
-	rd_kafka_t *consumer;
-	PGconn	   *conn;
-	long		wanted;
-	long		done = 0;
-	int			batch;
-	int			partitions;
+	rd_kafka_t				  *consumer;
+	PGconn					  *conn;
+	long					   wanted;
+	long					   done = 0;
+	int						   batch;
+	int						   partitions;
 
 	if (argc < 7)
 		bench_die("usage: bare_consumer CONNINFO SQL TOPIC RECORDS BATCH NAME=VALUE...");
@@ -145,7 +146,7 @@ main(int argc, char **argv)
 	consumer = bench_consumer(bench_conf(argc, argv, 6), argv[3], false, &partitions);
 	while (done < wanted)
 	{
-		int			count = gather_records(consumer, records, batch);
+		int count = gather_records(consumer, records, batch);
 
 		if (count > 0)
 			run_batch(conn, records, count);
@@ -153,7 +154,8 @@ main(int argc, char **argv)
 			rd_kafka_message_destroy(records[i]);
 		done += count;
 	}
-	printf("records=%ld cpu_s=%.3f server_cpu_s=%.3f\n", done, bench_cpu_seconds(), server_cpu_seconds(conn));
+	printf("records=%ld cpu_s=%.3f server_cpu_s=%.3f\n", done, bench_cpu_seconds(),
+		   server_cpu_seconds(conn));
 	PQfinish(conn);
 	rd_kafka_consumer_close(consumer);
 	rd_kafka_destroy(consumer);

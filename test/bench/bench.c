@@ -14,14 +14,14 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#define METADATA_TIMEOUT_MS	10000
+#define METADATA_TIMEOUT_MS 10000
 #define CURSOR_TOPIC		"outbox.cursor"
-#define CURSOR_NOTE			"{\"nonce\":\"00000000-0000-0000-0000-000000000000\",\"host\":\"bench\"}"
+#define CURSOR_NOTE "{\"nonce\":\"00000000-0000-0000-0000-000000000000\",\"host\":\"bench\"}"
 
 void
-bench_die(const char *format,...)
+bench_die(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	fputs("bench: ", stderr);
@@ -53,7 +53,7 @@ bench_cpu_seconds(void)
 void
 bench_set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
-	char		error[512];
+	char error[512];
 
 	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) != RD_KAFKA_CONF_OK)
 		bench_die("%s", error);
@@ -66,7 +66,7 @@ bench_conf(int argc, char **argv, int first)
 
 	for (int i = first; i < argc; i++)
 	{
-		char	   *equals = strchr(argv[i], '=');
+		char *equals = strchr(argv[i], '=');
 
 		if (equals == NULL)
 			bench_die("\"%s\" is not name=value", argv[i]);
@@ -102,9 +102,9 @@ bench_producer(rd_kafka_conf_t *conf)
 rd_kafka_topic_t *
 bench_topic(rd_kafka_t *client, const char *name, int *partitions)
 {
-	rd_kafka_topic_t *topic = rd_kafka_topic_new(client, name, NULL);
+	rd_kafka_topic_t			   *topic = rd_kafka_topic_new(client, name, NULL);
 	const struct rd_kafka_metadata *metadata;
-	rd_kafka_resp_err_t code;
+	rd_kafka_resp_err_t				code;
 
 	if (topic == NULL)
 		bench_die("topic %s: %s", name, rd_kafka_err2str(rd_kafka_last_error()));
@@ -130,8 +130,9 @@ void
 bench_commit(rd_kafka_t *producer, const char *group, int64_t offset)
 {
 	rd_kafka_consumer_group_metadata_t *member = rd_kafka_consumer_group_metadata_new(group);
-	rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_t *cursor = rd_kafka_topic_partition_list_add(offsets, CURSOR_TOPIC, 0);
+	rd_kafka_topic_partition_list_t	   *offsets = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_t		   *cursor =
+		rd_kafka_topic_partition_list_add(offsets, CURSOR_TOPIC, 0);
 
 	while (rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 		;
@@ -149,8 +150,8 @@ rd_kafka_t *
 bench_consumer(rd_kafka_conf_t *conf, const char *topic, bool at_end, int *partitions)
 {
 	rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(8);
-	rd_kafka_t *consumer;
-	char		error[512];
+	rd_kafka_t						*consumer;
+	char							 error[512];
 
 	bench_set(conf, "group.id", "bench-reader");
 	bench_set(conf, "enable.auto.commit", "false");
@@ -161,12 +162,12 @@ bench_consumer(rd_kafka_conf_t *conf, const char *topic, bool at_end, int *parti
 	rd_kafka_topic_destroy(bench_topic(consumer, topic, partitions));
 	for (int i = 0; i < *partitions; i++)
 	{
-		int64_t		low;
-		int64_t		high;
+		int64_t				low;
+		int64_t				high;
 		rd_kafka_resp_err_t code;
 
-		code = rd_kafka_query_watermark_offsets(consumer, topic, i, &low, &high,
-												METADATA_TIMEOUT_MS);
+		code =
+			rd_kafka_query_watermark_offsets(consumer, topic, i, &low, &high, METADATA_TIMEOUT_MS);
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 			bench_die("offsets of %s: %s", topic, rd_kafka_err2str(code));
 		rd_kafka_topic_partition_list_add(parts, topic, i)->offset = at_end ? high : low;

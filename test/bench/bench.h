@@ -14,9 +14,9 @@
 
 #include <librdkafka/rdkafka.h>
 
-#define BENCH_POLL_EVERY	512		/* records between two looks at reports, as in the sender */
+#define BENCH_POLL_EVERY 512 /* records between two looks at reports, as in the sender */
 
-extern void bench_die(const char *format,...) __attribute__((noreturn, format(printf, 1, 2)));
+extern void bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* Monotonic clock in nanoseconds; the same for all threads and processes. */
 extern int64_t bench_clock_ns(void);
@@ -51,4 +51,4 @@ extern void bench_commit(rd_kafka_t *producer, const char *group, int64_t offset
 extern rd_kafka_t *bench_consumer(rd_kafka_conf_t *conf, const char *topic, bool at_end,
 								  int *partitions);
 
-#endif							/* BENCH_H */
+#endif /* BENCH_H */

@@ -5,11 +5,11 @@
  *
  *	  latency WAY BOOTSTRAP TOPIC RATE SECONDS WARM_UP_SECONDS ARGUMENT...
  *
- * WAY is outbox (ARGUMENT: a libpq connection string), produce or transaction
- * (ARGUMENTs: librdkafka properties, name=value).  Events are due at fixed
- * times whatever became of the ones before.  The consumer, in this process, is the same for
- * all ways.  Prints "events=... p50_ms=... p90_ms=... p99_ms=... max_ms=... late=...";
- * late counts events made more than 2 ms after they were due.
+ * WAY is outbox (ARGUMENT: a libpq connection string), produce or transaction (ARGUMENTs:
+ * librdkafka properties, name=value).  Events are due at fixed times whatever became of the ones
+ * before.  The consumer, in this process, is the same for all ways.  Prints "events=... p50_ms=...
+ * p90_ms=... p99_ms=... max_ms=... late=..."; late counts events made more than 2 ms after they
+ * were due.
  */
 #include "latency.h"
 
@@ -21,18 +21,18 @@
 #include <string.h>
 #include <time.h>
 
-#define NUMBER_PREFIX	"{\"number\":\""
-#define NUMBER_DIGITS	10
-#define KEYS			1000
-#define POLL_MS			100
-#define ARRIVAL_NS		(60 * INT64_C(1000000000))	/* how long the last one may take */
-#define LATE_NS			2000000
+#define NUMBER_PREFIX "{\"number\":\""
+#define NUMBER_DIGITS 10
+#define KEYS		  1000
+#define POLL_MS		  100
+#define ARRIVAL_NS	  (60 * INT64_C(1000000000)) /* how long the last one may take */
+#define LATE_NS		  2000000
 
-static LatencyRun run;
+static LatencyRun		 run;
 static const LatencyWay *way;
-static rd_kafka_t *consumer;
-static atomic_bool made_all;
-static _Atomic int64_t late;
+static rd_kafka_t		*consumer;
+static atomic_bool		 made_all;
+static _Atomic int64_t	 late;
 
 static void
 sleep_until(int64_t due)
@@ -46,7 +46,8 @@ sleep_until(int64_t due)
 static void
 write_payload(char *payload, int64_t number)
 {
-	int			len = sprintf(payload, NUMBER_PREFIX "%0*" PRId64 "\",\"filling\":\"", NUMBER_DIGITS, number);
+	int len =
+		sprintf(payload, NUMBER_PREFIX "%0*" PRId64 "\",\"filling\":\"", NUMBER_DIGITS, number);
 
 	for (; len < LATENCY_PAYLOAD - 2; len++)
 		payload[len] = (char) ('a' + (number * 31 + len * len) % 26);
@@ -56,13 +57,13 @@ write_payload(char *payload, int64_t number)
 static void *
 make_events(void *argument)
 {
-	int			thread = (int) (intptr_t) argument;
-	char		payload[LATENCY_PAYLOAD + 1];
-	char		key[32];
+	int	 thread = (int) (intptr_t) argument;
+	char payload[LATENCY_PAYLOAD + 1];
+	char key[32];
 
 	for (int64_t number = thread; number < run.total; number += LATENCY_THREADS)
 	{
-		int64_t		due = run.start_ns + number * run.interval_ns;
+		int64_t due = run.start_ns + number * run.interval_ns;
 
 		sprintf(key, "order-%07" PRId64, number % KEYS);
 		write_payload(payload, number);
@@ -78,8 +79,8 @@ static int64_t
 read_number(const rd_kafka_message_t *message)
 {
 	const size_t prefix = strlen(NUMBER_PREFIX);
-	char		digits[NUMBER_DIGITS + 1] = {0};
-	int64_t		number;
+	char		 digits[NUMBER_DIGITS + 1] = {0};
+	int64_t		 number;
 
 	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		bench_die("reading: %s", rd_kafka_message_errstr(message));
@@ -95,15 +96,15 @@ read_number(const rd_kafka_message_t *message)
 static void *
 receive_events(void *argument)
 {
-	int64_t		received = 0;
-	int64_t		deadline = INT64_MAX;
+	int64_t received = 0;
+	int64_t deadline = INT64_MAX;
 
 	(void) argument;
 	while (received < run.total)
 	{
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, POLL_MS);
-		int64_t		now = bench_clock_ns();
-		int64_t		number;
+		int64_t				now = bench_clock_ns();
+		int64_t				number;
 
 		if (atomic_load(&made_all) && deadline == INT64_MAX)
 			deadline = now + ARRIVAL_NS;
@@ -114,7 +115,7 @@ receive_events(void *argument)
 		number = read_number(message);
 		rd_kafka_message_destroy(message);
 		if (run.received_ns[number] != 0)
-			continue;			/* at_least_once may send it again */
+			continue; /* at_least_once may send it again */
 		run.received_ns[number] = now;
 		received++;
 	}
@@ -124,8 +125,8 @@ receive_events(void *argument)
 static int
 compare_times(const void *a, const void *b)
 {
-	int64_t		left = *(const int64_t *) a;
-	int64_t		right = *(const int64_t *) b;
+	int64_t left = *(const int64_t *) a;
+	int64_t right = *(const int64_t *) b;
 
 	return (left > right) - (left < right);
 }
@@ -133,7 +134,7 @@ compare_times(const void *a, const void *b)
 static double
 percentile_ms(const int64_t *sorted, int64_t count, double fraction)
 {
-	int64_t		place = (int64_t) (fraction * (double) count);
+	int64_t place = (int64_t) (fraction * (double) count);
 
 	return (double) sorted[place < count ? place : count - 1] / 1e6;
 }
@@ -141,8 +142,8 @@ percentile_ms(const int64_t *sorted, int64_t count, double fraction)
 static void
 report(int64_t first)
 {
-	int64_t		count = run.total - first;
-	int64_t    *times = malloc((size_t) count * sizeof(int64_t));
+	int64_t	 count = run.total - first;
+	int64_t *times = malloc((size_t) count * sizeof(int64_t));
 
 	if (times == NULL)
 		bench_die("no memory");
@@ -158,8 +159,8 @@ report(int64_t first)
 static void
 run_threads(void)
 {
-	pthread_t	makers[LATENCY_THREADS];
-	pthread_t	receiver;
+	pthread_t makers[LATENCY_THREADS];
+	pthread_t receiver;
 
 	run.start_ns = bench_clock_ns() + 100000000;
 	if (pthread_create(&receiver, NULL, receive_events, NULL) != 0)
@@ -176,11 +177,12 @@ run_threads(void)
 int
 main(int argc, char **argv)
 {
-	static const LatencyWay *const ways[] = {&latency_outbox, &latency_produce, &latency_transaction};
-	char		bootstrap[256];
-	char	   *property = bootstrap;
-	int			partitions;
-	double		rate;
+	static const LatencyWay *const ways[] = {&latency_outbox, &latency_produce,
+											 &latency_transaction};
+	char						   bootstrap[256];
+	char						  *property = bootstrap;
+	int							   partitions;
+	double						   rate;
 
 	if (argc < 8)
 		bench_die("usage: latency WAY BOOTSTRAP TOPIC RATE SECONDS WARM_UP_SECONDS ARGUMENT...");

@@ -20,7 +20,7 @@
 #include <libpq-fe.h>
 
 #define GROUP			"bench-latency"
-#define INIT_TIMEOUT_MS	30000
+#define INIT_TIMEOUT_MS 30000
 #define POLL_MS			10
 
 /* --------------------------------------------------------------- outbox */
@@ -59,8 +59,7 @@ send_outbox(LatencyRun *run, int thread, int64_t number, const char *key, const 
 	const char *values[] = {run->topic, key, payload};
 
 	require(connections[thread],
-			PQexecPrepared(connections[thread], "emit", 3, values, NULL, NULL, 0),
-			PGRES_TUPLES_OK);
+			PQexecPrepared(connections[thread], "emit", 3, values, NULL, NULL, 0), PGRES_TUPLES_OK);
 	atomic_store(&run->sent_ns[number], bench_clock_ns());
 }
 
@@ -75,10 +74,10 @@ const LatencyWay latency_outbox = {"outbox", open_outbox, send_outbox, close_out
 
 /* -------------------------------------------------------------- produce */
 
-static rd_kafka_t *producer;
+static rd_kafka_t		*producer;
 static rd_kafka_topic_t *topic;
-static pthread_t worker;
-static atomic_bool ends;
+static pthread_t		 worker;
+static atomic_bool		 ends;
 
 static void
 produce(const char *key, const char *payload, size_t len)
@@ -98,7 +97,7 @@ serve_reports(void *argument)
 }
 
 static void
-start_worker(void *(*work) (void *), LatencyRun *run)
+start_worker(void *(*work)(void *), LatencyRun *run)
 {
 	if (pthread_create(&worker, NULL, work, run) != 0)
 		bench_die("no thread");
@@ -136,15 +135,15 @@ const LatencyWay latency_produce = {"produce", open_produce, send_produce, close
 /* One event handed over; lock: queue_lock until taken. */
 typedef struct Handed
 {
-	char		key[32];
-	char		payload[LATENCY_PAYLOAD + 1];
+	char key[32];
+	char payload[LATENCY_PAYLOAD + 1];
 } Handed;
 
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t queue_filled = PTHREAD_COND_INITIALIZER;
-static Handed *queue;			/* room for every event; lock: queue_lock */
-static int64_t handed;			/* lock: queue_lock */
-static bool queue_ends;			/* lock: queue_lock */
+static pthread_cond_t  queue_filled = PTHREAD_COND_INITIALIZER;
+static Handed		  *queue;	   /* room for every event; lock: queue_lock */
+static int64_t		   handed;	   /* lock: queue_lock */
+static bool			   queue_ends; /* lock: queue_lock */
 
 /* Waits for events after the first `sent`; false when there will be none. */
 static bool
@@ -161,9 +160,9 @@ await_events(int64_t sent, int64_t *end)
 static void *
 run_transactions(void *argument)
 {
-	int64_t		sent = 0;
-	int64_t		end;
-	int64_t		offset = 0;
+	int64_t sent = 0;
+	int64_t end;
+	int64_t offset = 0;
 
 	(void) argument;
 	while (await_events(sent, &end))
@@ -214,5 +213,8 @@ close_transaction(void)
 }
 
 const LatencyWay latency_transaction = {
-	"transaction", open_transaction, send_transaction, close_transaction
+	"transaction",
+	open_transaction,
+	send_transaction,
+	close_transaction,
 };

@@ -19,14 +19,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GROUP				"bench-raw"
-#define FIELDS				5
-#define INIT_TIMEOUT_MS		30000
-#define QUEUE_FULL_WAIT_MS	10
+#define GROUP			   "bench-raw"
+#define FIELDS			   5
+#define INIT_TIMEOUT_MS	   30000
+#define QUEUE_FULL_WAIT_MS 10
 
 enum
 {
-	FIELD_ID, FIELD_TIME, FIELD_MS, FIELD_KEY, FIELD_PAYLOAD
+	FIELD_ID,
+	FIELD_TIME,
+	FIELD_MS,
+	FIELD_KEY,
+	FIELD_PAYLOAD
 };
 
 typedef struct Record
@@ -50,7 +54,7 @@ read_file(const char *path, size_t *size)
 	data = malloc(*size + 1);
 	while (data != NULL && done < *size)
 	{
-		ssize_t		n = read(fd, data + done, *size - done);
+		ssize_t n = read(fd, data + done, *size - done);
 
 		if (n <= 0)
 			bench_die("%s cannot be read", path);
@@ -113,12 +117,12 @@ set_pointer(rd_kafka_vu_t *part, rd_kafka_vtype_t type, const Record *record, in
 }
 
 static void
-produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const Record *record,
-		const char *source, const char *type)
+produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const Record *record, const char *source,
+		const char *type)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(8);
-	rd_kafka_error_t *error;
-	rd_kafka_vu_t parts[6];
+	rd_kafka_error_t   *error;
+	rd_kafka_vu_t		parts[6];
 
 	rd_kafka_header_add(headers, "ce_specversion", 14, "1.0", 3);
 	rd_kafka_header_add(headers, "ce_id", 5, record->field[FIELD_ID], record->len[FIELD_ID]);
@@ -148,16 +152,16 @@ produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const Record *record,
 int
 main(int argc, char **argv)
 {
-	char	   *data;
-	size_t		size;
-	size_t		count;
-	size_t		transaction_size;
-	Record	   *records;
-	rd_kafka_t *producer;
+	char			 *data;
+	size_t			  size;
+	size_t			  count;
+	size_t			  transaction_size;
+	Record			 *records;
+	rd_kafka_t		 *producer;
 	rd_kafka_topic_t *topic;
-	int64_t		started;
-	int64_t		transactions = 0;
-	double		cpu;
+	int64_t			  started;
+	int64_t			  transactions = 0;
+	double			  cpu;
 
 	if (argc < 7)
 		bench_die("usage: raw_producer RECORDS TOPIC TRANSACTION_SIZE SOURCE TYPE NAME=VALUE...");

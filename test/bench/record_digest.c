@@ -6,18 +6,18 @@
  *
  *	  record_digest TOPIC NAME=VALUE...
  *
- * The digest is the sum of a hash over key, value and headers of each record, so it does not
- * depend on the order of partitions, nor on when the records were sent.  Prints "records=... digest=...".
+ * The digest is the sum of a hash over key, value and headers of each record, so it does not depend
+ * on the order of partitions, nor on when the records were sent.  Prints "records=... digest=...".
  */
 #include "bench.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#define WAIT_MS			1000
-#define SILENCE_NS		(60 * INT64_C(1000000000))
-#define HASH_START		UINT64_C(14695981039346656037)
-#define HASH_FACTOR		UINT64_C(1099511628211)
+#define WAIT_MS		1000
+#define SILENCE_NS	(60 * INT64_C(1000000000))
+#define HASH_START	UINT64_C(14695981039346656037)
+#define HASH_FACTOR UINT64_C(1099511628211)
 
 /* FNV-1a, the length first so that fields cannot run together. */
 static uint64_t
@@ -34,17 +34,18 @@ hash_bytes(uint64_t hash, const void *data, size_t len)
 static uint64_t
 hash_record(const rd_kafka_message_t *message)
 {
-	uint64_t	hash = hash_bytes(HASH_START, message->key, message->key_len);
+	uint64_t			hash = hash_bytes(HASH_START, message->key, message->key_len);
 	rd_kafka_headers_t *headers;
-	const char *name;
-	const void *value;
-	size_t		size;
+	const char		   *name;
+	const void		   *value;
+	size_t				size;
 
 	hash = hash_bytes(hash, message->payload, message->len);
 	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return hash;
-	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) ==
-		 RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+	for (size_t i = 0;
+		 rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+		 i++)
 	{
 		const char *end = name;
 
@@ -60,11 +61,11 @@ int
 main(int argc, char **argv)
 {
 	rd_kafka_conf_t *conf;
-	rd_kafka_t *consumer;
-	uint64_t	records = 0;
-	uint64_t	digest = 0;
-	int			waiting;
-	int64_t		last = bench_clock_ns();
+	rd_kafka_t		*consumer;
+	uint64_t		 records = 0;
+	uint64_t		 digest = 0;
+	int				 waiting;
+	int64_t			 last = bench_clock_ns();
 
 	if (argc < 3)
 		bench_die("usage: record_digest TOPIC NAME=VALUE...");

@@ -21,9 +21,9 @@ PG_FUNCTION_INFO_V1(bench_uuid_v7);
 Datum
 bench_uuid_v7(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	pg_uuid_t	  *id = palloc(sizeof(pg_uuid_t));
 	struct timeval now;
-	uint64		ms;
+	uint64		   ms;
 
 	if (!pg_strong_random(id->data + 6, UUID_LEN - 6))
 		elog(ERROR, "no random bytes");

@@ -20,8 +20,7 @@
 
 static const volatile int64_t *shift;
 
-__attribute__((constructor))
-static void
+__attribute__((constructor)) static void
 map_shift(void)
 {
 	const char *path = getenv("SHIFTED_CLOCK_FILE");
@@ -40,7 +39,7 @@ map_shift(void)
 int
 clock_gettime(clockid_t clock, struct timespec *now)
 {
-	int			status = (int) syscall(SYS_clock_gettime, clock, now);
+	int status = (int) syscall(SYS_clock_gettime, clock, now);
 
 	if (status == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) && shift != NULL)
 		now->tv_sec += *shift;

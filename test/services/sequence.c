@@ -16,7 +16,7 @@ static const char *instance;
 static OutboxVerdict
 decode_checked(const OutboxRecord *record, OutboxCall *call)
 {
-	json_t	   *event = outbox_decode_object(record, call);
+	json_t		 *event = outbox_decode_object(record, call);
 	OutboxVerdict verdict = OUTBOX_VERDICT_REJECT;
 
 	if (event != NULL && outbox_decode_require(event, "keySeq", JSON_INTEGER, call))

@@ -9,20 +9,20 @@
 /* A transaction nobody waits for any more. */
 typedef struct Orphan
 {
-	bool		active;
-	int			epoch;
-	int			count;
-	int			ids[MOST_EVENTS];
+	bool			  active;
+	int				  epoch;
+	int				  count;
+	int				  ids[MOST_EVENTS];
 	OutboxKafkaCursor cursor;
 } Orphan;
 
 OutboxKafkaCursor broker_cursor;
-int			logged[MOST_LOGGED];
-int			nlogged;
-int			broker_epoch;
+int				  logged[MOST_LOGGED];
+int				  nlogged;
+int				  broker_epoch;
 
 static Orphan orphan;
-static int	late_epoch;			/* of a second EndTxn(commit) on its way, 0 = none */
+static int	  late_epoch; /* of a second EndTxn(commit) on its way, 0 = none */
 
 void
 broker_reset(void)
@@ -56,8 +56,8 @@ broker_fence(void)
 SendOutcome
 broker_send(int epoch, const int *ids, int count, const OutboxKafkaCursor *cursor)
 {
-	bool		commits = healing || happens(80);
-	bool		cursor_first = mutant == MUTANT_CURSOR_FIRST;
+	bool commits = healing || happens(80);
+	bool cursor_first = mutant == MUTANT_CURSOR_FIRST;
 
 	if (epoch != broker_epoch)
 		return SEND_FENCED;

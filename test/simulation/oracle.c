@@ -5,17 +5,17 @@
  *	  end was delivered once, nothing else was delivered, and each key is in
  *	  commit order.
  *
- * Exceptions the design names, kept as sets: what a lossy cut of the log took
- * away may be in Kafka; what an adoption repeats may be there twice; what it skips may be
- * missing; without a cursor the last batch may be there twice; the dead letters of the last
- * batch may be in the tail that was lost.
+ * Exceptions the design names, kept as sets: what a lossy cut of the log took away may be in Kafka;
+ * what an adoption repeats may be there twice; what it skips may be missing; without a cursor the
+ * last batch may be there twice; the dead letters of the last batch may be in the tail that was
+ * lost.
  */
 #include "simulation.h"
 
-static int	repeats[MOST_EVENTS];	/* deliveries beyond the first that an exception allows */
+static int	repeats[MOST_EVENTS]; /* deliveries beyond the first that an exception allows */
 static bool may_miss[MOST_EVENTS];
 static bool may_be_phantom[MOST_EVENTS];
-static bool lossy_cut;			/* a hold has a cause */
+static bool lossy_cut; /* a hold has a cause */
 static char verdict[512];
 
 void
@@ -29,9 +29,9 @@ oracle_reset(void)
 }
 
 void
-oracle_fail(const char *format,...)
+oracle_fail(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (verdict[0] != '\0')
 		return;
@@ -49,7 +49,7 @@ is_committed(const SimEvent *event)
 static int
 count_logged(int id)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (int i = 0; i < nlogged; i++)
 		count += logged[i] == id;
@@ -77,7 +77,7 @@ oracle_adopted(bool resend, const OutboxSnapshot *base, const OutboxPosition *ba
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
-		bool		below = outbox_snapshot_sees(base, event->txid) ||
+		bool			below = outbox_snapshot_sees(base, event->txid) ||
 			(event->txid == base_at->txid && event->seq <= base_at->seq);
 
 		if (resend && !below && broker_may_have(event->id))
@@ -102,7 +102,7 @@ oracle_letters_lost(const OutboxRange *range)
 void
 oracle_cursor_forgotten(void)
 {
-	int64		last = tables_batch(-1)->row.batch_no;
+	int64 last = tables_batch(-1)->row.batch_no;
 
 	/* the one before is the last after a failover, when the last was not replicated yet */
 	for (int i = 0; i < 2 * tables.nevents; i++)
@@ -125,11 +125,12 @@ oracle_held(const char *reason)
 static void
 judge_event(const SimEvent *event)
 {
-	int			count = count_logged(event->id);
-	bool		letter = false;
+	int	 count = count_logged(event->id);
+	bool letter = false;
 
 	for (int i = 0; i < tables.nexclusions; i++)
-		letter |= tables.exclusions[i].txid == event->txid && tables.exclusions[i].seq == event->seq;
+		letter |=
+			tables.exclusions[i].txid == event->txid && tables.exclusions[i].seq == event->seq;
 	if (event->poison)
 	{
 		if (count > 0)
@@ -159,13 +160,13 @@ static void
 judge_order(void)
 {
 	const SimEvent *newest[KEYS] = {NULL};
-	bool		met[MOST_EVENTS] = {false};
+	bool			met[MOST_EVENTS] = {false};
 
 	for (int i = 0; i < nlogged; i++)
 	{
 		const SimEvent *event = find_event(logged[i]);
 		const SimEvent *before;
-		int			place;
+		int				place;
 
 		if (event == NULL || !is_committed(event) || met[logged[i]] || repeats[event->id] > 0)
 			continue;
@@ -177,7 +178,8 @@ judge_order(void)
 		place = tables.transactions[event->txid].commit_record -
 			tables.transactions[before->txid].commit_record;
 		if (place < 0 || (place == 0 && event->seq < before->seq))
-			oracle_fail("events %d and %d of key %d are out of order", before->id, event->id, event->key);
+			oracle_fail("events %d and %d of key %d are out of order", before->id, event->id,
+						event->key);
 	}
 }
 

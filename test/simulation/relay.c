@@ -12,20 +12,20 @@
 typedef struct SimRelay
 {
 	OutboxRelayState state;
-	SimBatch	last;
-	OutboxIdentity identity;
+	SimBatch		 last;
+	OutboxIdentity	 identity;
 	OutboxComparison comparison;
-	int64		delivered;
-	int			epoch;
-	bool		fenced;
-	bool		overruled;
-	bool		resending;
-	int			row_end;		/* records the standby needs before the batch */
-	int			start_fence;
-	int			nwaypoints;
-	SimSnapshot waypoints[MOST_WAYPOINTS];
+	int64			 delivered;
+	int				 epoch;
+	bool			 fenced;
+	bool			 overruled;
+	bool			 resending;
+	int				 row_end; /* records the standby needs before the batch */
+	int				 start_fence;
+	int				 nwaypoints;
+	SimSnapshot		 waypoints[MOST_WAYPOINTS];
 
-	OutboxRange range;			/* of the window */
+	OutboxRange range; /* of the window */
 	uint64		lower[MOST_RUNNING];
 	uint64		upper[MOST_RUNNING];
 	OutboxEntry entries[MOST_EVENTS];
@@ -33,16 +33,16 @@ typedef struct SimRelay
 	size_t		count;
 	size_t		next;
 
-	SimBatch	batch;			/* with the sender, or about to be */
-	int			ids[MOST_EVENTS];
-	int			nids;
-	int			poison;			/* place in tables.events of a refused event, -1 = none */
+	SimBatch batch; /* with the sender, or about to be */
+	int		 ids[MOST_EVENTS];
+	int		 nids;
+	int		 poison; /* place in tables.events of a refused event, -1 = none */
 } SimRelay;
 
-Mutant		mutant;
-bool		replicated_mode;
-bool		healing;
-int			holds;
+Mutant		  mutant;
+bool		  replicated_mode;
+bool		  healing;
+int			  holds;
 MemoryContext CurrentMemoryContext;
 
 static SimRelay relay;
@@ -114,7 +114,7 @@ void
 relay_die(void)
 {
 	OutboxKafkaCursor cursor;
-	int			holds_before = holds;
+	int				  holds_before = holds;
 
 	if (relay.state == OUTBOX_RELAY_SENDING && relay.poison < 0)
 	{
@@ -131,7 +131,7 @@ static void
 add_entry(const SimEvent *event)
 {
 	const SimTransaction *transaction = &tables.transactions[event->txid];
-	OutboxEntry *entry = &relay.entries[relay.count++];
+	OutboxEntry			 *entry = &relay.entries[relay.count++];
 
 	memset(entry, 0, sizeof(*entry));
 	entry->txid = event->txid;
@@ -228,7 +228,7 @@ read_entries(size_t first, size_t end, int64 batch_no)
 	for (size_t i = first; i < end; i++)
 	{
 		const OutboxEntry *entry = &relay.entries[i];
-		const SimEvent *event = &tables.events[entry->block];
+		const SimEvent	  *event = &tables.events[entry->block];
 
 		row->events++;
 		row->digest += event->id * INT64CONST(7919) + 13;
@@ -244,8 +244,8 @@ read_entries(size_t first, size_t end, int64 batch_no)
 static size_t
 choose_end(size_t most)
 {
-	size_t		end = Min(relay.next + most, relay.count);
-	size_t		boundary = end;
+	size_t end = Min(relay.next + most, relay.count);
+	size_t boundary = end;
 
 	while (boundary < relay.count && boundary > relay.next &&
 		   relay.entries[boundary].txid == relay.entries[boundary - 1].txid)
@@ -256,9 +256,11 @@ choose_end(size_t most)
 static void
 cut_chunk(size_t end)
 {
-	OutboxRange *range = &relay.batch.row.range;
+	OutboxRange		  *range = &relay.batch.row.range;
 	const OutboxEntry *entries = relay.entries;
-	OutboxEntryList list = {.entries = relay.entries, .loaded = relay.count, .lowest = relay.lowest};
+	OutboxEntryList	   list = {.entries = relay.entries,
+							   .loaded = relay.count,
+							   .lowest = relay.lowest};
 
 	copy_snapshot(&range->lower, relay.batch.lower, &relay.range.lower);
 	range->lower_at = relay.range.lower_at;
@@ -305,7 +307,7 @@ store_row(SimBatch *batch)
 static void
 step_preparing(void)
 {
-	size_t		end = choose_end(1 + pick(6));
+	size_t end = choose_end(1 + pick(6));
 
 	memset(&relay.batch.row, 0, sizeof(OutboxBatchRow));
 	relay.batch.row.batch_no = relay.last.row.batch_no + 1;
@@ -334,7 +336,8 @@ send_again(void)
 	relay.range.upper_at = stored->row.range.upper_at;
 	fill_window();
 	read_entries(0, relay.count, stored->row.batch_no);
-	if (relay.batch.row.events != stored->row.events || relay.batch.row.digest != stored->row.digest)
+	if (relay.batch.row.events != stored->row.events ||
+		relay.batch.row.digest != stored->row.digest)
 	{
 		oracle_fail("batch %d reads differently", (int) stored->row.batch_no);
 		return;
@@ -352,11 +355,11 @@ send_again(void)
 static void
 adopt(bool resend)
 {
-	SimBatch	base;
-	SimSnapshot now;
-	const SimBatch *oldest = &relay.last;
+	SimBatch		   base;
+	SimSnapshot		   now;
+	const SimBatch	  *oldest = &relay.last;
 	const OutboxRange *range = &relay.last.row.range;
-	int64		kafka_batch = relay.comparison.kafka_batch;
+	int64			   kafka_batch = relay.comparison.kafka_batch;
 
 	memset(&base, 0, sizeof(base));
 	if (kafka_batch >= 0 && kafka_batch + 1 < relay.last.row.batch_no &&
@@ -410,7 +413,8 @@ take_cursor(bool may_lag)
 		relay.comparison.delivered = Min(cursor.batch_no, relay.last.row.batch_no);
 	}
 	else
-		outbox_cursor_compare(&cursor, &relay.last.row, &relay.identity, may_lag, &relay.comparison);
+		outbox_cursor_compare(&cursor, &relay.last.row, &relay.identity, may_lag,
+							  &relay.comparison);
 	if (relay.comparison.verdict == OUTBOX_VERDICT_DIVERGED)
 		diverge();
 	else
@@ -462,7 +466,7 @@ static void
 refuse_event(void)
 {
 	const SimEvent *event = &tables.events[relay.poison];
-	SimExclusion exclusion = {relay.batch.row.batch_no, event->txid, event->seq};
+	SimExclusion	exclusion = {relay.batch.row.batch_no, event->txid, event->seq};
 
 	tables_exclude(&exclusion);
 	if (mutant != MUTANT_LATE_EXCLUSION)
@@ -518,11 +522,11 @@ step_sending(void)
 static void
 step_idle(void)
 {
-	bool		work = relay.delivered < relay.last.row.batch_no;
+	bool work = relay.delivered < relay.last.row.batch_no;
 
 	if (!work)
 	{
-		ring_tend(&relay.last.row.range.lower);	/* the last batch stays */
+		ring_tend(&relay.last.row.range.lower); /* the last batch stays */
 		work = find_work();
 	}
 	if (!work)

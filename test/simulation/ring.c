@@ -5,8 +5,8 @@
  */
 #include "simulation.h"
 
-#define RETENTION_MS	40
-#define SEGMENT_BYTES	6		/* an event is a byte */
+#define RETENTION_MS  40
+#define SEGMENT_BYTES 6 /* an event is a byte */
 
 static bool
 leaf_is_relayed(int segment, const OutboxSnapshot *delivered)
@@ -30,7 +30,7 @@ leaf_is_locked(int segment)
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
-		TxState		state = tables.transactions[event->txid].state;
+		TxState			state = tables.transactions[event->txid].state;
 
 		if (event->segment == segment && !event->emptied &&
 			(state == TX_RUNNING || state == TX_PREPARED))
@@ -46,8 +46,9 @@ gather_facts(OutboxLeafFacts *leaves, const OutboxSnapshot *delivered)
 	{
 		OutboxLeafFacts *leaf = &leaves[segment];
 
-		*leaf = (OutboxLeafFacts) {.empty = true, .first_age_ms = OUTBOX_AGE_UNKNOWN,
-			.last_age_ms = OUTBOX_AGE_UNKNOWN};
+		*leaf = (OutboxLeafFacts) {.empty = true,
+								   .first_age_ms = OUTBOX_AGE_UNKNOWN,
+								   .last_age_ms = OUTBOX_AGE_UNKNOWN};
 		for (int i = 0; i < tables.nevents; i++)
 		{
 			const SimEvent *event = &tables.events[i];
@@ -67,11 +68,12 @@ gather_facts(OutboxLeafFacts *leaves, const OutboxSnapshot *delivered)
 void
 ring_tend(const OutboxSnapshot *delivered)
 {
-	OutboxLeafFacts leaves[OUTBOX_SEGMENTS];
+	OutboxLeafFacts		leaves[OUTBOX_SEGMENTS];
 	OutboxRetentionPlan plan;
 
 	gather_facts(leaves, delivered);
-	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, tables.segment, RETENTION_MS, SEGMENT_BYTES, &plan);
+	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, tables.segment, RETENTION_MS, SEGMENT_BYTES,
+							&plan);
 	if (plan.move_to >= 0)
 		tables.segment = plan.move_to;
 	if (plan.empty >= 0 && !leaf_is_locked(plan.empty) &&

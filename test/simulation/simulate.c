@@ -13,9 +13,9 @@
 
 #include <inttypes.h>
 
-#define STEPS				160
-#define HEALING_TURNS		2000
-#define MUTANT_SCHEDULES	20000
+#define STEPS			 160
+#define HEALING_TURNS	 2000
+#define MUTANT_SCHEDULES 20000
 
 static uint64 chance_state;
 
@@ -34,7 +34,7 @@ static const char *const mutant_names[MUTANTS] = {
 static uint64
 next_random(void)
 {
-	uint64		z = (chance_state += UINT64CONST(0x9E3779B97F4A7C15));
+	uint64 z = (chance_state += UINT64CONST(0x9E3779B97F4A7C15));
 
 	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
 	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
@@ -65,8 +65,8 @@ happens(int percent)
 static uint64
 choose_open(TxState state)
 {
-	uint64		found = 0;
-	uint32		seen = 0;
+	uint64 found = 0;
+	uint32 seen = 0;
 
 	for (uint64 txid = FIRST_TXID; txid < tables.next_txid; txid++)
 	{
@@ -79,7 +79,7 @@ choose_open(TxState state)
 static void
 write_something(bool poisonous)
 {
-	uint64		txid = happens(50) ? choose_open(TX_RUNNING) : 0;
+	uint64 txid = happens(50) ? choose_open(TX_RUNNING) : 0;
 
 	if (txid == 0)
 		txid = tables_begin();
@@ -90,7 +90,7 @@ write_something(bool poisonous)
 static void
 end_something(void)
 {
-	uint64		txid = choose_open(happens(15) ? TX_PREPARED : TX_RUNNING);
+	uint64 txid = choose_open(happens(15) ? TX_PREPARED : TX_RUNNING);
 
 	if (txid == 0)
 		return;
@@ -101,7 +101,7 @@ end_something(void)
 		return;
 	}
 	tables_end(txid, happens(80) ? TX_COMMITTED : TX_ABORTED);
-	if (happens(50))			/* else synchronous_commit = off */
+	if (happens(50)) /* else synchronous_commit = off */
 		flushed = records;
 }
 
@@ -115,16 +115,16 @@ crash_server(int kept, bool lossy, bool new_timeline)
 
 typedef struct Faults
 {
-	bool		failover;		/* to the standby */
-	bool		recovery;		/* to a point in time */
-	bool		forget;			/* Kafka loses the cursor */
-	bool		poison;
+	bool failover; /* to the standby */
+	bool recovery; /* to a point in time */
+	bool forget;   /* Kafka loses the cursor */
+	bool poison;
 } Faults;
 
 static void
 strike(const Faults *faults)
 {
-	uint32		blow = pick(100);
+	uint32 blow = pick(100);
 
 	if (blow < 40)
 		relay_die();
@@ -144,8 +144,8 @@ strike(const Faults *faults)
 static void
 take_step(const Faults *faults)
 {
-	uint32		choice = pick(100);
-	int			replicated = standby + (int) pick(20);
+	uint32 choice = pick(100);
+	int	   replicated = standby + (int) pick(20);
 
 	clock_now += pick(3);
 	broker_tick();
@@ -169,7 +169,7 @@ take_step(const Faults *faults)
 static void
 store_genesis(void)
 {
-	SimBatch	genesis;
+	SimBatch genesis;
 
 	memset(&genesis, 0, sizeof(genesis));
 	genesis.row.range.lower.xmax = genesis.row.range.upper.xmax = FIRST_TXID;
@@ -184,7 +184,7 @@ store_genesis(void)
 static void
 heal(void)
 {
-	uint64		txid;
+	uint64 txid;
 
 	healing = true;
 	while ((txid = choose_open(TX_RUNNING)) != 0 || (txid = choose_open(TX_PREPARED)) != 0)
@@ -203,7 +203,7 @@ heal(void)
 static const char *
 run_schedule(uint64 seed, Mutant without)
 {
-	Faults		faults;
+	Faults faults;
 
 	seed_chance(seed);
 	mutant = without;
@@ -235,7 +235,8 @@ check_product(uint64 schedules, uint64 first)
 
 		if (wrong != NULL)
 		{
-			printf("not ok 1 - %" PRIu64 " schedules hold\n# seed %" PRIu64 ": %s\n", schedules, seed, wrong);
+			printf("not ok 1 - %" PRIu64 " schedules hold\n# seed %" PRIu64 ": %s\n", schedules,
+				   seed, wrong);
 			return false;
 		}
 	}
@@ -263,9 +264,9 @@ check_mutant(Mutant without, uint64 first)
 int
 main(int argc, char **argv)
 {
-	uint64		first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-	uint64		schedules = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000;
-	int			passed = 0;
+	uint64 first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+	uint64 schedules = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000;
+	int	   passed = 0;
 
 	if (argc > 2 && strcmp(argv[1], "--seed") == 0)
 	{

@@ -7,31 +7,36 @@
 
 typedef enum RecordKind
 {
-	RECORD_EVENT, RECORD_END, RECORD_BATCH, RECORD_EXCLUSION, RECORD_EMPTY, RECORD_NOTHING
+	RECORD_EVENT,
+	RECORD_END,
+	RECORD_BATCH,
+	RECORD_EXCLUSION,
+	RECORD_EMPTY,
+	RECORD_NOTHING
 } RecordKind;
 
 typedef struct Record
 {
-	RecordKind	kind;
-	uint64		txid;			/* EVENT, END, BATCH: of the transaction */
-	TxState		state;			/* END */
-	int64		time;			/* END */
-	SimEvent	event;
+	RecordKind	 kind;
+	uint64		 txid;	/* EVENT, END, BATCH: of the transaction */
+	TxState		 state; /* END */
+	int64		 time;	/* END */
+	SimEvent	 event;
 	SimExclusion exclusion;
-	int			number;			/* BATCH: of batch_pool; EMPTY: leaf */
+	int			 number; /* BATCH: of batch_pool; EMPTY: leaf */
 } Record;
 
-Tables		tables;
-SimBatch	batch_pool[MOST_BATCHES * 2];
-int			records;
-int			flushed;
-int			standby;
-int64		clock_now;
-bool		timed;
+Tables	 tables;
+SimBatch batch_pool[MOST_BATCHES * 2];
+int		 records;
+int		 flushed;
+int		 standby;
+int64	 clock_now;
+bool	 timed;
 
 static Record log_records[MOST_RECORDS];
-static int	npool;
-static int	next_id;
+static int	  npool;
+static int	  next_id;
 
 void
 copy_snapshot(OutboxSnapshot *to, uint64 *xip, const OutboxSnapshot *from)
@@ -45,7 +50,7 @@ copy_snapshot(OutboxSnapshot *to, uint64 *xip, const OutboxSnapshot *from)
 static void
 reset_state(void)
 {
-	int			timeline = tables.timeline;
+	int timeline = tables.timeline;
 
 	memset(&tables, 0, sizeof(tables));
 	tables.next_txid = FIRST_TXID;
@@ -137,7 +142,7 @@ tables_reset(void)
 uint64
 tables_begin(void)
 {
-	uint64		txid = tables.next_txid;
+	uint64 txid = tables.next_txid;
 
 	if (txid >= MOST_TRANSACTIONS)
 		return 0;
@@ -149,13 +154,18 @@ tables_begin(void)
 bool
 tables_emit(uint64 txid, int key, bool poison)
 {
-	Record		record = {.kind = RECORD_EVENT, .txid = txid};
+	Record record = {.kind = RECORD_EVENT, .txid = txid};
 
 	if (tables.nevents == MOST_EVENTS ||
 		(tables.key_holder[key] != 0 && tables.key_holder[key] != txid))
 		return false;
-	record.event = (SimEvent) {.txid = txid, .seq = tables.next_seq, .id = next_id++, .key = key,
-		.segment = tables.segment, .created_at = clock_now, .poison = poison};
+	record.event = (SimEvent) {.txid = txid,
+							   .seq = tables.next_seq,
+							   .id = next_id++,
+							   .key = key,
+							   .segment = tables.segment,
+							   .created_at = clock_now,
+							   .poison = poison};
 	append(&record);
 	return true;
 }
@@ -169,8 +179,8 @@ tables_end(uint64 txid, TxState state)
 void
 tables_store_batch(SimBatch *batch)
 {
-	uint64		txid = tables_begin();
-	SimBatch   *stored = &batch_pool[npool];
+	uint64	  txid = tables_begin();
+	SimBatch *stored = &batch_pool[npool];
 
 	if (txid == 0 || npool == lengthof(batch_pool) || tables.nbatches == MOST_BATCHES)
 	{
@@ -205,7 +215,7 @@ tables_empty_leaf(int segment)
 void
 tables_cut(int kept, bool new_timeline)
 {
-	int64		newest = -1;
+	int64 newest = -1;
 
 	records = kept;
 	flushed = standby = kept;
@@ -214,7 +224,8 @@ tables_cut(int kept, bool new_timeline)
 		replay(&log_records[i], i);
 	for (uint64 txid = FIRST_TXID; txid < tables.next_txid; txid++)
 	{
-		if (tables.transactions[txid].state == TX_RUNNING || tables.transactions[txid].state == TX_NONE)
+		if (tables.transactions[txid].state == TX_RUNNING ||
+			tables.transactions[txid].state == TX_NONE)
 			end_transaction(txid, TX_ABORTED, 0, -1);
 	}
 	if (new_timeline)
@@ -237,7 +248,7 @@ tables_snapshot(SimSnapshot *snapshot)
 	snapshot->snapshot.nxip = 0;
 	for (uint64 txid = FIRST_TXID; txid <= tables.completed; txid++)
 	{
-		TxState		state = tables.transactions[txid].state;
+		TxState state = tables.transactions[txid].state;
 
 		if (state == TX_RUNNING || state == TX_PREPARED)
 			snapshot->xip[snapshot->snapshot.nxip++] = txid;
@@ -253,8 +264,8 @@ tables_batch(int64 batch_no)
 	{
 		const SimBatch *batch = &batch_pool[tables.batches[i]];
 
-		if (batch_no < 0 ? found == NULL || batch->row.batch_no > found->row.batch_no
-			: batch->row.batch_no == batch_no)
+		if (batch_no < 0 ? found == NULL || batch->row.batch_no > found->row.batch_no :
+						   batch->row.batch_no == batch_no)
 			found = batch;
 	}
 	return found;
@@ -263,7 +274,7 @@ tables_batch(int64 batch_no)
 int
 tables_left_out(int64 batch_no)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (int i = 0; i < tables.nexclusions; i++)
 		count += tables.exclusions[i].batch_no == batch_no;

@@ -24,11 +24,11 @@
 
 #include "unit.h"
 
-#define ROWS	20
+#define ROWS 20
 
 MemoryContext CurrentMemoryContext = NULL;
 
-static bool removed[ROWS + 1];	/* rows the ring no longer has */
+static bool removed[ROWS + 1]; /* rows the ring no longer has */
 
 /* Rows 1 to ROWS, each with a nonce of its number. */
 bool
@@ -61,8 +61,13 @@ make_identity(void)
 static OutboxKafkaCursor
 make_cursor(int64 batch_no)
 {
-	OutboxKafkaCursor cursor = {.present = true, .readable = true, .batch_no = batch_no, .left_out = 0,
-	.system_id = 7, .database = 5, .timeline = 1};
+	OutboxKafkaCursor cursor = {.present = true,
+								.readable = true,
+								.batch_no = batch_no,
+								.left_out = 0,
+								.system_id = 7,
+								.database = 5,
+								.timeline = 1};
 
 	memset(cursor.nonce.data, (int) batch_no, UUID_LEN);
 	strlcpy(cursor.host, "here", sizeof(cursor.host));
@@ -74,7 +79,7 @@ make_cursor(int64 batch_no)
 static OutboxComparison
 compare(const OutboxKafkaCursor *cursor, const OutboxIdentity *identity, bool may_lag)
 {
-	OutboxBatchRow last = {0};
+	OutboxBatchRow	 last = {0};
 	OutboxComparison result;
 
 	(void) outbox_cursor_load(ROWS, NULL, &last);
@@ -104,7 +109,7 @@ from_elsewhere(int64 batch_no)
 static void
 test_place_does_not_decide(void)
 {
-	OutboxIdentity identity = make_identity();
+	OutboxIdentity	  identity = make_identity();
 	OutboxKafkaCursor cursor = from_elsewhere(ROWS);
 
 	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_GO_ON,
@@ -131,7 +136,7 @@ test_place_does_not_decide(void)
 static void
 test_copy_or_lost_history(void)
 {
-	OutboxIdentity identity = make_identity();
+	OutboxIdentity	  identity = make_identity();
 	OutboxKafkaCursor cursor = make_cursor(ROWS + 3);
 
 	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY),
@@ -150,32 +155,39 @@ test_copy_or_lost_history(void)
 	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "also far behind");
 	cursor = make_cursor(ROWS);
 	cursor.nonce.data[0] ^= 1;
-	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY), "another nonce of this directory: history was lost");
+	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY),
+		  "another nonce of this directory: history was lost");
 	identity.timeline = 2;
 	cursor = from_elsewhere(ROWS + 1);
-	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY), "on a later timeline history was lost");
+	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY),
+		  "on a later timeline history was lost");
 	identity.timeline = 1;
 	identity.system_id = 8;
-	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "after pg_upgrade the old cluster may have gone on");
+	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY),
+		  "after pg_upgrade the old cluster may have gone on");
 	identity = make_identity();
 	cursor.directory[0] = '\0';
-	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "a note without a directory: host and path tell");
+	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY),
+		  "a note without a directory: host and path tell");
 	cursor = make_cursor(ROWS + 1);
 	cursor.directory[0] = '\0';
-	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY), "a note without a directory from here: history was lost");
+	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY),
+		  "a note without a directory from here: history was lost");
 }
 
 static void
 test_other_rules_stay(void)
 {
-	OutboxIdentity identity = make_identity();
+	OutboxIdentity	  identity = make_identity();
 	OutboxKafkaCursor cursor = make_cursor(5);
 
 	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY), "far behind: Kafka has lost commits");
-	CHECK(compare(&cursor, &identity, true).verdict == OUTBOX_VERDICT_SEND_AGAIN, "far behind, where it may lag");
+	CHECK(compare(&cursor, &identity, true).verdict == OUTBOX_VERDICT_SEND_AGAIN,
+		  "far behind, where it may lag");
 	removed[5] = true;
 	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY) &&
-		  strstr(compare(&cursor, &identity, false).reason, "lost commits"), "a row the ring has let go: lost commits");
+			  strstr(compare(&cursor, &identity, false).reason, "lost commits"),
+		  "a row the ring has let go: lost commits");
 	removed[5] = false;
 	cursor = make_cursor(ROWS);
 	cursor.timeline = 2;
@@ -184,7 +196,8 @@ test_other_rules_stay(void)
 	cursor.database = 6;
 	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "another database is a copy");
 	cursor.present = false;
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_CURSOR_LOST, "no cursor: as ever");
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_CURSOR_LOST,
+		  "no cursor: as ever");
 }
 
 static void
@@ -192,28 +205,35 @@ test_note(void)
 {
 	OutboxIdentity identity = make_identity();
 	OutboxBatchRow row = {.left_out = 3};
-	char		note[OUTBOX_NOTE_SIZE];
+	char		   note[OUTBOX_NOTE_SIZE];
 
 	outbox_cursor_write_note(note, sizeof(note), &row, &identity, false);
-	CHECK(strstr(note, "\ndirectory=b00t.1.2\n") != NULL, "the note says from which directory it was written");
+	CHECK(strstr(note, "\ndirectory=b00t.1.2\n") != NULL,
+		  "the note says from which directory it was written");
 }
 
 static void
 test_marker_file(void)
 {
-	OutboxMarker marker = {.inode = 77, .born_s = 1700000000, .born_ns = 42, .copied = true, .timeline = 3,
-	.made_at = -5};
+	OutboxMarker marker = {.inode = 77,
+						   .born_s = 1700000000,
+						   .born_ns = 42,
+						   .copied = true,
+						   .timeline = 3,
+						   .made_at = -5};
 	OutboxMarker again = {0};
-	char		text[512];
+	char		 text[512];
 
 	memset(marker.id.data, 0xa5, UUID_LEN);
 	outbox_marker_format(text, sizeof(text), &marker);
 	CHECK(outbox_marker_parse(text, &again) && again.inode == 77 && again.born_s == 1700000000 &&
-		  again.born_ns == 42 && again.copied && again.timeline == 3 && again.made_at == -5 &&
-		  memcmp(&again.id, &marker.id, sizeof(pg_uuid_t)) == 0, "a marker is read as it was written");
+			  again.born_ns == 42 && again.copied && again.timeline == 3 && again.made_at == -5 &&
+			  memcmp(&again.id, &marker.id, sizeof(pg_uuid_t)) == 0,
+		  "a marker is read as it was written");
 	text[strlen(text) / 2] = '\0';
 	CHECK(!outbox_marker_parse(text, &again) && !outbox_marker_parse("", &again) &&
-		  !outbox_marker_parse("outbox marker 2", &again), "cut off, empty or of another version: no marker");
+			  !outbox_marker_parse("outbox marker 2", &again),
+		  "cut off, empty or of another version: no marker");
 	CHECK(outbox_marker_fits(&marker, 77, 1700000000, 42), "it fits its own inode and birth");
 	CHECK(!outbox_marker_fits(&marker, 78, 1700000000, 42), "another inode is another file");
 	CHECK(!outbox_marker_fits(&marker, 77, 1700000000, 43), "so is the same inode born again");
@@ -225,15 +245,18 @@ test_marker_file(void)
 static void
 test_marker_verdict(void)
 {
-	OutboxMarker marker = {.made_at = 1000};
-	OutboxMarker elsewhere = {.made_at = 1000};
+	OutboxMarker   marker = {.made_at = 1000};
+	OutboxMarker   elsewhere = {.made_at = 1000};
 	OutboxAccepted accepted = {.present = true, .timeline = 1, .created_at = 10};
 	OutboxAccepted none = {.created_at = 10};
 
 	memset(elsewhere.id.data, 1, UUID_LEN);
-	CHECK(outbox_marker_judge(&marker, true, &accepted, 1) == OUTBOX_MARKER_FITS, "the marker it knows");
-	CHECK(outbox_marker_judge(&marker, false, &accepted, 1) == OUTBOX_MARKER_COPIED, "one that does not fit");
-	CHECK(outbox_marker_judge(NULL, false, &accepted, 1) == OUTBOX_MARKER_UNKNOWN, "none (pg_upgrade)");
+	CHECK(outbox_marker_judge(&marker, true, &accepted, 1) == OUTBOX_MARKER_FITS,
+		  "the marker it knows");
+	CHECK(outbox_marker_judge(&marker, false, &accepted, 1) == OUTBOX_MARKER_COPIED,
+		  "one that does not fit");
+	CHECK(outbox_marker_judge(NULL, false, &accepted, 1) == OUTBOX_MARKER_UNKNOWN,
+		  "none (pg_upgrade)");
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 1) == OUTBOX_MARKER_UNKNOWN,
 		  "one made where there was none (pg_upgrade, a second database of it)");
 	elsewhere.copied = true;
@@ -242,19 +265,23 @@ test_marker_verdict(void)
 	CHECK(outbox_marker_judge(&elsewhere, true, &none, 1) == OUTBOX_MARKER_COPIED,
 		  "a database copied along before its first relay is a copy");
 	none.created_at = 2000;
-	CHECK(outbox_marker_judge(&elsewhere, true, &none, 1) == OUTBOX_MARKER_UNKNOWN, "one made in the copy is none");
+	CHECK(outbox_marker_judge(&elsewhere, true, &none, 1) == OUTBOX_MARKER_UNKNOWN,
+		  "one made in the copy is none");
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_LATER &&
-		  outbox_marker_judge(&marker, false, &accepted, 2) == OUTBOX_MARKER_LATER &&
-		  outbox_marker_judge(NULL, false, &accepted, 2) == OUTBOX_MARKER_LATER,
+			  outbox_marker_judge(&marker, false, &accepted, 2) == OUTBOX_MARKER_LATER &&
+			  outbox_marker_judge(NULL, false, &accepted, 2) == OUTBOX_MARKER_LATER,
 		  "on a later timeline an earlier one's marker is not asked");
 	elsewhere.timeline = 2;
 	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED,
-		  "a database that has not relayed since a promotion is a copy's where the files were copied after it");
+		  "a database that has not relayed since a promotion is a copy's where the files were "
+		  "copied after it");
 	elsewhere.copied = false;
-	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_LATER, "but not where they were not");
+	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_LATER,
+		  "but not where they were not");
 	elsewhere.copied = true;
 	accepted.timeline = 2;
-	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED, "but on that timeline again");
+	CHECK(outbox_marker_judge(&elsewhere, true, &accepted, 2) == OUTBOX_MARKER_COPIED,
+		  "but on that timeline again");
 }
 
 static void
@@ -263,12 +290,14 @@ test_marker_plan(void)
 	OutboxMarker found = {.timeline = 2, .inode = 7, .copied = true};
 	OutboxMarker next;
 
-	CHECK(outbox_marker_plan(NULL, false, 2, &next) && !next.copied && next.timeline == 2, "none: one is written");
+	CHECK(outbox_marker_plan(NULL, false, 2, &next) && !next.copied && next.timeline == 2,
+		  "none: one is written");
 	CHECK(!outbox_marker_plan(&found, true, 2, &next), "one that fits stays");
 	CHECK(outbox_marker_plan(&found, true, 3, &next) && !next.copied && next.timeline == 3 &&
-		  memcmp(&next.id, &found.id, sizeof(pg_uuid_t)) == 0,
+			  memcmp(&next.id, &found.id, sizeof(pg_uuid_t)) == 0,
 		  "recovered in place, it learns of the timeline, on which nothing was copied");
-	CHECK(outbox_marker_plan(&found, false, 2, &next) && next.copied, "one that does not fit makes a copy of this directory");
+	CHECK(outbox_marker_plan(&found, false, 2, &next) && next.copied,
+		  "one that does not fit makes a copy of this directory");
 	found.copied = false;
 	CHECK(outbox_marker_plan(&found, false, 3, &next) && !next.copied,
 		  "not of a promoted standby, whose databases that never relayed may begin");
@@ -280,9 +309,9 @@ test_marker_plan(void)
 static const char *
 token(int timeline, uint64_t system_id, const char *place, unsigned int database)
 {
-	static char texts[4][OUTBOX_TOKEN_SIZE];
-	static int	next;
-	char	   *text = texts[next++ % 4];
+	static char		texts[4][OUTBOX_TOKEN_SIZE];
+	static int		next;
+	char		   *text = texts[next++ % 4];
 	OutboxDirectory directory;
 
 	strlcpy(directory.text, place, sizeof(directory.text));
@@ -293,17 +322,22 @@ token(int timeline, uint64_t system_id, const char *place, unsigned int database
 static void
 test_members(void)
 {
-	char		own[OUTBOX_TOKEN_SIZE];
+	char own[OUTBOX_TOKEN_SIZE];
 
 	strlcpy(own, token(2, 7, "b-00-t.1.2", 5), sizeof(own));
 	CHECK(!outbox_alive_is_other(own, own), "my own token is a process of mine that is dead");
-	CHECK(!outbox_alive_is_other(own, token(1, 7, "b-00-t.1.2", 5)), "also from before a promotion");
+	CHECK(!outbox_alive_is_other(own, token(1, 7, "b-00-t.1.2", 5)),
+		  "also from before a promotion");
 	CHECK(outbox_alive_is_other(own, token(2, 7, "b-00-u.1.2", 5)), "another boot is another node");
-	CHECK(outbox_alive_is_other(own, token(2, 7, "b-00-t.1.3", 5)), "another directory is another server");
-	CHECK(outbox_alive_is_other(own, token(2, 7, "b-00-t.1.2", 6)), "another database is a copy (TEMPLATE)");
-	CHECK(!outbox_alive_is_other(own, token(1, 7, "b-00-u.9.9", 5)), "an earlier timeline is superseded");
+	CHECK(outbox_alive_is_other(own, token(2, 7, "b-00-t.1.3", 5)),
+		  "another directory is another server");
+	CHECK(outbox_alive_is_other(own, token(2, 7, "b-00-t.1.2", 6)),
+		  "another database is a copy (TEMPLATE)");
+	CHECK(!outbox_alive_is_other(own, token(1, 7, "b-00-u.9.9", 5)),
+		  "an earlier timeline is superseded");
 	CHECK(outbox_alive_is_other(own, token(3, 7, "b-00-u.9.9", 5)), "a later one is not");
-	CHECK(outbox_alive_is_other(own, token(1, 8, "b-00-u.9.9", 5)), "timelines of another system do not compare");
+	CHECK(outbox_alive_is_other(own, token(1, 8, "b-00-u.9.9", 5)),
+		  "timelines of another system do not compare");
 	CHECK(!outbox_alive_is_other(own, "rdkafka"), "a client that is no relay does not count");
 	CHECK(outbox_alive_is_other(own, "outbox-alive.2.what"), "a relay of another version does");
 }
@@ -311,22 +345,30 @@ test_members(void)
 static OutboxAliveVerdict
 judge(bool other, int64_t other_for_ms, bool last_writer)
 {
-	return outbox_alive_judge(&(OutboxAliveView) {.other = other, .other_for_ms = other_for_ms,
-							  .gone_for_ms = -1, .last_writer = last_writer, .joined = true, .allowed = true});
+	return outbox_alive_judge(&(OutboxAliveView) {.other = other,
+												  .other_for_ms = other_for_ms,
+												  .gone_for_ms = -1,
+												  .last_writer = last_writer,
+												  .joined = true,
+												  .allowed = true});
 }
 
 static OutboxAliveVerdict
 judge_join(bool joined, bool allowed, int64_t joining_for_ms)
 {
-	return outbox_alive_judge(&(OutboxAliveView) {.joined = joined, .allowed = allowed,
-							  .other_for_ms = -1, .gone_for_ms = -1, .joining_for_ms = joining_for_ms});
+	return outbox_alive_judge(&(OutboxAliveView) {.joined = joined,
+												  .allowed = allowed,
+												  .other_for_ms = -1,
+												  .gone_for_ms = -1,
+												  .joining_for_ms = joining_for_ms});
 }
 
 static void
 test_verdicts(void)
 {
 	CHECK(judge(false, -1, false) == OUTBOX_ALIVE_ALONE, "nobody: on at once");
-	CHECK(judge(true, 0, false) == OUTBOX_ALIVE_LOOK && judge(true, 10000, false) == OUTBOX_ALIVE_LOOK,
+	CHECK(judge(true, 0, false) == OUTBOX_ALIVE_LOOK &&
+			  judge(true, 10000, false) == OUTBOX_ALIVE_LOOK,
 		  "another is looked at until its session of 10 s is over");
 	CHECK(judge(true, 20000, false) == OUTBOX_ALIVE_LOOK,
 		  "also one that died while its join waited for a dead one: 10 s and 10 s");
@@ -334,14 +376,21 @@ test_verdicts(void)
 		  "the last writer outlasts the other's look and, where it was killed, its session");
 	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS, false) == OUTBOX_ALIVE_HOLD, "still there: hold");
 	CHECK(judge(true, OUTBOX_ALIVE_LOOK_MS, true) == OUTBOX_ALIVE_LOOK &&
-		  judge(true, OUTBOX_ALIVE_WRITER_MS, true) == OUTBOX_ALIVE_HOLD,
+			  judge(true, OUTBOX_ALIVE_WRITER_MS, true) == OUTBOX_ALIVE_HOLD,
 		  "of two that look at each other the last writer stays longer");
-	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 4000, .gone_for_ms = 0, .joined = true, .allowed = true}) ==
-		  OUTBOX_ALIVE_LOOK, "gone just now: it may only have a new sender");
-	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 9000, .gone_for_ms = OUTBOX_ALIVE_GONE_MS,
-							 .joined = true, .allowed = true}) == OUTBOX_ALIVE_ALONE, "gone for good: on");
+	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 4000,
+												 .gone_for_ms = 0,
+												 .joined = true,
+												 .allowed = true}) == OUTBOX_ALIVE_LOOK,
+		  "gone just now: it may only have a new sender");
+	CHECK(outbox_alive_judge(&(OutboxAliveView) {.other_for_ms = 9000,
+												 .gone_for_ms = OUTBOX_ALIVE_GONE_MS,
+												 .joined = true,
+												 .allowed = true}) == OUTBOX_ALIVE_ALONE,
+		  "gone for good: on");
 	CHECK(judge_join(false, true, 0) == OUTBOX_ALIVE_LOOK, "nobody can see me yet: ask again");
-	CHECK(judge_join(false, true, OUTBOX_ALIVE_JOIN_MS) == OUTBOX_ALIVE_ALONE, "a join that does not come is not waited for for ever");
+	CHECK(judge_join(false, true, OUTBOX_ALIVE_JOIN_MS) == OUTBOX_ALIVE_ALONE,
+		  "a join that does not come is not waited for for ever");
 	CHECK(judge_join(false, false, 0) == OUTBOX_ALIVE_ALONE, "no right to the group: on");
 }
 
@@ -353,7 +402,8 @@ test_directory(void)
 
 	outbox_directory_identify("/", &one);
 	outbox_directory_identify("/", &two);
-	CHECK(strcmp(one.text, two.text) == 0 && strlen(one.text) > 36, "a directory is the same twice");
+	CHECK(strcmp(one.text, two.text) == 0 && strlen(one.text) > 36,
+		  "a directory is the same twice");
 	outbox_directory_identify("/proc", &two);
 	CHECK(strcmp(one.text, two.text) != 0, "another one is not");
 }
@@ -361,9 +411,9 @@ test_directory(void)
 static void
 test_boot_id(void)
 {
-	char		one[40];
-	char		two[40];
-	char		three[40];
+	char one[40];
+	char two[40];
+	char three[40];
 
 	outbox_boot_id_read("/proc/sys/kernel/random/boot_id", one, sizeof(one));
 	outbox_boot_id_read("/proc/sys/kernel/random/boot_id", two, sizeof(two));
@@ -371,7 +421,8 @@ test_boot_id(void)
 	outbox_boot_id_read("/nowhere", two, sizeof(two));
 	outbox_boot_id_read("/nowhere", three, sizeof(three));
 	CHECK(strncmp(two, "unknown-", 8) == 0 && strcmp(two, three) != 0,
-		  "where there is none, no two processes have one in common: a clone would be taken for this directory");
+		  "where there is none, no two processes have one in common: a clone would be taken for "
+		  "this directory");
 	outbox_boot_id_read("/dev/null", one, sizeof(one));
 	CHECK(strncmp(one, "unknown-", 8) == 0 && strcmp(one, two) != 0, "the same for an empty file");
 }
@@ -387,22 +438,24 @@ fits_without_statx(int fd, const OutboxMarker *marker)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = {.len = lengthof(rules), .filter = rules};
-	int			status = 0;
-	pid_t		child = fork();
+	int				  status = 0;
+	pid_t			  child = fork();
 
 	if (child == 0)
 	{
 		struct statx refused;
-		uint64		inode;
-		int64		born_s;
-		int64		born_ns;
+		uint64		 inode;
+		int64		 born_s;
+		int64		 born_ns;
 
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
 			prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0 ||
 			statx(fd, "", AT_EMPTY_PATH, STATX_INO, &refused) == 0 || errno != EPERM)
 			_exit(2);
 		_exit(outbox_marker_stat(fd, &inode, &born_s, &born_ns) && born_s == -1 &&
-			  outbox_marker_fits(marker, inode, born_s, born_ns) ? 0 : 1);
+					  outbox_marker_fits(marker, inode, born_s, born_ns) ?
+				  0 :
+				  1);
 	}
 	return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
@@ -411,12 +464,14 @@ static void
 test_marker_stat(void)
 {
 	OutboxMarker marker = {0};
-	int			fd = open("/proc/self/exe", O_RDONLY);
+	int			 fd = open("/proc/self/exe", O_RDONLY);
 
-	CHECK(outbox_marker_stat(fd, &marker.inode, &marker.born_s, &marker.born_ns) && marker.inode != 0,
+	CHECK(outbox_marker_stat(fd, &marker.inode, &marker.born_s, &marker.born_ns) &&
+			  marker.inode != 0,
 		  "an open file has an inode");
 	CHECK(fits_without_statx(fd, &marker), "where statx is forbidden the inode alone decides");
-	CHECK(!outbox_marker_stat(-1, &marker.inode, &marker.born_s, &marker.born_ns), "no file, no marker");
+	CHECK(!outbox_marker_stat(-1, &marker.inode, &marker.born_s, &marker.born_ns),
+		  "no file, no marker");
 	close(fd);
 }
 
@@ -424,9 +479,9 @@ test_marker_stat(void)
 static void
 test_reason_is_text(void)
 {
-	OutboxIdentity identity = make_identity();
+	OutboxIdentity	  identity = make_identity();
 	OutboxKafkaCursor cursor = from_elsewhere(ROWS + 3);
-	OutboxComparison result;
+	OutboxComparison  result;
 
 	for (int at = 0; at + 2 < (int) sizeof(cursor.data_directory); at += 2)
 		memcpy(cursor.data_directory + at, "\xc3\xa4", 3);
@@ -435,11 +490,14 @@ test_reason_is_text(void)
 	cursor.data_directory[1] = '/';
 	cursor.data_directory[2] = '/';
 	result = compare(&cursor, &identity, false);
-	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) < (int) strlen(result.reason),
+	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) <
+			  (int) strlen(result.reason),
 		  "what another server wrote may be no text here");
 	outbox_cursor_mend_reason(&result, PG_UTF8);
-	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) == (int) strlen(result.reason) &&
-		  strstr(result.reason, "?lsewhere:///") != NULL && strstr(result.reason, "\xc3\xa4\xc3\xa4") != NULL,
+	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) ==
+				  (int) strlen(result.reason) &&
+			  strstr(result.reason, "?lsewhere:///") != NULL &&
+			  strstr(result.reason, "\xc3\xa4\xc3\xa4") != NULL,
 		  "question marks for what is none, the rest stays");
 }
 

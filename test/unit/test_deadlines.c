@@ -11,12 +11,12 @@
 
 #include "unit.h"
 
-#define MB	INT64_C(1048576)
+#define MB INT64_C(1048576)
 
-static int64_t now_ms = 1;
-static int64_t broker_ms;		/* transaction.max.timeout.ms */
-static bool broker_tells;		/* to DescribeConfigs */
-static int	fences;				/* refused ones */
+static int64_t		 now_ms = 1;
+static int64_t		 broker_ms;	   /* transaction.max.timeout.ms */
+static bool			 broker_tells; /* to DescribeConfigs */
+static int			 fences;	   /* refused ones */
 static OutboxFailure failure;
 
 int64_t
@@ -26,9 +26,9 @@ outbox_clock_us(void)
 }
 
 void
-outbox_failure_precede(OutboxFailure *told, const char *format,...)
+outbox_failure_precede(OutboxFailure *told, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(told->text, sizeof(told->text), format, args);
@@ -39,7 +39,7 @@ outbox_failure_precede(OutboxFailure *told, const char *format,...)
 static OutboxSettings
 open_settings(bool exactly_once, const char *message_ms)
 {
-	OutboxSettings settings = {.exactly_once = exactly_once};
+	OutboxSettings	 settings = {.exactly_once = exactly_once};
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	rd_kafka_conf_set(conf, "message.timeout.ms", message_ms, NULL, 0);
@@ -73,13 +73,16 @@ make_producer(const OutboxSettings *settings)
 	return true;
 }
 
-/* Tries a batch that takes so long, so many times at most.  Returns how often it was tried; 0: it did not pass. */
+/*
+ * Tries a batch that takes so long, so many times at most.  Returns how often it was tried; 0: it
+ * did not pass.
+ */
 static int
 deliver(const OutboxSettings *settings, int64_t takes_ms, int most)
 {
 	for (int tries = 1; tries <= most; tries++)
 	{
-		int64_t		passes_ms;
+		int64_t passes_ms;
 
 		if (!make_producer(settings))
 			return 0;
@@ -114,7 +117,8 @@ test_limit(void)
 		CHECK(deliver(&settings, 2000000, 6) == 0 && strstr(failure.text, "does not pass") != NULL,
 			  "what needs more is named");
 		fences = 0;
-		CHECK(deliver(&settings, 2000000, 6) == 0 && fences <= 12, "and is tried on, without asking too often");
+		CHECK(deliver(&settings, 2000000, 6) == 0 && fences <= 12,
+			  "and is tried on, without asking too often");
 	}
 }
 
@@ -128,10 +132,12 @@ test_remedy(void)
 		broker_tells = tells;
 		broker_ms = 100000;
 		outbox_deadlines_forget();
-		CHECK(deliver(&settings, 400000, 8) == 0 && strstr(failure.text, "transaction.max.timeout.ms") != NULL,
+		CHECK(deliver(&settings, 400000, 8) == 0 &&
+				  strstr(failure.text, "transaction.max.timeout.ms") != NULL,
 			  "a batch that no transaction is long enough for");
 		broker_ms = 900000;
-		CHECK(deliver(&settings, 400000, 4) > 0, "passes once Kafka's limit is raised, without a new sender");
+		CHECK(deliver(&settings, 400000, 4) > 0,
+			  "passes once Kafka's limit is raised, without a new sender");
 		broker_ms = 50000;
 		CHECK(deliver(&settings, 400000, 6) == 0 && deliver(&settings, 20000, 1) == 1,
 			  "a limit that was lowered is heeded as well");
@@ -159,7 +165,8 @@ test_edges(void)
 	outbox_deadlines_failed(&settings, 2000, false, false, &failure);
 	CHECK(outbox_deadlines_grown() == NULL, "neither does one that may not pass with more");
 	settings = open_settings(false, "0");
-	CHECK(deadlines()->message_ms == OUTBOX_RATE_MOST_MS && deadlines()->transaction_ms == OUTBOX_RATE_MOST_MS,
+	CHECK(deadlines()->message_ms == OUTBOX_RATE_MOST_MS &&
+			  deadlines()->transaction_ms == OUTBOX_RATE_MOST_MS,
 		  "without a transaction, and without a limit of its own, a batch may take a day");
 	settings = open_settings(true, "0");
 	CHECK(deadlines()->message_ms == 45000, "else as long as its transaction");

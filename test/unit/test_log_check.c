@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_log_check.c
- *	  The thread that checks logs, when a look at them does not end (issue 11,
- *	  K1): askers go on without an answer, and the end of the process does not wait.
+ *	  The thread that checks logs, when a look at them does not end (issue 11, K1): askers go on
+ *	  without an answer, and the end of the process does not wait.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,8 +15,8 @@
 #include "services/runtime/log_reader.h"
 
 /* In the place of log_reader.c, clock.c and log.c. */
-static atomic_bool blocked;
-static atomic_int looks;
+static atomic_bool	   blocked;
+static atomic_int	   looks;
 static _Atomic int64_t skew_ms;
 
 static int64_t
@@ -43,7 +43,7 @@ outbox_clock_ms(void)
 }
 
 void
-outbox_log(OutboxLogLevel level, const char *event, const char *format,...)
+outbox_log(OutboxLogLevel level, const char *event, const char *format, ...)
 {
 	(void) level;
 	(void) event;
@@ -86,7 +86,8 @@ ask(int32_t partition)
 {
 	const OutboxAnchor anchor = {9, -1, 0};
 
-	return outbox_log_check_ask("t", partition, &(OutboxAnchor) {-1, 0, 0}, &anchor, 1, 10, true, false);
+	return outbox_log_check_ask("t", partition, &(OutboxAnchor) {-1, 0, 0}, &anchor, 1, 10, true,
+								false);
 }
 
 static const OutboxLogCase *
@@ -112,10 +113,10 @@ await_look(int number)
 int
 main(void)
 {
-	OutboxLogQuestion *first;
-	OutboxLogQuestion *last = NULL;
+	OutboxLogQuestion	*first;
+	OutboxLogQuestion	*last = NULL;
 	const OutboxLogCase *log;
-	int64_t		began;
+	int64_t				 began;
 
 	CHECK(outbox_log_check_start(NULL), "the thread starts");
 	first = ask(0);
@@ -128,7 +129,8 @@ main(void)
 	await_look(2);
 	for (int32_t i = 1; i <= 400; i++)
 		last = ask(i);
-	CHECK(!outbox_log_check_overdue(first) && outbox_log_check_answer(first) == NULL, "a look takes its time");
+	CHECK(!outbox_log_check_overdue(first) && outbox_log_check_answer(first) == NULL,
+		  "a look takes its time");
 	skew_ms = 16000;
 	CHECK(outbox_log_check_overdue(first), "but no longer than 15 s: then the asker goes on");
 	CHECK(!outbox_log_check_overdue(last), "those behind many others have more");

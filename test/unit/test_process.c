@@ -21,10 +21,11 @@
 #include "services/lib/metrics.h"
 #include "services/lib/startup.h"
 
-#define LINES	20000			/* more than a pipe and the queue take */
-#define DEADLINE_S	60
+#define LINES	   20000 /* more than a pipe and the queue take */
+#define DEADLINE_S 60
 
-static const int harmless[] = {SIGHUP, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ};
+static const int harmless[] = {SIGHUP,	  SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2,
+							   SIGVTALRM, SIGPROF, SIGIO,	SIGXFSZ};
 static const int endings[] = {SIGTERM, SIGINT, SIGQUIT};
 
 /* What outbox_log_lines_dropped_total says. */
@@ -51,14 +52,14 @@ await_dropped(long count)
 
 /* Runs in a child whose parent has left it in disorder; returns its exit code. */
 static int
-run_child(int (*act) (void))
+run_child(int (*act)(void))
 {
-	int			status = -1;
-	pid_t		child = fork();
+	int	  status = -1;
+	pid_t child = fork();
 
 	if (child == 0)
 	{
-		sigset_t	all;
+		sigset_t all;
 
 		close(STDERR_FILENO);
 		close(STDIN_FILENO);
@@ -76,7 +77,7 @@ run_child(int (*act) (void))
 static int
 find_files(void)
 {
-	int			file = open("/dev/null", O_RDONLY);
+	int file = open("/dev/null", O_RDONLY);
 
 	return file > STDERR_FILENO && write(STDERR_FILENO, "x", 1) == 1 ? 7 : 1;
 }
@@ -101,7 +102,7 @@ static int
 await_ends(void)
 {
 	const struct timespec none = {0, 0};
-	sigset_t	ends;
+	sigset_t			  ends;
 
 	outbox_startup_await_ends(&ends);
 	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
@@ -131,12 +132,12 @@ static bool
 await_sleep(void)
 {
 	const struct timespec pause = {0, 1000000};
-	char		path[64];
-	char		text[256] = "";
+	char				  path[64];
+	char				  text[256] = "";
 
 	for (int i = 0; i < DEADLINE_S * 1000; i++)
 	{
-		FILE	   *file;
+		FILE *file;
 
 		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", late_thread);
 		file = late_thread != 0 ? fopen(path, "r") : NULL;
@@ -149,13 +150,16 @@ await_sleep(void)
 	return false;
 }
 
-/* The writer has ended; a thread that is left logs into a pipe that is full; exit() ends the writer once more. */
+/*
+ * The writer has ended; a thread that is left logs into a pipe that is full; exit() ends the writer
+ * once more.
+ */
 static int
 end_though_late(void)
 {
-	char		block[4096] = "";
-	int			ends[2];
-	pthread_t	thread;
+	char	  block[4096] = "";
+	int		  ends[2];
+	pthread_t thread;
 
 	outbox_log_start();
 	outbox_log_stop();
@@ -179,17 +183,21 @@ test_startup(void)
 	CHECK(run_child(end_though_late) == 7, "a line that is late and hangs does not hold the end");
 	CHECK(run_child(find_files) == 7, "closed standard files are nothing's but /dev/null's");
 	CHECK(run_child(survive_signals) == 7, "signals that mean nothing do nothing");
-	CHECK(run_child(end_at_once) == -SIGINT, "what ends a program does so, though the parent has blocked and ignored it");
+	CHECK(run_child(end_at_once) == -SIGINT,
+		  "what ends a program does so, though the parent has blocked and ignored it");
 	CHECK(run_child(await_ends) == 7, "SIGTERM, SIGINT and SIGQUIT wait for who asks");
 }
 
-/* Reads lines up to the notice; counts those before it, which must be in order, and returns what it says. */
+/*
+ * Reads lines up to the notice; counts those before it, which must be in order, and returns what it
+ * says.
+ */
 static long
 read_to_notice(FILE *file, int *lines)
 {
-	char	   *line = NULL;
-	size_t		size = 0;
-	long		lost = -1;
+	char  *line = NULL;
+	size_t size = 0;
+	long   lost = -1;
 
 	*lines = 0;
 	while (lost < 0 && getline(&line, &size, file) > 0)
@@ -209,20 +217,22 @@ read_to_notice(FILE *file, int *lines)
 static void
 test_unread(void)
 {
-	int			ends[2];
-	int			lines;
-	long		lost;
-	FILE	   *reader;
+	int	  ends[2];
+	int	  lines;
+	long  lost;
+	FILE *reader;
 
 	if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0)
 		abort();
 	close(ends[1]);
 	for (int i = 0; i < LINES; i++)
 		outbox_log(OUTBOX_LOG_INFO, "test", "%d", i);
-	CHECK(count_dropped() > 0 && count_dropped() < LINES, "who logs does not wait; what is too much is counted");
+	CHECK(count_dropped() > 0 && count_dropped() < LINES,
+		  "who logs does not wait; what is too much is counted");
 	reader = fdopen(ends[0], "r");
 	lost = read_to_notice(reader, &lines);
-	CHECK(lost > 0 && lost + lines == LINES && lost == count_dropped(), "what waited comes in order, then how many are lost");
+	CHECK(lost > 0 && lost + lines == LINES && lost == count_dropped(),
+		  "what waited comes in order, then how many are lost");
 	fclose(reader);
 	outbox_log(OUTBOX_LOG_INFO, "test", "lost");
 	CHECK(await_dropped(lost + 1), "a pipe that nobody has open: counted");
@@ -232,10 +242,10 @@ test_unread(void)
 static void
 test_unwritten(int file, const char *what)
 {
-	long		before = count_dropped();
-	int			ends[2];
-	int			lines;
-	FILE	   *reader;
+	long  before = count_dropped();
+	int	  ends[2];
+	int	  lines;
+	FILE *reader;
 
 	if (pipe2(ends, O_NONBLOCK) != 0)
 		abort();
@@ -250,7 +260,8 @@ test_unwritten(int file, const char *what)
 	fcntl(ends[0], F_SETFL, 0);
 	outbox_log(OUTBOX_LOG_INFO, "test", "0");
 	reader = fdopen(ends[0], "r");
-	CHECK(read_to_notice(reader, &lines) > 0 && lines == 0, "when it can be written again, it says how many are lost");
+	CHECK(read_to_notice(reader, &lines) > 0 && lines == 0,
+		  "when it can be written again, it says how many are lost");
 	/* The line behind it is on its way: the pipe must not end before. */
 	CHECK(fgetc(reader) == '{', "and goes on");
 	if (file >= 0)
@@ -263,7 +274,7 @@ test_unwritten(int file, const char *what)
 static void
 test_end(void)
 {
-	int			ends[2];
+	int ends[2];
 
 	if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0)
 		abort();
@@ -277,7 +288,7 @@ test_end(void)
 int
 main(void)
 {
-	int			kept = dup(STDERR_FILENO);
+	int kept = dup(STDERR_FILENO);
 
 	test_startup();
 	outbox_startup();

@@ -11,7 +11,7 @@
 
 #include "unit.h"
 
-#define TEXTS_MOST	64
+#define TEXTS_MOST 64
 
 static OutboxTopic *topic;
 
@@ -44,7 +44,7 @@ sift(void)
 static void
 test_twice(void)
 {
-	uint32_t	first = 0;
+	uint32_t first = 0;
 
 	begin();
 	note_ours(3, "k", "large");
@@ -53,7 +53,8 @@ test_twice(void)
 	outbox_refusals_note_topic(3, topic, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "denied");
 	CHECK(!outbox_refusals_only_ours(), "and then their topic as a whole");
 	CHECK(sift() == 2, "an event that is refused alone and with its topic is told once");
-	CHECK(strcmp(outbox_refusals_first(&first), "denied") == 0 && first == 3 && outbox_refusals_have_topic(),
+	CHECK(strcmp(outbox_refusals_first(&first), "denied") == 0 && first == 3 &&
+			  outbox_refusals_have_topic(),
 		  "with its topic");
 }
 
@@ -80,10 +81,10 @@ test_texts(void)
 {
 	OutboxWireBuffer frame = {.grow = realloc};
 	OutboxWireReader body = {0};
-	const char *text;
-	uint32_t	len;
-	size_t		told;
-	char		name[32];
+	const char		*text;
+	uint32_t		 len;
+	size_t			 told;
+	char			 name[32];
 
 	begin();
 	for (uint32_t i = 0; i < 2 * TEXTS_MOST; i++)
@@ -102,7 +103,7 @@ test_texts(void)
 	CHECK(outbox_wire_get_u32(&body) == told, "then the events");
 	for (uint32_t i = 0; i < told; i++)
 	{
-		uint32_t	index = outbox_wire_get_u32(&body);
+		uint32_t index = outbox_wire_get_u32(&body);
 
 		outbox_wire_get_u32(&body);
 		outbox_wire_get_u8(&body);
@@ -113,21 +114,27 @@ test_texts(void)
 	free(frame.data);
 }
 
-/* Requests are small for the sake of a topic only while it is used: their size is that of all topics. */
+/*
+ * Requests are small for the sake of a topic only while it is used: their size is that of all
+ * topics.
+ */
 static void
 test_small_requests(void)
 {
 	OutboxTopic *small = outbox_topic_find("small", 5);
-	int64_t		now_us = outbox_clock_us();
+	int64_t		 now_us = outbox_clock_us();
 
 	small->limits = (OutboxTopicLimits) {.known = true, .max_message_bytes = 2000};
 	CHECK(outbox_topics_batch_bytes() == 0, "requests are as large as the settings say");
 	small->used_in_batch = 7;
 	small->crowded_us = now_us - 61000000;
-	CHECK(!outbox_topics_leave_crowd(7) && outbox_topics_batch_bytes() == 2000, "as long as it is used");
-	CHECK(!outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 2000, "and a while after");
+	CHECK(!outbox_topics_leave_crowd(7) && outbox_topics_batch_bytes() == 2000,
+		  "as long as it is used");
+	CHECK(!outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 2000,
+		  "and a while after");
 	small->crowded_us = now_us - 61000000;
-	CHECK(outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 0, "but no longer than a minute");
+	CHECK(outbox_topics_leave_crowd(8) && outbox_topics_batch_bytes() == 0,
+		  "but no longer than a minute");
 }
 
 int

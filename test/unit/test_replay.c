@@ -10,8 +10,8 @@
 #include "unit.h"
 #include "bgworker/replay/replay_plan.h"
 
-#define ENTRIES		1000
-#define LIMIT		64
+#define ENTRIES 1000
+#define LIMIT	64
 
 static OutboxEntry all[ENTRIES];
 static OutboxEntry room[2 * LIMIT];
@@ -48,8 +48,8 @@ static int
 run_plan(int *scans)
 {
 	OutboxReplayPlan plan = {.entries = room, .limit = LIMIT};
-	OutboxEntry last;
-	int			copied = 0;
+	OutboxEntry		 last;
+	int				 copied = 0;
 
 	*scans = 0;
 	do
@@ -77,8 +77,8 @@ static void
 test_plan(void)
 {
 	OutboxReplayPlan plan = {.entries = room, .limit = LIMIT};
-	bool		whole = true;
-	int			scans;
+	bool			 whole = true;
+	int				 scans;
 
 	for (unsigned seed = 1; seed <= 20; seed++)
 	{
@@ -91,7 +91,8 @@ test_plan(void)
 	scan_all(&plan);
 	qsort(all, ENTRIES, sizeof(OutboxEntry), outbox_entries_compare);
 	CHECK(plan.count == LIMIT && plan.truncated &&
-		  memcmp(room, all, LIMIT * sizeof(OutboxEntry)) == 0, "a scan keeps the first entries and says there are more");
+			  memcmp(room, all, LIMIT * sizeof(OutboxEntry)) == 0,
+		  "a scan keeps the first entries and says there are more");
 	outbox_replay_plan_advance(&plan, 0);
 	CHECK(!plan.begun, "no copy is no position");
 	plan.begun = true;
@@ -106,15 +107,16 @@ test_plan(void)
 static void
 test_pace(void)
 {
-	int64_t		due = 0;
-	int64_t		now = 0;
-	int			copied = 0;
+	int64_t due = 0;
+	int64_t now = 0;
+	int		copied = 0;
 
 	CHECK(outbox_replay_slice(1, 1000) == 1 && outbox_replay_slice(1000, 1000) == 200 &&
-		  outbox_replay_slice(100000, 1000) == 1000, "a slice is a fifth of a second, one event at least");
+			  outbox_replay_slice(100000, 1000) == 1000,
+		  "a slice is a fifth of a second, one event at least");
 	while (due < 10 * 1000000)
 	{
-		now = due + 3000;		/* each step is 3 ms late */
+		now = due + 3000; /* each step is 3 ms late */
 		due = outbox_replay_next_due(due, now, outbox_replay_slice(500, 1000), 500);
 		copied += 100;
 	}

@@ -9,27 +9,27 @@
 #include "unit.h"
 #include "bgworker/events/retention_plan.h"
 
-#define LEAVES		8
-#define RETENTION	7000
-#define SEGMENT		1000
+#define LEAVES	  8
+#define RETENTION 7000
+#define SEGMENT	  1000
 
 /* A leaf as the simulation knows it: times of its events, and their bytes. */
 typedef struct SimLeaf
 {
-	int64_t		first;
-	int64_t		last;
-	int64_t		bytes;			/* 0 = empty */
+	int64_t first;
+	int64_t last;
+	int64_t bytes; /* 0 = empty */
 } SimLeaf;
 
 typedef struct SimRing
 {
-	SimLeaf		leaves[LEAVES];
-	int			current;
-	int64_t		now;
-	int64_t		relayed_until;	/* events emitted later are not delivered */
-	int			moves;
-	bool		safe;			/* nothing forbidden was done so far */
-	bool		was_full;
+	SimLeaf leaves[LEAVES];
+	int		current;
+	int64_t now;
+	int64_t relayed_until; /* events emitted later are not delivered */
+	int		moves;
+	bool	safe; /* nothing forbidden was done so far */
+	bool	was_full;
 } SimRing;
 
 static void
@@ -60,7 +60,7 @@ follow_plan(SimRing *ring)
 	ring->was_full = plan.full;
 	if (plan.empty >= 0)
 	{
-		SimLeaf    *leaf = &ring->leaves[plan.empty];
+		SimLeaf *leaf = &ring->leaves[plan.empty];
 
 		ring->safe = ring->safe && plan.empty != ring->current && leaf->bytes > 0 &&
 			leaf->last <= ring->relayed_until && ring->now - leaf->last >= RETENTION;
@@ -78,7 +78,7 @@ follow_plan(SimRing *ring)
 static void
 emit_event(SimRing *ring, int64_t bytes)
 {
-	SimLeaf    *leaf = &ring->leaves[ring->current];
+	SimLeaf *leaf = &ring->leaves[ring->current];
 
 	if (leaf->bytes == 0)
 		leaf->first = ring->now;
@@ -89,7 +89,7 @@ emit_event(SimRing *ring, int64_t bytes)
 static int64_t
 find_oldest(const SimRing *ring)
 {
-	int64_t		oldest = ring->now;
+	int64_t oldest = ring->now;
 
 	for (int i = 0; i < LEAVES; i++)
 	{
@@ -102,8 +102,8 @@ find_oldest(const SimRing *ring)
 static void
 test_steady(void)
 {
-	SimRing		ring = {.safe = true};
-	bool		bounded = true;
+	SimRing ring = {.safe = true};
+	bool	bounded = true;
 
 	for (; ring.now < 20 * RETENTION; ring.now += 10)
 	{
@@ -120,7 +120,7 @@ test_steady(void)
 static void
 test_stuck(void)
 {
-	SimRing		ring = {.safe = true};
+	SimRing ring = {.safe = true};
 
 	ring.relayed_until = -1;
 	for (; ring.now < 20 * RETENTION; ring.now += 10)
@@ -129,7 +129,8 @@ test_stuck(void)
 		follow_plan(&ring);
 	}
 	CHECK(ring.safe && find_oldest(&ring) == 0, "nothing relayed: every event stays");
-	CHECK(ring.moves == LEAVES - 1 && ring.was_full, "nothing relayed: the ring fills once and says so");
+	CHECK(ring.moves == LEAVES - 1 && ring.was_full,
+		  "nothing relayed: the ring fills once and says so");
 	ring.relayed_until = ring.now;
 	ring.now += RETENTION;
 	for (int i = 0; i < 2 * LEAVES; i++)
@@ -140,13 +141,13 @@ test_stuck(void)
 static void
 test_random(void)
 {
-	bool		safe = true;
-	int			moves = 0;
+	bool safe = true;
+	int	 moves = 0;
 
 	srand(20261122);
 	for (int round = 0; round < 1000; round++)
 	{
-		SimRing		ring = {.safe = true};
+		SimRing ring = {.safe = true};
 
 		for (int step = 0; step < 500; step++)
 		{

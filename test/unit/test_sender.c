@@ -19,29 +19,29 @@
 #include "src/common/error_class.h"
 #include "src/common/wire.h"
 
-#define API_INIT_PRODUCER_ID	22
-#define API_END_TXN				26
-#define API_TXN_OFFSET_COMMIT	28
-#define API_PRODUCE				0
+#define API_INIT_PRODUCER_ID  22
+#define API_END_TXN			  26
+#define API_TXN_OFFSET_COMMIT 28
+#define API_PRODUCE			  0
 
-#define IN_FLIGHT_MS			300 /* several requests are under way */
-#define BATCH_TIME_US			INT64_C(1700000000000000)
-#define SLOW_MS					2000	/* longer than other refusals are waited for */
-#define IMPOSSIBLE_PARTITIONS	1000000 /* no client asks Kafka for so many */
+#define IN_FLIGHT_MS		  300 /* several requests are under way */
+#define BATCH_TIME_US		  INT64_C(1700000000000000)
+#define SLOW_MS				  2000	  /* longer than other refusals are waited for */
+#define IMPOSSIBLE_PARTITIONS 1000000 /* no client asks Kafka for so many */
 
 static rd_kafka_mock_cluster_t *cluster;
-static int	channel;
-static pid_t child;
-static OutboxWireBuffer out = {.grow = realloc};
-static uint8_t in[65536];
-static size_t in_used;
-static size_t in_frame;			/* size of the frame last read, still in `in` */
+static int						channel;
+static pid_t					child;
+static OutboxWireBuffer			out = {.grow = realloc};
+static uint8_t					in[65536];
+static size_t					in_used;
+static size_t					in_frame; /* size of the frame last read, still in `in` */
 
 static void
 start_sender(const char *program)
 {
 	struct timeval limit = {.tv_sec = 60};
-	int			pair[2];
+	int			   pair[2];
 
 	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
 	child = fork();
@@ -65,7 +65,7 @@ start_sender(const char *program)
 static int
 stop_sender(void)
 {
-	int			status;
+	int status;
 
 	close(channel);
 	waitpid(child, &status, 0);
@@ -75,11 +75,11 @@ stop_sender(void)
 static void
 flush_frames(void)
 {
-	size_t		done = 0;
+	size_t done = 0;
 
 	while (done < out.len)
 	{
-		ssize_t		n = write(channel, out.data + done, out.len - done);
+		ssize_t n = write(channel, out.data + done, out.len - done);
 
 		if (n <= 0)
 			break;
@@ -93,14 +93,14 @@ static char
 read_answer(OutboxWireReader *body)
 {
 	OutboxFrameType type;
-	bool		corrupt;
+	bool			corrupt;
 
 	memmove(in, in + in_frame, in_used - in_frame);
 	in_used -= in_frame;
 	in_frame = 0;
 	while (!outbox_wire_frame(in, in_used, &type, body, &in_frame, &corrupt))
 	{
-		ssize_t		n = read(channel, in + in_used, sizeof(in) - in_used);
+		ssize_t n = read(channel, in + in_used, sizeof(in) - in_used);
 
 		in_frame = 0;
 		if (n <= 0 || corrupt)
@@ -121,8 +121,8 @@ put_pair(const char *name, const char *value)
 static char
 open_with(const char *delivery, const char *const *extra, OutboxWireReader *body)
 {
-	size_t		mark;
-	uint16_t	count = 0;
+	size_t	 mark;
+	uint16_t count = 0;
 
 	while (extra[2 * count] != NULL)
 		count++;
@@ -155,7 +155,7 @@ open_sender(const char *delivery, const char *extra, const char *value, OutboxWi
 static void
 put_empty(OutboxFrameType type)
 {
-	size_t		mark;
+	size_t mark;
 
 	outbox_wire_begin(&out, type, &mark);
 	outbox_wire_finish(&out, mark);
@@ -172,7 +172,7 @@ fence(OutboxWireReader *body)
 static void
 declare_with(const char *name, uint32_t partitions, const char *policy, const char *flaw)
 {
-	size_t		mark;
+	size_t mark;
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_DECLARE, &mark);
 	outbox_wire_put_cstring(&out, name);
@@ -197,9 +197,9 @@ send_to(const char *topic, uint64_t number, uint32_t events, uint32_t payload_le
 		OutboxWireReader *body)
 {
 	static const uint8_t id[16];
-	uint8_t    *payload = calloc(1, payload_len + 1);
-	uint32_t	i;
-	size_t		mark;
+	uint8_t				*payload = calloc(1, payload_len + 1);
+	uint32_t			 i;
+	size_t				 mark;
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&out, number);
@@ -209,9 +209,13 @@ send_to(const char *topic, uint64_t number, uint32_t events, uint32_t payload_le
 	for (i = 0; i < events; i++)
 	{
 		OutboxWireEvent event = {
-			.id = id, .created_at = 1700000000000000, .topic = topic,
+			.id = id,
+			.created_at = 1700000000000000,
+			.topic = topic,
 			.topic_len = (uint16_t) strlen(topic),
-			.type = "T", .type_len = 1, .payload = payload,
+			.type = "T",
+			.type_len = 1,
+			.payload = payload,
 			.payload_len = i == events - 1 ? payload_len : 0,
 		};
 
@@ -246,14 +250,14 @@ is_committed(char type, OutboxWireReader *body, uint64_t number, uint32_t events
 /* What REFUSED says: how many suspects and events, the first event, its text. */
 typedef struct Refused
 {
-	bool		fence;
-	uint32_t	suspects;
-	uint32_t	per_request;
-	uint32_t	events;
-	uint32_t	index[8];		/* of the first events */
-	int32_t		error;			/* of the first event */
-	bool		whole_topic;
-	char		text[256];
+	bool	 fence;
+	uint32_t suspects;
+	uint32_t per_request;
+	uint32_t events;
+	uint32_t index[8]; /* of the first events */
+	int32_t	 error;	   /* of the first event */
+	bool	 whole_topic;
+	char	 text[256];
 } Refused;
 
 static bool
@@ -278,8 +282,8 @@ read_refused(char type, OutboxWireReader *body, Refused *refused)
 	refused->events = outbox_wire_get_u32(body);
 	for (i = 0; i < refused->events && i < 8; i++)
 	{
-		int32_t		error;
-		bool		whole_topic;
+		int32_t error;
+		bool	whole_topic;
 
 		refused->index[i] = outbox_wire_get_u32(body);
 		error = (int32_t) outbox_wire_get_u32(body);
@@ -295,7 +299,7 @@ read_refused(char type, OutboxWireReader *body, Refused *refused)
 static bool
 is_refused(char type, OutboxWireReader *body, uint32_t index, int32_t error, bool whole_topic)
 {
-	Refused		refused;
+	Refused refused;
 
 	return read_refused(type, body, &refused) && refused.events == 1 && refused.index[0] == index &&
 		refused.error == error && refused.whole_topic == whole_topic;
@@ -305,8 +309,8 @@ is_refused(char type, OutboxWireReader *body, uint32_t index, int32_t error, boo
 static bool
 is_cursor(char type, OutboxWireReader *body, int64_t number)
 {
-	bool		present;
-	int64_t		found;
+	bool	present;
+	int64_t found;
 
 	if (type != OUTBOX_FRAME_CURSOR)
 		return false;
@@ -326,9 +330,9 @@ static void
 test_open(const char *program)
 {
 	OutboxWireReader body;
-	const char *text;
-	uint32_t	len;
-	char		type;
+	const char		*text;
+	uint32_t		 len;
+	char			 type;
 
 	start_sender(program);
 	type = open_sender("exactly_once", "plugin.library.paths", "/tmp/x.so", &body);
@@ -342,8 +346,8 @@ test_open(const char *program)
 	outbox_wire_get_u16(&body);
 	outbox_wire_get_string(&body, &text, &len);
 	CHECK(outbox_wire_get_string(&body, &text, &len) &&
-		  memmem(text, len, "transactional.id=relay", 22) != NULL &&
-		  memmem(text, len, "partitioner=murmur2_random", 26) != NULL,
+			  memmem(text, len, "transactional.id=relay", 22) != NULL &&
+			  memmem(text, len, "partitioner=murmur2_random", 26) != NULL,
 		  "OPENED tells the effective properties");
 	CHECK(memmem(text, len, "hidden-value", 12) == NULL, "but no secret");
 	CHECK(stop_sender() == 0, "end of input ends the sender with 0");
@@ -357,10 +361,10 @@ test_open(const char *program)
 static void
 test_missing_ca(const char *program)
 {
-	char		place[] = "/tmp/outbox-ca-XXXXXX";
-	const char *pairs[] = {"security.protocol", "ssl", "ssl.ca.location", place, NULL};
+	char			 place[] = "/tmp/outbox-ca-XXXXXX";
+	const char		*pairs[] = {"security.protocol", "ssl", "ssl.ca.location", place, NULL};
 	OutboxWireReader body;
-	char		type;
+	char			 type;
 
 	CHECK(mkdtemp(place) != NULL, "a directory of CA files is made");
 	start_sender(program);
@@ -386,7 +390,8 @@ test_transactions(const char *program)
 	CHECK(is_cursor(fence(&body), &body, -1), "a fresh group has no cursor");
 	CHECK(is_committed(send_batch(0, 0, 0, &body), &body, 0, 0, 0), "an empty batch commits");
 	CHECK(is_committed(send_batch(1, 100, 10, &body), &body, 1, 100, 0), "100 events commit");
-	CHECK(is_refused(send_batch(2, 3, 2000000, &body), &body, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
+	CHECK(is_refused(send_batch(2, 3, 2000000, &body), &body, 2,
+					 RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
 		  "the event that is too large is refused by index, it alone");
 	CHECK(is_committed(send_batch(2, 2, 10, &body), &body, 2, 2, 0),
 		  "the batch without it commits");
@@ -398,7 +403,7 @@ static void
 test_order_of_refusals(const char *program)
 {
 	OutboxWireReader body;
-	Refused		refused;
+	Refused			 refused;
 
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
@@ -406,7 +411,8 @@ test_order_of_refusals(const char *program)
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
 	rd_kafka_mock_broker_set_rtt(cluster, -1, SLOW_MS);
 	CHECK(read_refused(send_batch(3, 2, 2000000, &body), &body, &refused) && refused.events == 2 &&
-		  refused.index[0] == 0 && refused.index[1] == 1 && refused.error == RD_KAFKA_RESP_ERR_INVALID_RECORD,
+			  refused.index[0] == 0 && refused.index[1] == 1 &&
+			  refused.error == RD_KAFKA_RESP_ERR_INVALID_RECORD,
 		  "Kafka's refusal of an event and ours of a later one are told together, in order");
 	rd_kafka_mock_broker_set_rtt(cluster, -1, 0);
 	stop_sender();
@@ -429,7 +435,8 @@ test_impossible_topics(const char *program)
 	declare_topic("impossible.DLT", IMPOSSIBLE_PARTITIONS);
 	declare_topic("other", IMPOSSIBLE_PARTITIONS);
 	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "other topics go on");
-	CHECK(is_refused(send_to("impossible", 4, 2, 1, &body), &body, 0, RD_KAFKA_RESP_ERR__INVALID_ARG, true),
+	CHECK(is_refused(send_to("impossible", 4, 2, 1, &body), &body, 0,
+					 RD_KAFKA_RESP_ERR__INVALID_ARG, true),
 		  "its event is refused, and with it the topic");
 	CHECK(send_to("impossible.DLT", 4, 1, 1, &body) == OUTBOX_FRAME_REFUSED,
 		  "and that of an impossible dead letter topic");
@@ -442,12 +449,18 @@ static void
 test_flaws(const char *program)
 {
 	static const uint8_t id[16];
-	static char longer[301];
-	OutboxWireEvent event = {.id = id, .topic = "topic", .topic_len = 5, .type = "T", .type_len = 1,
-		.key = (const uint8_t *) "k", .key_len = 1, .flaw = OUTBOX_EVENT_TOO_LARGE};
-	OutboxWireReader body;
-	Refused		refused;
-	size_t		mark;
+	static char			 longer[301];
+	OutboxWireEvent		 event = {.id = id,
+								  .topic = "topic",
+								  .topic_len = 5,
+								  .type = "T",
+								  .type_len = 1,
+								  .key = (const uint8_t *) "k",
+								  .key_len = 1,
+								  .flaw = OUTBOX_EVENT_TOO_LARGE};
+	OutboxWireReader	 body;
+	Refused				 refused;
+	size_t				 mark;
 
 	memset(longer, 'x', sizeof(longer) - 1);
 	start_sender(program);
@@ -459,14 +472,18 @@ test_flaws(const char *program)
 	declare_with("told", 1, "forget", "cleanup_policy is out of range");
 	declare_with("topic", 1, NULL, longer);
 	declare_topic("topic", 1);
-	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0), "wrong declarations do not end the sender");
-	CHECK(read_refused(send_to("repeated", 4, 2, 1, &body), &body, &refused) && refused.events == 1 &&
-		  refused.error == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION && refused.whole_topic &&
-		  strstr(refused.text, "\"repeated\"") != NULL,
+	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0),
+		  "wrong declarations do not end the sender");
+	CHECK(read_refused(send_to("repeated", 4, 2, 1, &body), &body, &refused) &&
+			  refused.events == 1 && refused.error == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION &&
+			  refused.whole_topic && strstr(refused.text, "\"repeated\"") != NULL,
 		  "events of a topic with a policy too long are refused, and it is named");
-	CHECK(is_refused(send_to("told", 4, 2, 1, &body), &body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, true), "and those of one with a flaw");
+	CHECK(is_refused(send_to("told", 4, 2, 1, &body), &body, 0, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+					 true),
+		  "and those of one with a flaw");
 	declare_topic("told", 1);
-	CHECK(is_committed(send_to("told", 4, 2, 1, &body), &body, 4, 2, 0), "until it is declared well");
+	CHECK(is_committed(send_to("told", 4, 2, 1, &body), &body, 4, 2, 0),
+		  "until it is declared well");
 
 	outbox_wire_begin(&out, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&out, 5);
@@ -480,7 +497,8 @@ test_flaws(const char *program)
 	flush_frames();
 	CHECK(is_refused(read_answer(&body), &body, 0, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false),
 		  "the frame of an event that fits into none is refused, it alone");
-	CHECK(is_committed(send_batch(5, 2, 10, &body), &body, 5, 2, 0), "the batch without it commits");
+	CHECK(is_committed(send_batch(5, 2, 10, &body), &body, 5, 2, 0),
+		  "the batch without it commits");
 	CHECK(stop_sender() == 0, "the sender has lived through it");
 }
 
@@ -488,7 +506,7 @@ static void
 test_failures(const char *program)
 {
 	OutboxWireReader body;
-	Refused		refused;
+	Refused			 refused;
 
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
@@ -500,25 +518,27 @@ test_failures(const char *program)
 	CHECK(fence(&body) == OUTBOX_FRAME_CURSOR, "and FENCE begins anew");
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1,
 									  RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
-	CHECK(read_refused(send_batch(3, 20, 1, &body), &body, &refused) && refused.fence && refused.events == 0 &&
-		  refused.suspects == 20 && refused.per_request == 10,
+	CHECK(read_refused(send_batch(3, 20, 1, &body), &body, &refused) && refused.fence &&
+			  refused.events == 0 && refused.suspects == 20 && refused.per_request == 10,
 		  "a refused request of many events blames none; the next ones are half as large");
 	fence(&body);
-	CHECK(is_committed(send_batch(3, 20, 1, &body), &body, 3, 20, 0), "the batch comes again and passes");
+	CHECK(is_committed(send_batch(3, 20, 1, &body), &body, 3, 20, 0),
+		  "the batch comes again and passes");
 	for (uint32_t records = 10; records > 1; records = refused.per_request)
 	{
 		fence(&body);
-		rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
-		CHECK(read_refused(send_batch(4, 20, 1, &body), &body, &refused) && refused.fence && refused.events == 0 &&
-			  refused.suspects >= records && refused.per_request == (records + 1) / 2,
+		rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1,
+										  RD_KAFKA_RESP_ERR_INVALID_RECORD);
+		CHECK(read_refused(send_batch(4, 20, 1, &body), &body, &refused) && refused.fence &&
+				  refused.events == 0 && refused.suspects >= records &&
+				  refused.per_request == (records + 1) / 2,
 			  "and half as large again");
 	}
 	fence(&body);
 	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NO_ERROR,
-									  RD_KAFKA_RESP_ERR_NO_ERROR,
-									  RD_KAFKA_RESP_ERR_INVALID_RECORD);
+									  RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_INVALID_RECORD);
 	CHECK(read_refused(send_batch(4, 20, 1, &body), &body, &refused) && refused.events >= 1 &&
-		  refused.index[0] < 20 && !refused.whole_topic,
+			  refused.index[0] < 20 && !refused.whole_topic,
 		  "alone in its request the event is to blame");
 	CHECK(is_committed(send_batch(4, 19, 1, &body), &body, 4, 19, 1),
 		  "the batch without it asks for a fence, which ends the small requests");
@@ -531,20 +551,22 @@ test_failures(const char *program)
 }
 
 /*
- * A record whose request failed is not taken for written because a later one of its partition was.  Of a
- * transaction the mock cluster takes no gap, as a broker would in a log that is new: test_protocol_errors.py.
+ * A record whose request failed is not taken for written because a later one of its partition was.
+ * Of a transaction the mock cluster takes no gap, as a broker would in a log that is new:
+ * test_protocol_errors.py.
  */
 static void
 test_presumed(const char *program)
 {
-	const char *pairs[] = {"batch.num.messages", "1", NULL};
+	const char		*pairs[] = {"batch.num.messages", "1", NULL};
 	OutboxWireReader body;
 
 	start_sender(program);
 	open_with("at_least_once", pairs, &body);
 	fence(&body);
 	rd_kafka_mock_broker_set_rtt(cluster, -1, IN_FLIGHT_MS);
-	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+	rd_kafka_mock_push_request_errors(cluster, API_PRODUCE, 1,
+									  RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
 	CHECK(is_failed(send_batch(5, 2, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
 		  "a first request failed, a later one did not: FAILED retriable");
 	rd_kafka_mock_broker_set_rtt(cluster, -1, 0);
@@ -558,7 +580,7 @@ static void
 test_skip(const char *program)
 {
 	OutboxWireReader body;
-	size_t		mark;
+	size_t			 mark;
 
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
@@ -601,18 +623,19 @@ test_suspect(const char *program)
 }
 
 /*
- * FENCE is answered with that deadline of a batch, and that message.timeout.ms of the settings, ms.  On a loaded machine
- * the mock broker may answer later than the deadlines under test allow: then again, as the relay does it.
+ * FENCE is answered with that deadline of a batch, and that message.timeout.ms of the settings, ms.
+ * On a loaded machine the mock broker may answer later than the deadlines under test allow: then
+ * again, as the relay does it.
  */
 static bool
 fences_with_usual(uint32_t longest_ms, uint32_t usual_ms)
 {
 	OutboxWireReader body;
-	const char *metadata;
-	uint32_t	len;
-	uint32_t	longest;
-	uint32_t	usual;
-	char		type = fence(&body);
+	const char		*metadata;
+	uint32_t		 len;
+	uint32_t		 longest;
+	uint32_t		 usual;
+	char			 type = fence(&body);
 
 	for (int i = 0; i < 20 && is_failed(type, &body, OUTBOX_ERROR_RETRIABLE); i++)
 		type = fence(&body);
@@ -642,7 +665,7 @@ static char
 send_late(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireReader *body)
 {
 	static rd_kafka_resp_err_t errors[1000];
-	char		type;
+	char					   type;
 
 	for (int i = 0; i < 1000; i++)
 		errors[i] = RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
@@ -652,36 +675,60 @@ send_late(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireRead
 	return type;
 }
 
-/* A batch that ran out of time gets more, while Kafka allows it, until it is committed (issue 12, K5). */
+/*
+ * A batch that ran out of time gets more, while Kafka allows it, until it is committed (issue 12,
+ * K5).
+ */
 static void
 test_deadlines(const char *program)
 {
-	static const char *const impatient[] = {"message.timeout.ms", "1000", "transaction.timeout.ms", "3000",
-		"socket.timeout.ms", "1000", "retry.backoff.ms", "50", NULL, NULL};
-	OutboxWireReader body;
+	static const char *const impatient[] = {"message.timeout.ms",
+											"1000",
+											"transaction.timeout.ms",
+											"3000",
+											"socket.timeout.ms",
+											"1000",
+											"retry.backoff.ms",
+											"50",
+											NULL,
+											NULL};
+	OutboxWireReader		 body;
 
 	start_sender(program);
 	open_with("exactly_once", impatient, &body);
 	CHECK(fences_with(3000), "the settings' deadlines count");
-	CHECK(is_failed(send_late(10, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "a batch runs out of time");
+	CHECK(is_failed(send_late(10, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
+		  "a batch runs out of time");
 	CHECK(fences_with(4000), "the next producer has twice the time, and as much for the commit");
-	CHECK(is_committed(send_batch(10, 1, 1, &body), &body, 10, 1, 1), "with it the batch is committed, and a fence asked for");
+	CHECK(is_committed(send_batch(10, 1, 1, &body), &body, 10, 1, 1),
+		  "with it the batch is committed, and a fence asked for");
 	CHECK(fences_with(3000), "after which the settings' deadlines count again");
-	CHECK(is_failed(send_late(11, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "another batch runs out of time");
-	rd_kafka_mock_push_request_errors(cluster, API_INIT_PRODUCER_ID, 1, RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
+	CHECK(is_failed(send_late(11, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
+		  "another batch runs out of time");
+	rd_kafka_mock_push_request_errors(cluster, API_INIT_PRODUCER_ID, 1,
+									  RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
 	CHECK(fences_with(3500), "what Kafka does not allow is lowered at once");
 	CHECK(is_committed(send_batch(11, 1, 1, &body), &body, 11, 1, 1), "and the batch committed");
 	stop_sender();
 }
 
-/* A link too slow to say what becomes of the events ahead of one that we refuse is one for longer deadlines. */
+/*
+ * A link too slow to say what becomes of the events ahead of one that we refuse is one for longer
+ * deadlines.
+ */
 static void
 test_stalled(const char *program)
 {
-	static const char *const patient[] = {"message.timeout.ms", "20000", "transaction.timeout.ms", "25000",
-		"retry.backoff.ms", "50", NULL, NULL};
-	OutboxWireReader body;
-	Refused		refused;
+	static const char *const patient[] = {"message.timeout.ms",
+										  "20000",
+										  "transaction.timeout.ms",
+										  "25000",
+										  "retry.backoff.ms",
+										  "50",
+										  NULL,
+										  NULL};
+	OutboxWireReader		 body;
+	Refused					 refused;
 
 	start_sender(program);
 	open_with("exactly_once", patient, &body);
@@ -689,7 +736,8 @@ test_stalled(const char *program)
 	CHECK(is_failed(send_late(12, 2, 2000000, &body), &body, OUTBOX_ERROR_ABORTABLE),
 		  "an event is refused, and nobody knows what becomes of the one ahead of it");
 	CHECK(fences_with_usual(45000, 20000), "the next producer has more time");
-	CHECK(read_refused(send_batch(12, 2, 2000000, &body), &body, &refused) && refused.events == 1 && refused.index[0] == 1,
+	CHECK(read_refused(send_batch(12, 2, 2000000, &body), &body, &refused) && refused.events == 1 &&
+			  refused.index[0] == 1,
 		  "with which it is told");
 	stop_sender();
 }
@@ -699,25 +747,29 @@ static void
 test_leaderless(const char *program)
 {
 	static const char *const impatient[] = {"message.timeout.ms", "1000", NULL, NULL};
-	OutboxWireReader body;
-	const char *text;
-	uint32_t	len;
+	OutboxWireReader		 body;
+	const char				*text;
+	uint32_t				 len;
 
 	start_sender(program);
 	open_with("exactly_once", impatient, &body);
 	fence(&body);
-	CHECK(is_committed(send_batch(12, 1, 1, &body), &body, 12, 1, 0), "while the partition has a leader");
+	CHECK(is_committed(send_batch(12, 1, 1, &body), &body, 12, 1, 0),
+		  "while the partition has a leader");
 	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, -1);
-	CHECK(is_failed(send_batch(13, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE), "without one the batch fails");
+	CHECK(is_failed(send_batch(13, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
+		  "without one the batch fails");
 	outbox_wire_get_u32(&body);
 	outbox_wire_get_string(&body, &text, &len);
 	outbox_wire_get_string(&body, &text, &len);
-	CHECK(!body.bad && memmem(text, len, "partition 0 of topic \"topic\" has no leader: ", 44) == text,
+	CHECK(!body.bad &&
+			  memmem(text, len, "partition 0 of topic \"topic\" has no leader: ", 44) == text,
 		  "and names topic and partition");
 	printf("# %.*s\n", (int) len, text);
 	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, 1);
 	fence(&body);
-	CHECK(is_committed(send_batch(13, 1, 1, &body), &body, 13, 1, 0), "with a leader the batch is committed");
+	CHECK(is_committed(send_batch(13, 1, 1, &body), &body, 13, 1, 0),
+		  "with a leader the batch is committed");
 	stop_sender();
 }
 
@@ -725,8 +777,8 @@ static void
 test_at_least_once(const char *program)
 {
 	OutboxWireReader body;
-	uint64_t	i;
-	bool		all = true;
+	uint64_t		 i;
+	bool			 all = true;
 
 	start_sender(program);
 	open_sender("at_least_once", NULL, NULL, &body);
@@ -747,8 +799,8 @@ int
 main(int argc, char **argv)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *client;
-	char		error[256];
+	rd_kafka_t		*client;
+	char			 error[256];
 
 	if (argc != 2)
 		return 2;

@@ -18,13 +18,13 @@
 
 typedef struct Refusal
 {
-	const char *sqlstate;
-	const char *message;
+	const char	 *sqlstate;
+	const char	 *message;
 	OutboxFailure failure;
 } Refusal;
 
 /* The tries of one outbox_db_connect: the second one asks for the code. */
-#define TRIES	2
+#define TRIES 2
 
 static const Refusal refusals[] = {
 	{"28P01", "password authentication failed for user \"u\"", OUTBOX_FAILURE_DEPLOY},
@@ -35,12 +35,13 @@ static const Refusal refusals[] = {
 	{"08P01", "query_wait_timeout", OUTBOX_FAILURE_INFRASTRUCTURE},
 	{"53300", "sorry, too many clients already", OUTBOX_FAILURE_INFRASTRUCTURE},
 	{"53300", "too many connections for role \"u\"", OUTBOX_FAILURE_INFRASTRUCTURE},
-	{"55000", "database \"d\" is not currently accepting connections", OUTBOX_FAILURE_INFRASTRUCTURE},
+	{"55000", "database \"d\" is not currently accepting connections",
+	 OUTBOX_FAILURE_INFRASTRUCTURE},
 	{"57P03", "the database system is starting up", OUTBOX_FAILURE_INFRASTRUCTURE},
 	{"57P01", "terminating connection due to administrator command", OUTBOX_FAILURE_INFRASTRUCTURE},
 };
 
-static int	listener;
+static int listener;
 
 static bool
 read_all(int file, void *buffer, size_t len)
@@ -52,8 +53,8 @@ read_all(int file, void *buffer, size_t len)
 static bool
 read_message(int file)
 {
-	char		message[1000];
-	uint32_t	len;
+	char	 message[1000];
+	uint32_t len;
 
 	return read_all(file, &len, sizeof(len)) && ntohl(len) <= sizeof(message) &&
 		read_all(file, message, ntohl(len) - sizeof(len));
@@ -62,8 +63,8 @@ read_message(int file)
 static void
 send_message(int file, char type, const void *text, size_t size)
 {
-	char		message[1000] = {type};
-	uint32_t	len = htonl((uint32_t) (size + sizeof(len)));
+	char	 message[1000] = {type};
+	uint32_t len = htonl((uint32_t) (size + sizeof(len)));
 
 	memcpy(message + 1, &len, sizeof(len));
 	memcpy(message + 1 + sizeof(len), text, size);
@@ -74,11 +75,13 @@ send_message(int file, char type, const void *text, size_t size)
 static void
 refuse(int file, const Refusal *refusal)
 {
-	char		text[900];
+	char text[900];
 
 	if (read_message(file))
-		send_message(file, 'E', text, (size_t) snprintf(text, sizeof(text), "SFATAL%cVFATAL%cC%s%cM%s%c", 0, 0,
-														 refusal->sqlstate, 0, refusal->message, 0) + 1);
+		send_message(file, 'E', text,
+					 (size_t) snprintf(text, sizeof(text), "SFATAL%cVFATAL%cC%s%cM%s%c", 0, 0,
+									   refusal->sqlstate, 0, refusal->message, 0) +
+						 1);
 }
 
 static void *
@@ -86,7 +89,7 @@ serve(void *arg)
 {
 	for (int i = 0; i < TRIES; i++)
 	{
-		int			file = accept(listener, NULL, NULL);
+		int file = accept(listener, NULL, NULL);
 
 		refuse(file, arg);
 		close(file);
@@ -94,7 +97,9 @@ serve(void *arg)
 	return NULL;
 }
 
-/* A session of a standby: says so at its start and when it is asked.  Counts the questions in *arg. */
+/*
+ * A session of a standby: says so at its start and when it is asked.  Counts the questions in *arg.
+ */
 static void *
 serve_standby(void *arg)
 {
@@ -103,11 +108,11 @@ serve_standby(void *arg)
 	static const char standby[] = "in_hot_standby\0on";
 	static const char column[] = "\0\1c\0\0\0\0\0\0\0\0\0\0\31\377\377\377\377\377\377\0";
 	static const char row[] = "\0\1\0\0\0\2on";
-	char		type;
+	char			  type;
 
 	for (int i = 0; i < TRIES; i++)
 	{
-		int			file = accept(listener, NULL, NULL);
+		int file = accept(listener, NULL, NULL);
 
 		if (!read_message(file))
 			abort();
@@ -132,35 +137,42 @@ serve_standby(void *arg)
 static void
 test_standby(const char *conninfo)
 {
-	OutboxDb	db;
-	pthread_t	server;
-	int			questions = 0;
+	OutboxDb  db;
+	pthread_t server;
+	int		  questions = 0;
 
-	if (!outbox_db_open(&db, conninfo, 0) || pthread_create(&server, NULL, serve_standby, &questions) != 0)
+	if (!outbox_db_open(&db, conninfo, 0) ||
+		pthread_create(&server, NULL, serve_standby, &questions) != 0)
 		abort();
 	CHECK(!outbox_db_connect(&db) && db.conn == NULL, "a standby is no place to work");
 	pthread_join(server, NULL);
 	CHECK(questions == 1, "it was asked itself, once");
-	CHECK(db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE && strstr(db.error.message, "read-only") != NULL,
+	CHECK(db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE &&
+			  strstr(db.error.message, "read-only") != NULL,
 		  "that is waited for");
 	outbox_db_close(&db);
 }
 
-/* The user has said that a standby will do: it is taken as it is; that it answers no more is an outage. */
+/*
+ * The user has said that a standby will do: it is taken as it is; that it answers no more is an
+ * outage.
+ */
 static void
 test_own_attributes(const char *server_conninfo)
 {
-	OutboxDb	db;
-	pthread_t	server;
-	char		conninfo[300];
-	int			questions = 0;
+	OutboxDb  db;
+	pthread_t server;
+	char	  conninfo[300];
+	int		  questions = 0;
 
 	snprintf(conninfo, sizeof(conninfo), "%s target_session_attrs=any", server_conninfo);
-	if (!outbox_db_open(&db, conninfo, 0) || pthread_create(&server, NULL, serve_standby, &questions) != 0)
+	if (!outbox_db_open(&db, conninfo, 0) ||
+		pthread_create(&server, NULL, serve_standby, &questions) != 0)
 		abort();
 	for (int i = 0; i < TRIES; i++)
 		CHECK(!outbox_db_connect(&db) && db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE &&
-			  strstr(db.error.message, "read-only") == NULL, "target_session_attrs of the user's own: no host is refused");
+				  strstr(db.error.message, "read-only") == NULL,
+			  "target_session_attrs of the user's own: no host is refused");
 	pthread_join(server, NULL);
 	CHECK(questions == 0, "nor asked");
 	outbox_db_close(&db);
@@ -169,18 +181,23 @@ test_own_attributes(const char *server_conninfo)
 static void
 test_refusal(const Refusal *refusal, const char *conninfo)
 {
-	OutboxDb	db;
-	pthread_t	server;
-	bool		connected;
+	OutboxDb  db;
+	pthread_t server;
+	bool	  connected;
 
-	if (!outbox_db_open(&db, conninfo, 0) || pthread_create(&server, NULL, serve, (void *) refusal) != 0)
+	if (!outbox_db_open(&db, conninfo, 0) ||
+		pthread_create(&server, NULL, serve, (void *) refusal) != 0)
 		abort();
 	connected = outbox_db_connect(&db);
 	pthread_join(server, NULL);
-	CHECK(!connected && db.error.failure == refusal->failure && strstr(db.error.message, refusal->message) != NULL,
+	CHECK(!connected && db.error.failure == refusal->failure &&
+			  strstr(db.error.message, refusal->message) != NULL,
 		  refusal->message);
-	CHECK(db.conn == NULL && strcmp(db.error.sqlstate, refusal->failure == OUTBOX_FAILURE_DEPLOY ? refusal->sqlstate :
-									OUTBOX_DB_LOST) == 0, refusal->sqlstate);
+	CHECK(db.conn == NULL &&
+			  strcmp(db.error.sqlstate,
+					 refusal->failure == OUTBOX_FAILURE_DEPLOY ? refusal->sqlstate :
+																 OUTBOX_DB_LOST) == 0,
+		  refusal->sqlstate);
 	outbox_db_close(&db);
 }
 
@@ -188,14 +205,15 @@ int
 main(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t	len = sizeof(address);
-	char		conninfo[200];
+	socklen_t		   len = sizeof(address);
+	char			   conninfo[200];
 
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	if (bind(listener, (struct sockaddr *) &address, len) != 0 || listen(listener, TRIES) != 0 ||
 		getsockname(listener, (struct sockaddr *) &address, &len) != 0)
 		abort();
-	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%d user=u dbname=d password=p sslmode=disable gssencmode=disable",
+	snprintf(conninfo, sizeof(conninfo),
+			 "host=127.0.0.1 port=%d user=u dbname=d password=p sslmode=disable gssencmode=disable",
 			 ntohs(address.sin_port));
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
 		test_refusal(&refusals[i], conninfo);

@@ -9,7 +9,7 @@
 #include "services/monitor/sink_queue.h"
 #include "services/monitor/sinks.h"
 
-#define MANY	1000
+#define MANY 1000
 
 static const OutboxOption options[] = {
 	{"webhook_url", OUTBOX_OPTION_TEXT, "http://localhost:1/hook", 0, 0, "", NULL},
@@ -27,15 +27,16 @@ ignore_change(void)
 static json_t *
 make_alert(const char *key)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:{s:s}}", "key", key, "kind", "lag", "cluster", "kafka",
-					 "summary", "behind", "since", "then", "at", "now", "labels", "group", key);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:{s:s}}", "key", key, "kind", "lag",
+					 "cluster", "kafka", "summary", "behind", "since", "then", "at", "now",
+					 "labels", "group", key);
 }
 
 static size_t
 count_queued(const char *sink)
 {
-	json_t	   *queues = outbox_sinks_dump();
-	size_t		count = json_array_size(json_object_get(queues, sink));
+	json_t *queues = outbox_sinks_dump();
+	size_t	count = json_array_size(json_object_get(queues, sink));
 
 	json_decref(queues);
 	return count;
@@ -67,7 +68,8 @@ test_many_alerts(void)
 	list = outbox_sink_repeat_body(body);
 	CHECK(json_array_size(list) == MANY, "all of them");
 	CHECK(json_object_get(json_array_get(list, MANY - 1), "startsAt") != NULL &&
-		  json_object_get(json_array_get(list, MANY - 1), "endsAt") == NULL, "as alerts that go on");
+			  json_object_get(json_array_get(list, MANY - 1), "endsAt") == NULL,
+		  "as alerts that go on");
 	json_decref(list);
 	json_decref(body);
 	for (int i = 0; i < MANY; i++)
@@ -76,8 +78,8 @@ test_many_alerts(void)
 		outbox_sinks_send("trigger", json_object_get(firing, key));
 	}
 	CHECK(count_queued("webhook") == MANY, "as many triggers at once lose none");
-	queues = json_pack("{s:[{s:s, s:o}, {s:s, s:o}]}", "webhook", "action", "resolve", "alert", make_alert("restored"),
-					   "action", "resolve", "alert", json_object());
+	queues = json_pack("{s:[{s:s, s:o}, {s:s, s:o}]}", "webhook", "action", "resolve", "alert",
+					   make_alert("restored"), "action", "resolve", "alert", json_object());
 	outbox_sinks_restore(queues);
 	CHECK(count_queued("webhook") == MANY + 1, "what is no alert is not restored");
 	json_decref(queues);
@@ -90,8 +92,8 @@ static OutboxSinkQueue lines;
 static size_t
 add(const char *action, const char *key)
 {
-	json_t	   *alert = make_alert(key);
-	size_t		lost = outbox_sink_queue_add(&lines, action, alert);
+	json_t *alert = make_alert(key);
+	size_t	lost = outbox_sink_queue_add(&lines, action, alert);
 
 	json_decref(alert);
 	return lost;
@@ -123,14 +125,18 @@ test_lines(void)
 	add("resolve", "a");
 	CHECK(strcmp(take(0, true, &bad), "bad trigger") == 0, "the oldest first");
 	CHECK(strcmp(take(0, true, &line), "a trigger") == 0, "what is under way stops no other alert");
-	CHECK(strcmp(take(0, true, &(OutboxSinkLine *) {NULL}), "") == 0, "an alert's second change waits for its first");
+	CHECK(strcmp(take(0, true, &(OutboxSinkLine *) {NULL}), "") == 0,
+		  "an alert's second change waits for its first");
 	outbox_sink_queue_sent(&lines, bad, false, 0);
 	outbox_sink_queue_sent(&lines, line, true, 0);
 	CHECK(strcmp(take(0, true, &line), "a resolve") == 0, "what fails stops no other alert");
 	outbox_sink_queue_sent(&lines, line, true, 0);
-	CHECK(lines.line_count == 1 && outbox_sink_queue_wait(&lines, 0, 60000) == 1000, "it waits for a second");
-	CHECK(strcmp(take(999, true, &line), "") == 0 && strcmp(take(1000, false, &line), "") == 0, "no sooner, if retries have room");
-	for (int i = 1, pause = 2000, now = 1000; i < 9; i++, now += pause, pause = pause < 30000 ? 2 * pause : 60000)
+	CHECK(lines.line_count == 1 && outbox_sink_queue_wait(&lines, 0, 60000) == 1000,
+		  "it waits for a second");
+	CHECK(strcmp(take(999, true, &line), "") == 0 && strcmp(take(1000, false, &line), "") == 0,
+		  "no sooner, if retries have room");
+	for (int i = 1, pause = 2000, now = 1000; i < 9;
+		 i++, now += pause, pause = pause < 30000 ? 2 * pause : 60000)
 	{
 		CHECK(strcmp(take(now, true, &bad), "bad trigger") == 0, "and is tried again");
 		outbox_sink_queue_sent(&lines, bad, false, now);
@@ -148,16 +154,18 @@ static void
 test_bounds(void)
 {
 	OutboxSinkLine *line;
-	char		key[32];
-	size_t		lost = 0;
-	bool		alternate = true;
+	char			key[32];
+	size_t			lost = 0;
+	bool			alternate = true;
 
 	for (int i = 0; i < 101; i++)
 		lost += add(i % 2 == 0 ? "trigger" : "resolve", "flaps");
 	line = lines.lines[0];
 	for (size_t i = 0; i < line->count; i++)
-		alternate = alternate && strcmp(line->changes[i].action, i % 2 == 0 ? "trigger" : "resolve") == 0;
-	CHECK(line->count < OUTBOX_LINE_MAX + 1 && lost == 101 - line->count && alternate, "an alert that flaps keeps its newest changes");
+		alternate =
+			alternate && strcmp(line->changes[i].action, i % 2 == 0 ? "trigger" : "resolve") == 0;
+	CHECK(line->count < OUTBOX_LINE_MAX + 1 && lost == 101 - line->count && alternate,
+		  "an alert that flaps keeps its newest changes");
 	CHECK(strcmp(line->changes[line->count - 1].action, "trigger") == 0, "the last one too");
 	outbox_sink_queue_free(&lines);
 
@@ -178,12 +186,13 @@ test_bounds(void)
 static void
 test_repeat(void)
 {
-	json_t	   *alerts = json_pack("{s:o, s:o}", "a", make_alert("a"), "bad", make_alert("bad"));
+	json_t *alerts = json_pack("{s:o, s:o}", "a", make_alert("a"), "bad", make_alert("bad"));
 	OutboxSinkLine *line;
 
 	add("trigger", "bad");
 	outbox_sink_queue_repeat(&lines, alerts);
-	CHECK(json_object_size(lines.repeat) == 1 && json_object_get(lines.repeat, "a") != NULL, "but for what waits by itself");
+	CHECK(json_object_size(lines.repeat) == 1 && json_object_get(lines.repeat, "a") != NULL,
+		  "but for what waits by itself");
 	lines.repeat_under_way = true;
 	add("resolve", "a");
 	outbox_sink_queue_repeat(&lines, alerts);
@@ -196,7 +205,8 @@ test_repeat(void)
 	outbox_sink_queue_free(&lines);
 	outbox_sink_queue_repeat(&lines, alerts);
 	add("resolve", "a");
-	CHECK(json_object_get(lines.repeat, "a") == NULL && strcmp(take(0, true, &line), "a resolve") == 0,
+	CHECK(json_object_get(lines.repeat, "a") == NULL &&
+			  strcmp(take(0, true, &line), "a resolve") == 0,
 		  "a repeat that has not begun lets the change go");
 	outbox_sink_queue_free(&lines);
 	json_decref(alerts);
@@ -217,7 +227,8 @@ test_dedup_keys(void)
 	resolve = outbox_sink_body(OUTBOX_SINK_PAGERDUTY, "resolve", alert, "R");
 	sent = json_string_value(json_object_get(trigger, "dedup_key"));
 	CHECK(strlen(sent) == 255, "PagerDuty takes 255 characters");
-	CHECK(strcmp(sent, json_string_value(json_object_get(resolve, "dedup_key"))) == 0, "the resolve finds its trigger");
+	CHECK(strcmp(sent, json_string_value(json_object_get(resolve, "dedup_key"))) == 0,
+		  "the resolve finds its trigger");
 	json_decref(trigger);
 	json_decref(resolve);
 	json_decref(alert);
@@ -226,19 +237,21 @@ test_dedup_keys(void)
 static void
 test_names(void)
 {
-	static const char *const names[][2] = {{"lag", "OutboxConsumerLag"}, {"offsets", "OutboxConsumerOffsets"},
-	{"dead_letters", "OutboxDeadLetters"}};
+	static const char *const names[][2] = {{"lag", "OutboxConsumerLag"},
+										   {"offsets", "OutboxConsumerOffsets"},
+										   {"dead_letters", "OutboxDeadLetters"}};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{
-		json_t	   *alert = make_alert("key");
-		json_t	   *body;
-		json_t	   *labels;
+		json_t *alert = make_alert("key");
+		json_t *body;
+		json_t *labels;
 
 		json_object_set_new(alert, "kind", json_string(names[i][0]));
 		body = outbox_sink_body(OUTBOX_SINK_ALERTMANAGER, "trigger", alert, "");
 		labels = json_object_get(json_array_get(body, 0), "labels");
-		CHECK(strcmp(json_string_value(json_object_get(labels, "alertname")), names[i][1]) == 0, names[i][1]);
+		CHECK(strcmp(json_string_value(json_object_get(labels, "alertname")), names[i][1]) == 0,
+			  names[i][1]);
 		json_decref(body);
 		json_decref(alert);
 	}
@@ -248,10 +261,11 @@ int
 main(void)
 {
 	static OutboxConfig config;
-	char		error[256];
+	char				error[256];
 
 	outbox_config_add(&config, options);
-	if (!outbox_config_finish(&config, error, sizeof(error)) || !outbox_sinks_open(&config, ignore_change))
+	if (!outbox_config_finish(&config, error, sizeof(error)) ||
+		!outbox_sinks_open(&config, ignore_change))
 		return 1;
 	test_lines();
 	test_bounds();

@@ -13,31 +13,31 @@
 #include "bgworker/events/snapshot.h"
 
 #define MOST_TXIDS	40
-#define MOST_EVENTS	400
+#define MOST_EVENTS 400
 
 typedef struct Schedule
 {
-	OutboxEntry entries[MOST_EVENTS];
-	size_t		count;
+	OutboxEntry	   entries[MOST_EVENTS];
+	size_t		   count;
 	OutboxSnapshot upper;
-	uint64_t	running[MOST_TXIDS];
+	uint64_t	   running[MOST_TXIDS];
 } Schedule;
 
 /* Transactions 3..: some still run, some are without a commit time. */
 static void
 make_schedule(Schedule *schedule, bool timed)
 {
-	int			transactions = 1 + rand() % (MOST_TXIDS - 1);
-	int64_t		seq = 0;
+	int		transactions = 1 + rand() % (MOST_TXIDS - 1);
+	int64_t seq = 0;
 
 	memset(schedule, 0, sizeof(*schedule));
 	schedule->upper.xip = schedule->running;
 	schedule->upper.xmax = 3 + transactions;
 	for (int i = 0; i < transactions; i++)
 	{
-		uint64_t	txid = 3 + i;
-		int			events = rand() % 8;
-		int64_t		order = 1000 + rand() % 50;
+		uint64_t txid = 3 + i;
+		int		 events = rand() % 8;
+		int64_t	 order = 1000 + rand() % 50;
 
 		if (rand() % 5 == 0)
 		{
@@ -50,7 +50,9 @@ make_schedule(Schedule *schedule, bool timed)
 
 			entry->txid = txid;
 			entry->seq = ++seq;
-			entry->rank = e > 0 ? entry[-1].rank : timed ? OUTBOX_RANK_TIMED : rand() % (OUTBOX_RANK_TIMED + 1);
+			entry->rank = e > 0 ? entry[-1].rank :
+				timed			? OUTBOX_RANK_TIMED :
+								  rand() % (OUTBOX_RANK_TIMED + 1);
 			entry->order = entry->rank == OUTBOX_RANK_TIMED ? order : 0;
 		}
 	}
@@ -74,14 +76,14 @@ is_ordered(const Schedule *schedule)
 	return true;
 }
 
-#define PIECE	8
+#define PIECE 8
 
 /* A list that has a few of its entries in memory. */
 static void
 load_piece(OutboxEntryList *list, size_t at)
 {
 	static OutboxEntry piece[PIECE];
-	const Schedule *schedule = list->file;
+	const Schedule	  *schedule = list->file;
 
 	list->entries = piece;
 	list->first = at / PIECE * PIECE;
@@ -93,18 +95,19 @@ load_piece(OutboxEntryList *list, size_t at)
 static bool
 chain_is_exact(Schedule *schedule, size_t chunk_events)
 {
-	uint64_t	lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
+	uint64_t		lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
 	OutboxEntryList list = {.lowest = lowest, .load = load_piece, .file = schedule};
-	uint64_t	lists[2][2 * MOST_TXIDS];
-	uint64_t	none[1];
-	OutboxRange range = {.lower = {.xmax = 3, .xip = none}};
-	int			turn = 0;
+	uint64_t		lists[2][2 * MOST_TXIDS];
+	uint64_t		none[1];
+	OutboxRange		range = {.lower = {.xmax = 3, .xip = none}};
+	int				turn = 0;
 
 	for (size_t i = 0; i < schedule->count; i++)
 		outbox_lowest_note(lowest, i, schedule->entries[i].txid);
 	for (size_t first = 0; first < schedule->count;)
 	{
-		size_t		end = first + chunk_events < schedule->count ? first + chunk_events : schedule->count;
+		size_t end =
+			first + chunk_events < schedule->count ? first + chunk_events : schedule->count;
 		OutboxSnapshot *upper = &range.upper;
 
 		upper->xip = lists[turn];
@@ -120,9 +123,10 @@ chain_is_exact(Schedule *schedule, size_t chunk_events)
 		}
 		for (size_t i = 0; i < schedule->count; i++)
 		{
-			bool		expected = i >= first && i < end;
+			bool expected = i >= first && i < end;
 
-			if (outbox_range_holds(&range, schedule->entries[i].txid, schedule->entries[i].seq) != expected)
+			if (outbox_range_holds(&range, schedule->entries[i].txid, schedule->entries[i].seq) !=
+				expected)
 				return false;
 		}
 		range.lower = range.upper;
@@ -153,7 +157,7 @@ begun_comes_first(void)
 		{.txid = 10, .seq = 4, .rank = OUTBOX_RANK_BEGUN},
 		{.txid = 10, .seq = 3, .rank = OUTBOX_RANK_BEGUN},
 	};
-	int64_t		expected[] = {3, 4, 2, 1, 8, 9};
+	int64_t expected[] = {3, 4, 2, 1, 8, 9};
 
 	outbox_entries_sort(entries, 6);
 	for (int i = 0; i < 6; i++)
@@ -168,7 +172,7 @@ begun_comes_first(void)
 static bool
 keys_sort_as_entries(Schedule *schedule)
 {
-	uint8_t		keys[2][OUTBOX_ENTRY_KEY];
+	uint8_t keys[2][OUTBOX_ENTRY_KEY];
 
 	for (size_t i = 0; i < schedule->count; i++)
 	{
@@ -207,11 +211,11 @@ negative_keys_sort_first(void)
 int
 main(void)
 {
-	Schedule	schedule;
-	bool		ordered = true;
-	bool		exact = true;
-	bool		keyed = negative_keys_sort_first();
-	uint64_t	twice[] = {9, 4, 9, 7, 4};
+	Schedule schedule;
+	bool	 ordered = true;
+	bool	 exact = true;
+	bool	 keyed = negative_keys_sort_first();
+	uint64_t twice[] = {9, 4, 9, 7, 4};
 
 	srand(20261122);
 	for (int round = 0; round < 10000; round++)
@@ -227,6 +231,6 @@ main(void)
 	CHECK(exact, "10,000 chains of cuts hold each event exactly once");
 	CHECK(begun_comes_first(), "the rest of a transaction cut inside comes first");
 	CHECK(outbox_snapshot_sort(twice, 5) == 3 && twice[0] == 4 && twice[2] == 9,
-			   "a list of xids is sorted and unique");
+		  "a list of xids is sorted and unique");
 	return finish_tests();
 }

@@ -23,11 +23,20 @@ static OutboxWireEvent
 sample_event(void)
 {
 	return (OutboxWireEvent) {
-		.id = id, .created_at = -5, .topic = "orders", .topic_len = 6, .type = "Placed",
-		.type_len = 6, .content_type = "", .content_type_len = 0,
-		.key = (const uint8_t *) "\xff\0k", .key_len = 3,
-		.payload = (const uint8_t *) "", .payload_len = 0,
-		.headers = (const uint8_t *) "\0", .headers_len = 1,
+		.id = id,
+		.created_at = -5,
+		.topic = "orders",
+		.topic_len = 6,
+		.type = "Placed",
+		.type_len = 6,
+		.content_type = "",
+		.content_type_len = 0,
+		.key = (const uint8_t *) "\xff\0k",
+		.key_len = 3,
+		.payload = (const uint8_t *) "",
+		.payload_len = 0,
+		.headers = (const uint8_t *) "\0",
+		.headers_len = 1,
 	};
 }
 
@@ -35,8 +44,8 @@ static bool
 read_back(OutboxWireBuffer *buf, OutboxWireEvent *event, OutboxWireReader *body)
 {
 	OutboxFrameType type;
-	size_t		size;
-	bool		corrupt;
+	size_t			size;
+	bool			corrupt;
 
 	return outbox_wire_frame(buf->data, buf->len, &type, body, &size, &corrupt) &&
 		type == OUTBOX_FRAME_EVENT && size == buf->len && outbox_wire_get_event(body, event);
@@ -46,8 +55,8 @@ static void
 test_event(void)
 {
 	OutboxWireBuffer buf = {.grow = realloc};
-	OutboxWireEvent event = sample_event();
-	OutboxWireEvent got;
+	OutboxWireEvent	 event = sample_event();
+	OutboxWireEvent	 got;
 	OutboxWireReader body;
 
 	CHECK(outbox_wire_put_event(&buf, &event), "an event is written");
@@ -63,12 +72,14 @@ test_event(void)
 	event.key = NULL;
 	buf.len = 0;
 	CHECK(outbox_wire_put_event(&buf, &event) && read_back(&buf, &got, &body) &&
-		  got.payload == NULL && got.key == NULL, "NULL payload and key stay NULL");
+			  got.payload == NULL && got.key == NULL,
+		  "NULL payload and key stay NULL");
 	CHECK(got.flaw == OUTBOX_EVENT_SOUND, "an event is sound");
 	event.flaw = OUTBOX_EVENT_NO_TIME;
 	buf.len = 0;
 	CHECK(outbox_wire_put_event(&buf, &event) && read_back(&buf, &got, &body) &&
-		  got.flaw == OUTBOX_EVENT_NO_TIME, "unless its frame says what is wrong");
+			  got.flaw == OUTBOX_EVENT_NO_TIME,
+		  "unless its frame says what is wrong");
 	free(buf.data);
 }
 
@@ -76,18 +87,18 @@ static void
 test_cut_event(void)
 {
 	OutboxWireBuffer buf = {.grow = realloc};
-	OutboxWireEvent event = sample_event();
-	OutboxWireEvent got;
+	OutboxWireEvent	 event = sample_event();
+	OutboxWireEvent	 got;
 	OutboxWireReader body;
-	size_t		len;
-	int			accepted = 0;
-	bool		corrupt = false;
+	size_t			 len;
+	int				 accepted = 0;
+	bool			 corrupt = false;
 
 	outbox_wire_put_event(&buf, &event);
 	for (len = 0; len < buf.len; len++)
 	{
 		OutboxFrameType type;
-		size_t		size;
+		size_t			size;
 
 		accepted += outbox_wire_frame(buf.data, len, &type, &body, &size, &corrupt);
 	}
@@ -108,10 +119,10 @@ test_lengths(void)
 {
 	static const uint8_t zero[] = {0, 0, 0, 0, 'L'};
 	static const uint8_t huge[] = {0xff, 0xff, 0xff, 0xff, 'L'};
-	OutboxFrameType type;
-	OutboxWireReader body;
-	size_t		size;
-	bool		corrupt;
+	OutboxFrameType		 type;
+	OutboxWireReader	 body;
+	size_t				 size;
+	bool				 corrupt;
 
 	CHECK(!outbox_wire_frame(zero, 5, &type, &body, &size, &corrupt) && corrupt,
 		  "length 0 is corrupt");
@@ -123,13 +134,13 @@ static void
 test_strings(void)
 {
 	OutboxWireBuffer buf = {.grow = realloc};
-	OutboxFrameType type;
+	OutboxFrameType	 type;
 	OutboxWireReader body;
-	const char *text;
-	uint32_t	len;
-	size_t		mark;
-	size_t		size;
-	bool		corrupt;
+	const char		*text;
+	uint32_t		 len;
+	size_t			 mark;
+	size_t			 size;
+	bool			 corrupt;
 
 	outbox_wire_begin(&buf, OUTBOX_FRAME_BATCH, &mark);
 	outbox_wire_put_u64(&buf, UINT64_MAX);
@@ -142,15 +153,17 @@ test_strings(void)
 	outbox_wire_put_bytes(&buf, NULL, 0);
 	outbox_wire_finish(&buf, mark);
 	CHECK(outbox_wire_frame(buf.data, buf.len, &type, &body, &size, &corrupt) &&
-		  type == OUTBOX_FRAME_BATCH && size == buf.len, "a frame is framed");
+			  type == OUTBOX_FRAME_BATCH && size == buf.len,
+		  "a frame is framed");
 	CHECK(outbox_wire_get_u64(&body) == UINT64_MAX, "u64");
 	CHECK(outbox_wire_get_string(&body, &text, &len) && len == 3 &&
-		  memcmp(text, "n\xc3\xa9", 3) == 0, "string");
+			  memcmp(text, "n\xc3\xa9", 3) == 0,
+		  "string");
 	CHECK(outbox_wire_get_string(&body, &text, &len) && text == NULL, "NULL string");
-	CHECK(outbox_wire_get_string(&body, &text, &len) && text != NULL && len == 0,
-		  "empty string");
+	CHECK(outbox_wire_get_string(&body, &text, &len) && text != NULL && len == 0, "empty string");
 	CHECK(outbox_wire_get_u16(&body) == 65535 && outbox_wire_get_u8(&body) == 7, "u16 and u8");
-	CHECK(outbox_wire_get_string(&body, &text, &len) && len == 1 && text[0] == 'x', "bytes as they are");
+	CHECK(outbox_wire_get_string(&body, &text, &len) && len == 1 && text[0] == 'x',
+		  "bytes as they are");
 	CHECK(!body.bad, "all was there");
 	CHECK(outbox_wire_get_u32(&body) == 0 && body.bad, "reading past the end is bad");
 	free(buf.data);
@@ -160,8 +173,8 @@ static void
 test_no_memory(void)
 {
 	OutboxWireBuffer buf = {.grow = refuse_growth};
-	OutboxWireEvent event = sample_event();
-	size_t		mark;
+	OutboxWireEvent	 event = sample_event();
+	size_t			 mark;
 
 	CHECK(!outbox_wire_put_event(&buf, &event) && buf.len == 0, "no memory, no event");
 	CHECK(!outbox_wire_begin(&buf, OUTBOX_FRAME_END, &mark), "no memory, no frame");
@@ -170,8 +183,9 @@ test_no_memory(void)
 	CHECK(!outbox_wire_put_event(&buf, &event) && buf.len == 0,
 		  "an event above the frame limit is refused");
 	CHECK(outbox_wire_event_fits(OUTBOX_WIRE_MAX_FRAME - 1 - OUTBOX_WIRE_EVENT_FIXED) &&
-		  !outbox_wire_event_fits(OUTBOX_WIRE_MAX_FRAME - OUTBOX_WIRE_EVENT_FIXED) &&
-		  !outbox_wire_event_fits(UINT64_MAX), "which can be asked before");
+			  !outbox_wire_event_fits(OUTBOX_WIRE_MAX_FRAME - OUTBOX_WIRE_EVENT_FIXED) &&
+			  !outbox_wire_event_fits(UINT64_MAX),
+		  "which can be asked before");
 }
 
 int

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-static int	tests_passed;
-static int	tests_failed;
+static int tests_passed;
+static int tests_failed;
 
 static inline void
 check_that(bool ok, const char *what, const char *file, int line)
@@ -26,7 +26,7 @@ check_that(bool ok, const char *what, const char *file, int line)
 	fflush(stdout);
 }
 
-#define CHECK(condition, what)	check_that((condition), (what), __FILE__, __LINE__)
+#define CHECK(condition, what) check_that((condition), (what), __FILE__, __LINE__)
 
 static inline int
 finish_tests(void)
@@ -36,4 +36,4 @@ finish_tests(void)
 	return tests_failed == 0 && tests_passed > 0 ? 0 : 1;
 }
 
-#endif							/* OUTBOX_TEST_UNIT_H */
+#endif /* OUTBOX_TEST_UNIT_H */
