@@ -90,3 +90,15 @@ def test_a_seeded_violation_is_found(tree, rule, name, text):
         spdx = SPDX if code else "# SPDX-License-Identifier: PostgreSQL\n" if name.endswith(".py") else ""
         (tree / name).write_text(spdx + text)
     assert broken_rules(tree) == [rule]
+
+
+def test_a_circle_of_files_is_found(tree):
+    """a needs b, b needs c, c needs a; d needs a, and nobody d."""
+    for name, other in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")):
+        path = tree / "src" / f"{name}.c"
+        path.write_text(f"{SPDX}extern int {other}(void);\nint\n{name}(void)\n{{\n\treturn {other}();\n}}\n")
+        subprocess.run(["gcc", "-c", "-o", path.with_suffix(".o"), path], check=True)
+    assert broken_rules(tree) == ["files need each other one way"]
+    (tree / "src" / "c.c").write_text(SPDX + "int\nc(void)\n{\n\treturn 1;\n}\n")
+    subprocess.run(["gcc", "-c", "-o", tree / "src" / "c.o", tree / "src" / "c.c"], check=True)
+    assert broken_rules(tree) == []
