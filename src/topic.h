@@ -6,8 +6,9 @@
 #ifndef OUTBOX_TOPIC_H
 #define OUTBOX_TOPIC_H
 
-#define OUTBOX_TOPIC_NAME_MAX 249 /* bytes, Kafka's limit */
-#define OUTBOX_EVERY_TOPIC	  "*" /* in outbox.topic_grant */
+#include "src/common/topic_names.h"
+
+#define OUTBOX_EVERY_TOPIC "*" /* in outbox.topic_grant */
 
 /* A row of outbox.topic. */
 typedef struct OutboxTopicValues

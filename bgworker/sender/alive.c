@@ -7,13 +7,20 @@
  * back what it is assigned: it reads nothing.  librdkafka's own thread joins, sends the heartbeats
  * and joins again after an outage; what it wants of us, it tells through a descriptor.
  */
-#include "sender.h"
+#include "alive.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "conf.h"
+#include "errors.h"
+#include "explain.h"
+#include "failure.h"
+#include "process.h"
+#include "settings.h"
 
 #define ASK_TIMEOUT_MS	   5000
 #define JOIN_LIMIT_US	   2000000	/* for our own member to be seen, in one look */

@@ -11,15 +11,28 @@
  * many records for the sake of one, the next producer's requests bring half as many, until it is
  * alone in its request.
  */
-#include "batch_state.h"
+#include "batch.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "batch_end.h"
+#include "batch_state.h"
+#include "cursor.h"
+#include "deadlines.h"
+#include "errors.h"
+#include "explain.h"
+#include "failure.h"
+#include "judge.h"
+#include "process.h"
+#include "record.h"
+#include "refusals.h"
+#include "settings.h"
+#include "topic_open.h"
+#include "topics.h"
+
 #define POLL_EVERY		   512 /* events between two looks at reports */
 #define QUEUE_FULL_WAIT_MS 10
-
-OutboxBatch outbox_batch;
 
 /* The producer goes: nothing it still reports is of interest. */
 void
@@ -27,24 +40,19 @@ outbox_batch_forget(void)
 {
 	outbox_batch.ignore_reports = true;
 	outbox_batch.begun = false;
-}
-
-bool
-outbox_batch_uses(const OutboxTopic *topic)
-{
-	return topic->used_in_batch == outbox_batch.serial;
+	outbox_batch.producer = NULL;
 }
 
 void
-outbox_batch_begin(const OutboxCursor *cursor, int64_t time_ms)
+outbox_batch_begin(rd_kafka_t *producer, const OutboxCursor *cursor, int64_t time_ms)
 {
 	uint64_t serial = outbox_batch.serial + 1;
 
-	outbox_batch = (OutboxBatch) {.serial = serial};
+	outbox_batch = (OutboxBatch) {.producer = producer, .serial = serial};
 	outbox_batch.cursor = *cursor;
 	outbox_batch.time_ms = time_ms;
 	outbox_refusals_clear();
-	(void) outbox_take_shrunk_topic(outbox_batch_uses); /* nothing was under way */
+	(void) outbox_batch_take_shrunk(); /* nothing was under way */
 }
 
 /* A declared topic is made again; without it its events are refused. */
@@ -75,15 +83,6 @@ note_written(OutboxTopic *topic, uint32_t index, int32_t partition, int64_t offs
 	}
 	else if (!outbox_topic_note_offset(topic, partition, offset))
 		outbox_batch.gone = topic;
-}
-
-/* Every event of the topic is refused, by Kafka or by librdkafka. */
-void
-outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
-						const char *text)
-{
-	outbox_batch.denied |= code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-	outbox_refusals_note_topic(index, topic, code, text);
 }
 
 static void
@@ -176,7 +175,7 @@ open_topic(OutboxTopic *topic, OutboxFailure *failure)
 
 	if (topic->handle == NULL)
 	{
-		if (!outbox_topic_open(outbox_producer_client(), topic, failure))
+		if (!outbox_topic_open(outbox_batch.producer, topic, failure))
 			return false;
 		if (topic->handle == NULL)
 			outbox_refusals_note_topic(outbox_batch.events, topic, topic->create_error,
@@ -202,7 +201,7 @@ note_ours(OutboxTopic *topic, const OutboxWireEvent *event, const rd_kafka_error
 
 	snprintf(text, sizeof(text), "%s", rd_kafka_error_string(error));
 	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		outbox_explain_size(outbox_producer_client(), (size_t) event->key_len + event->payload_len,
+		outbox_explain_size(outbox_batch.producer, (size_t) event->key_len + event->payload_len,
 							text, sizeof(text));
 	outbox_refusals_note_ours(outbox_batch.events, topic, event, code, text);
 }
@@ -211,7 +210,7 @@ note_ours(OutboxTopic *topic, const OutboxWireEvent *event, const rd_kafka_error
 static void
 produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWireEvent *event)
 {
-	rd_kafka_t		 *producer = outbox_producer_client();
+	rd_kafka_t		 *producer = outbox_batch.producer;
 	rd_kafka_error_t *error;
 
 	while ((error = outbox_record_produce(producer, topic, event, outbox_batch.events,
@@ -293,7 +292,7 @@ take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxF
 		return true;
 	code = name_flaw(event, text, sizeof(text));
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		code = outbox_judge_event(outbox_producer_client(), topic, event, settings,
+		code = outbox_judge_event(outbox_batch.producer, topic, event, settings,
 								  outbox_batch.started_us, text, sizeof(text));
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		outbox_refusals_note_ours(outbox_batch.events, topic, event, code, text);
@@ -322,6 +321,6 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 	outbox_batch.events++;
 	OUTBOX_FAULT("sender-produced");
 	if (outbox_batch.events % POLL_EVERY == 0)
-		rd_kafka_poll(outbox_producer_client(), 0);
+		rd_kafka_poll(outbox_batch.producer, 0);
 	return true;
 }

@@ -5,10 +5,24 @@
  *
  * Runs in the sender, main thread.
  */
-#include "batch_state.h"
+#include "batch_end.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "batch_state.h"
+#include "cursor.h"
+#include "deadlines.h"
+#include "explain.h"
+#include "failure.h"
+#include "halving.h"
+#include "notes.h"
+#include "process.h"
+#include "refusals.h"
+#include "settings.h"
+#include "topic_open.h"
+#include "topics.h"
+#include "watch.h"
 
 #define REFUSED_WAIT_US			1000000	 /* for reports, once an event is refused */
 #define PREVIOUS_WAIT_US		10000000 /* and for another of them, when librdkafka refused it */
@@ -22,7 +36,7 @@ begin_transaction(OutboxFailure *failure)
 	rd_kafka_error_t *error;
 
 	outbox_watch_begin();
-	error = rd_kafka_begin_transaction(outbox_producer_client());
+	error = rd_kafka_begin_transaction(outbox_batch.producer);
 	if (error == NULL)
 		return true;
 	outbox_failure_from_error(failure, error, "beginning a transaction");
@@ -33,7 +47,7 @@ begin_transaction(OutboxFailure *failure)
 static bool
 commit_transaction(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	rd_kafka_t						   *producer = outbox_producer_client();
+	rd_kafka_t						   *producer = outbox_batch.producer;
 	rd_kafka_consumer_group_metadata_t *group;
 	rd_kafka_topic_partition_list_t	   *offsets;
 	rd_kafka_error_t				   *error;
@@ -140,7 +154,7 @@ longest_silence_us(void)
 static void
 await_reports(void)
 {
-	rd_kafka_t *producer = outbox_producer_client();
+	rd_kafka_t *producer = outbox_batch.producer;
 	int64_t		refused_us = 0;
 	int64_t		looked_us = outbox_clock_us();
 	int			waiting = 0;
@@ -148,7 +162,7 @@ await_reports(void)
 	while (outbox_batch.gone == NULL && rd_kafka_flush(producer, 1) == RD_KAFKA_RESP_ERR__TIMED_OUT)
 	{
 		if (outbox_batch.gone == NULL)
-			outbox_batch.gone = outbox_take_shrunk_topic(outbox_batch_uses);
+			outbox_batch.gone = outbox_batch_take_shrunk();
 		if (outbox_batch.gone != NULL || (!outbox_refusals_any() && is_in_vain()))
 			break;
 		if (!outbox_refusals_any() && outbox_clock_us() - looked_us > GONE_LOOK_US)
@@ -206,7 +220,7 @@ abort_transaction(OutboxFailure *failure)
 	rd_kafka_error_t *error;
 
 	outbox_batch.ignore_reports = true;
-	error = rd_kafka_abort_transaction(outbox_producer_client(), -1);
+	error = rd_kafka_abort_transaction(outbox_batch.producer, -1);
 	if (error == NULL)
 	{
 		await_reports();
@@ -266,7 +280,7 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 	told = outbox_refusals_sift(outbox_halving_per_request() == 1, &suspects);
 	if (told == 0 && suspects.count == 0 && outbox_batch.failed.error != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		outbox_explain_delivery(outbox_producer_client(), &outbox_batch.failed, failure);
+		outbox_explain_delivery(outbox_batch.producer, &outbox_batch.failed, failure);
 		return false;
 	}
 	if (told == 0 && suspects.count == 0)
@@ -277,7 +291,7 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 		return false;
 	}
 	if (suspects.count > 0)
-		outbox_halving_suspect(outbox_producer_client(), &suspects);
+		outbox_halving_suspect(outbox_batch.producer, &suspects);
 	else if (outbox_refusals_by_kafka())
 		outbox_halving_found();
 	if (settings->exactly_once)
@@ -307,7 +321,7 @@ gather_reports(OutboxFailure *failure)
 {
 	await_reports();
 	if (outbox_batch.gone == NULL && !outbox_refusals_any() && outbox_batch.failed.error == 0 &&
-		!outbox_topics_find_changed(outbox_producer_client(), &outbox_batch.gone, failure))
+		!outbox_topics_find_changed(outbox_batch.producer, &outbox_batch.gone, failure))
 		return false;
 	if (outbox_batch.gone != NULL)
 		return fail_gone(failure);
@@ -335,7 +349,7 @@ end_exactly_once(const OutboxSettings *settings, OutboxBatchResult *result, Outb
 	}
 	if (outbox_refusals_any())
 		return abort_refused(settings, result, failure);
-	outbox_explain_delivery(outbox_producer_client(), &outbox_batch.failed, failure);
+	outbox_explain_delivery(outbox_batch.producer, &outbox_batch.failed, failure);
 	return false;
 }
 
@@ -355,7 +369,7 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result, Out
 		outbox_batch.failed.error = RD_KAFKA_RESP_ERR__FATAL;
 	if (outbox_batch.failed.error != 0)
 	{
-		outbox_explain_delivery(outbox_producer_client(), &outbox_batch.failed, failure);
+		outbox_explain_delivery(outbox_batch.producer, &outbox_batch.failed, failure);
 		return false;
 	}
 	outbox_cursor_serve(settings);

@@ -3,17 +3,25 @@
  * batch_state.h
  *	  The batch under way, which batch.c and batch_end.c share.
  *
- * Main thread only.
+ * Main thread.
  */
 #ifndef OUTBOX_BATCH_STATE_H
 #define OUTBOX_BATCH_STATE_H
 
-#include "sender.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "cursor.h"
+#include "explain.h"
+#include "topics.h"
 
 /* The batch under way; since outbox_batch_begin unless it says otherwise. */
 typedef struct OutboxBatch
 {
-	uint64_t			 serial; /* counts batches of this process */
+	rd_kafka_t			*producer; /* that it goes to; NULL: it has been dropped */
+	uint64_t			 serial;   /* counts batches of this process */
 	OutboxCursor		 cursor;
 	int64_t				 time_ms;		 /* time stamp of its records */
 	bool				 begun;			 /* the transaction is open */
@@ -38,7 +46,7 @@ extern bool outbox_batch_uses(const OutboxTopic *topic);
 extern void outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
 									const char *text);
 
-/* batch_end.c */
-extern bool outbox_batch_open(const OutboxSettings *settings, OutboxFailure *failure);
+/* A topic of the batch that lost partitions since the last call; NULL: none. */
+extern const OutboxTopic *outbox_batch_take_shrunk(void);
 
 #endif /* OUTBOX_BATCH_STATE_H */

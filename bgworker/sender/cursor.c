@@ -9,7 +9,7 @@
  * group: the admin calls of librdkafka 2.0.2 crash a producer handle when the group's coordinator
  * moves.
  */
-#include "sender.h"
+#include "cursor.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,6 +17,15 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "conf.h"
+#include "errors.h"
+#include "explain.h"
+#include "failure.h"
+#include "notes.h"
+#include "process.h"
+#include "settings.h"
+#include "topic_create.h"
 
 #define STABLE_DEADLINE_US	 60000000 /* a dead predecessor's transaction times out */
 #define LOOK_DEADLINE_US	 15000000

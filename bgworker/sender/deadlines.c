@@ -8,10 +8,14 @@
  * try has a new one (I6); after the commit the settings' count again.  What is known ends with the
  * process: growth then begins anew.
  */
-#include "sender.h"
+#include "deadlines.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+
+#include "failure.h"
+#include "process.h"
+#include "settings.h"
 
 static OutboxDeadlines usual;	 /* the settings'; of the newest producer with them */
 static OutboxDeadlines grown;	 /* of the next producer, if tries > 0 */

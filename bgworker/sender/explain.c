@@ -6,7 +6,7 @@
  * Runs in the sender.  Kafka is asked for its side of it; who may not ask (DescribeConfigs), or
  * gets no answer, reads a text without it.  Every text ends with Kafka's own words.
  */
-#include "sender.h"
+#include "explain.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +14,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "failure.h"
+#include "limits.h"
+#include "process.h"
+#include "settings.h"
+#include "topics.h"
 #include "src/common/kafka_properties.h"
 
 #define ASK_TIMEOUT_MS 3000

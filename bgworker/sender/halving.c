@@ -6,7 +6,12 @@
  * Runs in the sender, main thread.  Each producer's requests bring half as many as those of the one
  * before it, so one record among n is alone after log2(n) of them.
  */
-#include "sender.h"
+#include "halving.h"
+
+#include "limits.h"
+#include "process.h"
+#include "refusals.h"
+#include "topics.h"
 
 #define SMALL_REQUESTS_US 60000000 /* passed without a refusal: twice as large again */
 #define MOST_PER_REQUEST  10000	   /* librdkafka's default */

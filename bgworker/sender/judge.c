@@ -7,13 +7,16 @@
  * limits that are fresh: an event that Kafka would take is never refused here.  What compression
  * makes of a record is not known before; its least size is.
  */
-#include "sender.h"
+#include "judge.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "limits.h"
+#include "settings.h"
+#include "topics.h"
 #include "src/common/record_size.h"
 
 #define JOINT_BYTES	   32 /* sequences that span key, payload and what lies between */

@@ -9,10 +9,14 @@
  * The call is one to the controller, for explain.c to a broker, not to a coordinator, so librdkafka
  * 2.0.2 takes it on a producer handle.
  */
-#include "sender.h"
+#include "limits.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "errors.h"
+#include "process.h"
+#include "topics.h"
 
 #define ASK_TIMEOUT_MS 2000
 #define OPEN_FRESH_US  60000000	 /* one that a topic is opened with */

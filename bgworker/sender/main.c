@@ -6,7 +6,6 @@
  * Runs in the sender: frames on descriptor 0, answers on descriptor 1, one log
  * line per event of note on stderr.  End of input is the order to stop.
  */
-#include "sender.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,6 +15,20 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#include "alive.h"
+#include "batch.h"
+#include "batch_end.h"
+#include "conf.h"
+#include "cursor.h"
+#include "deadlines.h"
+#include "failure.h"
+#include "process.h"
+#include "producer.h"
+#include "refusals.h"
+#include "settings.h"
+#include "topic_create.h"
+#include "topics.h"
 
 #define INPUT_SIZE			(2 * 1024 * 1024)
 #define IDLE_TICK_MS		1000
@@ -271,7 +284,7 @@ do_batch(OutboxWireReader *body)
 	if (len > 0)
 		memcpy(cursor.metadata, metadata, len);
 	cursor.metadata_len = len;
-	outbox_batch_begin(&cursor, time_us / 1000);
+	outbox_batch_begin(outbox_producer_client(), &cursor, time_us / 1000);
 	state = SENDER_BATCH;
 }
 

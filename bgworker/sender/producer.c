@@ -6,7 +6,21 @@
  *
  * Runs in the sender.
  */
-#include "sender.h"
+#include "producer.h"
+
+#include "batch.h"
+#include "conf.h"
+#include "deadlines.h"
+#include "explain.h"
+#include "failure.h"
+#include "halving.h"
+#include "notes.h"
+#include "process.h"
+#include "settings.h"
+#include "topic_create.h"
+#include "topic_open.h"
+#include "topics.h"
+#include "watch.h"
 
 #define INIT_TIMEOUT_MS 30000
 
@@ -47,11 +61,12 @@ make_producer(const OutboxSettings *settings, OutboxFailure *failure)
 		return false;
 	if (grown == NULL)
 		outbox_deadlines_read(settings, conf);
+	rd_kafka_conf_set_dr_msg_cb(conf, outbox_batch_delivered);
 	outbox_watch_install(conf);
 	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (producer != NULL)
 	{
-		outbox_settings_hear_notices(producer, settings);
+		outbox_conf_hear_notices(producer, settings);
 		return true;
 	}
 
@@ -59,7 +74,7 @@ make_producer(const OutboxSettings *settings, OutboxFailure *failure)
 	 * conf is not destroyed: the client was a shallow copy of it, and the
 	 * interceptors added to the copy have moved the lists conf points to.
 	 */
-	outbox_settings_refused(settings, error, failure);
+	outbox_conf_refused(settings, error, failure);
 	return false;
 }
 

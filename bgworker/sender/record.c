@@ -7,11 +7,13 @@
  * here, texts are formatted by hand, the date part of ce_time is kept for the
  * second it holds for.
  */
-#include "sender.h"
+#include "record.h"
 
 #include <string.h>
 #include <time.h>
 
+#include "settings.h"
+#include "topics.h"
 #include "src/common/kafka_headers.h"
 
 #define USUAL_HEADERS 8

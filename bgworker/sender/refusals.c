@@ -8,12 +8,14 @@
  * been answered for, or is behind a refused one of its own key (policy hold_key).  What is not told
  * is found again when the batch comes again.
  */
-#include "sender.h"
+#include "refusals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
+#include "topics.h"
 #include "src/common/hash.h"
 
 #define TEXTS_MOST 64

@@ -12,13 +12,18 @@
  * are declared with every topic and seldom used, so they are created by their
  * first event.
  */
-#include "sender.h"
-#include "src/common/topic_names.h"
+#include "topic_create.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "errors.h"
+#include "failure.h"
+#include "process.h"
+#include "topics.h"
+#include "src/common/topic_names.h"
 
 #define METADATA_TIMEOUT_MS		10000
 #define CREATE_TIMEOUT_MS		30000

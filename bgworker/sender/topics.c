@@ -1,35 +1,24 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * topics.c
- *	  The topics the sender knows, and their handles.
+ *	  The topics the sender knows.
  *
  * Runs in the sender.
  */
-#include "sender.h"
-#include "src/common/hash.h"
+#include "topics.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#define METADATA_TIMEOUT_MS 10000
-#define GONE_TIMEOUT_MS		1000
-#define PREFETCH_TIMEOUT_US 2000000	 /* a topic's metadata before its first event */
-#define CROWD_US			60000000 /* small requests for a topic that is not used */
-#define ABSENT_US			30000000 /* a topic found absent is not waited for again */
+#include "process.h"
+#include "src/common/hash.h"
+
+#define CROWD_US 60000000 /* small requests for a topic that is not used */
 
 /* Open addressing by name; a power of two of slots, at most half of them full. */
 static OutboxTopic **slots;
 static size_t		 slot_count;
 static size_t		 topic_count;
-
-/* Never returns. */
-void
-outbox_exit_out_of_memory(void)
-{
-	outbox_log("out of memory");
-	exit(1);
-}
 
 /* The slot that holds the name, or the free one where it belongs. */
 static OutboxTopic **
@@ -103,97 +92,6 @@ outbox_topics_next(size_t *at)
 }
 
 /*
- * A topic used in the batch of that serial that Kafka no longer has; NULL: all are there, or Kafka
- * does not say.
- */
-const OutboxTopic *
-outbox_topics_find_gone(rd_kafka_t *client, uint64_t serial)
-{
-	const rd_kafka_metadata_t *metadata;
-	OutboxTopic				  *gone = NULL;
-	size_t					   i;
-	int						   k;
-
-	if (rd_kafka_metadata(client, 1, NULL, &metadata, GONE_TIMEOUT_MS) !=
-		RD_KAFKA_RESP_ERR_NO_ERROR)
-		return NULL;
-	for (i = 0; i < slot_count && gone == NULL; i++)
-	{
-		if (slots[i] == NULL || slots[i]->used_in_batch != serial)
-			continue;
-		gone = slots[i];
-		for (k = 0; k < metadata->topic_cnt && gone != NULL; k++)
-			if (strcmp(metadata->topics[k].topic, gone->name) == 0)
-				gone = NULL;
-	}
-	rd_kafka_metadata_destroy(metadata);
-	return gone;
-}
-
-/*
- * *changed: a topic that is no longer there, or with another number of partitions than the producer
- * knows, of those of which that is to be asked; NULL: none.  False: Kafka does not say.  Where a
- * producer's records follow older ones of its own their offsets tell a log that was made anew
- * (outbox_topic_note_offset); where they are its first in a partition, this does.
- */
-bool
-outbox_topics_find_changed(rd_kafka_t *client, const OutboxTopic **changed, OutboxFailure *failure)
-{
-	const rd_kafka_metadata_t *metadata;
-	rd_kafka_topic_t		  *only = NULL;
-	rd_kafka_resp_err_t		   code;
-	int						   unsure = 0;
-	size_t					   i;
-	int						   k;
-
-	*changed = NULL;
-	for (i = 0; i < slot_count; i++)
-		if (slots[i] != NULL && slots[i]->unsure && unsure++ == 0)
-			only = slots[i]->handle;
-	if (unsure == 0)
-		return true;
-	code = rd_kafka_metadata(client, unsure > 1, unsure > 1 ? NULL : only, &metadata,
-							 METADATA_TIMEOUT_MS);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		outbox_failure_from_code(failure, code, "listing topics", NULL);
-		return false;
-	}
-	for (k = 0; k < metadata->topic_cnt; k++)
-	{
-		const rd_kafka_metadata_topic_t *found = &metadata->topics[k];
-		OutboxTopic						*topic = *find_slot(found->topic, strlen(found->topic));
-
-		if (topic != NULL && found->partition_cnt == topic->known_partitions)
-			topic->unsure = false;
-	}
-	rd_kafka_metadata_destroy(metadata);
-	for (i = 0; i < slot_count; i++)
-		if (slots[i] != NULL && slots[i]->unsure)
-			*changed = slots[i];
-	return true;
-}
-
-/* 10 ms. */
-void
-outbox_pause_briefly(void)
-{
-	struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
-
-	nanosleep(&pause, NULL);
-}
-
-/* A handle of this producer whose opaque is the topic. */
-static rd_kafka_topic_t *
-make_handle(rd_kafka_t *producer, OutboxTopic *topic)
-{
-	rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(producer);
-
-	rd_kafka_topic_conf_set_opaque(conf, topic);
-	return rd_kafka_topic_new(producer, topic->name, conf);
-}
-
-/*
  * Remembers where Kafka has put a record.  False: not behind what it has put there before, so that
  * is another log than it was, and this producer may have the wrong number of its partitions.
  */
@@ -215,66 +113,6 @@ outbox_topic_note_offset(OutboxTopic *topic, int32_t partition, int64_t offset)
 		return false;
 	topic->unsure |= topic->newest[partition] < 0;
 	topic->newest[partition] = offset;
-	return true;
-}
-
-/*
- * Gives the topic a handle of this producer and fetches its metadata, which the first event would
- * else wait for.  A topic that is unknown or forbidden is no failure here: producing to it says
- * what is wrong with it.  A declared topic that cannot be created gets no handle: its event is
- * refused for its create_error.
- */
-bool
-outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failure)
-{
-	int64_t deadline;
-	bool	wait = true;
-
-	topic->absent = false;
-	if (!outbox_topic_make_for_event(producer, topic, failure))
-		return false;
-	if (topic->declared && !topic->present)
-		return true;
-	topic->handle = make_handle(producer, topic);
-	if (topic->handle == NULL)
-	{
-		outbox_failure_from_code(failure, rd_kafka_last_error(), "opening a topic", NULL);
-		outbox_failure_precede(failure, "topic \"%s\"", topic->name);
-		return false;
-	}
-	deadline = outbox_clock_us();
-	if (topic->absent_us == 0 || deadline - topic->absent_us > ABSENT_US)
-		deadline += PREFETCH_TIMEOUT_US;
-	while (wait)
-	{
-		const rd_kafka_metadata_t *metadata;
-		rd_kafka_resp_err_t		   code;
-		int						   partitions;
-
-		code = rd_kafka_metadata(producer, 0, topic->handle, &metadata, METADATA_TIMEOUT_MS);
-		if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			rd_kafka_poll(producer, 0);
-			outbox_failure_from_code(failure, code, "fetching a topic's metadata", NULL);
-			outbox_failure_precede(failure, "topic \"%s\"", topic->name);
-			return false;
-		}
-		code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;
-		partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-		rd_kafka_metadata_destroy(metadata);
-		topic->absent = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-		topic->known_partitions = partitions;
-		wait = (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-				code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) &&
-			outbox_clock_us() < deadline;
-		if (wait)
-			outbox_pause_briefly();
-	}
-	topic->absent_us = topic->absent ? outbox_clock_us() : 0;
-	if (topic->absent)
-		outbox_limits_forget(topic);
-	else
-		outbox_limits_open(producer, topic);
 	return true;
 }
 
@@ -344,25 +182,4 @@ outbox_topics_leave_crowd(uint64_t serial)
 		}
 	}
 	return left;
-}
-
-/* Forgets what belongs to the producer that is about to go. */
-void
-outbox_topics_close(void)
-{
-	size_t i;
-
-	for (i = 0; i < slot_count; i++)
-	{
-		if (slots[i] == NULL)
-			continue;
-		if (slots[i]->handle != NULL)
-			rd_kafka_topic_destroy(slots[i]->handle);
-		slots[i]->handle = NULL;
-		free(slots[i]->newest);
-		slots[i]->newest = NULL;
-		slots[i]->newest_count = 0;
-		slots[i]->unsure = false;
-		slots[i]->present = false;
-	}
 }

@@ -13,9 +13,11 @@
  * A repeat of AddPartitions or AddOffsets after an answered
  * CONCURRENT_TRANSACTIONS is ordinary and not counted.
  */
-#include "sender.h"
+#include "watch.h"
 
 #include <stdatomic.h>
+
+#include "process.h"
 
 #define API_ADD_PARTITIONS_TO_TXN 24
 #define API_ADD_OFFSETS_TO_TXN	  25

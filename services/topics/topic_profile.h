@@ -9,8 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define OUTBOX_TOPIC_NAME_MAX	249 /* bytes, Kafka's limit */
-#define OUTBOX_TOPIC_VALUE_SIZE 32	/* of a setting's text, with terminator */
+#include "src/common/topic_names.h"
+
+#define OUTBOX_TOPIC_VALUE_SIZE 32 /* of a setting's text, with terminator */
 
 /* The topic settings a profile can declare, in Kafka's names. */
 typedef enum OutboxTopicSetting

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bgworker/sender/sender.h"
+#include "bgworker/sender/deadlines.h"
+#include "bgworker/sender/process.h"
 
 #include "unit.h"
 

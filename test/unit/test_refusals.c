@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bgworker/sender/sender.h"
+#include "bgworker/sender/failure.h"
+#include "bgworker/sender/halving.h"
+#include "bgworker/sender/judge.h"
+#include "bgworker/sender/process.h"
+#include "bgworker/sender/refusals.h"
+#include "bgworker/sender/topics.h"
 
 #include "unit.h"
 

@@ -6,7 +6,10 @@
  */
 #include <string.h>
 
-#include "bgworker/sender/sender.h"
+#include "bgworker/sender/alive.h"
+#include "bgworker/sender/conf.h"
+#include "bgworker/sender/producer.h"
+#include "bgworker/sender/settings.h"
 
 #include "unit.h"
 
