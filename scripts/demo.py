@@ -141,7 +141,7 @@ def run(shop, count):
     add_consumers(shop)
     print_relays(shop)
     print("\n  The same system, kept running to look at: make up")
-    print("  The services: services/README.md; the shop's tables: examples/shop; settings: docs/settings.md")
+    print("  The services: docs/consumers.md; the shop's tables: examples/shop; settings: docs/settings.md")
     if wrong:
         print(f"\noutbox: {wrong} orders ended otherwise than they should")
     return 1 if wrong else 0

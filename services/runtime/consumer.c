@@ -7,7 +7,7 @@
  * Runs in the services, on the member's thread; the callbacks run inside
  * outbox_consumer_poll and outbox_consumer_close.
  *
- * Made for librdkafka 2.0.2; what it works around is in services/README.md.
+ * Made for librdkafka 2.0.2; what it works around is in services/kafka/README.md.
  */
 #include "consumer.h"
 

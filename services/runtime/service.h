@@ -2,7 +2,7 @@
  *
  * service.h
  *	  What a service gives the runtime: topics with their handlers, options,
- *	  HTTP routes.  services/README.md shows a whole one.
+ *	  HTTP routes.  docs/consumers.md shows a whole one.
  */
 #ifndef OUTBOX_SERVICE_H
 #define OUTBOX_SERVICE_H

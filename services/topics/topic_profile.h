@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * topic_profile.h
- *	  The topics a profile file declares.  services/README.md has the format.
+ *	  The topics a profile file declares.  docs/topics.md has the format.
  */
 #ifndef OUTBOX_TOPIC_PROFILE_H
 #define OUTBOX_TOPIC_PROFILE_H

@@ -28,8 +28,8 @@ func header(record *kgo.Record, name string) string {
 
 func apply(tx pgx.Tx, group string, record *kgo.Record) error {
 	var first bool
-	ctx := context.Background()
-	err := tx.QueryRow(ctx, "SELECT outbox.claim($1, $2)", group, header(record, "ce_id")).Scan(&first)
+	ctx, id := context.Background(), header(record, "ce_id")
+	err := tx.QueryRow(ctx, "SELECT outbox.claim($1, $2)", group, id).Scan(&first)
 	if err == nil && first {
 		_, err = tx.Exec(ctx, "INSERT INTO sale (order_id, document) VALUES ($1, $2)",
 			string(record.Key), record.Value) // nil: a tombstone
@@ -51,7 +51,9 @@ func main() {
 		fetches := consumer.PollFetches(ctx)
 		check(fetches.Err())
 		fetches.EachRecord(func(record *kgo.Record) {
-			check(pgx.BeginFunc(ctx, database, func(tx pgx.Tx) error { return apply(tx, group, record) }))
+			check(pgx.BeginFunc(ctx, database, func(tx pgx.Tx) error {
+				return apply(tx, group, record)
+			}))
 		})
 		check(consumer.CommitUncommittedOffsets(ctx))
 	}

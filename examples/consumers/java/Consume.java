@@ -14,17 +14,21 @@ public class Consume
 		Map<String, Object> settings = Map.of(
 			"bootstrap.servers", args[0],
 			"group.id", args[1],
-			"group.instance.id", args[1] + "-1",	/* each process its own: back after a crash it reads on at once */
+			/* Each process its own: back after a crash it reads on at once. */
+			"group.instance.id", args[1] + "-1",
 			"isolation.level", "read_committed",	/* Java's default is read_uncommitted */
 			"auto.offset.reset", "earliest",
 			"enable.auto.commit", "false");
 
-		try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer());
+		var text = new StringDeserializer();
+
+		try (var consumer = new KafkaConsumer<>(settings, text, text);
 			 var database = DriverManager.getConnection(args[3]))
 		{
 			database.setAutoCommit(false);
 			var claim = database.prepareStatement("SELECT outbox.claim(?, ?::uuid)");
-			var insert = database.prepareStatement("INSERT INTO sale (order_id, document) VALUES (?, ?::jsonb)");
+			var insert = database.prepareStatement(
+				"INSERT INTO sale (order_id, document) VALUES (?, ?::jsonb)");
 
 			consumer.subscribe(List.of(args[2]));
 			while (true)
@@ -32,7 +36,8 @@ public class Consume
 				for (var record : consumer.poll(Duration.ofSeconds(1)))
 				{
 					claim.setString(1, args[1]);
-					claim.setString(2, new String(record.headers().lastHeader("ce_id").value(), UTF_8));
+					byte[] id = record.headers().lastHeader("ce_id").value();
+					claim.setString(2, new String(id, UTF_8));
 					ResultSet claimed = claim.executeQuery();
 					if (claimed.next() && claimed.getBoolean(1))
 					{
