@@ -308,8 +308,8 @@ static const Setting settings[] = {
 		.text = "W3C tracestate that emit() gives to events of this session."},
 	{"outbox.window_memory", PGC_INT, &outbox_guc_window_memory, PGC_SIGHUP,
 		GUC_UNIT_KB, 16 * 1024, 64, 1024 * 1024,
-		.text = "Memory of the relay for the order of a backlog; what is larger goes to a temporary "
-			"file."},
+		.text = "Memory of the relay for the order of a backlog; "
+			"what is larger goes to a temporary file."},
 };
 /* clang-format on */
 
