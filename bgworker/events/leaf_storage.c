@@ -23,8 +23,10 @@
 #include "src/compat.h"
 #include "src/fault.h"
 
-/* Locks table and its indexes if all are free; the locks last until the end of
- * the transaction either way. */
+/*
+ * Locks table and its indexes if all are free; the locks last until the end of the transaction
+ * either way.
+ */
 static bool
 lock_table(Oid table)
 {

@@ -78,8 +78,8 @@ typedef struct Refusal
 	LetterRows			rows;
 	/* RefusedTopic; NULL: none is refused as a whole, and no key holds */
 	HTAB			   *topics;
-	HTAB			   *opened; /* OutboxHeldKey: keys with a row of this refusal; NULL: policy
-								 * dead_letter */
+	/* OutboxHeldKey: keys with a row of this refusal; NULL: policy dead_letter */
+	HTAB			   *opened;
 	int					open;
 	const char		   *text; /* of the last event, and what was made of it */
 	int32				kafka_error;

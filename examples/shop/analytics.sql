@@ -46,7 +46,10 @@ CREATE VIEW analytics.units AS
 	WHERE f.day IS NOT NULL AND NOT f.cancelled
 	GROUP BY f.day, u.sku;
 
-/* {sku: number} of an order's items; NULL: it has none.  Items that are none are an error of their event. */
+/*
+ * {sku: number} of an order's items; NULL: it has none.  Items that are none are an error of their
+ * event.
+ */
 CREATE FUNCTION analytics.count_units(items jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
 	SELECT jsonb_object_agg(g.sku, g.units)
@@ -66,8 +69,10 @@ BEGIN
 		RETURN 'cancelled';
 	END IF;
 	INSERT INTO analytics.order_fact (order_id, day, amount, currency, units)
-	VALUES (v_order, (outbox.required(event.value, 'createdAt')::timestamptz AT TIME ZONE 'UTC')::date,
-		outbox.required(event.value, 'amount')::numeric, event.value->>'currency', analytics.count_units(event.value->'items'))
+	VALUES (v_order,
+		(outbox.required(event.value, 'createdAt')::timestamptz AT TIME ZONE 'UTC')::date,
+		outbox.required(event.value, 'amount')::numeric, event.value->>'currency',
+		analytics.count_units(event.value->'items'))
 	ON CONFLICT (order_id) DO UPDATE SET day = excluded.day, amount = excluded.amount,
 		currency = excluded.currency, units = excluded.units;
 	RETURN 'ordered';

@@ -17,7 +17,10 @@ END $$;
 
 CREATE SCHEMA fraud;
 
-/* Orders as they were placed, what the rules look back on: rows of 60 days ago may be deleted, unless flagged. */
+/*
+ * Orders as they were placed, what the rules look back on: rows of 60 days ago may be deleted,
+ * unless flagged.
+ */
 CREATE TABLE fraud.seen_order (
 	order_id text PRIMARY KEY,
 	customer_id text NOT NULL,
@@ -25,7 +28,8 @@ CREATE TABLE fraud.seen_order (
 	correlation_id text DEFAULT nullif(current_setting('outbox.correlation_id', true), ''),
 	placed_at timestamptz NOT NULL
 );
-CREATE INDEX seen_order_customer ON fraud.seen_order (customer_id, placed_at) INCLUDE (order_id, amount);
+CREATE INDEX seen_order_customer ON fraud.seen_order (customer_id, placed_at)
+	INCLUDE (order_id, amount);
 
 /* One row an order that a rule has met; its event is emitted with it. */
 CREATE TABLE fraud.flag (
@@ -36,9 +40,10 @@ CREATE TABLE fraud.flag (
 );
 
 /*
- * The rules an order meets, NULL: none.  A customer's orders are in different partitions and come in
- * any order, so each is compared with those seen before it that were placed at most 30 days before or
- * after it.  Exact with one thread; members that work at the same time do not see each other's latest orders.
+ * The rules an order meets, NULL: none.  A customer's orders are in different partitions and come
+ * in any order, so each is compared with those seen before it that were placed at most 30 days
+ * before or after it.  Exact with one thread; members that work at the same time do not see each
+ * other's latest orders.
  *
  *	LARGE_AMOUNT	10,000 or more
  *	MANY_ORDERS		the sixth or later one seen that is within ten minutes of the others
@@ -52,7 +57,8 @@ LANGUAGE sql STABLE AS $$
 				AND seen.placed_at + interval '10 minutes') AS near
 		FROM fraud.seen_order o
 		WHERE o.customer_id = seen.customer_id AND o.order_id <> seen.order_id
-			AND o.placed_at BETWEEN seen.placed_at - interval '30 days' AND seen.placed_at + interval '30 days') other,
+			AND o.placed_at BETWEEN seen.placed_at - interval '30 days'
+				AND seen.placed_at + interval '30 days') other,
 		LATERAL (VALUES ('LARGE_AMOUNT', seen.amount >= 10000), ('MANY_ORDERS', other.near >= 5),
 			('SUDDEN_RISE', other.number >= 3 AND seen.amount > 10 * other.mean)) r (rule, met)
 	WHERE r.met
@@ -67,7 +73,8 @@ DECLARE
 BEGIN
 	INSERT INTO fraud.seen_order (order_id, customer_id, amount, placed_at)
 	VALUES (outbox.required(event.value, 'orderId'), outbox.required(event.value, 'customerId'),
-		outbox.required(event.value, 'amount')::numeric, outbox.required(event.value, 'createdAt')::timestamptz)
+		outbox.required(event.value, 'amount')::numeric,
+		outbox.required(event.value, 'createdAt')::timestamptz)
 	ON CONFLICT DO NOTHING RETURNING * INTO seen;
 	IF NOT FOUND THEN
 		RETURN 'repeated';
@@ -81,7 +88,8 @@ BEGIN
 		'orderId', seen.order_id,
 		'customerId', seen.customer_id,
 		'rules', v_rules,
-		'flaggedAt', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')));
+		'flaggedAt', to_char(clock_timestamp() AT TIME ZONE 'UTC',
+			'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')));
 	RETURN 'flagged';
 END $$;
 

@@ -53,13 +53,14 @@ $$;
 CREATE FUNCTION shop.emit_inventory_reserved(answer shop.reservation) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM outbox.emit('inventory.reserved', answer.order_id, 'InventoryReserved', jsonb_build_object(
-		'orderId', answer.order_id,
-		'reservationId', answer.reservation_id,
-		'status', answer.status,
-		'reason', answer.detail,
-		'items', answer.items,
-		'reservedAt', shop.iso8601(answer.reserved_at)));
+	PERFORM outbox.emit('inventory.reserved', answer.order_id, 'InventoryReserved',
+		jsonb_build_object(
+			'orderId', answer.order_id,
+			'reservationId', answer.reservation_id,
+			'status', answer.status,
+			'reason', answer.detail,
+			'items', answer.items,
+			'reservedAt', shop.iso8601(answer.reserved_at)));
 END $$;
 
 /* Moves all items from available to reserved, or none; NULL: done, else why not. */
@@ -73,7 +74,8 @@ BEGIN
 	 * In the order of sku, so two orders never wait for each other; batches of two members, each
 	 * of many orders, still may: then one is repeated (40P01), which counts as no try.
 	 */
-	PERFORM FROM shop.stock s WHERE s.sku IN (SELECT i->>'sku' FROM jsonb_array_elements(p_items) i)
+	PERFORM FROM shop.stock s
+	WHERE s.sku IN (SELECT i->>'sku' FROM jsonb_array_elements(p_items) i)
 	ORDER BY s.sku FOR UPDATE;
 	SELECT count(*), count(*) FILTER (WHERE s.available >= (i->>'quantity')::bigint)
 	INTO v_known, v_enough
@@ -84,7 +86,8 @@ BEGIN
 		RETURN 'OUT_OF_STOCK';
 	END IF;
 	UPDATE shop.stock s
-	SET available = s.available - (i->>'quantity')::integer, reserved = s.reserved + (i->>'quantity')::integer
+	SET available = s.available - (i->>'quantity')::integer,
+		reserved = s.reserved + (i->>'quantity')::integer
 	FROM jsonb_array_elements(p_items) i WHERE s.sku = i->>'sku';
 	RETURN NULL;
 END $$;
@@ -98,13 +101,14 @@ DECLARE
 	v_detail text;
 	answer shop.reservation;
 BEGIN
-	SELECT jsonb_agg(jsonb_build_object('sku', g.sku, 'quantity', g.quantity) ORDER BY g.sku) INTO v_items
+	SELECT jsonb_agg(jsonb_build_object('sku', g.sku, 'quantity', g.quantity) ORDER BY g.sku)
+	INTO v_items
 	FROM (SELECT i->>'sku' AS sku, sum((i->>'quantity')::bigint) AS quantity
 		FROM jsonb_array_elements(event->'items') i GROUP BY 1) g;
 	SELECT * INTO answer FROM shop.reservation r WHERE r.order_id = v_order FOR UPDATE;
 	IF FOUND AND answer.status IS NULL THEN
-		UPDATE shop.reservation r SET status = 'rejected', detail = 'ORDER_CANCELLED', items = v_items,
-			reserved_at = clock_timestamp()
+		UPDATE shop.reservation r SET status = 'rejected', detail = 'ORDER_CANCELLED',
+			items = v_items, reserved_at = clock_timestamp()
 		WHERE r.order_id = v_order RETURNING * INTO answer;
 	ELSIF FOUND THEN
 		PERFORM shop.emit_inventory_reserved(answer);
@@ -131,7 +135,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	answer shop.reservation;
 BEGIN
-	INSERT INTO shop.reservation (order_id, cancelled_at) VALUES (event->>'orderId', clock_timestamp())
+	INSERT INTO shop.reservation (order_id, cancelled_at)
+	VALUES (event->>'orderId', clock_timestamp())
 	ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		RETURN 'cancelled_first';
@@ -146,10 +151,12 @@ BEGIN
 	IF answer.status <> 'reserved' THEN
 		RETURN 'nothing_to_release';
 	END IF;
-	PERFORM FROM shop.stock s WHERE s.sku IN (SELECT i->>'sku' FROM jsonb_array_elements(answer.items) i)
+	PERFORM FROM shop.stock s
+	WHERE s.sku IN (SELECT i->>'sku' FROM jsonb_array_elements(answer.items) i)
 	ORDER BY s.sku FOR UPDATE;
 	UPDATE shop.stock s
-	SET available = s.available + (i->>'quantity')::integer, reserved = s.reserved - (i->>'quantity')::integer
+	SET available = s.available + (i->>'quantity')::integer,
+		reserved = s.reserved - (i->>'quantity')::integer
 	FROM jsonb_array_elements(answer.items) i WHERE s.sku = i->>'sku';
 	RETURN 'released';
 END $$;

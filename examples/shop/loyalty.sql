@@ -55,7 +55,8 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN 'repeated';
 	END IF;
-	INSERT INTO loyalty.account AS a (customer_id, points) VALUES (booked.customer_id, booked.points)
+	INSERT INTO loyalty.account AS a (customer_id, points)
+	VALUES (booked.customer_id, booked.points)
 	ON CONFLICT (customer_id) DO UPDATE SET points = a.points + excluded.points;
 	RETURN 'earned';
 END $$;
@@ -78,14 +79,16 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN 'repeated';
 	END IF;
-	UPDATE loyalty.account a SET points = a.points - booked.points WHERE a.customer_id = booked.customer_id;
+	UPDATE loyalty.account a SET points = a.points - booked.points
+	WHERE a.customer_id = booked.customer_id;
 	RETURN 'returned';
 END $$;
 
 CREATE FUNCTION loyalty.on_event(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
-	RETURN CASE event.topic WHEN 'orders.cancelled' THEN loyalty.give_back(event) ELSE loyalty.earn(event) END;
+	RETURN CASE event.topic WHEN 'orders.cancelled' THEN loyalty.give_back(event)
+		ELSE loyalty.earn(event) END;
 END $$;
 
 /* Topics it reads, whose dead letters it emits. */

@@ -54,10 +54,12 @@ CREATE FUNCTION notification.on_event(event outbox.consumed_event) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_order text := outbox.required(event.value, 'orderId');
-	v_kind text := CASE event.topic WHEN 'orders.cancelled' THEN 'cancellation' ELSE 'confirmation' END;
+	v_kind text := CASE event.topic WHEN 'orders.cancelled' THEN 'cancellation'
+		ELSE 'confirmation' END;
 BEGIN
 	INSERT INTO notification.message (order_id, kind, customer_id, subject, body)
-	VALUES (v_order, v_kind, outbox.required(event.value, 'customerId'), format('Your order %s', v_order),
+	VALUES (v_order, v_kind, outbox.required(event.value, 'customerId'),
+		format('Your order %s', v_order),
 		CASE v_kind WHEN 'cancellation' THEN notification.cancellation_text(event)
 			ELSE notification.confirmation_text(event) END)
 	ON CONFLICT DO NOTHING;

@@ -67,8 +67,8 @@ $$;
 /* For GET /orders/{id}; NULL: no such order. */
 CREATE FUNCTION shop.order_json(p_order text) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
-	SELECT jsonb_build_object('orderId', o.order_id, 'customerId', o.customer_id, 'amount', o.amount,
-		'currency', o.currency, 'items', o.items, 'status', o.status,
+	SELECT jsonb_build_object('orderId', o.order_id, 'customerId', o.customer_id,
+		'amount', o.amount, 'currency', o.currency, 'items', o.items, 'status', o.status,
 		'paymentStatus', o.payment_status, 'paymentDetail', o.payment_detail,
 		'inventoryStatus', o.inventory_status, 'inventoryReason', o.inventory_reason,
 		'cancelReason', o.cancel_reason, 'correlationId', o.correlation_id,
@@ -88,17 +88,19 @@ BEGIN
 	INTO v_amount, v_unknown
 	FROM jsonb_array_elements(p_items) i LEFT JOIN shop.product p ON p.sku = i->>'sku';
 	IF v_unknown IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('sku "%s" is not sold', v_unknown);
+		RAISE EXCEPTION USING ERRCODE = 'OBX01',
+			MESSAGE = format('sku "%s" is not sold', v_unknown);
 	END IF;
 	RETURN v_amount;
 END $$;
 
 /*
- * Notes a request with its answer before it is carried out; false: the key is known, or its first request is
- * under way, or was until after this transaction's snapshot (repeatable read).  Who else uses the key finds the row, and is
- * not waited for: an advisory lock could be taken by any role.
+ * Notes a request with its answer before it is carried out; false: the key is known, or its first
+ * request is under way, or was until after this transaction's snapshot (repeatable read).  Who else
+ * uses the key finds the row, and is not waited for: an advisory lock could be taken by any role.
  */
-CREATE FUNCTION shop.note_request(p_key text, p_body jsonb, p_order text, p_answer jsonb) RETURNS boolean
+CREATE FUNCTION shop.note_request(p_key text, p_body jsonb, p_order text, p_answer jsonb)
+RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '50ms' AS $$
 BEGIN
 	INSERT INTO shop.request (idempotency_key, body, order_id, answer)
@@ -114,8 +116,8 @@ END $$;
  * repeated (the first answer again), mismatch (the key came with another body)
  * or in_progress (a request with the key is under way).
  */
-CREATE FUNCTION shop.place_order(p_key text, p_body jsonb, p_correlation text, p_traceparent text DEFAULT NULL,
-	OUT verdict text, OUT answer jsonb)
+CREATE FUNCTION shop.place_order(p_key text, p_body jsonb, p_correlation text,
+	p_traceparent text DEFAULT NULL, OUT verdict text, OUT answer jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
 	known shop.request;
@@ -123,14 +125,17 @@ DECLARE
 	v_order text := 'ord-' || replace(gen_random_uuid()::text, '-', '');
 	v_at timestamptz := clock_timestamp();
 BEGIN
-	answer := jsonb_build_object('orderId', v_order, 'status', 'PENDING', 'createdAt', shop.iso8601(v_at));
+	answer := jsonb_build_object('orderId', v_order, 'status', 'PENDING',
+		'createdAt', shop.iso8601(v_at));
 	IF NOT shop.note_request(p_key, p_body, v_order, answer) THEN
 		SELECT * INTO known FROM shop.request r WHERE r.idempotency_key = p_key;
-		verdict := CASE WHEN NOT FOUND THEN 'in_progress' WHEN known.body = p_body THEN 'repeated' ELSE 'mismatch' END;
+		verdict := CASE WHEN NOT FOUND THEN 'in_progress'
+			WHEN known.body = p_body THEN 'repeated' ELSE 'mismatch' END;
 		answer := CASE WHEN verdict = 'repeated' THEN known.answer END;
 		RETURN;
 	END IF;
-	INSERT INTO shop.orders (order_id, customer_id, amount, currency, items, correlation_id, placed_at)
+	INSERT INTO shop.orders (order_id, customer_id, amount, currency, items, correlation_id,
+		placed_at)
 	VALUES (v_order, p_body->>'customerId', shop.price_items(p_body->'items'),
 		coalesce(p_body->>'currency', 'EUR'),
 		(SELECT jsonb_agg(jsonb_build_object('sku', i->'sku', 'quantity', i->'quantity') ORDER BY n)
@@ -138,7 +143,8 @@ BEGIN
 		coalesce(nullif(p_correlation, ''), v_order), v_at)
 	RETURNING * INTO placed;
 	PERFORM set_config('outbox.correlation_id', placed.correlation_id, true),
-		set_config('outbox.traceparent', coalesce(p_traceparent, current_setting('outbox.traceparent', true), ''), true);
+		set_config('outbox.traceparent',
+			coalesce(p_traceparent, current_setting('outbox.traceparent', true), ''), true);
 	PERFORM outbox.emit('orders.created', placed.order_id, 'OrderCreated', jsonb_build_object(
 		'orderId', placed.order_id,
 		'customerId', placed.customer_id,
@@ -157,7 +163,8 @@ DECLARE
 BEGIN
 	SELECT * INTO found_order FROM shop.orders o WHERE o.order_id = p_order FOR UPDATE;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = format('order "%s" was never placed', p_order);
+		RAISE EXCEPTION USING ERRCODE = 'OBX01',
+			MESSAGE = format('order "%s" was never placed', p_order);
 	END IF;
 	RETURN found_order;
 END $$;
@@ -174,7 +181,8 @@ BEGIN
 	v_reason := CASE WHEN o.payment_status = 'declined' THEN 'PAYMENT_DECLINED'
 		WHEN o.inventory_status = 'rejected' THEN 'INVENTORY_REJECTED' END;
 	IF v_reason IS NOT NULL THEN
-		UPDATE shop.orders SET status = 'CANCELLED', cancel_reason = v_reason, settled_at = clock_timestamp()
+		UPDATE shop.orders SET status = 'CANCELLED', cancel_reason = v_reason,
+			settled_at = clock_timestamp()
 		WHERE order_id = o.order_id RETURNING * INTO o;
 		PERFORM outbox.emit('orders.cancelled', o.order_id, 'OrderCancelled', jsonb_build_object(
 			'orderId', o.order_id,

@@ -18,7 +18,10 @@ END $$;
 
 CREATE SCHEMA shop;
 
-/* Types rather than CHECK clauses: a clause is parsed again by every statement that writes the table. */
+/*
+ * Types rather than CHECK clauses: a clause is parsed again by every statement that writes the
+ * table.
+ */
 CREATE DOMAIN shop.credit AS numeric(14,2) CHECK (VALUE >= 0);
 CREATE TYPE shop.payment_outcome AS ENUM ('approved', 'declined');
 
@@ -58,7 +61,10 @@ LANGUAGE sql STABLE AS $$
 	SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 $$;
 
-/* The answer to an order, from its row; the same row gives the same answer.  Returns the event's id. */
+/*
+ * The answer to an order, from its row; the same row gives the same answer.  Returns the event's
+ * id.
+ */
 CREATE FUNCTION shop.emit_payment_completed(paid shop.payment) RETURNS uuid
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -86,7 +92,10 @@ BEGIN
 	RETURN CASE WHEN FOUND THEN 'INSUFFICIENT_FUNDS' ELSE 'UNKNOWN_CUSTOMER' END;
 END $$;
 
-/* Of an order that has a row already: it was cancelled first, or this is not the first event to name it. */
+/*
+ * Of an order that has a row already: it was cancelled first, or this is not the first event to
+ * name it.
+ */
 CREATE FUNCTION shop.charge_again(event jsonb, gateway text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -103,8 +112,8 @@ BEGIN
 		RETURN 'repeated';
 	END IF;
 	UPDATE shop.payment p SET status = 'declined', detail = 'ORDER_CANCELLED',
-		customer_id = event->>'customerId', amount = (event->>'amount')::numeric, currency = event->>'currency',
-		completed_at = clock_timestamp()
+		customer_id = event->>'customerId', amount = (event->>'amount')::numeric,
+		currency = event->>'currency', completed_at = clock_timestamp()
 	WHERE p.order_id = paid.order_id RETURNING * INTO paid;
 	v_event := shop.emit_payment_completed(paid);
 	RETURN paid.status;
@@ -124,17 +133,24 @@ DECLARE
 	paid shop.payment;
 BEGIN
 	IF v_amount <> round(v_amount, 2) THEN
-		RAISE EXCEPTION USING ERRCODE = 'OBX01', MESSAGE = 'field "amount" has more than two decimals';
+		RAISE EXCEPTION USING ERRCODE = 'OBX01',
+			MESSAGE = 'field "amount" has more than two decimals';
 	END IF;
-	/* Most orders are new: the money is taken first, and given back when the order has a row already. */
+	/*
+	 * Most orders are new: the money is taken first, and given back when the order has a row
+	 * already.
+	 */
 	v_detail := CASE gateway
 		WHEN 'approved' THEN NULL
 		WHEN 'declined' THEN 'GATEWAY_DECLINED'
 		ELSE shop.take_money(v_customer, v_amount) END;
-	INSERT INTO shop.payment (order_id, customer_id, amount, currency, status, detail, method, completed_at)
+	INSERT INTO shop.payment (order_id, customer_id, amount, currency, status, detail, method,
+		completed_at)
 	VALUES (event->>'orderId', v_customer, v_amount, event->>'currency',
-		CASE WHEN v_detail IS NULL THEN 'approved' ELSE 'declined' END::shop.payment_outcome, coalesce(v_detail, 'OK'),
-		CASE WHEN v_detail IS NULL THEN CASE WHEN gateway IS NULL THEN 'account' ELSE 'gateway' END END,
+		CASE WHEN v_detail IS NULL THEN 'approved' ELSE 'declined' END::shop.payment_outcome,
+		coalesce(v_detail, 'OK'),
+		CASE WHEN v_detail IS NOT NULL THEN NULL
+			WHEN gateway IS NULL THEN 'account' ELSE 'gateway' END,
 		clock_timestamp())
 	ON CONFLICT DO NOTHING
 	RETURNING * INTO paid;
@@ -170,7 +186,8 @@ BEGIN
 		RETURN 'nothing_to_refund';
 	END IF;
 	IF paid.method = 'account' THEN
-		UPDATE shop.account a SET balance = balance + paid.amount WHERE a.customer_id = paid.customer_id;
+		UPDATE shop.account a SET balance = balance + paid.amount
+		WHERE a.customer_id = paid.customer_id;
 	END IF;
 	RETURN 'refunded';
 END $$;

@@ -54,8 +54,10 @@ extern bool outbox_headers_next(OutboxHeaderReader *reader, OutboxHeader *header
 extern bool outbox_header_is(const OutboxHeader *header, const char *name);
 extern bool outbox_header_begins(const OutboxHeader *header, const char *prefix);
 
-/* Writing: sum outbox_header_size over the headers, add outbox_varint_size of
- * their count, then put count and headers one after the other. */
+/*
+ * Writing: sum outbox_header_size over the headers, add outbox_varint_size of their count, then put
+ * count and headers one after the other.
+ */
 extern size_t outbox_varint_size(int64_t value);
 extern uint8_t *outbox_varint_put(uint8_t *dst, int64_t value);
 extern size_t outbox_header_size(const OutboxHeader *header);

@@ -11,8 +11,8 @@ CREATE TABLE hazard.taken (
 );
 
 /*
- * What the handler is to raise instead, by the event's "what"; a sequence counts its calls.  code end: the session is
- * terminated; kill: its process is killed, with which the server restarts.
+ * What the handler is to raise instead, by the event's "what"; a sequence counts its calls.  code
+ * end: the session is terminated; kill: its process is killed, with which the server restarts.
  */
 CREATE TABLE hazard.failure (what text PRIMARY KEY, code text NOT NULL, message text NOT NULL);
 CREATE SEQUENCE hazard.calls;

@@ -18,7 +18,8 @@ CREATE TABLE sequence.taken (
 	event_id uuid NOT NULL
 );
 
-CREATE FUNCTION sequence.take(p_instance text, p_key text, p_event jsonb, p_event_id uuid) RETURNS text
+CREATE FUNCTION sequence.take(p_instance text, p_key text, p_event jsonb, p_event_id uuid)
+RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_rank bigint := p_event->>'keySeq';
@@ -28,7 +29,9 @@ BEGIN
 	IF v_rank <> coalesce(v_latest, 0) + 1 THEN
 		RAISE EXCEPTION 'key % has rank % after %', p_key, v_rank, coalesce(v_latest, 0);
 	END IF;
-	INSERT INTO sequence.latest AS l VALUES (p_key, v_rank) ON CONFLICT (key) DO UPDATE SET rank = excluded.rank;
-	INSERT INTO sequence.taken (instance, key, rank, event_id) VALUES (p_instance, p_key, v_rank, p_event_id);
+	INSERT INTO sequence.latest AS l VALUES (p_key, v_rank)
+	ON CONFLICT (key) DO UPDATE SET rank = excluded.rank;
+	INSERT INTO sequence.taken (instance, key, rank, event_id)
+	VALUES (p_instance, p_key, v_rank, p_event_id);
 	RETURN 'taken';
 END $$;

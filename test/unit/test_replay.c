@@ -42,8 +42,10 @@ scan_all(OutboxReplayPlan *plan)
 	outbox_replay_plan_finish(plan);
 }
 
-/* Copies all of it; begins anew, as after a restart, whenever rand() says so.  Returns the number
- * of entries copied, -1: out of order. */
+/*
+ * Copies all of it; begins anew, as after a restart, whenever rand() says so.  Returns the number
+ * of entries copied, -1: out of order.
+ */
 static int
 run_plan(int *scans)
 {
