@@ -14,6 +14,7 @@
 
 #include "guc.h"
 #include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 #include "src/common/uri.h"
 
 #define CORRELATION_ID_MAX		   256

@@ -17,6 +17,7 @@
 #include "guc.h"
 #include "kafka_settings.h"
 #include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 #define FILE_MAX_BYTES 65536
 

@@ -8,6 +8,7 @@
 #define OUTBOX_KAFKA_SETTINGS_H
 
 #include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 /* Texts as kafka_properties.h describes them. */
 typedef struct OutboxKafkaSettings

@@ -18,7 +18,7 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
-#include "retention.h"
+#include "leaf_storage.h"
 #include "bgworker/session.h"
 #include "src/compat.h"
 #include "src/fault.h"

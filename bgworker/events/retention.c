@@ -21,6 +21,7 @@
 #include "src/segment.h"
 
 #include "event_scan.h"
+#include "leaf_storage.h"
 #include "retention.h"
 #include "retention_plan.h"
 #include "bgworker/clock.h"

@@ -28,12 +28,4 @@ extern void outbox_retention_step(OutboxSlot *slot, const OutboxSnapshot *delive
  */
 extern int outbox_retention_batch_leaf(void);
 
-/*
- * Gives relation new, empty storage, with its TOAST table and all indexes, if every
- * lock is free at once and `may` still agrees under them.  Own transaction,
- * committed locally.  false: nothing was changed.
- */
-typedef bool (*OutboxEmptyCheck)(void *arg);
-extern bool outbox_leaf_empty(Oid relation, OutboxEmptyCheck may, void *arg, bool *locked);
-
 #endif /* OUTBOX_RETENTION_H */

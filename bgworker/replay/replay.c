@@ -26,6 +26,7 @@
 #include "utils/xid8.h"
 
 #include "replay.h"
+#include "replay_copy.h"
 #include "bgworker/clock.h"
 #include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"

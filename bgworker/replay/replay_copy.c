@@ -17,7 +17,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "replay.h"
+#include "replay_copy.h"
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/event_scan.h"
 #include "bgworker/events/leaf_reader.h"

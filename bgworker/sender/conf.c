@@ -17,6 +17,7 @@
 #include "notes.h"
 #include "process.h"
 #include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 #define LOG_LEVEL_NOTICE   5 /* librdkafka's log_level, as of syslog */
 #define SLOW_REQUEST_BYTES 262144

@@ -19,7 +19,7 @@
 #include "process.h"
 #include "settings.h"
 #include "topics.h"
-#include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 #define ASK_TIMEOUT_MS 3000
 #define UNKNOWN_VALUE  "?"

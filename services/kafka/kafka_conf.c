@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/common/kafka_property_text.h"
+
 bool
 outbox_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *error,
 					  size_t size)

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "log.h"
-#include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 #define URL_MAX 1000
 

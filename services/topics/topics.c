@@ -15,7 +15,7 @@
 
 #include "topic_admin.h"
 #include "services/lib/startup.h"
-#include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 #define EXIT_EQUAL	   0
 #define EXIT_KAFKA	   1

@@ -9,11 +9,12 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "kafka_property_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kafka_properties.h"
 #include "setting_text.h"
 
 #define PEM_BEGIN	   "-----BEGIN"

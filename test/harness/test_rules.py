@@ -19,6 +19,8 @@ SEEDED = [
     ("rooms include what they may", "bgworker/events/a.c", '#include "bgworker/relay/link.h"\n'),
     ("rooms include what they may", "services/attic/a.c", "int a;\n"),
     ("includes are written one way", "src/a.c", '#include "../src/emit.h"\n'),
+    ("headers tell of their own file", "src/a.c", "extern int b(void);\n"),
+    ("headers tell of their own file", "src/guc.h", "extern int emit(void);\n"),
     ("only the clients call librdkafka", "services/lib/db.c", "int a = rd_kafka_poll(b, 1);\n"),
     ("common stands alone", "src/common/wire.c", "char *a = palloc(1);\n"),
     ("common stands alone", "src/common/wire.c", '#include "postgres.h"\n'),
@@ -43,7 +45,7 @@ def tree(tmp_path):
     """A small tree that breaks no rule, with the script under test in it."""
     root = Environment().root
     files = {
-        "src/emit.c": SPDX + '#include "emit.h"\n',
+        "src/emit.c": SPDX + '#include "emit.h"\n\nint\nemit(void)\n{\n\treturn 1;\n}\n',
         "src/emit.h": SPDX,
         "src/guc.c": SPDX,
         "bgworker/relay/link.h": SPDX,
@@ -96,7 +98,7 @@ def test_a_circle_of_files_is_found(tree):
     """a needs b, b needs c, c needs a; d needs a, and nobody d."""
     for name, other in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")):
         path = tree / "src" / f"{name}.c"
-        path.write_text(f"{SPDX}extern int {other}(void);\nint\n{name}(void)\n{{\n\treturn {other}();\n}}\n")
+        path.write_text(f"{SPDX}int {other}(void);\nint\n{name}(void)\n{{\n\treturn {other}();\n}}\n")
         subprocess.run(["gcc", "-c", "-o", path.with_suffix(".o"), path], check=True)
     assert broken_rules(tree) == ["files need each other one way"]
     (tree / "src" / "c.c").write_text(SPDX + "int\nc(void)\n{\n\treturn 1;\n}\n")

@@ -11,6 +11,7 @@
 #include "unit.h"
 #include "src/common/error_class.h"
 #include "src/common/kafka_properties.h"
+#include "src/common/kafka_property_text.h"
 
 static char seen[1024];
 
