@@ -1,4 +1,4 @@
--- Issue 11, K2: consumers under a new name; letters of CloudEvents in structured mode, published and edited.
+-- Consumers under a new name; letters of CloudEvents in structured mode, published and edited.
 \set VERBOSITY terse
 SELECT outbox.declare_topic('identity.' || t) FROM unnest('{a,b,c}'::text[]) t;
 

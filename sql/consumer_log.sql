@@ -1,4 +1,4 @@
--- A log that was made anew (issue 11, K1): going back, seen_to, anchors, old identities.
+-- A log that was made anew: going back, seen_to, anchors, old identities.
 \set VERBOSITY terse
 SELECT outbox.declare_topic('t', 3);
 CREATE FUNCTION pg_temp.id(n integer) RETURNS uuid LANGUAGE sql AS $$

@@ -63,7 +63,7 @@ SELECT outbox.dead_letter_edit(:b, 2, 'x', 'once more') AS second_b \gset
 SELECT number, state, value, headers, attempts, due, version, reason, replay_of = CASE id WHEN :b THEN :second_b ELSE :original_b END AS linked
 FROM letters WHERE id IN (:b, :original_b, :second_b) ORDER BY id;
 
--- in replica role the version is raised and the audit written all the same (issue 11, K4)
+-- in replica role the version is raised and the audit written all the same
 SELECT pg_temp.add(6, 'open') AS away \gset
 SET session_replication_role = replica;
 SELECT outbox.dead_letter_discard(:away, 'in replica role');
@@ -71,7 +71,7 @@ RESET session_replication_role;
 SELECT version, (SELECT count(*) FROM outbox.audit WHERE object = 'dead_letter ' || :away) AS audited FROM outbox.dead_letter WHERE id = :away;
 DELETE FROM outbox.dead_letter WHERE id = :away;
 
--- sizes are checked as emit()'s are; a consumer's record may be as large as it was (issue 11, K4)
+-- sizes are checked as emit()'s are; a consumer's record may be as large as it was
 SELECT pg_temp.add(4, 'open') AS small, pg_temp.add(5, 'open') AS large \gset
 UPDATE outbox.dead_letter SET value = convert_to(repeat('x', 500), 'UTF8') WHERE id = :large;
 SET outbox.max_event_bytes = 150;

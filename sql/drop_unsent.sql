@@ -1,4 +1,4 @@
--- Issue 11, K4: a command that drops unsent events says how many, or is refused by outbox.drop_unsent.
+-- A command that drops unsent events says how many, or is refused by outbox.drop_unsent.
 CREATE DATABASE outbox_dropped;
 \set regress_database :DBNAME
 \c outbox_dropped

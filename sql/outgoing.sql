@@ -25,7 +25,7 @@ outgoing.test	k5	T	{"a": "b"}
 \.
 SELECT outbox.bytes_text(payload) FROM outbox.event WHERE topic = 'outgoing.test' AND key = 'k5';
 
--- In replica role, as replication's apply workers and migration tools are (issue 11, K4), every way stores and counts what it stores.
+-- In replica role, as replication's apply workers and migration tools are, every way stores and counts what it stores.
 \unset QUIET
 \set QUIET off
 CREATE VIEW wrapped AS SELECT topic, key, type, payload FROM outbox.outgoing;

@@ -1,4 +1,4 @@
--- Issue 11, K7: with a publication of every table, what deletes and updates goes on.
+-- With a publication of every table, what deletes and updates goes on.
 CREATE DATABASE outbox_published;
 \set regress_database :DBNAME
 \c outbox_published

@@ -1,4 +1,4 @@
--- Issue 11, K6: what PUBLIC has, what NULL says, and whose a topic's grant is when roles come and go.
+-- What PUBLIC has, what NULL says, and whose a topic's grant is when roles come and go.
 \set VERBOSITY default
 CREATE ROLE regress_rights_a;
 CREATE ROLE regress_rights_b;

@@ -1,4 +1,4 @@
--- What somebody makes of the ring is honoured by emit()'s direct write, or emit() refuses and names it (issue 11, K4).
+-- What somebody makes of the ring is honoured by emit()'s direct write, or emit() refuses and names it.
 \pset null NULL
 \set SHOW_CONTEXT never
 SELECT current_database() AS home \gset

@@ -27,7 +27,7 @@ BEGIN;
 SELECT outbox.stop_relay();
 PREPARE TRANSACTION 'switch';
 
--- issue 11, K4: what pg_restore --disable-triggers leaves makes the guards fire in every session; they keep its rows
+-- what pg_restore --disable-triggers leaves makes the guards fire in every session; they keep its rows
 BEGIN;
 DO $$
 DECLARE
@@ -69,7 +69,7 @@ ROLLBACK;
 SELECT count(*) FROM outbox.batch;
 SELECT wait_for_relay(false);
 
--- issue 11, K4: what a dump of a server with higher transaction ids brought waits for none of them
+-- what a dump of a server with higher transaction ids brought waits for none of them
 INSERT INTO outbox.event (txid, seq, segment, id, topic, type, created_at)
 	VALUES ('4611686018427387904', -1, 0, gen_random_uuid(), 'start.restored', 'T', now());
 SELECT outbox.start_relay();

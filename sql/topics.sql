@@ -42,7 +42,7 @@ DELETE FROM outbox.topic WHERE name = 'topics.a';
 RESET session_replication_role;
 SELECT outbox.emit('topics.a', 'k', 'T', '{}');
 
--- Rows changed by hand are held to what declare_topic() allows (issue 11, K4).
+-- Rows changed by hand are held to what declare_topic() allows.
 \set VERBOSITY terse
 INSERT INTO outbox.topic (name, partitions) VALUES ('topics.hand', 1);
 UPDATE outbox.topic SET cleanup_policy = repeat('x', 100) WHERE name = 'topics.hand';
@@ -67,7 +67,7 @@ UPDATE outbox.topic SET name = repeat('t', 244) || '.DLT', partitions = 10000, r
 UPDATE outbox.topic SET retention_ms = -1, cleanup_policy = 'compact', replication_factor = NULL WHERE name = repeat('t', 244) || '.DLT';
 DELETE FROM outbox.topic WHERE name = repeat('t', 244) || '.DLT' RETURNING partitions, replication_factor, retention_ms, cleanup_policy;
 
--- Two topics that Kafka would take for one are refused (issue 11, K11), also where one is the other's dead-letter topic.
+-- Two topics that Kafka would take for one are refused, also where one is the other's dead-letter topic.
 \set VERBOSITY default
 SELECT outbox.declare_topic('topics.alike.x');
 SELECT outbox.declare_topic('topics_alike.x');

@@ -156,7 +156,7 @@ def judge(truth, seen, remains, commits=None):
 
 
 def test_what_a_deleted_log_held_is_destroyed_and_not_lost():
-    """Issue 11, Done when: the checker counts by name what the fault destroyed, not as lost."""
+    """The checker counts by name what the fault destroyed, not as lost."""
     truth, seen, remains = make_destroyed()
     report = judge(truth, seen, remains).require_ok()
     assert report.destroyed == {row.id for row in truth[:1200]} and report.delivered == 2000
@@ -164,7 +164,7 @@ def test_what_a_deleted_log_held_is_destroyed_and_not_lost():
 
 
 def test_a_loss_beside_what_was_destroyed_is_found():
-    """Issue 11: an event that no log held is lost, whether it was sent before or after the deletion."""
+    """An event that no log held is lost, whether it was sent before or after the deletion."""
     truth, seen, remains = make_destroyed()
     before, after = remains.pop(700).record, seen.pop(300)
     report = judge(truth, seen, remains)
@@ -181,7 +181,7 @@ def test_a_loss_beside_what_was_destroyed_is_found():
     (PENDING, None, {5: OLD}, False),
 ])
 def test_only_what_is_proven_is_excused(fate, batch, commits, excused):
-    """Issue 11: a record in a deleted log is no proof that its transaction was committed."""
+    """A record in a deleted log is no proof that its transaction was committed."""
     truth, seen, remains = make_destroyed()
     remains[800] = remains[800]._replace(fate=fate, batch=batch)
     report = judge(truth, seen, remains, commits)
@@ -251,7 +251,7 @@ def found_effects(report):
 
 
 def test_each_record_has_its_effect():
-    """Issue 11: what was destroyed before it was read is named, not lost."""
+    """What was destroyed before it was read is named, not lost."""
     seen, destroyed, effects = make_effects()
     report = check_effects(seen, destroyed, effects)
     assert report.ok and {record.id for record in report.unread} == {record.id for record in destroyed[1000:]}

@@ -46,7 +46,7 @@ def temporary_files(cluster):
 
 @pytest.mark.parametrize("commit_timestamp", ["on", "off"])
 def test_order_beyond_memory(own_postgres, make_database, kafka, topic_name, commit_timestamp):
-    """Issue 4, drain at any backlog: what does not fit outbox.window_memory is sent in the same order, then the file goes."""
+    """Drain at any backlog: what does not fit outbox.window_memory is sent in the same order, then the file goes."""
     postgres = own_postgres(
         track_commit_timestamp=commit_timestamp, outbox__window_memory="64kB", outbox__batch_max_events=700,
         log_temp_files=0,
@@ -65,7 +65,7 @@ def test_order_beyond_memory(own_postgres, make_database, kafka, topic_name, com
 
 
 def test_killed_with_an_open_window(own_postgres, make_database, kafka, topic_name):
-    """Issue 4, kill -9 of the server: a window's file does not stay behind, its events come once and in order."""
+    """Kill -9 of the server: a window's file does not stay behind, its events come once and in order."""
     postgres = own_postgres(outbox__window_memory="64kB", outbox__batch_max_events=10)  # 600 batches
     database = make_database(postgres)
     topic = database.declare(topic_name, 1)
@@ -87,7 +87,7 @@ def test_killed_with_an_open_window(own_postgres, make_database, kafka, topic_na
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_memory_of_a_large_backlog(relay, kafka, topic):
-    """Issue 4, memory: of 3,000,000 waiting events, 96 MB as an array, the relay keeps a part; below 160 MiB with its sender."""
+    """Memory: of 3,000,000 waiting events, 96 MB as an array, the relay keeps a part; below 160 MiB with its sender."""
     events = 3_000_000
     relay.wait_state("idle")
     relay.stop_relay()
@@ -142,7 +142,7 @@ def truth(database):
 
 
 def test_limit_refuses_while_kafka_is_away(relay, postgres, kafka, topic):
-    """Issue 4, max_backlog: past it emit raises or warns, as set, with both sizes; it resumes when Kafka is back."""
+    """max_backlog: past it emit raises or warns, as set, with both sizes; it resumes when Kafka is back."""
     relay.emit(topic, "first")
     kafka.wait_for_records(topic, 1)
     relay.wait_for("select backlog_bytes = 0 from outbox.relay_status")
@@ -179,7 +179,7 @@ def test_limit_refuses_while_kafka_is_away(relay, postgres, kafka, topic):
 
 
 def test_backlog_counts_what_commits(database, postgres, topic):
-    """Issue 4, max_backlog: transactions and savepoints rolled back do not count, prepared ones do; no relay runs."""
+    """max_backlog: transactions and savepoints rolled back do not count, prepared ones do; no relay runs."""
     with limited(database) as connection:
         emit(connection, topic, 5)
         connection.rollback()
@@ -223,7 +223,7 @@ def test_backlog_counts_what_commits(database, postgres, topic):
 
 
 def test_backlog_heals(relay, kafka, topic):
-    """Issue 4, max_backlog: whatever was counted wrongly, an idle relay puts right."""
+    """max_backlog: whatever was counted wrongly, an idle relay puts right."""
     relay.emit(topic, "k")
     kafka.wait_for_records(topic, 1)
     with relay.connect() as connection:
@@ -242,7 +242,7 @@ def test_backlog_heals(relay, kafka, topic):
 
 
 def test_backlog_without_a_relay(own_postgres, make_database, topic_name):
-    """Issue 4, max_backlog: after a restart it holds without a relay too; what is read is bounded, without a limit nothing."""
+    """max_backlog: after a restart it holds without a relay too; what is read is bounded, without a limit nothing."""
     cluster = own_postgres()
     plain, kept = make_database(cluster), make_database(cluster)
     for database in (plain, kept):
@@ -269,7 +269,7 @@ def test_backlog_without_a_relay(own_postgres, make_database, topic_name):
 
 
 def test_backlog_after_adopt(relay, postgres, make_database, kafka, topic):
-    """Issue 4, max_backlog: after outbox.adopt it is what will be sent, without Kafka too."""
+    """max_backlog: after outbox.adopt it is what will be sent, without Kafka too."""
     relay.emit(topic, "delivered")
     kafka.wait_for_records(topic, 1)
     relay.wait_state("idle")

@@ -69,7 +69,7 @@ def consumed(kafka, database, service, unique, topic_name):
 
 
 def test_functions_refused(consumed, unique):
-    """Issue 5, generic consumer: what cannot be called ends the program with exit code 2 and the reason."""
+    """Generic consumer: what cannot be called ends the program with exit code 2 and the reason."""
     role = unique("consumer")
     consumed.database.execute(f"create role {role} login")
     consumed.database.execute(f"select outbox.grant_consume('{role}')")
@@ -99,7 +99,7 @@ def test_functions_refused(consumed, unique):
 
 
 def test_what_the_function_gets(consumed):
-    """Issue 5, generic consumer: every field of outbox.consumed_event, and what it emits carries the correlation id."""
+    """Generic consumer: every field of outbox.consumed_event, and what it emits carries the correlation id."""
     consumed.database.execute("create table app.got (event outbox.consumed_event)")
     consumed.function(f"""
         insert into app.got values (event);
@@ -138,7 +138,7 @@ def test_what_the_function_gets(consumed):
 
 
 def test_when_the_event_happened(consumed):
-    """Issue 12: occurred_at and outbox_consumer_end_to_end_seconds are of the event, its ce_time as RFC 3339 has it; where
+    """occurred_at and outbox_consumer_end_to_end_seconds are of the event, its ce_time as RFC 3339 has it; where
     that is none, as 31 February, of the record."""
     consumed.database.execute("create table app.happened (key text, at timestamptz)")
     consumed.function("insert into app.happened values (event.key, event.occurred_at); return 'noted';")
@@ -164,7 +164,7 @@ def test_when_the_event_happened(consumed):
 
 
 def test_no_json(consumed):
-    """Issue 5, decode errors are dead letters at once, and the partition goes on; the bytes variant takes any value."""
+    """Decode errors are dead letters at once, and the partition goes on; the bytes variant takes any value."""
     consumed.function("insert into app.effect (key) values (event.key); return 'done';")
     consumed.function("insert into app.effect (note) values (encode(event.key, 'hex') || ':' || encode(event.value, 'hex'));"
                       " return 'done';", "app.handle_bytes", "event outbox.consumed_bytes")
@@ -188,7 +188,7 @@ def test_no_json(consumed):
 
 
 def test_failures(consumed):
-    """Issue 5, generic consumer: the function's errors are retried, then dead letters; OBX01 is one at once."""
+    """Generic consumer: the function's errors are retried, then dead letters; OBX01 is one at once."""
     consumed.function("""
         insert into app.effect (key) values (event.key);
         if event.key = 'never' then raise exception using errcode = 'OBX01', message = 'no such customer'; end if;
@@ -226,7 +226,7 @@ def test_event_types(consumed):
 
 
 def test_two_topics_and_database_away(consumed, kafka, unique):
-    """Issue 5, generic consumer: several topics; started while its database is away it waits, and loses nothing."""
+    """Generic consumer: several topics; started while its database is away it waits, and loses nothing."""
     other = unique("other")
     kafka.create_topic(other, 3)
     consumed.function("insert into app.effect (key, note) values (event.key, event.topic); return 'done';")

@@ -20,7 +20,7 @@ def wait_open(hazard, service):
 
 
 def test_breaker(hazard):
-    """Issue 5, circuit breaker: N alike dead letters in a row pause the consumer; one record is tried; success ends it."""
+    """Circuit breaker: N alike dead letters in a row pause the consumer; one record is tried; success ends it."""
     hazard.fail("bad", "no rate for 7 EUR", "OBX01")
     service = hazard.start(dlt_breaker=5, dlt_breaker_pause_ms=300)
     for n in range(9):
@@ -47,7 +47,7 @@ def test_breaker(hazard):
 
 
 def test_breaker_in_retries(hazard):
-    """Issue 5, circuit breaker: the same when the dead letters are those of spent retries; a retry is tried, too."""
+    """Circuit breaker: the same when the dead letters are those of spent retries; a retry is tried, too."""
     hazard.fail("bad")
     service = hazard.start(dlt_breaker=3, dlt_breaker_pause_ms=300, retry_max=1, retry_backoff_ms=500)
     for n in range(6):
@@ -63,7 +63,7 @@ def test_breaker_in_retries(hazard):
 
 
 def test_scattered_failures_do_not_pause(hazard):
-    """Issue 5, circuit breaker: dead letters among records that are done leave it closed, also when retries end together."""
+    """Circuit breaker: dead letters among records that are done leave it closed, also when retries end together."""
     hazard.fail("bad")
     service = hazard.start(dlt_breaker=3, retry_max=1, retry_backoff_ms=300)
     for n in range(200):

@@ -6,7 +6,7 @@ from harness import wait_until
 
 
 def test_crash_becomes_dead_letter(hazard):
-    """Issue 5, attempts that survive a crash: after three the record is a dead letter of class crash; others go on."""
+    """Attempts that survive a crash: after three the record is a dead letter of class crash; others go on."""
     for n in range(10):
         hazard.produce(f"before-{n}", key=f"b{n}")
     hazard.produce("abort", key="bad")
@@ -26,7 +26,7 @@ def test_crash_becomes_dead_letter(hazard):
 
 
 def test_crash_in_a_retry(hazard):
-    """Issue 5, attempts that survive a crash: the same of a record that is tried again from outbox.dead_letter."""
+    """Attempts that survive a crash: the same of a record that is tried again from outbox.dead_letter."""
     hazard.fail("first")
     service = hazard.start(retry_backoff_ms=100)
     hazard.produce("first")
@@ -47,7 +47,7 @@ def test_crash_in_a_retry(hazard):
 
 
 def test_kills_are_not_the_records_fault(hazard):
-    """Issue 5: kill -9 between records makes no dead letter, however often; each effect is made once."""
+    """Kill -9 between records makes no dead letter, however often; each effect is made once."""
     service = hazard.start()
     for n in range(3):
         for m in range(20):
@@ -74,7 +74,7 @@ def read_again(hazard):
 
 
 def test_crash_behind_duplicates(hazard):
-    """Issue 5, attempts that survive a crash: found also where each start reads more records again than a batch has;
+    """Attempts that survive a crash: found also where each start reads more records again than a batch has;
     one that is a dead letter already is not looked into again."""
     settings = {"batch_max": 4, "crash_max": 2}
     service = hazard.start(**settings)

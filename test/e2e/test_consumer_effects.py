@@ -170,7 +170,7 @@ def test_dlt_topic_missing(hazard):
 
 
 def test_retention_warning(hazard):
-    """Issue 5: at start a topic that keeps records longer than claims are kept is named, with both times."""
+    """At start a topic that keeps records longer than claims are kept is named, with both times."""
     def keep(days):
         entry = ConfigEntry("retention.ms", str(days * DAY_MS), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, hazard.topic, incremental_configs=[entry])

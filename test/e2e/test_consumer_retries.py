@@ -39,7 +39,7 @@ def letter(payment, state="open"):
 
 
 def test_hold_until_discarded(payment):
-    """Issue 5, dlt.order = hold: later records of a dead key wait, through a crash; discarded, they follow in order."""
+    """dlt.order = hold: later records of a dead key wait, through a crash; discarded, they follow in order."""
     payment.fail_orders("bad")
     service = payment.start(retry_backoff_ms=100, kafka_properties=SHORT_SESSION)
     payment.order("bad-1", key="k", partition=0)
@@ -72,7 +72,7 @@ def test_hold_until_discarded(payment):
 
 
 def test_hold_within_a_batch(hazard):
-    """Issue 5, dlt.order = hold: also a record that came in one batch with the dead one of its key waits."""
+    """dlt.order = hold: also a record that came in one batch with the dead one of its key waits."""
     hazard.fail("refused", code="OBX01")
     for value, key in ((b"no JSON", "undecoded"), (b"no JSON", "undecoded"), (None, "undecoded"), (None, "other")):
         hazard.produce(key, key=key, value=value)
@@ -88,7 +88,7 @@ def test_hold_within_a_batch(hazard):
 
 
 def test_replay_while_records_come(payment):
-    """Issue 5, dlt.order = hold: an open letter is replayed while records of its key arrive: order holds."""
+    """dlt.order = hold: an open letter is replayed while records of its key arrive: order holds."""
     payment.fail_orders("bad")
     payment.start(retry_backoff_ms=100, batch_max=7)
     payment.order("bad-0", key="k", partition=0)
@@ -107,7 +107,7 @@ def test_replay_while_records_come(payment):
 
 
 def test_skip(payment):
-    """Issue 5, dlt.order = skip: later records of a failing and of a dead key pass at once."""
+    """dlt.order = skip: later records of a failing and of a dead key pass at once."""
     payment.fail_orders("bad")
     payment.start(retry_backoff_ms=300, dlt_order="skip")
     payment.order("bad-1", key="k", partition=0)
@@ -123,7 +123,7 @@ def test_skip(payment):
 
 
 def test_growing_backoff(payment):
-    """Issue 5: the time between tries grows by retry_backoff_multiplier, up to retry_backoff_max_ms."""
+    """The time between tries grows by retry_backoff_multiplier, up to retry_backoff_max_ms."""
     payment.fail_orders("bad")
     service = payment.start(retry_backoff_ms=50, retry_backoff_multiplier=20, retry_backoff_max_ms=2000)
     payment.order("bad-1")
@@ -155,7 +155,7 @@ def replay(hazard):
 
 
 def test_held_together(hazard):
-    """Issue 12, held rows: what is held behind a letter follows in order, each once, many in one transaction."""
+    """Held rows: what is held behind a letter follows in order, each once, many in one transaction."""
     held_run(hazard, 600)
     hazard.heal()
     replay(hazard)
@@ -168,7 +168,7 @@ def test_held_together(hazard):
 
 
 def test_failure_among_held(hazard):
-    """Issue 12, held rows: what is before a failing one is done, the rest is held; also with several failing, and a text that is none."""
+    """Held rows: what is before a failing one is done, the rest is held; also with several failing, and a text that is none."""
     hazard.fail("100", code="OBX01")
     hazard.fail("101", code="23505")
     held_run(hazard, 200)
@@ -186,7 +186,7 @@ def test_failure_among_held(hazard):
 
 
 def test_killed_among_held(hazard):
-    """Issue 12, held rows: kill -9 amid a run, again and again: each effect is made once, in order, by whoever goes on."""
+    """Held rows: kill -9 amid a run, again and again: each effect is made once, in order, by whoever goes on."""
     service = held_run(hazard, 800)
     hazard.heal()
     replay(hazard)
@@ -200,7 +200,7 @@ def test_killed_among_held(hazard):
 
 
 def test_ended_among_held(hazard):
-    """Issue 12, held rows: one whose session ends is found among those of its transaction; it alone becomes class crash."""
+    """Held rows: one whose session ends is found among those of its transaction; it alone becomes class crash."""
     hazard.fail("40", code="end")
     held_run(hazard, 80, crash_after_seconds=2)
     hazard.database.execute("delete from hazard.failure where what = 'first'")
@@ -213,7 +213,7 @@ def test_ended_among_held(hazard):
 
 
 def test_held_by_many_members(hazard):
-    """Issue 12, held rows: two processes of two members each on three held keys: order within each, each effect once."""
+    """Held rows: two processes of two members each on three held keys: order within each, each effect once."""
     for key in range(3):
         hazard.fail(f"{key}-first")
     services = [hazard.start(retry_max=0, threads=2) for _ in range(2)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Copies of a server: restarts, a volume on another node, copies of files and of blocks (issue 11, K7)."""
+"""Copies of a server: restarts, a volume on another node, copies of files and of blocks."""
 
 import os
 import signal

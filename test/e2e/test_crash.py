@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What crashes, transaction ids, clocks and an empty Kafka do to transactions of every shape (issue 4; 1.1 to 1.5, 2.5)."""
+"""What crashes, transaction ids, clocks and an empty Kafka do to transactions of every shape (1.1 to 1.5, 2.5)."""
 
 import random
 
@@ -176,7 +176,7 @@ def test_clock_is_set_back(shifted_clock, kafka, topic_name):
 
 
 def test_clock_is_set_forward(shifted_clock, kafka, topic_name):
-    """Issue 12: steps forward far beyond outbox.retention: delivered history goes, nothing undelivered does: neither what an
+    """Steps forward far beyond outbox.retention: delivered history goes, nothing undelivered does: neither what an
     open transaction has emitted, nor what waits for Kafka, nor what is emitted when the clock is right again."""
     cluster, shift_clock = shifted_clock
     cluster.configure(outbox__retention="1min", outbox__segment_size="1MB")
@@ -217,7 +217,7 @@ def test_clock_is_set_forward(shifted_clock, kafka, topic_name):
 
 
 def test_kafka_is_replaced_by_an_empty_one(relay, postgres, kafka, topic):
-    """Design section 3, no offset: the last batch may be doubled, which is logged and counted; what was not sent arrives."""
+    """No offset: the last batch may be doubled, which is logged and counted; what was not sent arrives."""
     Load(relay.dsn(), (topic,)).prepare()
     with relay.connect() as connection:
         for number in range(3):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Many databases on one server: each relays by itself and stands in nobody's way.
 
-Prove the line "Many databases" of issue 4; F4 of the fault matrix.
+Prove F4 of the fault matrix where a server has many databases.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def writing(postgres, make_database, kafka, unique):
 
 
 def test_five_databases(postgres, writing, make_database, kafka):
-    """Issue 4, many databases: five relay at once; others come and go meanwhile, each within 2 s."""
+    """Many databases: five relay at once; others come and go meanwhile, each within 2 s."""
     writers = writing(5)
     for writer in writers:
         writer.await_batches(2)
@@ -70,7 +70,7 @@ def test_five_databases(postgres, writing, make_database, kafka):
 
 
 def test_own_database_is_forced_away(postgres, writing, kafka):
-    """Issue 4, DROP DATABASE: without FORCE it fails on the writer alone, with FORCE it takes all along at once."""
+    """DROP DATABASE: without FORCE it fails on the writer alone, with FORCE it takes all along at once."""
     kept, dropped = writing(2)
     dropped.await_batches(2)
     name = dropped.database.name
@@ -92,7 +92,7 @@ def test_own_database_is_forced_away(postgres, writing, kafka):
     "hold", pytest.param("stopped", marks=pytest.mark.long), pytest.param("paused", marks=pytest.mark.long),
 ])
 def test_drop_while_a_relay_waits(postgres, make_database, kafka, topic_name, delivery):
-    """Issue 4, DROP DATABASE of another database: below 2 s whatever a relay waits for (pg_cron 318)."""
+    """DROP DATABASE of another database: below 2 s whatever a relay waits for (pg_cron 318)."""
     waiting, other = make_database(postgres), make_database(postgres)
     waiting.declare(topic_name)
     waiting.start_relay()
@@ -114,7 +114,7 @@ def test_drop_while_a_relay_waits(postgres, make_database, kafka, topic_name, de
 
 
 def test_nobody_relays(own_postgres, make_database, kafka, topic_name):
-    """Issue 4: a database with events and no relay shows up for operators, from any database, after a restart too."""
+    """A database with events and no relay shows up for operators, from any database, after a restart too."""
     cluster = own_postgres()
     cluster.execute("create extension outbox")
     forgotten = make_database(cluster)
@@ -152,7 +152,7 @@ def test_nobody_relays(own_postgres, make_database, kafka, topic_name):
 
 
 def test_switch_by_hand(postgres, make_database, kafka):
-    """Issue 4, Many databases: ALTER DATABASE ... SET outbox.relay by hand and ALLOW_CONNECTIONS take effect at once; rolled back, never."""
+    """Many databases: ALTER DATABASE ... SET outbox.relay by hand and ALLOW_CONNECTIONS take effect at once; rolled back, never."""
     database = make_database(postgres)
     database.start_relay()
     database.wait_state("idle")
@@ -184,7 +184,7 @@ def test_switch_by_hand(postgres, make_database, kafka):
 
 
 def test_connections_refused(postgres, make_database, kafka, unique):
-    """Issue 4, many databases: sessions of one that refuses new connections keep its slot to themselves; it relays again."""
+    """Many databases: sessions of one that refuses new connections keep its slot to themselves; it relays again."""
     refusing, other = make_database(postgres), make_database(postgres)
     topic = refusing.declare(unique("refusing"))
     refusing.start_relay()
@@ -212,8 +212,8 @@ def test_connections_refused(postgres, make_database, kafka, unique):
 @pytest.mark.parametrize("switch, locked", [("off", "lock table outbox.event in access exclusive mode"),
                                             ("on", "alter sequence outbox.event_seq owner to postgres")], ids=["off", "on"])
 def test_looks_that_wait(postgres, make_database, kafka, switch, locked):
-    """Issue 4, many databases: looks at stopped databases that take their time keep no relay from starting. Issue 11,
-    K6: nor do relays behind an open change of the owner, which locks event_seq."""
+    """Many databases: looks at stopped databases that take their time keep no relay from starting,
+    nor do relays behind an open change of the owner, which locks event_seq."""
     other = make_database(postgres)
     waiting = "select count(*) from pg_stat_activity where backend_type = 'outbox relay' and wait_event_type = 'Lock'"
     with contextlib.ExitStack() as stack:
@@ -229,7 +229,7 @@ def test_looks_that_wait(postgres, make_database, kafka, switch, locked):
 
 @pytest.mark.long
 def test_all_slots_taken(own_postgres, make_database, kafka):
-    """Issue 4, worker limits: the 65th database is told so, and is served when another one is dropped."""
+    """Worker limits: the 65th database is told so, and is served when another one is dropped."""
     cluster = own_postgres(fsync="off", max_worker_processes=100, max_logical_replication_workers=0)
     cluster.execute("create database model")
     cluster.execute("create extension outbox", dbname="model")

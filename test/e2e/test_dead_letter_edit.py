@@ -17,7 +17,7 @@ def read_again(payment):
 
 
 def test_edited_copy_is_processed_once(payment):
-    """Issue 5, "edit-and-replay as a new id with version check": the same group processes the copy, once, and
+    """Edit and replay as a new id with a version check: the same group processes the copy, once, and
     never the original, also when Kafka delivers that again; nothing is produced, so no other group sees anything."""
     service = payment.start()
     bad = {"orderId": "ord-1", "customerId": "ada", "currency": "EUR"}

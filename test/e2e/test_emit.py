@@ -36,7 +36,7 @@ def test_segment_is_found_again_after_a_restart(postgres, database, topic):
 
 
 def test_segment_does_not_depend_on_the_snapshot(own_postgres, make_database):
-    """Reference reliability 1.8: an old REPEATABLE READ or SERIALIZABLE snapshot emits into the current leaf.
+    """An old REPEATABLE READ or SERIALIZABLE snapshot emits into the current leaf.
 
     Without shared_preload_libraries the leaf is looked for in every call."""
     cluster = own_postgres(shared_preload_libraries="")
@@ -53,7 +53,7 @@ def test_segment_does_not_depend_on_the_snapshot(own_postgres, make_database):
 
 
 def test_outgoing_in_replica_role_without_preload(own_postgres, make_database):
-    """Issue 11, K4: a session that has not loaded the library yet and is in replica role stores what it counts."""
+    """A session that has not loaded the library yet and is in replica role stores what it counts."""
     cluster = own_postgres(shared_preload_libraries="")
     database = make_database(cluster)
     topic = database.declare("outgoing")
@@ -109,7 +109,7 @@ def test_emit_is_refused_in_recovery(own_postgres, make_database):
 
 
 def test_given_ids(relay, kafka, topic):
-    """K11: ids given to outbox.outgoing arrive as they are, whatever their version: of another time, the same twice in a batch, max."""
+    """Ids given to outbox.outgoing arrive as they are, whatever their version: of another time, the same twice in a batch, max."""
     given = ["11111111-1111-4111-8111-111111111111", "ffffffff-ffff-7fff-bfff-ffffffffffff", "00000000-0000-7000-8000-000000000000",
              "11111111-1111-4111-8111-111111111111", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
     relay.execute("insert into outbox.outgoing (topic, key, type, id) select %s, 'k', 'T', id from unnest(%s::uuid[]) with ordinality i (id, n)"

@@ -7,7 +7,7 @@ WORD = "größe-ä"
 
 
 def test_latin1_arrives_in_utf8(postgres, make_database, kafka, unique):
-    """Issue 13, K3: each part of a record of a LATIN1 database is UTF-8, in a replay the same; people see Latin-1."""
+    """Each part of a record of a LATIN1 database is UTF-8, in a replay the same; people see Latin-1."""
     database = make_database(postgres, f"{unique('test')} größe", encoding="LATIN1")
     topic = database.declare(unique("latin"), 1)
     database.start_relay()
@@ -36,7 +36,7 @@ def test_latin1_arrives_in_utf8(postgres, make_database, kafka, unique):
 
 
 def test_text_that_is_none_is_a_dead_letter(postgres, make_database, kafka, unique):
-    """Issue 13, K3: a row written by hand, whose type cannot become UTF-8, stops nothing else; its letter is shown."""
+    """A row written by hand, whose type cannot become UTF-8, stops nothing else; its letter is shown."""
     database = make_database(postgres, encoding="SQL_ASCII")
     topic = database.declare(unique("ascii"), 1)
     with database.connect() as connection:

@@ -67,7 +67,7 @@ def has_offset(kafka, group):
 @forgets(PRODUCERS)
 @lengths(1, 10)
 def test_producer_expires(forgotten, forgetful, database, topic, rounds):
-    """Issue 4, F8: a relay idle past transactional.id.expiration.ms: nothing lost or doubled, one new producer."""
+    """F8: a relay idle past transactional.id.expiration.ms: nothing lost or doubled, one new producer."""
     name = database.transactional_id()
     start(database, topic)
     for _ in range(rounds):
@@ -85,7 +85,7 @@ def test_producer_expires(forgotten, forgetful, database, topic, rounds):
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_cursor_expires(forgotten, forgetful, make_database, unique):
-    """Issue 4, F8: the offset expires under an idle relay.
+    """F8: the offset expires under an idle relay.
 
     One that goes on with its producer doubles nothing; one that must look sends batch B again, logged and counted."""
     going_on, looking = make_database(forgotten), make_database(forgotten)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Promotion of a synchronous standby, split brain, and commits that wait for a standby (issue 4; F14, 1.6b, 1.6c)."""
+"""Promotion of a synchronous standby, split brain, and commits that wait for a standby (F14, 1.6b, 1.6c)."""
 
 import threading
 import time

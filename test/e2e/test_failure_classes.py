@@ -36,7 +36,7 @@ def run_codes(hazard, codes, seen):
 
 
 def test_infrastructure(hazard):
-    """Issue 5, error classes: raised by a handler in a batch, it is waited out: never counted, no dead letter, taken once healed."""
+    """Error classes: raised by a handler in a batch, it is waited out: never counted, no dead letter, taken once healed."""
     service = hazard.start(retry_max=0)
     run_codes(hazard, INFRASTRUCTURE, lambda code: logged(service, "waiting", f"SQLSTATE {code}"))
     assert hazard.database.value("select count(*) from outbox.dead_letter") == 0
@@ -45,7 +45,7 @@ def test_infrastructure(hazard):
 
 
 def test_record_errors(hazard):
-    """Issue 5, error classes: a record's own error is tried again and taken once healed; OBX01 is a dead letter at once."""
+    """Error classes: a record's own error is tried again and taken once healed; OBX01 is a dead letter at once."""
     service = hazard.start(retry_backoff_ms=300, retry_max=100)
     run_codes(hazard, RECORD, lambda code: hazard.letters("retrying") == 1)
     hazard.wait_letters("resolved", len(RECORD))
@@ -61,7 +61,7 @@ def test_record_errors(hazard):
 
 
 def test_deploy(hazard):
-    """Issue 5, error classes: what an installation lacks halts the partition, at its first record too, and the alert's gauge says so."""
+    """Error classes: what an installation lacks halts the partition, at its first record too, and the alert's gauge says so."""
     service = hazard.start(retry_max=0)
     halted = "outbox_consumer_halted_partitions"
     run_codes(hazard, DEPLOY, lambda code: logged(service, "partition_halted", f"SQLSTATE {code}")
@@ -86,7 +86,7 @@ def skip_halted(hazard, service, offset, event, replay=None):
 
 
 def test_skipped_by_hand(hazard):
-    """K11: a record that halts its partition for good is stepped over with outbox.consumer_skip, the partition's first, a later one,
+    """A record that halts its partition for good is stepped over with outbox.consumer_skip, the partition's first, a later one,
     a replay's copy of that, and one whose handler's function is gone; what follows is taken."""
     service = hazard.start(retry_max=0)
     hazard.fail("broken", code="42P01")
@@ -109,7 +109,7 @@ def test_skipped_by_hand(hazard):
 
 
 def test_halt_at_commit(hazard):
-    """K11: what a record's effects miss at the commit of a batch halts at that record: those before it are taken, and its line names it."""
+    """What a record's effects miss at the commit of a batch halts at that record: those before it are taken, and its line names it."""
     hazard.database.execute("""
         create function hazard.late() returns trigger language plpgsql as $$
         begin
@@ -127,7 +127,7 @@ def test_halt_at_commit(hazard):
 
 
 def test_lock_wait(payment):
-    """Issue 5, error classes: waiting for somebody's lock is infrastructure, however long: no dead letter of a good record."""
+    """Error classes: waiting for somebody's lock is infrastructure, however long: no dead letter of a good record."""
     service = payment.start(statement_timeout_ms=1000, retry_backoff_ms=50, retry_max=1)
     with payment.database.connect(autocommit=False) as blocker:
         blocker.execute("select from shop.account where customer_id = 'ada' for update")
@@ -142,7 +142,7 @@ def test_lock_wait(payment):
 @pytest.mark.parametrize("wrong, code", (({"user": "late_role"}, "28000"), ({"dbname": "no_such_database"}, "3D000")),
                          ids=("role", "database"))
 def test_refused_connection(hazard, wrong, code):
-    """Issue 5, error classes: a role or database that does not exist is class deploy: halted, and tried again until it does."""
+    """Error classes: a role or database that does not exist is class deploy: halted, and tried again until it does."""
     service = hazard.start(wait=False, database=hazard.database.cluster.dsn(**{"dbname": hazard.database.name, **wrong}))
     wait_until(lambda: logged(service, "partition_halted", f"SQLSTATE {code}"), 30, "the halt")
     wait_until(lambda: gauge(service, "outbox_consumer_halted_partitions", hazard.group) == 3, 20, "the gauge")
@@ -158,7 +158,7 @@ def test_refused_connection(hazard, wrong, code):
 
 
 def test_database_restored(payment):
-    """Issue 5, positions: a database set back to an earlier time is behind Kafka's offsets: its watermark counts, nothing is lost."""
+    """Positions: a database set back to an earlier time is behind Kafka's offsets: its watermark counts, nothing is lost."""
     service = payment.start()
     for n in range(20):
         payment.order(f"order-{n}", partition=1)

@@ -195,7 +195,7 @@ def test_failing_function(shop, count):
 
 
 def test_cancelled_orders(shop):
-    """Issue 5, consumers without C: a cancelled order is told, withdrawn, and without revenue."""
+    """Consumers without C: a cancelled order is told, withdrawn, and without revenue."""
     rejected = shop.place(20, "unicorn")
     shop.place(1)  # that there is revenue
     shop.wait_settled()
@@ -309,7 +309,7 @@ def test_duplicates(shop):
 
 
 def test_rebuild(shop):
-    """Issue 5, analytics: an emptied read model is built again by a replay for re-processing; nobody else runs anything."""
+    """Analytics: an emptied read model is built again by a replay for re-processing; nobody else runs anything."""
     shop.place(20)
     shop.place(5, "unicorn")
     shop.wait_settled()

@@ -118,7 +118,7 @@ def test_relay_is_struck_while_the_ring_rotates(struck, faulty, kafka, points, t
 
 @lengths(1)
 def test_crash_between_refusal_row_and_resend(struck, kafka, points, topic_name, unique, rounds):
-    """Issue 4, poison: a crash at the refusal, after its row and before the batch is sent again; one row, no event lost."""
+    """Poison: a crash at the refusal, after its row and before the batch is sent again; one row, no event lost."""
     refusing = struck.declare(unique("refusing"), 1)
     kafka.create_topic(refusing, 1, {"max.message.bytes": "2000"})
     orders = [("kill", "relay-refusal-committed"), ("kill", "relay-read-again")]
@@ -147,7 +147,7 @@ def test_crash_between_refusal_row_and_resend(struck, kafka, points, topic_name,
 
 @pytest.mark.parametrize("point", ["reissue-uncommitted", "reissue-committed"])
 def test_relay_is_killed_while_a_dead_letter_returns(struck, faulty, kafka, points, topic_name, point):
-    """Issue 4, poison: a crash around the return of a replayed dead letter sends it once, before what its key held."""
+    """Poison: a crash around the return of a replayed dead letter sends it once, before what its key held."""
     faulty.configure(outbox__dead_letter_policy="hold_key")
     faulty.reload()
     struck.declare(kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"}), 1)
@@ -251,7 +251,7 @@ def test_error_in_emit_leaves_nothing(struck, kafka, points, topic_name):
 
 
 def test_production_build_has_no_fault_points(session):
-    """Issue 4: fault points are in debug builds only; the library and the sender as installed hold nothing of them."""
+    """Fault points are in debug builds only; the library and the sender as installed hold nothing of them."""
     for name in ("outbox.so", "outbox-sender"):
         ordinary = session.environment.pkglibdir / name
         variant = next((session.environment.variant("faults").parents[3]).rglob(name))

@@ -64,7 +64,7 @@ def test_server_restarts_and_workers_are_terminated(relay, postgres, kafka, topi
 
 
 def test_sender_crashes(relay, postgres, kafka, topic):
-    """Issue 3: SIGSEGV of the sender does not restart the server."""
+    """SIGSEGV of the sender does not restart the server."""
     relay.emit(topic, "k", "Before")
     kafka.wait_for_records(topic, 1)
     blows = Blows(relay, postgres)
@@ -125,7 +125,7 @@ def test_two_relays(relay, postgres, kafka, topic, session, rounds):
 
 @lengths(4)
 def test_at_least_once(database, postgres, kafka, unique, rounds):
-    """Issue 3, both delivery modes: at_least_once loses nothing and keeps the order; doubles only around faults."""
+    """Both delivery modes: at_least_once loses nothing and keeps the order; doubles only around faults."""
     postgres.configure(outbox__delivery="at_least_once")
     postgres.reload()
     database.start_relay()

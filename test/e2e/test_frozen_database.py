@@ -29,7 +29,7 @@ def stopped(database, which):
                                                 ("not like '%dead_letter_counts%'", 1, "stop_timeout")),
                          ids=("main-thread", "member"))
 def test_end_with_frozen_database(payment, which, code, event):
-    """Issue 5, watchdog: a backend that does not answer the main thread delays SIGTERM by 2 s, a member's by 15 s."""
+    """Watchdog: a backend that does not answer the main thread delays SIGTERM by 2 s, a member's by 15 s."""
     service = payment.start()
     with stopped(payment.database, which):
         if event:

@@ -33,7 +33,7 @@ def freeze_in_transaction(hazard, service):
 
 
 def test_frozen_in_a_transaction(hazard):
-    """Issue 5, "fences zombies": what a frozen member has locked is free soon; another one goes on, nothing is doubled."""
+    """A zombie is fenced: what a frozen member has locked is free soon; another one goes on, nothing is doubled."""
     for n in range(RECORDS):
         hazard.produce(f"{n}", key=f"{n % 7}")
     hazard.flush()
@@ -60,7 +60,7 @@ def trace_thread(thread, *requests):
 
 @pytest.mark.long
 def test_hung_client(hazard):
-    """Issue 5, "librdkafka 2.0.2 has known consumer defects: work around each": a client whose main thread loops
+    """Known defects of librdkafka 2.0.2 are worked around: a client whose main thread loops
     for ever ends the process."""
     service = hazard.start()
     hazard.produce("first")

@@ -18,7 +18,7 @@ LEFT = "select consumer, count(*) from outbox.idempotency group by consumer orde
 
 
 def test_the_runtime_forgets_old_claims(payment):
-    """Issue 5, "idempotency rows, which are partitioned by age and dropped": in a database without a relay."""
+    """Claims are kept by age and forgotten: in a database without a relay."""
     payment.execute(CLAIMS)
     service = payment.start()
     wait_until(lambda: payment.execute(LEFT) == [("old", 1), ("young", 1)], 30, "old claims to be forgotten")
@@ -95,7 +95,7 @@ def live_with_claims(cluster, shift, database, version, days, retention, a_day):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", (4, 7))
 def test_a_million_claims_do_not_bloat(shifted_clock, make_database, version):
-    """K11: of a million claims that are kept a tenth comes and goes each day; after two more turns the tables are no larger than
+    """Of a million claims that are kept a tenth comes and goes each day; after two more turns the tables are no larger than
     half as much again. Of version 4 ids they are deleted, of version 7 ids emptied by the leaf. With -s the figures of docs/benchmarks.md."""
     cluster, shift = shifted_clock
     cluster.configure(**{"outbox.idempotency_retention": "10d"})

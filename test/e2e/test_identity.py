@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Issue 11, K2: which event a record is, CloudEvents in structured mode, and a consumer under a new name."""
+"""Which event a record is, CloudEvents in structured mode, and a consumer under a new name."""
 
 import base64
 import json

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """The launcher, the switch of a database and the commands that need a database alone.
 
-Prove what issue 3 says of start_relay and stop_relay, and design section 3, "Worker".
+Prove what start_relay and stop_relay promise, and what the design says of the worker.
 """
 
 import time
@@ -43,7 +43,7 @@ def run_alone(cluster, statement, *names):
 
 
 def test_not_preloaded(own_postgres, make_database):
-    """start_relay without shared_preload_libraries says exactly what to add (issue 3, bad input)."""
+    """start_relay without shared_preload_libraries says exactly what to add."""
     cluster = own_postgres(shared_preload_libraries=None, outbox__kafka_properties=None)
     database = make_database(cluster)
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as error:

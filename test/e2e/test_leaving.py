@@ -10,7 +10,7 @@ from member_group import member_group  # noqa: F401  a fixture
 
 @pytest.mark.parametrize("comes", (True, False), ids=("comes", "never"))
 def test_unassigned(member_group, kafka, comes):  # noqa: F811
-    """Issue 5: on SIGTERM a member polls until it is assigned, for 10 s at most, then it closes."""
+    """On SIGTERM a member polls until it is assigned, for 10 s at most, then it closes."""
     group = member_group(2)
     group.produce_each(1)
     kafka.pause()
@@ -39,7 +39,7 @@ def test_unassigned(member_group, kafka, comes):  # noqa: F811
 
 
 def test_hanging_close(member_group, proxy, kafka):  # noqa: F811
-    """Issue 5, watchdog: Kafka does not answer the last commit; the process ends with code 1 in 15 s, nothing is lost."""
+    """Watchdog: Kafka does not answer the last commit; the process ends with code 1 in 15 s, nothing is lost."""
     group = member_group(2)
     service = group.start("cut", wait=True, bootstrap_servers=proxy.bootstrap)
     group.produce_each(1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A relay's life: rewritten tables, changed settings, shutdown in every state, errors and idleness.
 
-Prove the line "Lifecycle" of issue 4; F4 and F16 of the fault matrix.
+Prove F4 and F16 of the fault matrix: the life of a relay.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def rewrites(database, tablespace):
         yield f"reindex table concurrently {leaf}"
         yield f"vacuum (freeze, analyze) {leaf}"
         yield f"alter table {leaf} set tablespace pg_default"
-    # Rewrites every leaf; a column with such a default would make emit() refuse (issue 11, K4).
+    # Rewrites every leaf; a column with such a default would make emit() refuse.
     yield ("alter table outbox.event add column shard double precision default random(), add column tenant text not null"
            " default 'acme'; alter table outbox.event drop column shard")
     yield "alter table outbox.event drop column tenant"
@@ -51,7 +51,7 @@ def rewrites(database, tablespace):
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_rewrites(relay, postgres, kafka, topic, every, unique):
-    """F16, reliability 1.9: VACUUM FULL, CLUSTER, REINDEX, SET TABLESPACE, rewriting ALTER and pg_dump under load."""
+    """F16: VACUUM FULL, CLUSTER, REINDEX, SET TABLESPACE, rewriting ALTER and pg_dump under load."""
     place = postgres.environment.make_directory(postgres.session.data / unique("tablespace"))
     space = place.name
     postgres.execute(sql.SQL("create tablespace {} location {}").format(sql.Identifier(space), str(place)))
@@ -88,7 +88,7 @@ def test_drop_extension_under_load(relay, kafka, topic, postgres):
 
 
 def test_update_extension(own_postgres, make_database, session, kafka, topic_name):
-    """Version skew (reliability 3.8): objects of another version stop the relay with a message, an update starts it."""
+    """Version skew: objects of another version stop the relay with a message, an update starts it."""
     environment = session.environment
     copy = session.data / "updated-installation"  # what is added here nobody else sees
     shutil.copytree(environment.pg_prefix, copy, symlinks=True, copy_function=os.link)
@@ -107,7 +107,7 @@ def test_update_extension(own_postgres, make_database, session, kafka, topic_nam
             writer.await_batches()
             with relay.connect(autocommit=False) as connection:
                 connection.execute("alter extension outbox update to '1.1'")
-                writer.await_batches()  # while the transaction is open, it keeps nothing back (issue 11, K7)
+                writer.await_batches()  # while the transaction is open, it keeps nothing back
                 connection.commit()
             wait_until(lambda: relay.status()["pid"] is None and relay.status()["last_error"], 30, "the relay's end")
             assert relay.status()["last_error"] == (
@@ -130,7 +130,7 @@ def test_update_extension(own_postgres, make_database, session, kafka, topic_nam
 
 
 def test_reload(relay, postgres, kafka, topic, unique):
-    """Issue 4, Lifecycle: SIGHUP applies what can be applied live, in a storm of them as well; a wrong address is an error and no loss."""
+    """Lifecycle: SIGHUP applies what can be applied live, in a storm of them as well; a wrong address is an error and no loss."""
     good = postgres.settings["outbox.kafka_properties"]
     with SteadyWriter(relay, topic) as writer:
         writer.await_batches()
@@ -228,7 +228,7 @@ def reach(relay, postgres, kafka, topic, state):
                                  pytest.param("terminate", marks=pytest.mark.long),
                                  pytest.param("kill9", marks=pytest.mark.long)])
 def test_shutdown(relay, postgres, kafka, topic, state, how):
-    """Issue 4: shutdown within 5 s in every state, Kafka there, paused or gone; no sender outlives its relay."""
+    """Shutdown within 5 s in every state, Kafka there, paused or gone; no sender outlives its relay."""
     sender = reach(relay, postgres, kafka, topic, state)
     pid = relay.status()["pid"]
     processes = descendants(postgres.pid)
@@ -254,9 +254,9 @@ def test_shutdown(relay, postgres, kafka, topic, state, how):
 
 
 def test_error_and_repair(relay, kafka, topic, postgres):
-    """Issue 4: after an error the worker says why and tries again with back-off; repaired, it goes on by itself.
+    """After an error the worker says why and tries again with back-off; repaired, it goes on by itself.
 
-    Issue 11, K4: one of them is a batch row that a trigger keeps away: nothing is sent without it.
+    One of them is a batch row that a trigger keeps away: nothing is sent without it.
     """
     def wait_error(part):
         wait_until(lambda: part in (relay.execute("select last_error from outbox.relay_slot()")[0][0] or ""), 30,
@@ -283,7 +283,7 @@ def test_error_and_repair(relay, kafka, topic, postgres):
 
 
 def test_crash_loop_does_not_spin(relay, postgres, kafka, topic):
-    """Issue 4: a relay that fails at each start backs off 1 s, then 2 s, and keeps the reason in last_error."""
+    """A relay that fails at each start backs off 1 s, then 2 s, and keeps the reason in last_error."""
     relay.wait_state("idle")
     relay.execute("alter table outbox.batch rename to gone")
     since = postgres.log_size()
@@ -307,7 +307,7 @@ def test_crash_loop_does_not_spin(relay, postgres, kafka, topic):
 
 @pytest.mark.long
 def test_ends_of_an_idle_relay_do_not_add_up(relay):
-    """Issue 4, back-off: a relay that was idle in between starts again after 1 s each time, not after 1, 2, 4, 8, 16 s."""
+    """Back-off: a relay that was idle in between starts again after 1 s each time, not after 1, 2, 4, 8, 16 s."""
     for _ in range(5):
         relay.wait_state("idle", 60)
         pid = relay.status()["pid"]
@@ -318,9 +318,9 @@ def test_ends_of_an_idle_relay_do_not_add_up(relay):
 
 
 def test_row_security_hides_nothing(relay, kafka, topic):
-    """Reliability 3.11: a policy on the relay's tables cannot make it skip events in silence.
+    """A policy on the relay's tables cannot make it skip events in silence.
 
-    Issue 11, K4: emit() refuses where an INSERT of the owner would be denied.
+    emit() refuses where an INSERT of the owner would be denied.
     """
     relay.wait_state("idle")
     tables = ("outbox.event", "outbox.batch", *leaves(relay, "outbox.event"))
@@ -368,7 +368,7 @@ def cpu_ticks(pid):
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_idle(own_postgres, make_database, kafka, topic_name, seconds):
-    """Issue 4: an idle relay writes no WAL, wakes up fewer than twice a second, its sender fewer than 15 times (12 of them
+    """An idle relay writes no WAL, wakes up fewer than twice a second, its sender fewer than 15 times (12 of them
     librdkafka's threads for producer and member, issue 11, K7); no CPU."""
     cluster = own_postgres(autovacuum="off", checkpoint_timeout="1h", bgwriter_lru_maxpages="0", wal_level="minimal",
                            max_wal_senders="0")
@@ -398,7 +398,7 @@ def test_idle(own_postgres, make_database, kafka, topic_name, seconds):
 
 
 def test_idle_sender_goes(relay, postgres, kafka, topic, topic_name, unique):
-    """Issue 4, idle relay: a sender without work ends, then fewer than 2 wake-ups a second are left; work brings another."""
+    """Idle relay: a sender without work ends, then fewer than 2 wake-ups a second are left; work brings another."""
     def sender():
         return relay.status()["sender_pid"]
     relay.emit(topic, "k")

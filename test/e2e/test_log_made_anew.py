@@ -150,7 +150,7 @@ def add_kinds(reader, unique):
 
 @pytest.mark.parametrize("running", (False, True), ids=("down", "running"))
 def test_made_anew(reader, unique, running):
-    """Issue 11 K1: topics deleted and made anew by somebody else, shorter, as long and longer, with fewer partitions, compacted,
+    """Topics deleted and made anew by somebody else, shorter, as long and longer, with fewer partitions, compacted,
     with append times and tombstones, with ids and without: every record's effect once, told and counted."""
     add_kinds(reader, unique)
     for log in reader.logs:
@@ -194,7 +194,7 @@ def set_offsets(reader, offsets):
 
 
 def test_offsets_lost_and_set(reader, unique):
-    """Issue 11 K1: offsets expired, or set forwards, backwards and beyond the end by Kafka's tool; records deleted before they were
+    """Offsets expired, or set forwards, backwards and beyond the end by Kafka's tool; records deleted before they were
     read, or after it: with ids and without, what is there has its effect once, what is not is told and counted, once."""
     forwards, backwards, trimmed, stepped_over, read_before = [
         [reader.add(Log(unique("set"), ids=ids)) for ids in (True, False)] for _ in range(5)]
@@ -241,7 +241,7 @@ def test_offsets_lost_and_set(reader, unique):
 
 
 def test_by_our_relay(reader, unique):
-    """Issue 11 K1: the relay makes a deleted topic again and the consumer reads on: markers between the records, effects once."""
+    """The relay makes a deleted topic again and the consumer reads on: markers between the records, effects once."""
     database = reader.database
     log = Log(unique("relayed"), partitions=1)
     reader.logs.append(log)
@@ -290,7 +290,7 @@ def cut(broker, topic, partition, batches):
 
 @pytest.mark.parametrize("running", (False, pytest.param(True, marks=pytest.mark.long)), ids=("down", "running"))
 def test_log_cut(session, database, service, unique, running):
-    """Issue 11 K1: the end of a log is lost, and others write behind it, also beyond the old end, while the consumer is down or has
+    """The end of a log is lost, and others write behind it, also beyond the old end, while the consumer is down or has
     looked for the log in vain: read again from the newest record that is still there, so the prefix's letters and claims are known;
     every record's effect once."""
     broker = KafkaBroker(session, unique("cut")).start()
@@ -343,7 +343,7 @@ def old_id(topic, partition, offset):
 
 
 def test_old_identity(reader, unique):
-    """Issue 11 K1: what an earlier version has processed of records without id is known by its place, until the log is made anew."""
+    """What an earlier version has processed of records without id is known by its place, until the log is made anew."""
     log = reader.add(Log(unique("old"), ids=False, second=12))
     reader.produce(log, 8)
     reader.flush()
@@ -372,7 +372,7 @@ def test_old_identity(reader, unique):
 
 @pytest.mark.long
 def test_checks_leave_anchors(reader, unique):
-    """Issue 11 K1: while it runs a consumer checks its logs every 30 s and leaves anchors; a log made anew behind its back, and longer,
+    """While it runs a consumer checks its logs every 30 s and leaves anchors; a log made anew behind its back, and longer,
     is read again from its beginning."""
     log = reader.add(Log(unique("watched"), partitions=1, ids=False, second=40))
     reader.start()

@@ -55,7 +55,7 @@ def test_one_partition_each(member_group, kafka, busy, idle, idle_seconds):  # n
 
 
 def test_lost_partitions(member_group):  # noqa: F811
-    """Issue 5, lost partitions handled: a member the group gave up stores nothing and redoes nothing."""
+    """Lost partitions handled: a member the group gave up stores nothing and redoes nothing."""
     group = member_group(4)
     frozen, other = group.start("frozen"), group.start("other")
     group.wait_spread(2)
@@ -80,7 +80,7 @@ def test_lost_partitions(member_group):  # noqa: F811
 
 
 def test_static_members(member_group):  # noqa: F811
-    """Issue 5, static membership: a restart moves no partition; a second process of the same id ends the first."""
+    """Static membership: a restart moves no partition; a second process of the same id ends the first."""
     group = member_group(4)
     session = "session.timeout.ms=20000\nheartbeat.interval.ms=500"
     for name in ("one", "two"):

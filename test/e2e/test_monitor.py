@@ -209,7 +209,7 @@ def test_statuses(monitor, kafka, receiver, unique):
 
 
 def test_outside_the_log(monitor, kafka, receiver, unique):
-    """Issue 11, K1: an offset above the end of a log that was made anew is BEYOND, and records deleted before they were
+    """An offset above the end of a log that was made anew is BEYOND, and records deleted before they were
     read are LOST, each with an alert of its own, never OK with lag 0; both end when the group commits in the log."""
     made, cut, beyond, lost = (unique(name) for name in ("made", "cut", "beyond", "lost"))
     kafka.create_topics([made, cut], 1)
@@ -371,7 +371,7 @@ def test_sinks(monitor, kafka, receiver, unique, session):
 
 
 def test_one_alert_stops_no_other(monitor, kafka, receiver, unique):
-    """Issue 12: one alert answered 500, another never; those behind them arrive, also by Alertmanager's repeats; when the
+    """One alert answered 500, another never; those behind them arrive, also by Alertmanager's repeats; when the
     receiver has recovered, each of the two begins before it ends."""
     topic = kafka.create_topic(unique("apart"), 1)
     produce(kafka, topic, 2, age=100)
@@ -415,7 +415,7 @@ def test_one_alert_stops_no_other(monitor, kafka, receiver, unique):
 
 
 def test_age_of_the_event(monitor, kafka, unique):
-    """Issue 12: the age of what waits is that of the event, ce_time, in binary and in structured mode; of a record without
+    """The age of what waits is that of the event, ce_time, in binary and in structured mode; of a record without
     one, with a date that is none, or with one that is yet to come, it is the record's."""
     topic = kafka.create_topic(unique("aged"), 6)
     now = time.time()
@@ -448,7 +448,7 @@ def test_age_of_the_event(monitor, kafka, unique):
 
 
 def test_clock_is_set(kafka, unique, service, session):
-    """Issue 12: the monitor's polls follow a clock that does not step: it polls on while its wall clock is an hour off."""
+    """The monitor's polls follow a clock that does not step: it polls on while its wall clock is an hour off."""
     clock = ShiftedClock(session, unique("monitor"))
     topic, group = kafka.create_topic(unique("stepped"), 1), unique("stepped")
     produce(kafka, topic, 1)

@@ -164,7 +164,7 @@ def test_leaf_is_emptied_only_when_relayed(target, faulty, points, kafka, point,
 
 @kills("sequence_cache", Reordered)
 def test_one_sequence_orders_all_sessions(target, faulty, kafka, mutant):
-    """Design, Order: without commit times events of a key go by seq, which no session takes ahead (CACHE 1)."""
+    """Order: without commit times events of a key go by seq, which no session takes ahead (CACHE 1)."""
     faulty.configure(track_commit_timestamp="off")
     faulty.restart()
     target.stop_relay()

@@ -39,7 +39,7 @@ def cut_often(proxy, running):
 @pytest.mark.parametrize("hurt", [be_late, be_narrow, cut_often])
 @pytest.mark.parametrize("number", range(3))
 def test_bad_network(database, postgres, kafka, proxy, topic, hurt, number):
-    """Issue 4, F6: 250 ms a message each way, 64 kB/s, connections reset at random: 20 s each, then healed."""
+    """F6: 250 ms a message each way, 64 kB/s, connections reset at random: 20 s each, then healed."""
     postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}")
     postgres.reload()
     database.start_relay()

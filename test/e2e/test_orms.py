@@ -89,7 +89,7 @@ def sqlalchemy_models():
 
 
 def test_sqlalchemy_entities(relay, kafka, app):
-    """K11: an entity in a business row's transaction: its id is the one that is returned, and arrives; one that was set is taken;
+    """An entity in a business row's transaction: its id is the one that is returned, and arrives; one that was set is taken;
     None is a tombstone with none_as_null; a transaction that rolls back leaves neither."""
     from sqlalchemy import select
     from sqlalchemy.orm import Session
@@ -118,7 +118,7 @@ def test_sqlalchemy_entities(relay, kafka, app):
 
 
 def test_sqlalchemy_statements(app):
-    """K11: the table is found as it is; many rows in one statement, their ids in order; None is JSON's null without none_as_null, null() a tombstone."""
+    """The table is found as it is; many rows in one statement, their ids in order; None is JSON's null without none_as_null, null() a tombstone."""
     from sqlalchemy import MetaData, Table, insert, null
     with sqlalchemy_engine(app) as engine, engine.begin() as connection:
         outgoing = Table("outgoing", MetaData(), schema="outbox", autoload_with=engine)
@@ -193,7 +193,7 @@ def django_models():
 
 
 def test_django(django_app):
-    """K11: save and bulk_create with the database's id or one of the model, beside a business row; None is a tombstone, Value(None) JSON's null;
+    """Save and bulk_create with the database's id or one of the model, beside a business row; None is a tombstone, Value(None) JSON's null;
     inspectdb finds the table."""
     import io
 
@@ -225,7 +225,7 @@ def test_django(django_app):
 
 
 def test_hibernate_and_jdbc(app):
-    """K11: entities with an id of the database, of Hibernate and of the application, merged ones, a batch, JDBC's generated keys in each form,
+    """Entities with an id of the database, of Hibernate and of the application, merged ones, a batch, JDBC's generated keys in each form,
     all beside a business row; JSON null and tombstone."""
     environment = Environment()
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_hibernate_and_jdbc(app):
 
 @pytest.mark.long
 def test_typeorm(app, session):
-    """K11: save and insert, one and many, with the database's id or one's own, beside a business row; null is a tombstone."""
+    """Save and insert, one and many, with the database's id or one's own, beside a business row; null is a tombstone."""
     if not shutil.which("npm"):
         pytest.skip("there is no Node.js")
     folder = session.data / "typeorm"

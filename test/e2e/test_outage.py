@@ -37,7 +37,7 @@ def await_error(database, since, timeout=60.0):
 
 
 def test_broker_is_absent_at_start(database, kafka, topic):
-    """Issue 3: a relay started without a broker says why in last_error and delivers everything when there is one."""
+    """A relay started without a broker says why in last_error and delivers everything when there is one."""
     kafka.stop()
     began = database.value("select clock_timestamp()")
     Load(database.dsn(), (topic,)).prepare()
@@ -60,7 +60,7 @@ def test_broker_is_absent_at_start(database, kafka, topic):
     pytest.param("stop", None, marks=pytest.mark.long),
 ])
 def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout):
-    """Issue 4: a broker stopped, killed or frozen for more than 10 s under load is told of within 10 s."""
+    """A broker stopped, killed or frozen for more than 10 s under load is told of within 10 s."""
     relay = database
     if message_timeout:
         properties = postgres.settings["outbox.kafka_properties"]
@@ -86,7 +86,7 @@ def test_broker_goes_away(database, postgres, kafka, topic, way, message_timeout
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_broker_is_killed_again_and_again(relay, postgres, kafka, topic):
-    """Issue 3: kill -9 of the broker at random moments of a transaction, every other time of the sender as well."""
+    """Kill -9 of the broker at random moments of a transaction, every other time of the sender as well."""
     blows = Blows(relay, postgres)
 
     def kill(number):

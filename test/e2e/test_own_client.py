@@ -180,7 +180,7 @@ CONSUMERS = [
 
 @pytest.mark.parametrize("make_command", CONSUMERS)
 def test_each_event_takes_effect_once(own_client, session, points, kafka, proxy, make_command):
-    """K11: killed between its commit in the database and that of its offsets, a consumer has each event again, and does it once."""
+    """Killed between its commit in the database and that of its offsets, a consumer has each event again, and does it once."""
     command = make_command(session)
     database, topic = own_client.database, own_client.topic
     emit_with_trouble(database, points, kafka, topic)
@@ -206,7 +206,7 @@ def test_each_event_takes_effect_once(own_client, session, points, kafka, proxy,
 
 @pytest.mark.long
 def test_kafkajs_reads_what_the_broker_compresses_anew(own_client, session, kafka):
-    """K11: of what the relay sends in zstd kafkajs reads nothing, unless the topic's compression.type is gzip."""
+    """Of what the relay sends in zstd kafkajs reads nothing, unless the topic's compression.type is gzip."""
     command, database, topic = node_command(session), own_client.database, own_client.topic
     cluster = database.cluster
     cluster.configure(**{"outbox.kafka_properties": cluster.settings["outbox.kafka_properties"] + "\ncompression.codec=zstd"})
@@ -226,7 +226,7 @@ def test_kafkajs_reads_what_the_broker_compresses_anew(own_client, session, kafk
 
 
 def test_what_a_consumer_gives_up(own_client, kafka):
-    """K11: the statement of the document makes a dead letter of a record with the rights of its setup, once."""
+    """The statement of the document makes a dead letter of a record with the rights of its setup, once."""
     own_client.database.declare("orders.created", 1)
     values = {"group": "sales", "id": str(uuid.uuid4()), "key": b"order-1", "type": "OrderPlaced", "value": b"no json",
               "error": "invalid input syntax for type json"}
@@ -264,7 +264,7 @@ def varied(relay, kafka, topic):
 
 
 def test_java_sdk_reads_what_is_emitted(varied, relay, kafka, topic):
-    """K11: the CloudEvents SDK for Java reads each record, and Kafka's own clients would choose the partition the relay chose."""
+    """The CloudEvents SDK for Java reads each record, and Kafka's own clients would choose the partition the relay chose."""
     done = run([ENVIRONMENT.java(), "-cp", ENVIRONMENT.jars("clients"), ENVIRONMENT.root / "test" / "java" / "ReadCloudEvents.java",
                 kafka.bootstrap, topic, str(len(varied))])
     lines = [line.split("\t") for line in done.splitlines() if line.count("\t") == 7]
@@ -281,7 +281,7 @@ def test_java_sdk_reads_what_is_emitted(varied, relay, kafka, topic):
 
 
 def test_python_sdk_reads_what_is_emitted(varied, kafka, topic):
-    """K11: the CloudEvents SDK for Python reads each record, attributes of our own included."""
+    """The CloudEvents SDK for Python reads each record, attributes of our own included."""
     for record in kafka.read_all(topic):
         event = from_kafka_event(KafkaMessage(dict(record.headers()), record.key(), record.value()))
         key, value, kind, content_type = varied[event.get_id()]
@@ -294,7 +294,7 @@ def test_python_sdk_reads_what_is_emitted(varied, kafka, topic):
 
 
 def test_own_producer_chooses_the_same_partition(varied, kafka, topic):
-    """K11: a producer on librdkafka with the partitioner that the document names writes a key where the relay does."""
+    """A producer on librdkafka with the partitioner that the document names writes a key where the relay does."""
     chosen = {record.key(): record.partition() for record in kafka.read_all(topic) if record.key() is not None}
     found = {}
     producer = kafka.producer(partitioner="murmur2_random")
@@ -305,7 +305,7 @@ def test_own_producer_chooses_the_same_partition(varied, kafka, topic):
 
 
 def test_the_record_shown_is_one(relay, kafka, topic):
-    """K11: the document's example record has the headers of a real one, in their order, and their forms."""
+    """The document's example record has the headers of a real one, in their order, and their forms."""
     with relay.connect() as connection:
         connection.execute("set outbox.correlation_id = 'checkout-4711'")
         connection.execute("select outbox.emit(%s, 'order-1', 'OrderPlaced', '{\"orderId\": \"order-1\"}')", (topic,))
@@ -323,7 +323,7 @@ def test_the_record_shown_is_one(relay, kafka, topic):
 
 
 def test_null_header_values_arrive_as_null(relay, kafka, topic):
-    """K11: a header without value is one in Kafka, too; the document says which readers it breaks."""
+    """A header without value is one in Kafka, too; the document says which readers it breaks."""
     relay.execute("select outbox.emit_bytes(%s, 'k', 'T', '', null, array[('none', null), ('empty', '')]::outbox.header[])", (topic,))
     headers = dict(kafka.wait_for_records(topic, 1)[0].headers())
     assert (headers["none"], headers["empty"]) == (None, b"")

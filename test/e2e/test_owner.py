@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Whose rights the relay has: those of the extension's owner, whatever that one or anybody else wrote for it to run.
 
-Issue 11, section 4 (K6): the worker connects as the cluster's first superuser, and must never lend that to anybody.
+The worker connects as the cluster's first superuser, and must never lend that to anybody.
 """
 
 import pathlib
@@ -90,7 +90,7 @@ def replay_all(database, kafka, topic, count):
 
 
 def test_ordinary_owner(owned, postgres, kafka, narrow):
-    """K6: sending, refusal, the way back, replay, adoption of restored rows and retention need no superuser."""
+    """Sending, refusal, the way back, replay, adoption of restored rows and retention need no superuser."""
     refuse_and_return(owned, kafka, narrow)
     replay_all(owned, kafka, narrow, 6)  # its two events, and the copy of the refused one is no original
 
@@ -186,7 +186,7 @@ RUN_BY_RELAY = {
 
 
 def test_owners_code_is_the_owners(owned, postgres, kafka, narrow):
-    """K6: after REASSIGN OWNED functions, triggers, deferred ones too, defaults, checks, indexes and rules run as the new owner."""
+    """After REASSIGN OWNED functions, triggers, deferred ones too, defaults, checks, indexes and rules run as the new owner."""
     names = {"owner": owned.owner, "admin": "postgres"}
     owned.execute(HOSTILE.replace("{owner}", names["owner"]).replace("{admin}", names["admin"]))
     refuse_and_return(owned, kafka, narrow)
@@ -218,7 +218,7 @@ GIVEN_AWAY = ("function outbox.dead_letter_fingerprint(text, text, text, text)",
 
 
 def test_foreign_objects_hold(roles, relay, kafka, topic):
-    """K6: while an object of the extension is somebody else's the relay holds and names it; adopt() is no way out of that."""
+    """While an object of the extension is somebody else's the relay holds and names it; adopt() is no way out of that."""
     other = roles("other")
     left = []
     for number, found in enumerate(GIVEN_AWAY):
@@ -245,7 +245,7 @@ def test_foreign_objects_hold(roles, relay, kafka, topic):
 
 
 def test_unsent_is_counted_in_spite_of_row_security(owned, kafka, narrow):
-    """Issue 11, K4: DROP EXTENSION counts what goes unsent also where an ordinary owner forces row security on itself."""
+    """DROP EXTENSION counts what goes unsent also where an ordinary owner forces row security on itself."""
     said = []
     with owned.connect(autocommit=False) as connection:
         connection.add_notice_handler(lambda notice: said.append(notice.message_primary))
@@ -258,7 +258,7 @@ def test_unsent_is_counted_in_spite_of_row_security(owned, kafka, narrow):
 
 
 def test_watchers_see_their_own_database(roles, relay, make_database, postgres, kafka, topic_name):
-    """K6: what a relay said, keys and all, is shown in its own database, elsewhere to pg_read_all_stats alone."""
+    """What a relay said, keys and all, is shown in its own database, elsewhere to pg_read_all_stats alone."""
     postgres.configure(outbox__dead_letter_policy="stop")
     postgres.reload()
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
@@ -287,7 +287,7 @@ def test_watchers_see_their_own_database(roles, relay, make_database, postgres, 
 
 
 def test_grants_in_a_dump(roles, database, postgres, make_database, unique):
-    """K6: a dump gives topics to the same names; a renamed role keeps its right, a missing one is named, a dropped one has no heir."""
+    """A dump gives topics to the same names; a renamed role keeps its right, a missing one is named, a dropped one has no heir."""
     stays, renamed, missing = roles("stays"), roles("renamed"), unique("missing")
     dropped, later = unique("dropped"), unique("later")
     postgres.execute(sql.SQL("create role {}; create role {}").format(sql.Identifier(missing), sql.Identifier(dropped)))

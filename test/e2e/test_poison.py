@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Events that Kafka refuses, under each policy: issue 4, "Poison at the relay"."""
+"""Events that Kafka refuses, under each policy."""
 
 import pytest
 from harness import OVERSIZED, limit_records, wait_until
@@ -35,7 +35,7 @@ def only_letter(database, state="open"):
 
 
 def test_hold_key_keeps_the_order_of_the_key(relay, kafka, narrow, policy):
-    """Design section 4, hold_key: later events of the key wait, others flow, a replay keeps the order."""
+    """hold_key: later events of the key wait, others flow, a replay keeps the order."""
     policy("hold_key")
     emit_around(relay, narrow, "k")
     assert types(kafka, narrow, 2) == ["before", "other"]
@@ -56,7 +56,7 @@ def test_hold_key_keeps_the_order_of_the_key(relay, kafka, narrow, policy):
 
 
 def test_discarded_letter_frees_its_key(relay, kafka, narrow, policy):
-    """Design section 4, hold_key: what is held goes on without a discarded letter; a second refusal holds again."""
+    """hold_key: what is held goes on without a discarded letter; a second refusal holds again."""
     policy("hold_key")
     emit_around(relay, narrow, "k")
     first = only_letter(relay)
@@ -74,7 +74,7 @@ def test_discarded_letter_frees_its_key(relay, kafka, narrow, policy):
 
 
 def test_policy_dead_letter_lets_the_key_flow(relay, kafka, narrow, policy):
-    """Design section 4, dead_letter: only the refused event stays behind; a replay sends it, alone."""
+    """dead_letter: only the refused event stays behind; a replay sends it, alone."""
     emit_around(relay, narrow, "k")
     assert types(kafka, narrow, 3) == ["before", "after", "other"]
     letter = only_letter(relay)
@@ -88,7 +88,7 @@ def test_policy_dead_letter_lets_the_key_flow(relay, kafka, narrow, policy):
 
 
 def test_policy_stop_waits_for_the_topic(relay, kafka, narrow, policy):
-    """Design section 4, stop: no row, nothing more is sent, last_error names the event; a wider topic ends it."""
+    """stop: no row, nothing more is sent, last_error names the event; a wider topic ends it."""
     policy("stop")
     emit_around(relay, narrow, "k\u00e4se")
     named = wait_until(lambda: (lambda text: text if "stop" in text else None)(relay.status()["last_error"] or ""),
@@ -103,7 +103,7 @@ def test_policy_stop_waits_for_the_topic(relay, kafka, narrow, policy):
 
 
 def test_another_policy_ends_the_stop(relay, kafka, narrow, policy):
-    """Issue 4, policies: the setting is live; the stopped relay goes on at the reload, as the new policy says."""
+    """Policies: the setting is live; the stopped relay goes on at the reload, as the new policy says."""
     policy("stop")
     emit_around(relay, narrow, "k")
     wait_until(lambda: "stop" in (relay.status()["last_error"] or ""), 30, "the refusal in last_error")
@@ -148,7 +148,7 @@ def test_replayed_letters_precede_what_was_emitted_meanwhile(relay, kafka, narro
 
 
 def test_letters_that_cannot_be_written_wait(relay, kafka, narrow):
-    """Issue 11, K4: an index or default that refuses the copy of a letter keeps it, not the relay, other letters and what is emitted."""
+    """An index or default that refuses the copy of a letter keeps it, not the relay, other letters and what is emitted."""
     for key in ("k", "other"):
         relay.execute(EMIT_OVERSIZED, (narrow, key))
     relay.wait_for("select count(*) = 2 from outbox.dead_letter where state = 'open'")
@@ -173,7 +173,7 @@ def test_letters_that_cannot_be_written_wait(relay, kafka, narrow):
 
 
 def test_restored_letters_go_on_where_they_were(relay, kafka, narrow, policy, postgres, make_database):
-    """Issue 4, dump and restore: letters and audit are in the dump; what waits can be replayed in the restored database."""
+    """Dump and restore: letters and audit are in the dump; what waits can be replayed in the restored database."""
     policy("hold_key")
     emit_around(relay, narrow, "k")
     letter = only_letter(relay)
@@ -205,7 +205,7 @@ def backlog_is_the_truth(database):
 
 
 def test_backlog_knows_what_is_held(relay, kafka, narrow, policy, postgres):
-    """Issue 4, max_backlog: events that become held letters leave the backlog, copies of letters enter it."""
+    """max_backlog: events that become held letters leave the backlog, copies of letters enter it."""
     policy("hold_key")
     emit_around(relay, narrow, "k")
     letter = only_letter(relay)

@@ -94,7 +94,7 @@ class Poison:
 
 @lengths(2)
 def test_order_of_held_keys_survives_crashes(relay, postgres, kafka, topic_name, rounds):
-    """Issue 4, hold_key: under load, refusals, discards and replays with kill -9 of the relay between refusal, row,
+    """hold_key: under load, refusals, discards and replays with kill -9 of the relay between refusal, row,
     re-send and return lose, double and reorder nothing."""
     postgres.configure(**{"outbox.dead_letter_policy": "hold_key"})
     postgres.reload()

@@ -38,7 +38,7 @@ def flow(database, correlation_id):
 
 
 def test_emit(pooler, database, topic):
-    """Field K10: two clients on one session of a pool: each commits its own events, with its own correlation id alone."""
+    """Two clients on one session of a pool: each commits its own events, with its own correlation id alone."""
     pool = pooler("transaction")
     keys = "select array_agg(convert_from(key, 'UTF8') order by seq) from outbox.event"
     emit = "select outbox.emit(%s, %s, 'Tested', '{}')"
@@ -110,7 +110,7 @@ def all_settings(pool, database):
 
 
 def test_service(pooler, hazard):
-    """Field K10: in transaction mode a service says what it needs, leaves nothing in a session of the pool, and works when it has it."""
+    """In transaction mode a service says what it needs, leaves nothing in a session of the pool, and works when it has it."""
     pool = pooler("transaction", size=3)
     hazard.produce("taken", key="k")
     hazard.flush()
@@ -126,21 +126,21 @@ def test_service(pooler, hazard):
 
 
 def test_statement_mode(pooler, hazard):
-    """Field K10: neither does a service work in statement mode, and it says the same."""
+    """Neither does a service work in statement mode, and it says the same."""
     pool = pooler("statement")
     service = hazard.start(wait=False, database=pool.dsn(hazard.database.name))
     assert "pool_mode = session" in wait_halted(service)
 
 
 def test_refused_parameter(pooler, hazard):
-    """Field K10: a parameter that the pooler does not take is no outage."""
+    """A parameter that the pooler does not take is no outage."""
     pool = pooler("session")
     service = hazard.start(wait=False, database=pool.dsn(hazard.database.name, options="-c work_mem=8MB"))
     assert "unsupported startup parameter" in wait_halted(service)
 
 
 def test_session_mode(pooler, hazard):
-    """Field K10: in session mode a service runs, and what it has set goes with its session, also where none is to spare."""
+    """In session mode a service runs, and what it has set goes with its session, also where none is to spare."""
     pool = pooler("session", size=2)
     with pool.connect(hazard.database.name) as application:
         before = settings_of(application)
@@ -154,7 +154,7 @@ def test_session_mode(pooler, hazard):
 
 
 def test_stale_pooler(pooler, hazard):
-    """Field K10: what PgBouncer tells of a server that was read-only when it first asked does not keep a service from it."""
+    """What PgBouncer tells of a server that was read-only when it first asked does not keep a service from it."""
     name, cluster = hazard.database.name, hazard.database.cluster
     pool = pooler("session")
     cluster.execute(f"alter database {name} set default_transaction_read_only = on")

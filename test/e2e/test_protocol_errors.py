@@ -63,7 +63,7 @@ def proxied(postgres, kafka, proxy):
 
 @lengths(0, 10)
 def test_each_request_is_answered_with_each_error(proxied, kafka, proxy, make_database, unique, rounds):
-    """Issue 4, F7: protocol errors injected under load, the request done or not: nothing lost, doubled, reordered.
+    """F7: protocol errors injected under load, the request done or not: nothing lost, doubled, reordered.
 
     A commit that was done and answered with an error is the one that a relay without its look would send again."""
     cases = [case for api in ANSWERS for case in choose_cases(api, rounds)]
@@ -77,7 +77,7 @@ def test_each_request_is_answered_with_each_error(proxied, kafka, proxy, make_da
 
 @lengths(0, 3)
 def test_abort_is_answered_with_each_error(proxied, kafka, proxy, database, topic_name, rounds):
-    """Issue 4, F7: the abort of a batch with a refused event is done or not, and answered with an error: one dead letter."""
+    """F7: the abort of a batch with a refused event is done or not, and answered with an error: one dead letter."""
     cases = choose_cases("EndTxn", rounds)
     cases = cases if rounds else cases[:4]
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
@@ -99,7 +99,7 @@ def test_abort_is_answered_with_each_error(proxied, kafka, proxy, database, topi
 
 
 def test_a_fenced_relay_waits_and_looks(proxied, kafka, proxy, database, topic):
-    """Issue 4: a relay that was fenced leaves the other one alone for a second, then looks before it fences."""
+    """A relay that was fenced leaves the other one alone for a second, then looks before it fences."""
     owner = database.transactional_id().encode()
     database.start_relay()
     database.emit(topic, "k", "First")
@@ -125,7 +125,7 @@ def test_a_fenced_relay_waits_and_looks(proxied, kafka, proxy, database, topic):
                                                    ("at_least_once", ["Second", "First", "Second"])])
 def test_a_later_record_does_not_stand_for_an_earlier_one(postgres, kafka, proxy, make_database, unique, delivery,
                                                           written):
-    """Issue 11, K1, the relay's side: a topic that was made anew has no leader yet for one request and takes the next.
+    """A topic that was made anew has no leader yet for one request and takes the next.
 
     A log without a record of its producer takes any sequence number as its first, and librdkafka takes the
     earlier request for written as soon as the later one is."""

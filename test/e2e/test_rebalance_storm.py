@@ -38,7 +38,7 @@ class Storm:
 
 @pytest.mark.parametrize("waves, processes, threads", sizes((2, 5, 2), (5, 5, 4)))
 def test_leave_soon_after_joining(member_group, waves, processes, threads):  # noqa: F811
-    """Issue 5: members leave within 3 s of joining: none aborts or hangs, no partition is without owner for 15 s."""
+    """Members leave within 3 s of joining: none aborts or hangs, no partition is without owner for 15 s."""
     group = member_group(PARTITIONS)
     group.start("anchor", wait=True, kafka_properties="")
     storm = Storm(group, seed=50001 + waves)

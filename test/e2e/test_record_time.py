@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A record's time stamp is its batch's, ce_time the event's (issue 12, K8); clocks and Kafka may disagree for a while."""
+"""A record's time stamp is its batch's, ce_time the event's; clocks and Kafka may disagree for a while."""
 
 import datetime
 
@@ -35,7 +35,7 @@ def open_letters(database):
 
 
 def test_resend_has_the_same_time(struck, points, kafka, topic_name):
-    """K8: the stamp is the batch row's, also when it is sent again after a crash; ce_time is the event's created_at."""
+    """The stamp is the batch row's, also when it is sent again after a crash; ce_time is the event's created_at."""
     struck.declare(topic_name, 1)
     struck.wait_state("idle")
     points.arm("sender-flushed")
@@ -49,7 +49,7 @@ def test_resend_has_the_same_time(struck, points, kafka, topic_name):
 
 
 def test_old_events_arrive_and_stay(relay, kafka, topic):
-    """K8: what is older than a topic takes, or keeps, is no dead letter: neither after an absence nor as a replay."""
+    """What is older than a topic takes, or keeps, is no dead letter: neither after an absence nor as a replay."""
     relay.emit(topic, "first")  # makes the topic
     kafka.wait_for_records(topic, 1)
     set_topic(kafka, topic, message__timestamp__before__max__ms=HOUR * 1000, retention__ms=HOUR * 1000)
@@ -67,7 +67,7 @@ def test_old_events_arrive_and_stay(relay, kafka, topic):
 
 
 def test_stored_batch_older_than_the_topic_takes(struck, points, kafka, topic_name):
-    """K8: a batch row whose own time Kafka no longer takes is sent with the time of the next try; the error says what it was."""
+    """A batch row whose own time Kafka no longer takes is sent with the time of the next try; the error says what it was."""
     struck.declare(topic_name, 1)
     struck.emit(topic_name, "first")
     kafka.wait_for_records(topic_name, 1)
@@ -88,7 +88,7 @@ def test_stored_batch_older_than_the_topic_takes(struck, points, kafka, topic_na
 
 
 def test_clock_ahead(shifted_clock, kafka, topic_name):
-    """K8: a clock two hours ahead of Kafka's keeps events waiting and is named; set right, all arrive in order, none as a dead letter."""
+    """A clock two hours ahead of Kafka's keeps events waiting and is named; set right, all arrive in order, none as a dead letter."""
     cluster, shift_clock = shifted_clock
     database = Database(cluster, cluster.create_database("ahead"))
     database.declare(topic_name, 1)
@@ -112,7 +112,7 @@ def test_clock_ahead(shifted_clock, kafka, topic_name):
 
 
 def test_clock_steps_while_nobody_relays(shifted_clock, kafka, topic_name):
-    """K8: a clock set back, and forth again, while no relay runs, and one set back while the server is down: the order is that
+    """A clock set back, and forth again, while no relay runs, and one set back while the server is down: the order is that
     of the commits."""
     cluster, shift_clock = shifted_clock
     database = Database(cluster, cluster.create_database("alone"))
@@ -138,7 +138,7 @@ def test_clock_steps_while_nobody_relays(shifted_clock, kafka, topic_name):
 
 @pytest.mark.long
 def test_clock_to_and_fro(shifted_clock, kafka, topic_name):
-    """K8: a clock two hours ahead, and back, before a window is opened on what committed meanwhile: the order is that of the commits."""
+    """A clock two hours ahead, and back, before a window is opened on what committed meanwhile: the order is that of the commits."""
     cluster, shift_clock = shifted_clock
     cluster.configure(outbox__kafka_properties="bootstrap.servers=127.0.0.1:1")
     cluster.reload()

@@ -22,7 +22,7 @@ def logged(service, event):
 @pytest.mark.parametrize("code, sqlstate", (("end", "57P01"), ("57014", "57014"), ("58030", "58030"), ("XX000", "XX000"),
                                             ("53200", "53200"), ("40001", "40001"), ("25006", "25006")))
 def test_alone(hazard, code, sqlstate):
-    """Field K5: after five tries over the time, class crash; the records around it are done once each, its key's later ones are held."""
+    """After five tries over the time, class crash; the records around it are done once each, its key's later ones are held."""
     hazard.fail("bad", code=code)
     for n in range(5):
         hazard.produce(f"before-{n}", key=f"b{n}", partition=n % 3)
@@ -42,7 +42,7 @@ def test_alone(hazard, code, sqlstate):
 
 
 def test_others_go_on(hazard):
-    """Field K5: while one record is tried alone the other partitions' are done, also those that came in one batch with it."""
+    """While one record is tried alone the other partitions' are done, also those that came in one batch with it."""
     hazard.fail("bad", code="58030")
     hazard.produce("bad", key="bad", partition=1)
     for n in range(10):
@@ -56,7 +56,7 @@ def test_others_go_on(hazard):
 
 
 def test_database_away(hazard):
-    """Field K5: what all records fail with is the database's, however long: none is a dead letter, each is done once it is healed."""
+    """What all records fail with is the database's, however long: none is a dead letter, each is done once it is healed."""
     hazard.database.execute("""create function hazard.no_space() returns trigger language plpgsql as
         $$ begin raise disk_full using message = 'no space left on device'; end $$;
         create trigger no_space before insert on hazard.taken execute function hazard.no_space()""")
@@ -87,7 +87,7 @@ TRIED = "select count(*) >= 3 and min(tries) >= 7 from outbox.consumer_trouble"
 
 
 def test_database_away_from_each(hazard):
-    """Field K5: the same where each member has one record only and nobody to ask: it sees that the others' fail alike."""
+    """The same where each member has one record only and nobody to ask: it sees that the others' fail alike."""
     break_all(hazard)
     for n in range(3):
         hazard.produce(f"{n}", key=f"{n}", partition=n)
@@ -101,7 +101,7 @@ def test_database_away_from_each(hazard):
 
 
 def test_invalid_is_no_proof(hazard):
-    """Field K5: a record that is refused before it meets the database's trouble does not show that there is none."""
+    """A record that is refused before it meets the database's trouble does not show that there is none."""
     break_all(hazard)
     hazard.fail("invalid")
     for n in range(3):
@@ -118,7 +118,7 @@ def test_invalid_is_no_proof(hazard):
 
 @pytest.mark.long
 def test_ended_after_other_failures(hazard):
-    """Field K5: a session that ends once, as by the restart that is to help a database in trouble, condemns nobody."""
+    """A session that ends once, as by the restart that is to help a database in trouble, condemns nobody."""
     break_all(hazard, "raise query_canceled;")
     for n in range(12):
         hazard.produce(f"{n}", key=f"{n}", partition=n % 3)
@@ -134,7 +134,7 @@ def test_ended_after_other_failures(hazard):
 
 
 def test_not_begun(hazard):
-    """Field K5: a try that ends before the record's turn, for a lock or the server's end, is none of its own."""
+    """A try that ends before the record's turn, for a lock or the server's end, is none of its own."""
     hazard.produce("first", key="first")
     hazard.flush()
     service = hazard.start(crash_after_seconds=2, statement_timeout_ms=400)
@@ -153,7 +153,7 @@ def test_not_begun(hazard):
 
 
 def test_others_elsewhere(hazard):
-    """Field K5: records fail alike one after the other, alone in their process; what other processes do is proof."""
+    """Records fail alike one after the other, alone in their process; what other processes do is proof."""
     services = [hazard.start(wait=False, **SOON) for _ in range(3)]
     for n in range(3):
         hazard.produce(f"{n}", key=f"{n}", partition=n)
@@ -176,7 +176,7 @@ def test_others_elsewhere(hazard):
 
 
 def test_crash_of_another(hazard):
-    """Field K5: a session that ends with the crash of another one's process is told from one whose own process has crashed."""
+    """A session that ends with the crash of another one's process is told from one whose own process has crashed."""
     with hazard.database.connect() as connection:
         pid = connection.info.backend_pid
         break_all(hazard, f"""if nextval('hazard.broken') = 1 then
@@ -195,7 +195,7 @@ def test_crash_of_another(hazard):
 
 
 def test_restored(hazard, postgres, make_database):
-    """Field K5: a dump has the tries that are noted."""
+    """A dump has the tries that are noted."""
     hazard.database.execute("""select outbox.note_trouble('c', 't', 3, 77, '00000000-0000-7000-9000-000000000077', 2, 5000, '58030',
         'I/O error', false, true, null)""")
     restored = make_database(postgres, extension=False)
@@ -205,7 +205,7 @@ def test_restored(hazard, postgres, make_database):
 
 
 def test_read_only(hazard):
-    """Field K5: a server that is read-only for a while is nobody's fault: no try is counted."""
+    """A server that is read-only for a while is nobody's fault: no try is counted."""
     for n in range(6):
         hazard.produce(f"{n}", key=f"{n}", partition=n % 3)
     hazard.flush()
@@ -221,7 +221,7 @@ def test_read_only(hazard):
 
 
 def test_tries_survive(hazard):
-    """Field K5: what was tried is known to the next process, too, and a killed one loses no count."""
+    """What was tried is known to the next process, too, and a killed one loses no count."""
     hazard.fail("bad", code="end")
     hazard.produce("bad", key="bad")
     hazard.produce("good", key="good")
@@ -241,7 +241,7 @@ def test_tries_survive(hazard):
 
 @pytest.mark.parametrize("code", ("end", "XX000"))
 def test_in_a_retry(hazard, code):
-    """Field K5: the same of a dead letter that is tried again; other letters are tried meanwhile."""
+    """The same of a dead letter that is tried again; other letters are tried meanwhile."""
     hazard.fail("bad")
     hazard.fail("other")
     hazard.produce("bad", key="bad")
@@ -263,7 +263,7 @@ def test_in_a_retry(hazard, code):
 
 
 def test_others_away_in_a_retry(hazard):
-    """Field K5: letters that fail alike with what another server does not give (08001, no end of the session) wait, too."""
+    """Letters that fail alike with what another server does not give (08001, no end of the session) wait, too."""
     for what in ("a", "b"):
         hazard.fail(what)
         hazard.produce(what, key=what)
@@ -279,7 +279,7 @@ def test_others_away_in_a_retry(hazard):
 
 
 def test_server_crash(hazard):
-    """Field K5: a record whose backend is killed restarts the server a few times, not for ever; the others are done once each."""
+    """A record whose backend is killed restarts the server a few times, not for ever; the others are done once each."""
     hazard.fail("bad", code="kill")
     for n in range(6):
         hazard.produce(f"{n}", key=f"{n}", partition=n % 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A database that has lost history or is a copy: lagging standby, point-in-time recovery, clone (issue 4; F15, 1.6)."""
+"""A database that has lost history or is a copy: lagging standby, point-in-time recovery, clone (F15, 1.6)."""
 
 import pytest
 from harness import wait_until
@@ -119,7 +119,7 @@ def test_point_in_time_recovery(relay, postgres, kafka, topic, copy_cluster, ses
     never = type(relay)(backup, unrelayed.name)
     never.start_relay()
     never.wait_state("idle")
-    backup.restart()  # from now on it is this timeline's own server (issue 11, K7)
+    backup.restart()  # from now on it is this timeline's own server
     last = emit_each(recovered, topic, "a")
     wait_ids(recovered, kafka, topic, before, tail, after, last)
     decided = backup.log_contains(f"outbox.on_divergence decides: {policy}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Refused events of a batch are told together, and one among many is found by halving: issue 12, K5."""
+"""Refused events of a batch are told together, and one among many is found by halving."""
 
 import pytest
 from harness import OVERSIZED, limit_records
@@ -19,7 +19,7 @@ def open_letters(database, topic):
 
 
 def test_what_a_topic_does_not_take_is_told_in_one_round(relay, kafka, unique):
-    """K5: NULL keys for a topic that Kafka compacts, and records above its limit: all of a batch in one round."""
+    """NULL keys for a topic that Kafka compacts, and records above its limit: all of a batch in one round."""
     compact, narrow, other = unique("compact"), unique("narrow"), unique("other")
     kafka.create_topic(compact, 3, {"cleanup.policy": "compact"})
     kafka.create_topic(narrow, 3, {"max.message.bytes": "2000"})
@@ -45,7 +45,7 @@ def test_what_a_topic_does_not_take_is_told_in_one_round(relay, kafka, unique):
 
 
 def test_refusals_of_many_topics_are_told_in_one_round(relay, kafka, unique):
-    """K5: each topic that refuses adds no round of its own: what they do not take is known before it is sent."""
+    """Each topic that refuses adds no round of its own: what they do not take is known before it is sent."""
     names = [unique(f"compact{number}") for number in range(12)]
     kafka.create_topics(names, 1, {"cleanup.policy": "compact"})
     for name in names:
@@ -61,7 +61,7 @@ def test_refusals_of_many_topics_are_told_in_one_round(relay, kafka, unique):
 
 
 def test_changed_limits_count_at_once(relay, kafka, topic_name):
-    """K5: a limit that was raised before the event refuses nothing, one that was lowered is found, and the sender stays."""
+    """A limit that was raised before the event refuses nothing, one that was lowered is found, and the sender stays."""
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "100000"})
     relay.declare(topic_name, 1)
     relay.execute(f"select outbox.emit(%s, 'k', 'T', {OVERSIZED})", (topic_name,))
@@ -79,7 +79,7 @@ def test_changed_limits_count_at_once(relay, kafka, topic_name):
 
 @pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
 def test_compressed_records_count_compressed(relay, postgres, kafka, topic_name, codec):
-    """K5: what Kafka takes because it is compressed is sent, however large it is before; what is not is told in one round."""
+    """What Kafka takes because it is compressed is sent, however large it is before; what is not is told in one round."""
     if codec:
         properties = f"{postgres.settings['outbox.kafka_properties']}\ncompression.codec={codec}"
         postgres.configure(**{"outbox.kafka_properties": properties})
@@ -96,7 +96,7 @@ def test_compressed_records_count_compressed(relay, postgres, kafka, topic_name,
 
 
 def test_requests_keep_to_the_limit_of_a_topic(relay, kafka, topic_name):
-    """K5: records that fit alone are no dead letters where together they do not, and cost few rounds, once."""
+    """Records that fit alone are no dead letters where together they do not, and cost few rounds, once."""
     kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
     relay.declare(topic_name, 1)
     for count in (500, 1000):
@@ -109,7 +109,7 @@ def test_requests_keep_to_the_limit_of_a_topic(relay, kafka, topic_name):
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_more_keys_than_are_kept_hold_their_topic(relay, kafka, topic_name, unique, policy):
-    """K5: past 100,000 held keys of a topic its other keys are held, too; others go on, and a person can undo all of it."""
+    """Past 100,000 held keys of a topic its other keys are held, too; others go on, and a person can undo all of it."""
     policy("hold_key")
     other = relay.declare(unique("other"))
     with relay.connect() as connection:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The switch stays on while the extension is dropped and made again: what runs and what the views say (issue 11, K4)."""
+"""The switch stays on while the extension is dropped and made again: what runs and what the views say."""
 
 import psycopg
 import pytest

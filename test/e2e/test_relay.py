@@ -72,7 +72,7 @@ def test_prepared_transaction_is_sent_within_two_seconds(relay, kafka, topic):
 
 
 def test_transaction_larger_than_a_batch_is_cut_inside(relay, kafka, topic_name, postgres):
-    """Design, Cuts: batches end between transactions; only a transaction above the limit is cut at a position."""
+    """Cuts: batches end between transactions; only a transaction above the limit is cut at a position."""
     topic = relay.declare(topic_name, 1)
     relay.stop_relay()
     relay.wait_state("stopped")
@@ -111,7 +111,7 @@ def test_declared_topic_needs_no_event(relay, kafka, unique):
 
 
 def test_refused_topic_costs_one_round(relay, postgres, kafka, topic, unique):
-    """Issue 4, poison at the relay: all events of a topic that Kafka does not create become dead letters at once."""
+    """Poison at the relay: all events of a topic that Kafka does not create become dead letters at once."""
     impossible = unique("topic")
     relay.execute("select outbox.declare_topic(%s, 1, 3)", (impossible,))
     with relay.connect(autocommit=False) as connection:
@@ -197,7 +197,7 @@ def test_wrong_property_value_is_told_and_mended_by_a_reload(relay, kafka, topic
 
 
 def test_settings_of_the_database_do_not_reach_the_relay(relay, kafka, topic):
-    """Design, Worker: what a database may set as a default neither stops nor blinds the relay."""
+    """Worker: what a database may set as a default neither stops nor blinds the relay."""
     relay.execute("create role nobody_special")
     pid = relay.status()["pid"]
     try:

@@ -77,7 +77,7 @@ def test_copies_are_the_events(relay, kafka, topic, unique):
 
 
 def test_a_target_that_does_not_take_an_event_fails_the_job(relay, kafka, topic, unique):
-    """K5: what emit() refuses of a topic, a replay into it refuses, too; the relay goes on, and nothing is half done."""
+    """What emit() refuses of a topic, a replay into it refuses, too; the relay goes on, and nothing is half done."""
     relay.emit(topic, "k", "T", '{"n": 1}')
     relay.execute("select outbox.emit(%s, null, 'T', to_jsonb(repeat('x', 3000)))", (topic,))
     kafka.wait_for_records(topic, 2)
@@ -124,7 +124,7 @@ def test_commit_order_and_open_transactions(relay, kafka, topic_name, unique):
 
 
 def test_pace_pause_and_cancel(relay, kafka, topic, postgres):
-    """Issue 4, Replay: the rate is kept, a pause stops it at once, live events pass; a restart goes on."""
+    """Replay: the rate is kept, a pause stops it at once, live events pass; a restart goes on."""
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 240) n", (topic,))
     kafka.wait_for_records(topic, 240)
     relay.wait_state("idle")
@@ -186,7 +186,7 @@ def test_jobs_locked_by_somebody(relay, topic, kafka):
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_survives_kills(relay, postgres, kafka, topic, unique, rounds):
-    """Row 003.4, issue 4: relay, sender and server are killed in the midst; each copy once, in commit order; live
+    """Row 003.4: relay, sender and server are killed in the midst; each copy once, in commit order; live
     events flow."""
     Load(relay.dsn(), (topic,), transactions=2000 * rounds, writers=8, keys=50, group=5, seed=SEED).run()
     truth = read_truth(relay.dsn())
@@ -302,7 +302,7 @@ def test_to_one_group(relay, kafka, topic, groups):
 
 
 def test_errors_end_the_replay_not_the_relay(relay, kafka, topic):
-    """Issue 4, Replay: a replay that cannot go on is failed with its reason; the relay goes on, resume tries again."""
+    """Replay: a replay that cannot go on is failed with its reason; the relay goes on, resume tries again."""
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 10) n", (topic,))
     kafka.wait_for_records(topic, 10)
     pid = relay.status()["pid"]
@@ -323,7 +323,7 @@ def test_errors_end_the_replay_not_the_relay(relay, kafka, topic):
 
 
 def test_restored_replay_does_not_go_on(relay, kafka, topic, postgres, make_database, unique):
-    """Issue 4, Replay, dump and restore: a running replay goes on in its own database alone, a restored one says why not."""
+    """Replay, dump and restore: a running replay goes on in its own database alone, a restored one says why not."""
     target = relay.declare(unique("target"))
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 60) n", (topic,))
     kafka.wait_for_records(topic, 60)
@@ -351,7 +351,7 @@ def test_restored_replay_does_not_go_on(relay, kafka, topic, postgres, make_data
 
 
 def test_events_that_went_meanwhile(relay, postgres, kafka, topic):
-    """Issue 4, Replay: what retention removes during a replay is counted; a rewritten table is read again."""
+    """Replay: what retention removes during a replay is counted; a rewritten table is read again."""
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 100) n", (topic,))
     kafka.wait_for_records(topic, 100)
     replay_id, _ = replay(relay, topic, rate=50)
@@ -374,7 +374,7 @@ def test_events_that_went_meanwhile(relay, postgres, kafka, topic):
 
 
 def test_retention_counts_from_the_copy(relay, postgres, topic):
-    """Issue 4, Retention: copies of old events do not drive the ring on, nor look as if they had waited for long."""
+    """Retention: copies of old events do not drive the ring on, nor look as if they had waited for long."""
     postgres.configure(outbox__retention="14s")
     postgres.reload()
     relay.emit(topic, "k", "Young")

@@ -133,7 +133,7 @@ def test_full_disk(on_small_disk, make_database, kafka, unique, directory, round
 @pytest.mark.long
 @pytest.mark.parametrize("events", [300_000, 1_000_000])
 def test_large_transaction(relay, kafka, topic, events):
-    """F11, issue 4, memory: one transaction of so many events arrives once, relay and sender stay below 160 MiB together."""
+    """F11, memory: one transaction of so many events arrives once, relay and sender stay below 160 MiB together."""
     relay.wait_state("idle")
     with relay.connect() as connection:
         connection.execute("select count(outbox.emit(%s, n::text, 'T', '{\"some\": \"payload of an event\"}'))"

@@ -90,7 +90,7 @@ where a.application_name = 'pg_dump' and l.relation::regclass::text like 'outbox
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
 def test_readers_hold_the_leaves(ring, kafka, topic, rounds):
-    """Issue 4, rotation under load: with pg_dump and an idle reader on the leaves emit waits for no lock; space comes back later."""
+    """Rotation under load: with pg_dump and an idle reader on the leaves emit waits for no lock; space comes back later."""
     with Writer(ring, topic) as writer, ring.connect(autocommit=False) as reader:
         await_rotations(ring, 1)
         assert ring.status()["rotations_refused"] == 0
@@ -113,7 +113,7 @@ def test_readers_hold_the_leaves(ring, kafka, topic, rounds):
 
 
 def test_old_snapshot_emits_after_the_ring_went_round(ring, kafka, topic_name):
-    """Reliability 1.8: a snapshot older than every leaf's present content: its event goes to the current leaf and arrives."""
+    """A snapshot older than every leaf's present content: its event goes to the current leaf and arrives."""
     topic, other = ring.declare(topic_name, 1), ring.declare(f"{topic_name}.other", 1)
     ring.emit(other, "0")
     with ring.connect(autocommit=False) as old:
@@ -129,7 +129,7 @@ def test_old_snapshot_emits_after_the_ring_went_round(ring, kafka, topic_name):
 
 
 def test_full_ring_grows_and_keeps_what_is_young(postgres, relay, kafka, topic):
-    """Issue 4, outbox.retention: no event leaves before its time, the last leaf grows meanwhile; later, also after a restart, space comes back."""
+    """outbox.retention: no event leaves before its time, the last leaf grows meanwhile; later, also after a restart, space comes back."""
     postgres.configure(outbox__segment_size="1MB", outbox__retention="70s")
     postgres.reload()
     since = postgres.log_size()
@@ -165,7 +165,7 @@ def test_batch_log_changes_its_leaf(postgres, ring, kafka, topic_name):
 
 @pytest.mark.parametrize("events", [50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def test_no_dead_rows(postgres, ring, kafka, topic, events):
-    """Issue 4, zero dead tuples in the relay's tables after so many events, rotations among them."""
+    """Zero dead tuples in the relay's tables after so many events, rotations among them."""
     postgres.configure(outbox__batch_log_rows=20, outbox__batch_max_events=2000)
     postgres.reload()
     ring.execute("create extension pgstattuple")

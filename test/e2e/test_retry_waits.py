@@ -12,7 +12,7 @@ def row_of(payment, order_id):
 
 
 def test_waiting_letter_stops_no_other(payment):
-    """Issue 5, infrastructure never counts: a letter whose handler has to wait lets the other ones be tried."""
+    """Infrastructure never counts: a letter whose handler has to wait lets the other ones be tried."""
     payment.fail_orders("bad")
     payment.start(retry_backoff_ms=2000, retry_max=100)
     payment.order("bad-stuck", partition=0)

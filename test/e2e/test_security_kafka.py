@@ -93,7 +93,7 @@ def keys(records):
 
 
 def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
-    """Issue 4, Security: wrong CA, expired certificate, another host's, wrong password, each missing ACL, named."""
+    """Security: wrong CA, expired certificate, another host's, wrong password, each missing ACL, named."""
     other = session.environment.write_private(folder / "other.pem", Authority("other").certificate)
     program = str(session.environment.pkglibdir / "outbox-sender")
     cases = {
@@ -129,7 +129,7 @@ def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
 
 
 def test_tls_and_password_work_and_no_secret_is_shown(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 4, Security: TLS and SASL to a broker with ACLs; secrets in no view, log, process or pg_settings."""
+    """Security: TLS and SASL to a broker with ACLs; secrets in no view, log, process or pg_settings."""
     use(session, cluster, folder, sasl(broker, authority_file, debug="all"))
     database, topic = make_database(cluster), unique("secret")
     database.declare(topic)
@@ -167,7 +167,7 @@ def command_lines(cluster):
 
 
 def test_wrong_password_is_retried_slowly_and_heals(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 4, Security: a clear last_error and retry, no hot loop; a reload with the right one loses nothing."""
+    """Security: a clear last_error and retry, no hot loop; a reload with the right one loses nothing."""
     use(session, cluster, folder, sasl(broker, authority_file, password=f"{SECRET}-wrong"))
     database, topic = make_database(cluster), unique("wrong")
     database.declare(topic)
@@ -186,7 +186,7 @@ def test_wrong_password_is_retried_slowly_and_heals(session, broker, cluster, fo
 
 
 def test_bad_certificates_are_retried_and_heal(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 4, Security: one relay meets a wrong CA, then an expired certificate: each is named in last_error and tried
+    """Security: one relay meets a wrong CA, then an expired certificate: each is named in last_error and tried
     again; a reload with the right ones delivers everything."""
     other = session.environment.write_private(folder / "wrong.pem", Authority("wrong").certificate)
     bad = [({"ssl_ca_location": other}, "unable to get local issuer certificate"),
@@ -216,7 +216,7 @@ def types(records):
 
 @pytest.mark.parametrize("policy", ["hold_key", "stop"])
 def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_file, make_database, unique, policy):
-    """Issue 4, Poison, authorization refused: the key waits, or all do, until the grant; then in order."""
+    """Poison, authorization refused: the key waits, or all do, until the grant; then in order."""
     cluster.configure(outbox__dead_letter_policy=policy)
     use(session, cluster, folder, sasl(broker, authority_file, user="unwriting"))
     try:
@@ -248,7 +248,7 @@ def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_fil
 
 
 def test_no_right_to_see_who_is_alive(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 11, K7: without the right to the group of the living the relay goes on as ever, and says so once."""
+    """Without the right to the group of the living the relay goes on as ever, and says so once."""
     use(session, cluster, folder, sasl(broker, authority_file, user="unseeing"))
     database, topic = make_database(cluster), unique("unseen")
     broker.allow("unseeing", "group", database.transactional_id(), "read")
@@ -268,7 +268,7 @@ def test_no_right_to_see_who_is_alive(session, broker, cluster, folder, authorit
 
 
 def test_no_right_to_read_what_a_topic_takes(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 12, K5: without the right to DescribeConfigs what a topic does not take is found by trying, and said to be; with
+    """Without the right to DescribeConfigs what a topic does not take is found by trying, and said to be; with
     it, in one round."""
     use(session, cluster, folder, sasl(broker, authority_file))
     database, topic, other = make_database(cluster), unique("unread"), unique("other")
@@ -305,7 +305,7 @@ def test_no_right_to_read_what_a_topic_takes(session, broker, cluster, folder, a
 
 
 def test_a_grant_heals_what_was_forbidden(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 4, Security: a missing right on the transactional id, then on one topic: the others go on."""
+    """Security: a missing right on the transactional id, then on one topic: the others go on."""
     use(session, cluster, folder, sasl(broker, authority_file, user="limited"))
     database = make_database(cluster)
     denied, absent = unique("denied"), unique("absent")
@@ -355,7 +355,7 @@ def newer_client(session, folder):
 
 @pytest.mark.long
 def test_scram(session, broker, folder, authority_file, make_database, unique):
-    """Issue 4, Security: SCRAM-SHA-512. Kafka 4 takes it from librdkafka 2.6.1 on: an older one says so."""
+    """Security: SCRAM-SHA-512. Kafka 4 takes it from librdkafka 2.6.1 on: an older one says so."""
     broker.add_user("relay", f"{SECRET}-scram")
     properties = sasl(broker, authority_file, password=f"{SECRET}-scram", sasl_mechanisms="SCRAM-SHA-512")
     text = "".join(f"{k}={v}\n" for k, v in properties.items())
@@ -379,7 +379,7 @@ def test_scram(session, broker, folder, authority_file, make_database, unique):
 
 
 def test_settings_of_the_database_do_not_reach_the_relay(session, broker, cluster, folder, authority_file, make_database, unique):
-    """Issue 4, Security: what a database's owner may set for it, hostile operators and functions first on its
+    """Security: what a database's owner may set for it, hostile operators and functions first on its
     search_path among it, neither runs with the relay's rights nor stops it; it also writes a dead letter."""
     use(session, cluster, folder, sasl(broker, authority_file, user="uncreating"))
     database, topic = make_database(cluster), unique("settings")

@@ -114,7 +114,7 @@ def may_call(connection, name, types):
 
 
 def test_every_role_and_every_function(database, roles):
-    """Issue 4, Security: each role logs in and tries every function; a new one must be entered above."""
+    """Security: each role logs in and tries every function; a new one must be entered above."""
     functions = list_functions(database)
     assert {name for name, _ in functions} == set(FUNCTIONS)
     for role in ROLES:
@@ -125,7 +125,7 @@ def test_every_role_and_every_function(database, roles):
 
 
 def test_every_role_and_every_relation(database, roles):
-    """Issue 4, Security: each role logs in and tries every table, view and sequence; payloads are read by nobody else."""
+    """Security: each role logs in and tries every table, view and sequence; payloads are read by nobody else."""
     relations = dict(database.execute("""
         select relname, relkind::text from pg_class
         where relnamespace = 'outbox'::regnamespace and relkind in ('r', 'p', 'v', 'S', 'm', 'f')"""))
@@ -156,7 +156,7 @@ def test_every_role_and_every_relation(database, roles):
 
 
 def test_rights_can_be_taken_back(database, roles):
-    """Issue 4, Security: revoke_topic, revoke_consume, revoke_watch and revoke_operate leave nothing but the use of the schema."""
+    """Security: revoke_topic, revoke_consume, revoke_watch and revoke_operate leave nothing but the use of the schema."""
     database.execute("select outbox.revoke_topic('granted', %s::regrole)", (roles["writer"],))
     database.execute("select outbox.revoke_consume(%s::regrole)", (roles["consumer"],))
     database.execute("select outbox.revoke_operate(%s::regrole)", (roles["operator"],))
@@ -190,7 +190,7 @@ SEEN_KEYS = """
 
 
 def test_no_role_stops_retries(database, roles):
-    """Issue 12: who has no right holds every advisory lock it can guess or see, and each letter is tried; meanwhile one
+    """Who has no right holds every advisory lock it can guess or see, and each letter is tried; meanwhile one
     session has a letter, until it gives it up or ends."""
     due = "select id from outbox.dead_letter_next('c')"
     with database.connect(user=roles["nobody"]) as nobody, database.connect(user=roles["consumer"]) as consumer:
@@ -287,7 +287,7 @@ select outbox.replay_pause('00000000-0000-7000-8000-0000000000cc', 'why');
 
 
 def test_hostile_objects_on_the_search_path(database, roles):
-    """Issue 4, Security: functions, operators, tables and types of the caller's own never run as the owner."""
+    """Security: functions, operators, tables and types of the caller's own never run as the owner."""
     definers = {name for name, in database.execute(
         "select proname from pg_proc where pronamespace = 'outbox'::regnamespace and prosecdef")}
     assert definers == set(DEFINER_CALLS)
@@ -322,7 +322,7 @@ CLEAN = {
 
 
 def test_words_are_never_run(database, roles):
-    """Issue 4, Security: every text of every function takes quotes, semicolons, %, wildcards and long text as what they are."""
+    """Security: every text of every function takes quotes, semicolons, %, wildcards and long text as what they are."""
     database.execute(SOME_WORK)
     before = database.execute("select oid, relname, relfilenode from pg_class where relnamespace = 'outbox'::regnamespace order by 1")
     wrong = []
@@ -357,7 +357,7 @@ def sample(kind):
 
 
 def test_names_that_would_be_code(database, roles, make_database):
-    """Issue 4, Security: roles and databases whose names are SQL are quoted wherever a statement is built of them."""
+    """Security: roles and databases whose names are SQL are quoted wherever a statement is built of them."""
     for name in ('evil"; drop table outbox.event; --', "evil'; select 1; --", "evil %I %s $$", "Evil Role"):
         quoted = sql.Identifier(name)
         database.execute(sql.SQL("create role {} login").format(quoted))
@@ -386,7 +386,7 @@ def test_names_that_would_be_code(database, roles, make_database):
     database.execute("drop owned by dropped; drop role dropped")
     database.execute("select outbox.revoke_topic('granted', %s::regrole)", (number,))
     assert not database.value("select count(*) from outbox.topic_grant where grantee::oid::text = %s", (number,))
-    # NULL grants nothing, to nobody, and says so (issue 11, K6).
+    # NULL grants nothing, to nobody, and says so.
     for call_of in ("grant_operate(null)", "grant_consume(null)", "grant_watch(null)", "grant_topic('granted', null)"):
         with pytest.raises(psycopg.errors.NullValueNotAllowed):
             database.execute(f"select outbox.{call_of}")
@@ -394,7 +394,7 @@ def test_names_that_would_be_code(database, roles, make_database):
 
 @pytest.mark.long
 def test_hex_of_very_long_bytes(database):
-    """Issue 4, Security: half a gigabyte of bytes that are no text is an error, not a write past the buffer."""
+    """Security: half a gigabyte of bytes that are no text is an error, not a write past the buffer."""
     with pytest.raises(psycopg.errors.ProgramLimitExceeded):
         database.value("select length(outbox.bytes_text(convert_to(repeat('x', 600000000), 'UTF8') || '\\x00'))")
     assert database.value("select outbox.bytes_text('\\x00ff')") == "\\x00ff"

@@ -81,7 +81,7 @@ def use_file(postgres, path):
 
 
 def test_bad_files_are_refused(session, postgres, database, folder):
-    """Issue 4, Security: librdkafka properties by allow-list, also in the file; its owner, mode and kind."""
+    """Security: librdkafka properties by allow-list, also in the file; its owner, mode and kind."""
     for name, make, why in BAD_FILES:
         path = folder / name.replace(" ", "-")
         make(session, path)
@@ -95,7 +95,7 @@ def test_bad_files_are_refused(session, postgres, database, folder):
 
 
 def test_a_good_file_and_a_link_to_it(session, postgres, database, folder):
-    """Issue 4, Security: a link is followed (as secrets are mounted), its target is what counts."""
+    """Security: a link is followed (as secrets are mounted), its target is what counts."""
     link = folder / "link"
     link.symlink_to(write(session, folder / "kafka.properties"))
     use_file(postgres, link)
@@ -104,7 +104,7 @@ def test_a_good_file_and_a_link_to_it(session, postgres, database, folder):
 
 
 def test_a_reload_of_a_bad_file_changes_nothing(session, postgres, database, folder):
-    """Issue 4, Security and Lifecycle: the relay keeps its settings and its sender, says why, and heals by a reload."""
+    """Security and Lifecycle: the relay keeps its settings and its sender, says why, and heals by a reload."""
     path = write(session, folder / "kafka.properties")
     use_file(postgres, path)
     database.start_relay()
@@ -129,7 +129,7 @@ def test_a_reload_of_a_bad_file_changes_nothing(session, postgres, database, fol
 
 
 def test_a_start_without_a_usable_file_waits_for_one(session, postgres, database, folder):
-    """Issue 4, Security: the relay says why it cannot begin, backs off, and begins when the file is there."""
+    """Security: the relay says why it cannot begin, backs off, and begins when the file is there."""
     path = write(session, folder / "kafka.properties")
     use_file(postgres, path)
     database.start_relay()

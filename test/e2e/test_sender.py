@@ -203,7 +203,7 @@ def test_declared_without_producer(start, kafka, name):
 
 @pytest.mark.parametrize("codec", ["lz4", "gzip"])
 def test_refused_by_broker_among_many(start, kafka, name, codec):
-    """Row 000.9, issue 12, K5: the one record that Kafka refuses is named in few rounds, also where nobody can tell before."""
+    """Row 000.9: the one record that Kafka refuses is named in few rounds, also where nobody can tell before."""
     sender = start(extra=[("message.max.bytes", "3000000"), ("compression.codec", codec)])
     ready(sender, name)
     events = [Event(name, b"small") for _ in range(500)]
@@ -293,7 +293,7 @@ def alive_pairs(name, client):
 
 
 def test_living_senders_see_each_other(start, name):
-    """Issue 11, K7: a sender is a member from OPEN until its input ends, and reads nothing; the next look shows who is left."""
+    """A sender is a member from OPEN until its input ends, and reads nothing; the next look shows who is left."""
     first = start(extra=alive_pairs(name, "outbox-alive.first"))
     first.look()
     alone = first.alive()
@@ -307,7 +307,7 @@ def test_living_senders_see_each_other(start, name):
 
 @pytest.mark.long
 def test_killed_sender_is_seen_for_its_session(start, name):
-    """Issue 11, K7: a sender that is killed cannot leave; Kafka forgets it with its session, after 10 s."""
+    """A sender that is killed cannot leave; Kafka forgets it with its session, after 10 s."""
     first = start(extra=alive_pairs(name, "outbox-alive.first"))
     first.look()
     assert first.alive().joined
@@ -327,7 +327,7 @@ def test_sender_without_a_group_says_so(start, name):
 
 @pytest.mark.parametrize("heals", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_member_that_may_not_join(start, kafka, name, heals):
-    """Issue 11, K7: a join that Kafka refuses for good is no join that takes long: the answer names it. Tried again after 30 s."""
+    """A join that Kafka refuses for good is no join that takes long: the answer names it. Tried again after 30 s."""
     kafka.create_topic(name, 1)
     other = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"outbox-alive.{name}",
                       "partition.assignment.strategy": "cooperative-sticky"})
@@ -346,7 +346,7 @@ def test_member_that_may_not_join(start, kafka, name, heals):
 
 @pytest.mark.long
 def test_member_is_seen_before_its_group_is_balanced(session, program, name):
-    """Issue 11, K7: with Kafka's default a new group's first balance takes 3 s; its members are seen before, and not waited for."""
+    """With Kafka's default a new group's first balance takes 3 s; its members are seen before, and not waited for."""
     broker = KafkaBroker(session, "slow-groups", {"group.initial.rebalance.delay.ms": "3000"}).start()
     try:
         with Sender(program) as warm:  # Kafka's own topics are made

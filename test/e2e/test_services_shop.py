@@ -211,7 +211,7 @@ def test_place_in_progress(shop):
 
 @pytest.mark.parametrize("level", ("repeatable read", "serializable"))
 def test_place_races(shop, level):
-    """Field K10: in a database of another isolation level, too, a race for a key is 409 or the one answer, and one order."""
+    """In a database of another isolation level, too, a race for a key is 409 or the one answer, and one order."""
     database, body = shop.databases["order"], {"customerId": "ada", "items": [{"sku": "book", "quantity": 1}]}
     call = "select verdict from shop.place_order(%s, %s, null)"
     key = str(uuid.uuid4())
@@ -249,14 +249,14 @@ def place_by_all(shop, requests=24):
 
 
 def test_sessions_that_have_ended(shop):
-    """Field K10: the first requests after the server has ended all sessions, as a restart does, are served."""
+    """The first requests after the server has ended all sessions, as a restart does, are served."""
     assert place_by_all(shop) == {201}
     end_sessions(shop)
     assert place_by_all(shop) == {201}
 
 
 def test_session_ends_in_a_request(shop):
-    """Field K10: a request whose session, kept from an earlier one, ends under it is carried out once, by another."""
+    """A request whose session, kept from an earlier one, ends under it is carried out once, by another."""
     database = shop.databases["order"]
     assert place_by_all(shop) == {201}
     count = value(shop, "order", "select count(*) from shop.orders")
@@ -275,7 +275,7 @@ def test_session_ends_in_a_request(shop):
 
 
 def test_function_made_anew(shop):
-    """Field K10: what a kept session has prepared is of a function that has another result since: the request is served."""
+    """What a kept session has prepared is of a function that has another result since: the request is served."""
     assert place_by_all(shop) == {201}
     status, text = shop.services["order"].request("GET", "/orders/" + placed(shop))
     assert status == 200 and json.loads(text)["status"]
@@ -293,7 +293,7 @@ def test_function_made_anew(shop):
 
 
 def test_no_advisory_lock_stops_an_order(shop, unique):
-    """Issue 12: a role without any right holds the advisory lock that a request's key leads to; the order is placed."""
+    """A role without any right holds the advisory lock that a request's key leads to; the order is placed."""
     key, role = str(uuid.uuid4()), unique("locker")
     shop.postgres.execute(f"create role {role} login")
     with shop.postgres.connect(shop.databases["order"], user=role) as connection:
@@ -322,7 +322,7 @@ def test_bad_orders(shop, body, reason):
     *((code, 400) for code in ("22003", "23514", "P0001", "OBX01")),
 ])
 def test_refusal_of_the_database(shop, code, expected):
-    """Field K10: what may pass, a statement's time-out first, is 503, to be repeated with the same key; what is the order's is 400."""
+    """What may pass, a statement's time-out first, is 503, to be repeated with the same key; what is the order's is 400."""
     database = shop.databases["order"]
     shop.postgres.execute(f"""create function shop.refuse() returns trigger language plpgsql as
         $$ begin raise exception using errcode = '{code}'; end $$;

@@ -46,7 +46,7 @@ def function(make_database, postgres):
 
 @pytest.mark.parametrize("part", CONSUMERS)
 def test_required_fields(function, part):
-    """Issue 5, consumers without C: an event without a required field, or with an empty one, can never succeed (OBX01)."""
+    """Consumers without C: an event without a required field, or with an empty one, can never succeed (OBX01)."""
     function = function(part)
     for topic, fields in REQUIRED[part].items():
         for field in fields:
@@ -62,12 +62,12 @@ def test_required_fields(function, part):
 @pytest.mark.parametrize("part, outcome", [
     ("notification", "cancellation"), ("warehouse", "withdrawn"), ("analytics", "cancelled"), ("loyalty", "cancelled_first")])
 def test_cancellation_without_a_type(function, part, outcome):
-    """Issue 5, consumers without C: a record without a type is taken, and is a cancellation by its topic."""
+    """Consumers without C: a record without a type is taken, and is a cancellation by its topic."""
     assert function(part).call("orders.cancelled", without=EVENT.keys() - {"orderId", "customerId"}) == outcome
 
 
 def test_units_of_bad_events(function):
-    """Issue 5, consumers without C: items that are none fail their own event, and never what is read of all others."""
+    """Consumers without C: items that are none fail their own event, and never what is read of all others."""
     analytics = function("analytics")
     for items in ({}, "book", [{"sku": "book", "quantity": "two"}], [{"quantity": 1}]):
         with pytest.raises(psycopg.DataError):
@@ -80,7 +80,7 @@ def test_units_of_bad_events(function):
 
 
 def test_fraud_looks_back_thirty_days(function):
-    """Issue 5, consumers without C: what fraud compares an order with is bounded by time."""
+    """Consumers without C: what fraud compares an order with is bounded by time."""
     fraud = function("fraud")
     for n, day in enumerate(("2025-12-01", "2025-12-30", "2026-01-01", "2026-01-02", "2026-03-03")):
         assert fraud.call("orders.created", orderId=f"small-{n}", amount=1, createdAt=f"{day}T12:00:00Z") == "fine"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""A link or quota too slow for a batch (issue 12, K5): it gets more time with each try, later ones are smaller."""
+"""A link or quota too slow for a batch: it gets more time with each try, later ones are smaller."""
 
 import re
 
@@ -48,7 +48,7 @@ def errors(database, said, *parts):
 
 
 def test_quota_lets_a_batch_pass(database, kafka, quota, topic):
-    """K5: a stored batch that a quota of 300 kB/s keeps from passing in time passes with more; the next are smaller."""
+    """A stored batch that a quota of 300 kB/s keeps from passing in time passes with more; the next are smaller."""
     quota(300000, IMPATIENT)
     emit(database, topic, 20, MB // 10)
     said = []
@@ -66,7 +66,7 @@ def test_quota_lets_a_batch_pass(database, kafka, quota, topic):
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_slow_link(database, postgres, kafka, proxy, topic):
-    """K5: 32 MB get through a link of 64 kB/s with the default time-outs; Kafka's largest transaction holds them."""
+    """32 MB get through a link of 64 kB/s with the default time-outs; Kafka's largest transaction holds them."""
     proxy.rate = 64000
     postgres.configure(outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}")
     postgres.reload()
@@ -90,7 +90,7 @@ def short_kafka(session, unique):
 
 
 def test_what_cannot_pass_is_named(short_kafka, database, postgres, unique, topic_name):
-    """K5: size, rate and remedy of a batch that no transaction of Kafka's is long enough for; raising the quota ends it."""
+    """Size, rate and remedy of a batch that no transaction of Kafka's is long enough for; raising the quota ends it."""
     client = unique("stuck")
     set_producer_quota(short_kafka.bootstrap, client, 100000)
     postgres.configure(outbox__kafka_properties=f"bootstrap.servers={short_kafka.bootstrap}\nclient.id={client}\n{IMPATIENT}")
@@ -109,7 +109,7 @@ def test_what_cannot_pass_is_named(short_kafka, database, postgres, unique, topi
 
 
 def test_transaction_timeout_above_the_brokers(relay, postgres, kafka, topic):
-    """K9, K5: last_error names transaction.timeout.ms, our value and Kafka's limit, and ends with Kafka's words."""
+    """last_error names transaction.timeout.ms, our value and Kafka's limit, and ends with Kafka's words."""
     properties = f"bootstrap.servers={kafka.bootstrap}"
     postgres.configure(outbox__kafka_properties=f"{properties}\ntransaction.timeout.ms=900001")
     postgres.reload()

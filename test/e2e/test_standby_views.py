@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What the views say where no relay can know: a hot standby, a server without the library, a relay that is off (issue 11, K7)."""
+"""What the views say where no relay can know: a hot standby, a server without the library, a relay that is off."""
 
 import psycopg
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""What a starting relay does with each thing Kafka's cursor can say (design section 3, Start)."""
+"""What a starting relay does with each thing Kafka's cursor can say: the start rules of docs/design.md."""
 
 import re
 import socket
@@ -190,7 +190,7 @@ def test_other_nonce(cursor, kafka, topic):
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"data": "/elsewhere"}])
 def test_another_place_is_not_another_writer(cursor, kafka, topic, changes):
-    """Issue 11, K7: a container with a new name goes on by itself, with its installation id: the row is ours."""
+    """A container with a new name goes on by itself, with its installation id: the row is ours."""
     cursor.write(3, cursor.note(3, directory="another-boot.1.2", **changes))
     cursor.database.emit(topic, "after", "After")
     cursor.database.start_relay()
@@ -207,7 +207,7 @@ def test_another_database(cursor):
 
 
 def test_no_policy_decides_for_a_copy(cursor, kafka, topic, postgres):
-    """Issue 11, K7: a batch that another place wrote on this timeline: a copy went on; `resend` is not for that."""
+    """A batch that another place wrote on this timeline: a copy went on; `resend` is not for that."""
     cursor.write(13, cursor.note(3, host="elsewhere", directory="another-boot.1.2"))
     postgres.configure(**{"outbox.on_divergence": "resend"})
     postgres.reload()
@@ -223,7 +223,7 @@ def test_no_policy_decides_for_a_copy(cursor, kafka, topic, postgres):
 
 @pytest.mark.parametrize("policy", ["hold", "resend"])
 def test_superseded(cursor, postgres, policy):
-    """Issue 4, split brain: written on a later timeline, even by a server of this name: another one was promoted.
+    """Split brain: written on a later timeline, even by a server of this name: another one was promoted.
 
     Hold, whatever the policy."""
     postgres.configure(**{"outbox.on_divergence": policy})
@@ -246,7 +246,7 @@ def test_cursor_lags(cursor, kafka, topic, postgres):
 
 
 def test_cursor_lagged_under_another_setting(cursor, kafka, topic):
-    """K = B-1, written in at_least_once, in exactly_once now: B may have been sent and is counted (issue 11, K7)."""
+    """K = B-1, written in at_least_once, in exactly_once now: B may have been sent and is counted."""
     cursor.write(2, cursor.note(2, lags=1))
     cursor.database.start_relay()
     wait_until(lambda: cursor.offset() == 3, 30, "the cursor is at batch 3 again")

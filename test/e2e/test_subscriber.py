@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """A logical subscriber with the extension: what it applies is never relayed a second time.
 
-Proves F16 of the fault matrix for logical replication (reliability 1.7); design section 2, drop_replicated.
+Proves F16 of the fault matrix for logical replication, and the trigger drop_replicated.
 """
 
 from harness import wait_until
@@ -15,7 +15,7 @@ def wait_synchronized(cluster, name):
 
 
 def announce_applied_rows(database):
-    """Issue 11, K4: the subscriber's own event for each row that it applies, in replica role, through outbox.outgoing."""
+    """The subscriber's own event for each row that it applies, in replica role, through outbox.outgoing."""
     database.declare("applied")
     database.execute("""
         create function checker.announce() returns trigger language plpgsql as $$ begin
@@ -27,7 +27,7 @@ def announce_applied_rows(database):
 
 
 def forget_claim(source, copy, claim):
-    """Claim, age and forget an event on the publisher; the subscriber follows (issue 11, K7)."""
+    """Claim, age and forget an event on the publisher; the subscriber follows."""
     known = "select processed_at from outbox.idempotency where event_id = %s"
     source.execute("select outbox.claim('c', %s)", (claim,))
     wait_until(lambda: copy.value(known, (claim,)), 60, "the claim to arrive")

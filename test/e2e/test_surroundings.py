@@ -14,7 +14,7 @@ PIPE_BYTES = 4096
 
 @pytest.mark.parametrize("ending", (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM))
 def test_signals(hazard, service, kafka, ending):
-    """Field K10: what loggers and terminals send does nothing to a service and the monitor; what ends them ends them in order, once."""
+    """What loggers and terminals send does nothing to a service and the monitor; what ends them ends them in order, once."""
     monitor = service("outbox-monitor", {"bootstrap_servers": kafka.bootstrap})
     consumer = hazard.start()
     for program in (consumer, monitor):
@@ -32,7 +32,7 @@ def test_signals(hazard, service, kafka, ending):
 
 
 def test_unread_log(hazard, session, unique):
-    """Field K10: a pipe that nobody reads holds back the log, not the consumer."""
+    """A pipe that nobody reads holds back the log, not the consumer."""
     path = session.data / unique("log")
     os.mkfifo(path)
     session.environment.give(path)
@@ -57,7 +57,7 @@ def test_unread_log(hazard, session, unique):
 
 
 def test_talkative_handler(hazard):
-    """Field K10: of what a handler raises as notices some is logged, cut, and the rest counted; the records are done."""
+    """Of what a handler raises as notices some is logged, cut, and the rest counted; the records are done."""
     hazard.database.execute("""alter function hazard.take(text, text, jsonb) rename to take_quietly;
         create function hazard.take(p_key text, p_event_id text, p_event jsonb) returns text language plpgsql as $$ begin
             for n in 1..50 loop
@@ -79,7 +79,7 @@ def test_talkative_handler(hazard):
 
 
 def test_demoted_primary(hazard, own_postgres, make_database):
-    """Field K10: a server that can only be read is left, in a session as at its start, and the next host of the list is found."""
+    """A server that can only be read is left, in a session as at its start, and the next host of the list is found."""
     old = hazard.database
     new_cluster = own_postgres()
     new = make_database(new_cluster, name=old.name)

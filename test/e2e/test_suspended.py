@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Commands that need a relay's database alone, in transactions that stay open (issue 11, K7)."""
+"""Commands that need a relay's database alone, in transactions that stay open."""
 
 import psycopg
 import pytest

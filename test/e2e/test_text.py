@@ -32,7 +32,7 @@ def letters(consumed):
 
 
 def test_any_language(consumed):
-    """Issue 13, K3: a type that is no ASCII is matched, a correlation id goes on whole, and so does the outcome."""
+    """A type that is no ASCII is matched, a correlation id goes on whole, and so does the outcome."""
     consumed.function(f"""
         insert into app.effect (key, type, note) values (event.key, event.type, event.correlation_id);
         perform outbox.emit('{consumed.topic}', event.key, 'Geprüft', '{{}}');
@@ -54,7 +54,7 @@ def test_any_language(consumed):
 
 
 def test_database_without_the_character(kafka, postgres, make_database, service, unique, topic_name):
-    """Issue 13, K3: a LATIN1 database takes what it has characters for; another record is a letter of class decode at
+    """A LATIN1 database takes what it has characters for; another record is a letter of class decode at
     once, whole and published; one whose tracing headers alone are such loses nothing. The partition goes on."""
     consumed = Consumed(kafka, make_database(postgres, encoding="LATIN1"), service, unique("text"), topic_name)
     consumed.database.declare(f"{topic_name}.DLT")
@@ -96,7 +96,7 @@ def test_database_without_the_character(kafka, postgres, make_database, service,
 
 
 def test_database_without_conversion(kafka, postgres, make_database, service, unique, topic_name):
-    """Issue 13, K3: SQL_ASCII keeps UTF-8 as it comes; an escape that it cannot read is the record's fault alone."""
+    """SQL_ASCII keeps UTF-8 as it comes; an escape that it cannot read is the record's fault alone."""
     consumed = Consumed(kafka, make_database(postgres, encoding="SQL_ASCII"), service, unique("text"), topic_name)
     consumed.function("""
         insert into app.effect (key, type, note) values (event.key, event.type, event.correlation_id);
@@ -115,7 +115,7 @@ def test_database_without_conversion(kafka, postgres, make_database, service, un
 @pytest.mark.parametrize("encoding, known, unknown", (
     ("LATIN1", "äß", "€日"), ("WIN1252", "ä€", "日"), ("EUC_JP", "日本", "€"), ("SQL_ASCII", "ä日", "")))
 def test_text_of_a_record(postgres, make_database, encoding, known, unknown):
-    """Issue 13, K3: what a database has characters for is text, the rest is percent-encoded in ids and hex in headers."""
+    """What a database has characters for is text, the rest is percent-encoded in ids and hex in headers."""
     database = make_database(postgres, encoding=encoding)
     given = ("a" + known + "x" + unknown).encode()
     escaped = "a" + known + "x" + "".join(f"%{byte:02X}" for byte in unknown.encode())
@@ -129,7 +129,7 @@ def test_text_of_a_record(postgres, make_database, encoding, known, unknown):
 
 
 def test_letter_of_bytes(consumed, relay):
-    """Issue 13, K3: what is no text in a record is on <topic>.DLT as it was, byte for byte; what cannot go there is counted,
+    """What is no text in a record is on <topic>.DLT as it was, byte for byte; what cannot go there is counted,
     and the log does not say otherwise."""
     dlt = consumed.database.declare(f"{consumed.topic}.DLT", 1)
     relay.execute("create schema dlt")
@@ -172,7 +172,7 @@ SETTINGS = {
 
 
 def test_settings_change_nothing(consumed):
-    """Issue 13, K3: settings of the role, the environment and the connection string; a handler that sets the encoding."""
+    """Settings of the role, the environment and the connection string; a handler that sets the encoding."""
     name = consumed.database.name
     consumed.function("""
         insert into app.effect (key, type, note) values (event.key, event.type, event.value->>'name');
@@ -206,7 +206,7 @@ def test_settings_change_nothing(consumed):
 
 @pytest.mark.parametrize("encoding", ("UTF8", "LATIN1"))
 def test_tracing_costs_no_order(kafka, postgres, make_database, service, unique, encoding):
-    """Issue 13, K3: whatever stands in X-Correlation-Id or traceparent, the order is placed, and the id is told."""
+    """Whatever stands in X-Correlation-Id or traceparent, the order is placed, and the id is told."""
     database = make_database(postgres, encoding=encoding)
     postgres.psql_file(postgres.environment.root / "examples" / "shop" / "order.sql", database.name)
     order = service("outbox-order", {"database": database.dsn(user="order_service"), "bootstrap_servers": kafka.bootstrap,

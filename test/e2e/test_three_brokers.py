@@ -130,7 +130,7 @@ def test_monitor_of_a_silent_leader(cluster, service, unique):
 
 
 def test_consumer_of_a_silent_leader(cluster, database, service, unique):
-    """Issue 11 K1: a leader that answers no longer when a consumer gets its partitions anew: its log cannot be checked, the others' are,
+    """A leader that answers no longer when a consumer gets its partitions anew: its log cannot be checked, the others' are,
     they are read, and SIGTERM ends the process."""
     reader = Reader(cluster, database, service, unique("led"))
     log = reader.add(Log(unique("led"), partitions=3, ids=False))
@@ -209,7 +209,7 @@ DAY = 24 * 3600 * 1000
 
 @pytest.mark.long
 def test_partition_without_leader(on_three, postgres, cluster, unique):
-    """K5: replication 1 and its broker down: last_error names topic and partition, and all arrives once it is back."""
+    """Replication 1 and its broker down: last_error names topic and partition, and all arrives once it is back."""
     topic = unique("alone")
     holder = 3
     cluster.admin.create_topics([NewTopic(topic, 1, replica_assignment=[[holder]])])[topic].result(30)
@@ -283,7 +283,7 @@ def test_fine_profile(cluster):
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
 def test_back_to_back_transactions_on_three_brokers(on_three, postgres, cluster, replicated, count):
-    """Issue 4, torn transactions: 1,000 Kafka transactions in a row on three brokers see no producer rebuilt."""
+    """Torn transactions: 1,000 Kafka transactions in a row on three brokers see no producer rebuilt."""
     postgres.configure(outbox__batch_max_events=1)
     postgres.reload()
     write_singly(on_three, replicated, count)
@@ -366,7 +366,7 @@ def test_relay_and_consumer_outlive_leaders(on_three, postgres, cluster, service
 
 @pytest.mark.long
 def test_frozen_leader_wakes_up(on_three, cluster, replicated):
-    """Issue 4: a leader frozen until others lead, then awake with what waited in its sockets, as after a partition."""
+    """A leader frozen until others lead, then awake with what waited in its sockets, as after a partition."""
     rounds, found = 10, Interruptions()
     with Rounds(on_three, cluster, [replicated], SEED + 1, rate=200) as running:
         running.await_batches(3, 120)
@@ -384,7 +384,7 @@ def test_frozen_leader_wakes_up(on_three, cluster, replicated):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
 @pytest.mark.parametrize("_cluster", [{"apart": True}], indirect=True)
 def test_broker_is_parted(on_three, cluster, replicated):
-    """Issue 4, a broker partitioned away: a leader reaches nobody until others lead, then comes back."""
+    """A broker partitioned away: a leader reaches nobody until others lead, then comes back."""
     found = Interruptions()
     with Rounds(on_three, cluster, [replicated], SEED + 3, rate=200) as running:
         running.await_batches(3, 120)
@@ -399,7 +399,7 @@ def test_broker_is_parted(on_three, cluster, replicated):
 
 @lengths(1, 5)
 def test_quorum_is_lost(on_three, cluster, replicated, rounds):
-    """Issue 4: two of three brokers down: emit goes on, the relay waits; with the second back it goes on alone."""
+    """Two of three brokers down: emit goes on, the relay waits; with the second back it goes on alone."""
     found = Interruptions()
     with Rounds(on_three, cluster, [replicated], SEED + 2, rate=100) as running:
         for number in range(rounds):

@@ -34,7 +34,7 @@ def types(records):
 
 
 def test_deleted_topics_do_not_stop_the_others(on_strict, strict, unique):
-    """Issue 4, "One topic's trouble does not stop the others": a deleted topic delays them by a round, not by the 30 s
+    """One topic's trouble does not stop the others: a deleted topic delays them by a round, not by the 30 s
     after which an event is given up; a declared one is made again, of another the events become dead letters."""
     on_strict.start_relay()
     declared, fine = on_strict.declare(unique("gone"), 1), on_strict.declare(unique("fine"), 1)
@@ -61,7 +61,7 @@ def test_deleted_topics_do_not_stop_the_others(on_strict, strict, unique):
 
 @pytest.mark.parametrize("policy", ["hold_key", "stop"])
 def test_a_deleted_topic_waits(on_strict, postgres, strict, unique, policy):
-    """Issue 4, Poison, topic deleted: its key waits, or all do, until the topic is there again; then in order."""
+    """Poison, topic deleted: its key waits, or all do, until the topic is there again; then in order."""
     postgres.configure(outbox__dead_letter_policy=policy)
     postgres.reload()
     gone, fine = strict.create_topic(unique("undeclared"), 1), on_strict.declare(unique("fine"), 1)
@@ -95,7 +95,7 @@ def partitions_by_key(records):
 
 @pytest.mark.parametrize("partitions", [2, 12])
 def test_a_topic_made_anew_gets_its_keys_where_they_belong(on_strict, strict, unique, partitions):
-    """Issue 11, K1, the relay's side: somebody deletes the topic and makes it anew with fewer or more partitions
+    """Somebody deletes the topic and makes it anew with fewer or more partitions
     while nothing is under way. The relay notices, and no key lies on two partitions of the new topic."""
     on_strict.start_relay()
     topic = on_strict.declare(unique("anew"), 6)
@@ -116,7 +116,7 @@ def test_a_topic_made_anew_gets_its_keys_where_they_belong(on_strict, strict, un
 
 
 def test_topics_made_anew_under_load(on_strict, strict, unique):
-    """Issue 11, K1 and Done when: topics deleted and made anew again and again while events are under way, by
+    """Topics deleted and made anew again and again while events are under way, by
     somebody else and by the relay: it goes on within seconds, and of what the files of the deleted logs do not hold,
     nothing is lost, doubled or reordered."""
     topics = [on_strict.declare(unique("often"), 6) for _ in range(2)]
@@ -140,7 +140,7 @@ def test_topics_made_anew_under_load(on_strict, strict, unique):
 
 
 def test_a_topic_is_deleted_while_the_server_is_down(on_strict, postgres, strict, unique):
-    """Issue 11, K1, the relay's side: what waits is delivered to the topic made anew, what was there not."""
+    """What waits is delivered to the topic made anew, what was there not."""
     topic = on_strict.declare(unique("down"), 1)
     on_strict.start_relay()
     before = on_strict.emit(topic, "k")
@@ -160,7 +160,7 @@ def test_a_topic_is_deleted_while_the_server_is_down(on_strict, postgres, strict
 
 
 def test_files_of_a_deleted_topic_tell_what_was_in_it(on_strict, strict, unique):
-    """Issue 11, the checker: Kafka's own files, read without Kafka, hold what its consumer sees."""
+    """The checker: Kafka's own files, read without Kafka, hold what its consumer sees."""
     topic = on_strict.declare(unique("files"), 3)
     on_strict.start_relay()
     Load(dsn=on_strict.dsn(), topics=(topic,), transactions=300, filler=2000).run()

@@ -56,7 +56,7 @@ def test_coarse_profile(kafka, coarse):
 
 
 def test_too_few_brokers(kafka, coarse):
-    """Issue 5, topic profiles: replication 3 on one broker is refused as a whole, unless capping is asked for."""
+    """Topic profiles: replication 3 on one broker is refused as a whole, unless capping is asked for."""
     refused = run_topics(kafka, "apply", PROFILES / "coarse.conf")
     assert refused.returncode == 2
     assert 'topic "orders.events" wants replication 3, and the cluster has 1 brokers' in refused.stderr
@@ -82,7 +82,7 @@ def test_drift(kafka, topics, topic_name):
 
 
 def test_records_are_deleted_only_when_asked(kafka, topics, topic_name):
-    """Issue 5, topic profiles: a shorter retention and another clean-up are told and done with --allow-shrink only."""
+    """Topic profiles: a shorter retention and another clean-up are told and done with --allow-shrink only."""
     def profile(retention, cleanup):
         return f"[{topic_name}]\npartitions = 2\nreplication = 1\nretention.ms = {retention}\ncleanup.policy = {cleanup}\n"
 
@@ -103,7 +103,7 @@ def test_records_are_deleted_only_when_asked(kafka, topics, topic_name):
 
 
 def test_partitions_grow_only_when_asked(kafka, topics, topic_name):
-    """Issue 5, topic profiles: partitions are added with --allow-partitions only, and never taken away."""
+    """Topic profiles: partitions are added with --allow-partitions only, and never taken away."""
     def profile(partitions):
         return f"partitions = {partitions}\nreplication = 1\n[{topic_name}]\ndlt = yes\n"
 
@@ -126,7 +126,7 @@ def test_partitions_grow_only_when_asked(kafka, topics, topic_name):
 
 
 def test_refused_profile_changes_nothing(kafka, topics, topic_name):
-    """Issue 5, topic profiles: a mistake in the last line keeps the first topic from being created."""
+    """Topic profiles: a mistake in the last line keeps the first topic from being created."""
     refused = topics("apply", f"partitions = 1\nreplication = 1\n[{topic_name}]\n[{topic_name}.x]\nretention = 7d\n")
     assert refused.returncode == 2
     assert 'line 5: unknown key "retention"' in refused.stderr
@@ -134,7 +134,7 @@ def test_refused_profile_changes_nothing(kafka, topics, topic_name):
 
 
 def test_kafka_refuses(kafka, topics, topic_name):
-    """Issue 5, topic profiles: what Kafka refuses is told with its topic, exit code 1; the others are created."""
+    """Topic profiles: what Kafka refuses is told with its topic, exit code 1; the others are created."""
     # Kafka refuses names that differ by . and _ only.
     kafka.create_topic(f"{topic_name}.x", 1)
     refused = topics("apply", f"partitions = 1\nreplication = 1\n[{topic_name}]\n[{topic_name}_x]\n")
@@ -144,7 +144,7 @@ def test_kafka_refuses(kafka, topics, topic_name):
 
 
 def test_arguments(kafka, tmp_path):
-    """Issue 5, topic profiles: wrong arguments are refused, an unreachable Kafka is told, with codes of their own."""
+    """Topic profiles: wrong arguments are refused, an unreachable Kafka is told, with codes of their own."""
     program = Environment().bindir / "outbox-topics"
 
     def run(*arguments):

@@ -41,7 +41,7 @@ def assert_noticed(case, suspects, recoveries):
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 def test_each_request_and_answer_is_hurt(proxied, kafka, proxy, make_database, unique, rounds):
-    """Issue 4, torn transactions: six requests, their answers, held, dropped and cut: 36 cases under load."""
+    """Torn transactions: six requests, their answers, held, dropped and cut: 36 cases under load."""
     struck = {api: Struck(make_database(proxied), proxy, unique("torn")) for api in APIS}
     cases = {api: list(itertools.product([api], SIDES, ACTIONS)) * rounds for api in APIS}
     outcomes = suffer_all(struck, cases)
@@ -52,7 +52,7 @@ def test_each_request_and_answer_is_hurt(proxied, kafka, proxy, make_database, u
 
 
 def test_held_commit_cannot_reach_the_next_transaction(proxied, kafka, proxy, database, topic):
-    """Issue 4: a held EndTxn(commit) is released inside the next transaction, which aborts: its event stays invisible.
+    """A held EndTxn(commit) is released inside the next transaction, which aborts: its event stays invisible.
 
     KAFKA-17754; without the fence after a suspect commit the event "Aborted" is read here."""
     owner = database.transactional_id().encode()
@@ -89,7 +89,7 @@ def end_of(kafka, topic, partition, isolation):
 
 
 def test_hanging_transaction_ends(postgres, kafka, proxy, database, topic_name):
-    """Issue 4, hanging transactions: a sender frozen past transaction.timeout.ms holds no reader, and wakes up fenced."""
+    """Hanging transactions: a sender frozen past transaction.timeout.ms holds no reader, and wakes up fenced."""
     postgres.configure(
         outbox__kafka_properties=f"bootstrap.servers={proxy.bootstrap}\nsocket.timeout.ms=2000\ntransaction.timeout.ms=3000"
     )

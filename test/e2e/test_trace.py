@@ -199,7 +199,7 @@ def headers_of(payment, order_id):
 
 
 def test_without_endpoint_headers_pass(payment):
-    """Issue 5, correlation and trace: nothing configured: traceparent and tracestate pass unchanged; a bad one harms nothing."""
+    """Correlation and trace: nothing configured: traceparent and tracestate pass unchanged; a bad one harms nothing."""
     parent = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"
     service = payment.start(retry_max=0)
     payment.order("traced", headers=[("traceparent", parent), ("tracestate", "a=1,b=2"), ("correlationid", "c-1")])
@@ -240,7 +240,7 @@ def test_later_records_carry_their_own_flow(payment):
 
 
 def test_failed_tries_are_spans(payment, receiver):
-    """Issue 5, correlation and trace: by OTEL_ settings; each failed try is a span with its error, below the record's; retried or not."""
+    """Correlation and trace: by OTEL_ settings; each failed try is a span with its error, below the record's; retried or not."""
     trace, parent = uuid.uuid4().hex, uuid.uuid4().hex[:16]
     payment.fail_orders("bad")
     service = payment.start(retry_max=2, retry_backoff_ms=100, env={

@@ -55,7 +55,7 @@ def test_order_per_key_of_many_writers(relay, kafka, topic, steps):
 
 
 def test_back_to_back_transactions_are_not_suspect(database, postgres, kafka, topic):
-    """Issue 4, the watch for torn transactions: 1,000 Kafka transactions in a row see no producer rebuilt."""
+    """The watch for torn transactions: 1,000 Kafka transactions in a row see no producer rebuilt."""
     postgres.configure(outbox__batch_max_events=1)
     postgres.reload()
     write_singly(database, topic)
@@ -88,7 +88,7 @@ def assert_cuts(database, limit):
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_transactions_larger_than_a_batch(database, postgres, kafka, topic, rounds):
-    """Issue 3, chunking: transactions around and far above batch_max_events arrive exactly once, in order, despite kills."""
+    """Chunking: transactions around and far above batch_max_events arrive exactly once, in order, despite kills."""
     limit = 100
     postgres.configure(outbox__batch_max_events=limit)
     postgres.reload()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Events and topics that no declaration of ours would allow, but that hands and dumps can write: issue 11, K4.
+"""Events and topics that no declaration of ours would allow, but that hands and dumps can write.
 
 They become dead letters as the policy says; what is sound goes on.
 """
@@ -40,7 +40,7 @@ def letters(database, state="open"):
 
 
 def test_events_that_cannot_be_framed(relay, kafka, topic):
-    """K4: 256 MB, headers that are none, texts too long, no time: dead letters; the relay stays, others are sent."""
+    """256 MB, headers that are none, texts too long, no time: dead letters; the relay stays, others are sent."""
     pid = relay.status()["pid"]
     with relay.connect(autocommit=False) as connection:
         write_by_hand(connection, topic, "before")
@@ -71,7 +71,7 @@ def test_events_that_cannot_be_framed(relay, kafka, topic):
 
 @pytest.mark.long
 def test_letter_that_cannot_be_framed_returns(relay, kafka, topic):
-    """K4: sent again as it is, it is refused again; edited it must be small enough, and then goes out."""
+    """Sent again as it is, it is refused again; edited it must be small enough, and then goes out."""
     with relay.connect() as connection:
         write_by_hand(connection, topic, "huge", **FLAWED["huge"])
     pid = relay.status()["pid"]
@@ -90,7 +90,7 @@ def test_letter_that_cannot_be_framed_returns(relay, kafka, topic):
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
 def test_what_cannot_be_framed_holds_its_key(relay, kafka, topic, policy, postgres, delivery):
-    """K4, policy hold_key: what follows in the key of a flawed event waits, as behind any refused one."""
+    """Policy hold_key: what follows in the key of a flawed event waits, as behind any refused one."""
     postgres.configure(**{"outbox.delivery": delivery})
     policy("hold_key")
     with relay.connect(autocommit=False) as connection:
@@ -124,7 +124,7 @@ WRONG = {
 
 
 def test_wrong_topic_rows(relay, kafka, topic, unique):
-    """K4: events of a topic whose row is wrong are refused, last_error names it, all other topics go on."""
+    """Events of a topic whose row is wrong are refused, last_error names it, all other topics go on."""
     names = {kind: unique(kind) for kind in WRONG}
     alike = {f"{topic}.alike", f"{topic}_alike"}  # Kafka has no two such topics
     with relay.connect(autocommit=False) as connection:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """pg_upgrade under a relay: another system identifier and timeline, the same history.
 
-Prove the line "Every disaster" of issue 4 (pg_upgrade, 15 to 15), reliability 1.7b. With
+Prove F16 of the fault matrix for pg_upgrade, 15 to 15. With
 OUTBOX_UPGRADE_BINDIR the new cluster is made with the programs of that directory (make check-matrix).
 """
 
@@ -56,7 +56,7 @@ def upgrade(old, new, *options):
 
 
 def insert_as_replica(database, topic):
-    """Issue 11, K4: what outbox.outgoing is survives pg_upgrade: a replica's INSERT is stored, and its id returned, of a role with the right alone."""
+    """What outbox.outgoing is survives pg_upgrade: a replica's INSERT is stored, and its id returned, of a role with the right alone."""
     with database.connect() as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("set role upgrade_writer")
@@ -70,14 +70,14 @@ def server_identity(cluster, name):
     return cluster.execute("select timeline, system_id from outbox.server_identity()", dbname=name)[0]
 
 
-# What a publication of every table needs (issue 11, K7).
+# What a publication of every table needs.
 IDENTITIES = """select c.relname, c.relreplident::text, exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
     from pg_class c where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p') order by 1"""
 
 
 @pytest.mark.parametrize("mode", [["--link"], pytest.param([], marks=pytest.mark.long)], ids=["link", "copy"])
 def test_pg_upgrade(make_old, make_new, make_database, kafka, topic_name, mode):
-    """Issue 4, Every disaster: pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
+    """Every disaster: pg_upgrade in link and copy mode: no relay runs meanwhile, then it goes on by itself; 0 lost, 0 doubled."""
     old = make_old()
     database = make_database(old)
     database.declare(topic_name)
@@ -122,7 +122,7 @@ def test_pg_upgrade(make_old, make_new, make_database, kafka, topic_name, mode):
 
 @pytest.mark.long
 def test_superseded_original_holds(make_old, make_new, make_database, kafka, topic_name):
-    """Issue 4, clones and pg_upgrade: the old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
+    """Clones and pg_upgrade: the old cluster of an upgrade in copy mode, started again by mistake, holds and disturbs nothing."""
     old = make_old()
     database = make_database(old)
     database.declare(topic_name)

@@ -9,6 +9,7 @@ import pytest
 from harness import Environment
 
 LONG = "int\nlong_one(void)\n{\n" + "\tcall();\n" * 90 + "}\n"
+ROW = "001" + ".1"  # which no test here proves
 SPDX = "/* SPDX-License-Identifier: PostgreSQL */\n"
 
 SEEDED = [
@@ -29,6 +30,11 @@ SEEDED = [
     ("tests and expectations match", "expected/a.out", "1\n"),
     ("tests and expectations match", "test/isolation/specs/a.spec", "session s1\n"),
     ("settings are documented", "src/guc.c", '{"outbox.secret_knob"}\n'),
+    ("functions are documented", "extension/91-rights.sql", "SELECT 'EXECUTE ON FUNCTION outbox.secret';\n"),
+    ("rows and tests agree", "test/e2e/a.py", f'"""Row {ROW}: it says so."""\n'),
+    ("rows and tests agree", "docs/rows.md", f"| {ROW} | it says so | `test_a` |\n"),
+    ("documents link to what is there", "docs/a.md", "[b](b.md)\n"),
+    ("documents link to what is there", "docs/a.md", "# A b\n\n[a](#a-c)\n"),
     ("nothing names this machine", "docs/a.md", "see /" + "work/main/src\n"),
     ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
     ("files carry their licence", "src/emit.c", None),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_anchor.c
- *	  Whether a log is the one that was read (issue 11, K1): digests, what an
+ *	  Whether a log is the one that was read: digests, what an
  *	  anchor proves, where reading goes on, which anchors are kept.
  */
 #include <stdlib.h>

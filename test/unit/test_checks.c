@@ -2,7 +2,7 @@
  *
  * test_checks.c
  *	  What is fixed at start is checked at start: connection strings, Kafka properties of a
- *	  consumer, addresses; nothing of a value in a message (issue 13, K9).
+ *	  consumer, addresses; nothing of a value in a message.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>

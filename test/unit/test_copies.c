@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_copies.c
- *	  Whose the cursor is, what the marker says, and who is alive (issue 11, K7).
+ *	  Whose the cursor is, what the marker says, and who is alive.
  *
  * Calls the relay's own rules; the tables are the rows of this file.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_deadlines.c
- *	  How deadlines grow against a broker that limits them (issue 12, K5); the clock is the test's.
+ *	  How deadlines grow against a broker that limits them; the clock is the test's.
  */
 #include <stdarg.h>
 #include <stdlib.h>

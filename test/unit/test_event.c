@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_event.c
- *	  Which event a record is: ids of any form, and CloudEvents in structured mode (issue 11, K2).
+ *	  Which event a record is: ids of any form, and CloudEvents in structured mode.
  */
 #include <stdlib.h>
 #include <string.h>

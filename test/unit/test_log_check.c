@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_log_check.c
- *	  The thread that checks logs, when a look at them does not end (issue 11, K1): askers go on
- *	  without an answer, and the end of the process does not wait.
+ *	  The thread that checks logs, when a look at them does not end: askers go on without an
+ *	  answer, and the end of the process does not wait.
  */
 #include <pthread.h>
 #include <stdatomic.h>

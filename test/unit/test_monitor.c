@@ -194,7 +194,7 @@ test_unknown_ages(void)
 	CHECK(outbox_group_seconds(group, 500000) == 120.001, "a known one above the threshold counts");
 }
 
-/* Issue 11, K1: a committed offset that is not in its log. */
+/* A committed offset that is not in its log. */
 static void
 test_ranges(void)
 {

@@ -168,7 +168,7 @@ test_text(void)
 		  "without a callback the text is checked");
 }
 
-/* Each line is one property and everything behind its first "=" the value (issue 13, K9). */
+/* Each line is one property and everything behind its first "=" the value. */
 static void
 test_whole_values(void)
 {

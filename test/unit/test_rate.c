@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_rate.c
- *	  Slow links: how deadlines grow and batches are cut (issue 12, K5); texts that must fit.
+ *	  Slow links: how deadlines grow and batches are cut; texts that must fit.
  */
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_refusals.c
- *	  Which of a batch's refusals the sender tells, and how (issue 12, K5).
+ *	  Which of a batch's refusals the sender tells, and how.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -444,7 +444,7 @@ test_impossible_topics(const char *program)
 	stop_sender();
 }
 
-/* Issue 11, K4: what cannot be declared or framed stops nobody else. */
+/* What cannot be declared or framed stops nobody else. */
 static void
 test_flaws(const char *program)
 {
@@ -675,10 +675,7 @@ send_late(uint64_t number, uint32_t events, uint32_t payload_len, OutboxWireRead
 	return type;
 }
 
-/*
- * A batch that ran out of time gets more, while Kafka allows it, until it is committed (issue 12,
- * K5).
- */
+/* A batch that ran out of time gets more, while Kafka allows it, until it is committed. */
 static void
 test_deadlines(const char *program)
 {
@@ -742,7 +739,7 @@ test_stalled(const char *program)
 	stop_sender();
 }
 
-/* Issue 12, K5: at least topic and partition are told. */
+/* At least topic and partition are told. */
 static void
 test_leaderless(const char *program)
 {

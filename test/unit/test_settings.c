@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_settings.c
- *	  Which properties each of the sender's Kafka clients gets: defaults, the user's, ours (issue
- *	  11, K7).
+ *	  Which properties each of the sender's Kafka clients gets: defaults, the user's, ours.
  */
 #include <string.h>
 
@@ -103,7 +102,7 @@ test_member(void)
 		  "a backoff that the producer's default takes, the member's takes as well");
 }
 
-/* For a batch that took too long (issue 12, K5). */
+/* For a batch that took too long. */
 static void
 test_grown(void)
 {
