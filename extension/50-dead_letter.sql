@@ -44,6 +44,11 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_dead_letter_fin
  *	note	the newest one; outbox.audit has all of them
  *
  * The indexes hold a digest of the key: a key may be longer than an index entry.
+ *
+ * A key's rows in a state are asked for by sha256(key) BETWEEN hash AND hash, in the order sha256(key), id, with
+ * enable_sort off: only one index has that order, so it is read whatever the statistics say.  With sha256(key) = hash
+ * the primary key would have it too.  A function with enable_sort off must not call what has to sort: the planner's
+ * penalty for that makes the server compile the statement (jit).
  */
 CREATE TABLE outbox.dead_letter (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

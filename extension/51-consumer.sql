@@ -421,6 +421,18 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_unpublished(bigint) IS 'why a dead letter is not on its topic';
 
+/* The rows of the key that are retrying or open, in their order. */
+CREATE FUNCTION outbox.dead_letter_blocking(consumer text, topic text, key bytea) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
+DECLARE
+	hash bytea := sha256(key);
+BEGIN
+	RETURN QUERY SELECT d.id FROM outbox.dead_letter d
+	WHERE d.consumer = dead_letter_blocking.consumer AND d.topic = dead_letter_blocking.topic
+		AND sha256(d.key) BETWEEN hash AND hash AND d.state IN ('retrying', 'open')
+	ORDER BY sha256(d.key), d.id;
+END $$;
+
 /*
  * The key's first held row is due now unless an earlier row of the key is retrying or open.  To be called in
  * the transaction that changes such a row, after the change; not when a held row is changed.  The held row
@@ -428,20 +440,19 @@ COMMENT ON FUNCTION outbox.dead_letter_unpublished(bigint) IS 'why a dead letter
  * transaction discards meanwhile, the next one replaces.
  */
 CREATE FUNCTION outbox.dead_letter_release(consumer text, topic text, key bytea) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
 	hash bytea := sha256(key);
 	first_held bigint;
 BEGIN
 	SELECT d.id INTO first_held FROM outbox.dead_letter d
 	WHERE d.consumer = dead_letter_release.consumer AND d.topic = dead_letter_release.topic
-		AND sha256(d.key) = hash AND d.state = 'held'
-	ORDER BY d.id LIMIT 1 FOR UPDATE;
+		AND sha256(d.key) BETWEEN hash AND hash AND d.state = 'held'
+	ORDER BY sha256(d.key), d.id LIMIT 1 FOR UPDATE;
 	UPDATE outbox.dead_letter d
 	SET state = 'retrying', next_attempt_at = clock_timestamp(), blocked_by = NULL
-	WHERE d.id = first_held AND NOT EXISTS (SELECT FROM outbox.dead_letter b
-		WHERE b.consumer = dead_letter_release.consumer AND b.topic = dead_letter_release.topic
-			AND sha256(b.key) = hash AND b.state IN ('retrying', 'open') AND b.id < first_held);
+	WHERE d.id = first_held AND NOT EXISTS (SELECT
+		FROM outbox.dead_letter_blocking(dead_letter_release.consumer, dead_letter_release.topic, dead_letter_release.key) b (id) WHERE b.id < first_held);
 END $$;
 
 /*
@@ -475,9 +486,8 @@ BEGIN
 		CASE WHEN dead_letter_add.state = 'retrying'
 			THEN clock_timestamp() + backoff_ms * interval '1 millisecond' END,
 		dead_letter_add.state,
-		CASE WHEN held THEN (SELECT max(b.id) FROM outbox.dead_letter b
-			WHERE b.consumer = dead_letter_add.consumer AND b.topic = dead_letter_add.topic
-				AND sha256(b.key) = sha256(dead_letter_add.key) AND b.state IN ('retrying', 'open')) END)
+		CASE WHEN held THEN (SELECT max(b.id)
+			FROM outbox.dead_letter_blocking(dead_letter_add.consumer, dead_letter_add.topic, dead_letter_add.key) b (id)) END)
 	ON CONFLICT (consumer, topic, partition, "offset", event_id) WHERE consumer IS NOT NULL DO NOTHING
 	RETURNING id INTO added;
 	IF added IS NOT NULL AND dead_letter_add.state = 'open' THEN

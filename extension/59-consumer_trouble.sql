@@ -180,11 +180,12 @@ RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offs
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint, troubles integer, ends integer, trouble_ms bigint, troubled_ms bigint, alike boolean,
 	sqlstate text, error_message text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	first record;
 	letter outbox.dead_letter;
+	hash bytea;
 BEGIN
 	PERFORM outbox.need('dead_letter_next_run', ARRAY['consumer', dead_letter_next_run.consumer, 'most', most::text]);
 	SELECT * INTO first FROM outbox.dead_letter_next(dead_letter_next_run.consumer, topics);
@@ -192,6 +193,7 @@ BEGIN
 		RETURN;
 	END IF;
 	SELECT * INTO letter FROM outbox.dead_letter d WHERE d.id = first.id;
+	hash := sha256(letter.key);
 	RETURN QUERY SELECT first.id, first.attempts, first.topic, first.partition, first."offset", first.key, first.value,
 		first.headers, first.wait_ms, first.record_ms, first.crashes, first.failing_ms, letter.troubles, letter.ends,
 		round(extract(epoch FROM clock_timestamp() - letter.troubled_since) * 1000)::bigint,
@@ -206,13 +208,13 @@ BEGIN
 		round(extract(epoch FROM h.record_time) * 1000)::bigint, 0,
 		round(extract(epoch FROM clock_timestamp() - h.first_failed_at) * 1000)::bigint, 0, 0, NULL::bigint, NULL::bigint, false,
 		NULL::text, NULL::text
-	FROM (SELECT d.*, sum(coalesce(octet_length(d.value), 0) + coalesce(octet_length(d.headers), 0)) OVER (ORDER BY d.id) AS bytes
-			FROM (SELECT * FROM outbox.dead_letter w
+	FROM (SELECT d.*, sum(coalesce(octet_length(d.value), 0) + coalesce(octet_length(d.headers), 0)) OVER (ORDER BY d.place, d.id) AS bytes
+			FROM (SELECT w.*, sha256(w.key) AS place FROM outbox.dead_letter w
 				WHERE w.consumer = dead_letter_next_run.consumer AND w.topic = letter.topic
-					AND sha256(w.key) = sha256(letter.key) AND w.state = 'held'
-				ORDER BY w.id LIMIT most - 1) d) h
+					AND sha256(w.key) BETWEEN hash AND hash AND w.state = 'held'
+				ORDER BY sha256(w.key), w.id LIMIT most - 1) d) h
 	WHERE h.bytes <= 4194304
-	ORDER BY h.id;
+	ORDER BY h.place, h.id;
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_next_run(text, text[], integer) IS 'the dead letters of a key to be tried next';
 
@@ -239,9 +241,8 @@ BEGIN
 	END IF;
 	claims[1] := coalesce(CASE WHEN letter.replay_of IS NULL THEN claim_ids[1] END, letter.event_id);
 	IF cardinality(ids) > 1 THEN
-		SELECT min(d.id) INTO blocking FROM outbox.dead_letter d
-		WHERE d.consumer = letter.consumer AND d.topic = letter.topic AND sha256(d.key) = sha256(letter.key)
-			AND d.state IN ('retrying', 'open') AND d.id <> letter.id;
+		SELECT min(b.id) INTO blocking
+		FROM outbox.dead_letter_blocking(letter.consumer, letter.topic, letter.key) b (id) WHERE b.id <> letter.id;
 		FOR behind IN
 			SELECT d.id, d.event_id, d.replay_of, d.state = 'held' AND d.key = letter.key AND d.topic = letter.topic
 				AND d.consumer = letter.consumer AS follows
