@@ -17,11 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "sink_body.h"
 #include "sinks.h"
-#include "snapshot.h"
+#include "wall_time.h"
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
 
@@ -32,18 +32,6 @@ static int64_t		   repeated_at; /* outbox_clock_ms; guarded by table_lock */
 /* written before the threads start */
 static const char *state_path = "";
 static int64_t	   repeat_ms;
-
-void
-outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT])
-{
-	time_t	  seconds = (time_t) (ms / 1000);
-	struct tm utc;
-	size_t	  used;
-
-	gmtime_r(&seconds, &utc);
-	used = strftime(text, OUTBOX_TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text + used, OUTBOX_TIME_TEXT - used, ".%03dZ", (int) (ms % 1000));
-}
 
 json_t *
 outbox_alert_reasons(unsigned reasons)

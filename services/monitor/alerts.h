@@ -16,10 +16,6 @@
 
 #include "alert_rules.h"
 
-/* ISO 8601, UTC, milliseconds; ms since 1970. */
-#define OUTBOX_TIME_TEXT 32
-extern void outbox_format_time(int64_t ms, char text[OUTBOX_TIME_TEXT]);
-
 /* Names of the reasons, e.g. ["lag_seconds", "stall"]. */
 extern json_t *outbox_alert_reasons(unsigned reasons);
 
@@ -40,7 +36,7 @@ extern void outbox_alerts_save(void);
 extern bool outbox_alerts_firing(const char *key, int64_t *since_ms);
 
 /*
- * Notes and sends a change.  alert: see sinks.h, without since and at, which are
+ * Notes and sends a change.  alert: see sink_body.h, without since and at, which are
  * added; taken over.
  */
 extern void outbox_alerts_change(OutboxAlertChange change, json_t *alert);

@@ -9,11 +9,12 @@
  * waits until all others have been asked, so that it hides no other log's age.
  */
 #define _GNU_SOURCE
-#include "kafka_client.h"
+#include "kafka_ages.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "wall_time.h"
 #include "services/kafka/message.h"
 #include "services/lib/clock.h"
 
@@ -192,11 +193,12 @@ pause_partition(rd_kafka_t *rk, const char *topic, int32_t partition)
 
 /* Reads until every partition of the round has answered or the time is over. */
 static void
-read_round(OutboxKafkaLag *kafka, Question *questions, size_t count, int left, int64_t deadline)
+read_round(const OutboxKafkaClient *client, Question *questions, size_t count, int left,
+		   int64_t deadline)
 {
-	while (left > 0 && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
+	while (left > 0 && outbox_clock_ms() < deadline && !outbox_kafka_client_cancelled())
 	{
-		rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka->committed, 100);
+		rd_kafka_message_t *message = rd_kafka_consumer_poll(client->committed, 100);
 		bool				record;
 
 		if (message == NULL)
@@ -211,7 +213,7 @@ read_round(OutboxKafkaLag *kafka, Question *questions, size_t count, int left, i
 				give_answer(questions, count, topic, message->partition,
 							record ? read_since(message) : OUTBOX_LAG_NULL, record);
 				if (record)
-					pause_partition(kafka->committed, topic, message->partition);
+					pause_partition(client->committed, topic, message->partition);
 				left--;
 			}
 		}
@@ -248,29 +250,29 @@ put_off(Question *questions, size_t count)
 }
 
 void
-outbox_kafka_ages_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
+outbox_kafka_ages_read(const OutboxKafkaClient *client, OutboxLagSnapshot *snapshot)
 {
-	int64_t deadline = outbox_clock_ms() + kafka->timeout_ms;
+	int64_t deadline = outbox_clock_ms() + client->timeout_ms;
 	int		round_ms =
-		kafka->timeout_ms / ROUNDS > ROUND_MIN_MS ? kafka->timeout_ms / ROUNDS : ROUND_MIN_MS;
+		client->timeout_ms / ROUNDS > ROUND_MIN_MS ? client->timeout_ms / ROUNDS : ROUND_MIN_MS;
 	size_t	  count;
 	Question *questions = collect_questions(snapshot, &count);
 
-	while (outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
+	while (outbox_clock_ms() < deadline && !outbox_kafka_client_cancelled())
 	{
 		rd_kafka_topic_partition_list_t *round = choose_round(questions, count);
 		int								 size = round->cnt;
 		int64_t until = others_wait(questions, count) ? outbox_clock_ms() + round_ms : deadline;
 
-		if (size > 0 && rd_kafka_assign(kafka->committed, round) == RD_KAFKA_RESP_ERR_NO_ERROR)
-			read_round(kafka, questions, count, size, until < deadline ? until : deadline);
+		if (size > 0 && rd_kafka_assign(client->committed, round) == RD_KAFKA_RESP_ERR_NO_ERROR)
+			read_round(client, questions, count, size, until < deadline ? until : deadline);
 		/* The pause of a partition outlives its assignment. */
 		if (size > 0)
-			rd_kafka_resume_partitions(kafka->committed, round);
+			rd_kafka_resume_partitions(client->committed, round);
 		rd_kafka_topic_partition_list_destroy(round);
 		if (size == 0)
 			break;
-		rd_kafka_assign(kafka->committed, NULL);
+		rd_kafka_assign(client->committed, NULL);
 		put_off(questions, count);
 	}
 	free(questions);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * kafka_client.h
- *	  What the kafka_*.c share; nobody else includes it.
+ *	  The monitor's two handles of librdkafka, and its admin requests.
+ *
+ * Poller thread, but for outbox_kafka_client_cancel.
  *
  * Requests to coordinators never time out here, the poll merely stops waiting: librdkafka (2.0.2;
  * its issue 4605, open) aborts the process when a coordinator turns up for a request that has timed
@@ -11,57 +13,52 @@
 #define OUTBOX_KAFKA_CLIENT_H
 
 #include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include "kafka_lag.h"
-
-/* Poller thread. */
-struct OutboxKafkaLag
+/* Written by open and close alone.  Neither handle joins a group nor commits. */
+typedef struct OutboxKafkaClient
 {
-	rd_kafka_t				*committed; /* isolation.level read_committed */
-	rd_kafka_t				*uncommitted;
-	int						 timeout_ms;
-	rd_kafka_queue_t		*descriptions; /* answers of DescribeConsumerGroups */
-	/* outbox_clock_ms of the request under way; 0: none is */
-	int64_t					 describing_since;
-	rd_kafka_queue_t		*offsets; /* answers of ListConsumerGroupOffsets */
-	struct OutboxAskedGroup *asked;	  /* whose offsets are under way */
-	size_t					 turn;	  /* polls begun: which leader is asked first */
-};
+	/* read_committed: a log's end is its last stable offset; reads first pending records */
+	rd_kafka_t *committed;
+	rd_kafka_t *uncommitted; /* read_uncommitted: a log's end is its high watermark */
+	int			timeout_ms;	 /* longest wait for one answer */
+} OutboxKafkaClient;
 
-/* Options of an admin request; patient: no time-out but the longest there is, an hour. */
-extern rd_kafka_AdminOptions_t *outbox_kafka_options(OutboxKafkaLag		*kafka,
-													 rd_kafka_admin_op_t operation, void *opaque,
-													 bool patient);
+/* Option check of kafka_properties. */
+extern bool outbox_kafka_client_check(const char *properties, char *error, size_t size);
 
 /*
- * Groups, members and committed offsets into an empty snapshot, sorted.
- * false: Kafka does not answer, error says why.
+ * The configuration of one of its handles, the caller's; isolation as in isolation.level.  NULL: a
+ * property is refused, logged.
  */
-extern bool outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
-									 const OutboxLagSnapshot *before,
-									 bool (*wanted)(const char *group), char *error, size_t size);
+extern rd_kafka_conf_t *outbox_kafka_client_conf(const char *bootstrap_servers,
+												 const char *properties, const char *isolation);
+
+/* false on failure, logged: nothing is open. */
+extern bool outbox_kafka_client_open(OutboxKafkaClient *client, const char *bootstrap_servers,
+									 const char *properties, int timeout_ms);
+
+/* Its queues are destroyed before.  May hang when a coordinator was never found. */
+extern void outbox_kafka_client_close(OutboxKafkaClient *client);
 
 /*
- * Committed offsets of all groups of a sorted snapshot.  A group whose coordinator is
- * silent has not answered.  false: none has, error says why.
+ * Options of an admin request, the caller's; opaque comes back with the answer.  patient: no
+ * time-out but the longest there is, an hour.
  */
-extern bool outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
-									  char *error, size_t size);
-
-/* outbox_clock_ms since when the oldest request is under way; 0: none is. */
-extern int64_t outbox_kafka_offsets_oldest(const OutboxKafkaLag *kafka);
+extern rd_kafka_AdminOptions_t *outbox_kafka_client_options(const OutboxKafkaClient *client,
+															rd_kafka_admin_op_t		 operation,
+															void *opaque, bool patient);
 
 /*
- * Ends of the logs, and with them lags; drops partitions of topics that are gone.  What a silent
- * leader has stays unknown.  false: no leader answers, error says why.
+ * Has a patient request of that time (outbox_clock_ms; 0: none is under way) used up so much of its
+ * hour that a new client should take over?
  */
-extern bool outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error,
-								   size_t size);
+extern bool outbox_kafka_client_worn(int64_t asked_at);
 
-/*
- * Since when the events of the first pending records exist; what is not answered in time stays
- * unknown.
- */
-extern void outbox_kafka_ages_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot);
+/* Any thread: from here on, and for good, no answer is waited for but the one under way. */
+extern void outbox_kafka_client_cancel(void);
+extern bool outbox_kafka_client_cancelled(void);
 
 #endif /* OUTBOX_KAFKA_CLIENT_H */

@@ -11,7 +11,7 @@
  * unknown and nothing else.
  */
 #define _GNU_SOURCE
-#include "kafka_client.h"
+#include "kafka_ends.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,11 +127,11 @@ mark_logs(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 
 /* A handle keeps asking the leaders it knows, also one that is gone, until it hears of others. */
 static void
-refresh_leaders(OutboxKafkaLag *kafka, rd_kafka_t *rk)
+refresh_leaders(const OutboxKafkaClient *client, rd_kafka_t *rk)
 {
 	const rd_kafka_metadata_t *metadata;
 
-	if (rd_kafka_metadata(rk, 1, NULL, &metadata, kafka->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (rd_kafka_metadata(rk, 1, NULL, &metadata, client->timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
 		rd_kafka_metadata_destroy(metadata);
 }
 
@@ -222,23 +222,24 @@ has_answered(const LogEnds *ends, int32_t leader)
 
 /*
  * Asks for a place in all logs that are wanted.  Each poll begins with another leader, so that
- * silent ones, which use up the time, hide the others in some polls only.
+ * silent ones, which use up the time, hide the others in some polls only: turn says which.
  */
 static bool
-ask_ends(OutboxKafkaLag *kafka, LogPlace place, LogEnds *ends, char *error, size_t size)
+ask_ends(const OutboxKafkaClient *client, size_t turn, LogPlace place, LogEnds *ends, char *error,
+		 size_t size)
 {
-	rd_kafka_t		   *rk = place == LOG_HIGH ? kafka->uncommitted : kafka->committed;
-	int64_t				deadline = outbox_clock_ms() + kafka->timeout_ms;
+	rd_kafka_t		   *rk = place == LOG_HIGH ? client->uncommitted : client->committed;
+	int64_t				deadline = outbox_clock_ms() + client->timeout_ms;
 	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	size_t				count;
 	size_t				answers = 0;
 	int32_t			   *leaders = list_leaders(ends, &count);
-	int					wait_ms = count > 1 ? kafka->timeout_ms / SHARES : kafka->timeout_ms;
+	int					wait_ms = count > 1 ? client->timeout_ms / SHARES : client->timeout_ms;
 
-	for (size_t i = 0; i < count && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled();
-		 i++)
+	for (size_t i = 0;
+		 i < count && outbox_clock_ms() < deadline && !outbox_kafka_client_cancelled(); i++)
 	{
-		int32_t				leader = leaders[(kafka->turn + i) % count];
+		int32_t				leader = leaders[(turn + i) % count];
 		rd_kafka_resp_err_t err;
 
 		if (place == LOG_START && !has_answered(ends, leader))
@@ -251,7 +252,7 @@ ask_ends(OutboxKafkaLag *kafka, LogPlace place, LogEnds *ends, char *error, size
 	}
 	free(leaders);
 	if (failure != RD_KAFKA_RESP_ERR_NO_ERROR)
-		refresh_leaders(kafka, rk);
+		refresh_leaders(client, rk);
 	if (answers > 0 || count == 0)
 		return true;
 	return fail(error, size, "ends of the logs", failure);
@@ -280,21 +281,22 @@ note_ends(OutboxLagSnapshot *snapshot, const LogEnds *ends)
 
 /* One more try: a broker that did not answer is not chosen again. */
 static rd_kafka_resp_err_t
-read_metadata(OutboxKafkaLag *kafka, const rd_kafka_metadata_t **metadata)
+read_metadata(const OutboxKafkaClient *client, const rd_kafka_metadata_t **metadata)
 {
 	rd_kafka_resp_err_t err =
-		rd_kafka_metadata(kafka->committed, 1, NULL, metadata, kafka->timeout_ms / 2);
+		rd_kafka_metadata(client->committed, 1, NULL, metadata, client->timeout_ms / 2);
 
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && !outbox_kafka_lag_cancelled())
-		err = rd_kafka_metadata(kafka->committed, 1, NULL, metadata, kafka->timeout_ms / 2);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && !outbox_kafka_client_cancelled())
+		err = rd_kafka_metadata(client->committed, 1, NULL, metadata, client->timeout_ms / 2);
 	return err;
 }
 
 bool
-outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error, size_t size)
+outbox_kafka_ends_read(const OutboxKafkaClient *client, OutboxLagSnapshot *snapshot, size_t *turn,
+					   char *error, size_t size)
 {
 	const rd_kafka_metadata_t *metadata;
-	rd_kafka_resp_err_t		   err = read_metadata(kafka, &metadata);
+	rd_kafka_resp_err_t		   err = read_metadata(client, &metadata);
 	LogEnds					   ends;
 	bool					   good;
 
@@ -302,14 +304,14 @@ outbox_kafka_ends_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char 
 		return fail(error, size, "topics", err);
 	ends = list_logs(metadata);
 	mark_logs(snapshot, &ends);
-	kafka->turn++;
-	good = ask_ends(kafka, LOG_STABLE, &ends, error, size) &&
-		ask_ends(kafka, LOG_HIGH, &ends, error, size);
+	(*turn)++;
+	good = ask_ends(client, *turn, LOG_STABLE, &ends, error, size) &&
+		ask_ends(client, *turn, LOG_HIGH, &ends, error, size);
 	if (good)
 	{
 		char ignored[128]; /* what stays unknown is the logs' begin alone */
 
-		ask_ends(kafka, LOG_START, &ends, ignored, sizeof(ignored));
+		ask_ends(client, *turn, LOG_START, &ends, ignored, sizeof(ignored));
 		note_ends(snapshot, &ends);
 	}
 	free(ends.logs);

@@ -7,7 +7,7 @@
  * Runs in outbox-monitor, poller thread.
  */
 #define _GNU_SOURCE
-#include "kafka_client.h"
+#include "kafka_groups.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ note_groups(OutboxLagSnapshot *snapshot, const rd_kafka_ListConsumerGroups_resul
 
 		if (!wanted(name))
 			continue;
-		group = outbox_snapshot_add_group(snapshot, name);
+		group = outbox_lag_snapshot_add_group(snapshot, name);
 		group->state = rd_kafka_consumer_group_state_name(state);
 		group->empty = state == RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY;
 		group->members = group->empty ? 0 : OUTBOX_LAG_NULL;
@@ -53,33 +53,34 @@ keep_missing(OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before)
 {
 	size_t listed = snapshot->group_count;
 
-	outbox_snapshot_sort(snapshot);
+	outbox_lag_snapshot_sort(snapshot);
 	for (size_t i = 0; before != NULL && i < before->group_count; i++)
 	{
 		OutboxLagSnapshot known = {.groups = snapshot->groups, .group_count = listed};
 		const char		 *name = before->groups[i].name;
 
-		if (outbox_snapshot_find(&known, name) == NULL)
-			outbox_snapshot_add_group(snapshot, name)->state =
+		if (outbox_lag_snapshot_find(&known, name) == NULL)
+			outbox_lag_snapshot_add_group(snapshot, name)->state =
 				rd_kafka_consumer_group_state_name(RD_KAFKA_CONSUMER_GROUP_STATE_UNKNOWN);
 	}
 }
 
 /* Fails when no broker answers with a group and one does not answer. */
-static bool
-list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagSnapshot *before,
-			bool (*wanted)(const char *group), char *error, size_t size)
+bool
+outbox_kafka_groups_list(const OutboxKafkaClient *client, OutboxLagSnapshot *snapshot,
+						 const OutboxLagSnapshot *before, bool (*wanted)(const char *group),
+						 char *error, size_t size)
 {
-	rd_kafka_queue_t		*queue = rd_kafka_queue_new(kafka->committed);
+	rd_kafka_queue_t		*queue = rd_kafka_queue_new(client->committed);
 	rd_kafka_AdminOptions_t *options =
-		outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL, false);
+		outbox_kafka_client_options(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, NULL, false);
 	rd_kafka_event_t *event;
 	size_t			  failures = 0;
 	bool			  good = false;
 
-	rd_kafka_ListConsumerGroups(kafka->committed, options, queue);
+	rd_kafka_ListConsumerGroups(client->committed, options, queue);
 	/* The request ends by itself at its time-out; a little later is a fault of the client. */
-	event = rd_kafka_queue_poll(queue, kafka->timeout_ms + 1000);
+	event = rd_kafka_queue_poll(queue, client->timeout_ms + 1000);
 	if (event == NULL)
 		fail(error, size, "list groups", "no answer");
 	else if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -96,12 +97,26 @@ list_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, const OutboxLagS
 			fail(error, size, "list groups", rd_kafka_error_string(errors[0]));
 		if (good && failures > 0)
 			keep_missing(snapshot, before);
+		outbox_lag_snapshot_sort(snapshot);
 	}
 	if (event != NULL)
 		rd_kafka_event_destroy(event);
 	rd_kafka_AdminOptions_destroy(options);
 	rd_kafka_queue_destroy(queue);
 	return good;
+}
+
+void
+outbox_kafka_members_open(OutboxKafkaMembers *members, const OutboxKafkaClient *client)
+{
+	members->answers = rd_kafka_queue_new(client->committed);
+	members->asked_at = 0;
+}
+
+void
+outbox_kafka_members_close(OutboxKafkaMembers *members)
+{
+	rd_kafka_queue_destroy(members->answers);
 }
 
 static void
@@ -140,7 +155,8 @@ note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescri
 	OutboxLagGroup *group;
 	size_t			count = rd_kafka_ConsumerGroupDescription_member_count(described);
 
-	group = outbox_snapshot_find(snapshot, rd_kafka_ConsumerGroupDescription_group_id(described));
+	group =
+		outbox_lag_snapshot_find(snapshot, rd_kafka_ConsumerGroupDescription_group_id(described));
 	if (group == NULL || rd_kafka_ConsumerGroupDescription_error(described) != NULL || count == 0)
 		return;
 	group->members = (long) count;
@@ -150,7 +166,8 @@ note_description(OutboxLagSnapshot *snapshot, const rd_kafka_ConsumerGroupDescri
 }
 
 static void
-ask_descriptions(OutboxKafkaLag *kafka, const OutboxLagSnapshot *snapshot)
+ask_members(OutboxKafkaMembers *members, const OutboxKafkaClient *client,
+			const OutboxLagSnapshot *snapshot)
 {
 	rd_kafka_AdminOptions_t *options;
 	const char			   **names = calloc(snapshot->group_count, sizeof(*names));
@@ -159,37 +176,36 @@ ask_descriptions(OutboxKafkaLag *kafka, const OutboxLagSnapshot *snapshot)
 		abort();
 	for (size_t i = 0; i < snapshot->group_count; i++)
 		names[i] = snapshot->groups[i].name;
-	options = outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, NULL, true);
-	rd_kafka_DescribeConsumerGroups(kafka->committed, names, snapshot->group_count, options,
-									kafka->descriptions);
+	options =
+		outbox_kafka_client_options(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, NULL, true);
+	rd_kafka_DescribeConsumerGroups(client->committed, names, snapshot->group_count, options,
+									members->answers);
 	rd_kafka_AdminOptions_destroy(options);
 	free(names);
-	kafka->describing_since = outbox_clock_ms();
+	members->asked_at = outbox_clock_ms();
 }
 
-/*
- * Members of all groups, in one answer: a coordinator that is silent holds back all of it, and
- * nothing is known of members meanwhile.  A late answer is of an earlier poll and is not used.
- */
-static void
-describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
+/* A late answer is of an earlier poll and is not used. */
+void
+outbox_kafka_members_read(OutboxKafkaMembers *members, const OutboxKafkaClient *client,
+						  OutboxLagSnapshot *snapshot)
 {
 	const rd_kafka_ConsumerGroupDescription_t **described;
 	rd_kafka_event_t						   *event;
 	size_t										count;
 
-	if (kafka->describing_since != 0)
+	if (members->asked_at != 0)
 	{
-		event = rd_kafka_queue_poll(kafka->descriptions, 0);
+		event = rd_kafka_queue_poll(members->answers, 0);
 		if (event == NULL)
 			return;
 		rd_kafka_event_destroy(event);
 	}
-	ask_descriptions(kafka, snapshot);
-	event = rd_kafka_queue_poll(kafka->descriptions, kafka->timeout_ms);
+	ask_members(members, client, snapshot);
+	event = rd_kafka_queue_poll(members->answers, client->timeout_ms);
 	if (event == NULL)
 		return;
-	kafka->describing_since = 0;
+	members->asked_at = 0;
 	if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		described = rd_kafka_DescribeConsumerGroups_result_groups(
@@ -198,22 +214,4 @@ describe_groups(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot)
 			note_description(snapshot, described[i]);
 	}
 	rd_kafka_event_destroy(event);
-}
-
-bool
-outbox_kafka_groups_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
-						 const OutboxLagSnapshot *before, bool (*wanted)(const char *group),
-						 char *error, size_t size)
-{
-	if (!list_groups(kafka, snapshot, before, wanted, error, size))
-		return false;
-	if (snapshot->group_count == 0)
-		return true;
-	outbox_snapshot_sort(snapshot);
-	if (!outbox_kafka_lag_cancelled())
-		describe_groups(kafka, snapshot);
-	if (!outbox_kafka_offsets_read(kafka, snapshot, error, size))
-		return false;
-	outbox_snapshot_sort(snapshot);
-	return true;
 }

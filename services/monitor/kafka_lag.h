@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * kafka_lag.h
- *	  What the monitor asks Kafka: groups, members, committed offsets, the ends
- *	  of the logs, and how old the first record is that a group has not done.
+ *	  What the monitor asks Kafka: groups, members, committed offsets, the ends of the logs, and how
+ *	  old the first record is that a group has not done.
  *
- * Everything but outbox_kafka_lag_cancel belongs to the poller thread.
+ * Poller thread.
  */
 #ifndef OUTBOX_KAFKA_LAG_H
 #define OUTBOX_KAFKA_LAG_H
 
-#include <librdkafka/rdkafka.h>
-
-#include "snapshot.h"
+#include "lag_snapshot.h"
 
 typedef struct OutboxKafkaLag OutboxKafkaLag;
-
-/* Option check of kafka_properties. */
-extern bool outbox_kafka_lag_check_properties(const char *properties, char *error, size_t size);
-
-/* The configuration of one of its handles, the caller's; NULL: a property is refused, logged. */
-extern rd_kafka_conf_t *outbox_kafka_lag_make_conf(const char *bootstrap_servers,
-												   const char *properties, const char *isolation);
 
 /* timeout_ms: longest wait for one answer.  NULL on failure, logged. */
 extern OutboxKafkaLag *outbox_kafka_lag_open(const char *bootstrap_servers, const char *properties,
@@ -29,23 +20,16 @@ extern OutboxKafkaLag *outbox_kafka_lag_open(const char *bootstrap_servers, cons
 /* May hang unless the client is idle: when a coordinator was never found. */
 extern void outbox_kafka_lag_close(OutboxKafkaLag *kafka);
 
-/* Is no request under way? */
+/* Is no request to a coordinator under way? */
 extern bool outbox_kafka_lag_idle(const OutboxKafkaLag *kafka);
 
 /* Has a request been under way for so long that a new client should take over? */
 extern bool outbox_kafka_lag_worn(const OutboxKafkaLag *kafka);
 
 /*
- * Any thread: a measuring under way ends, unsuccessful, after the answer it waits for; so do all
- * later ones.
- */
-extern void outbox_kafka_lag_cancel(void);
-extern bool outbox_kafka_lag_cancelled(void);
-
-/*
  * Fills an empty snapshot but for statuses, thresholds and alerts.  wanted says which groups;
  * before (NULL allowed) is the last one, of which known ages are taken over.  false: Kafka does not
- * answer, error says why.
+ * answer, error says why, or the measuring was cancelled (kafka_client.h).
  */
 extern bool outbox_kafka_lag_measure(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot,
 									 OutboxLagSnapshot *before, bool (*wanted)(const char *group),

@@ -6,7 +6,7 @@
  * Runs in outbox-monitor, poller thread.
  */
 #define _GNU_SOURCE
-#include "kafka_client.h"
+#include "kafka_offsets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +24,23 @@ typedef struct OutboxAskedGroup
 	char					 name[];
 } OutboxAskedGroup;
 
-static bool
-is_asked(const OutboxKafkaLag *kafka, const char *group)
+void
+outbox_kafka_offsets_open(OutboxKafkaOffsets *offsets, const OutboxKafkaClient *client)
 {
-	for (const OutboxAskedGroup *asked = kafka->asked; asked != NULL; asked = asked->next)
+	offsets->answers = rd_kafka_queue_new(client->committed);
+	offsets->asked = NULL;
+}
+
+void
+outbox_kafka_offsets_close(OutboxKafkaOffsets *offsets)
+{
+	rd_kafka_queue_destroy(offsets->answers);
+}
+
+static bool
+is_asked(const OutboxKafkaOffsets *offsets, const char *group)
+{
+	for (const OutboxAskedGroup *asked = offsets->asked; asked != NULL; asked = asked->next)
 	{
 		if (!asked->current && strcmp(asked->name, group) == 0)
 			return true;
@@ -36,7 +49,7 @@ is_asked(const OutboxKafkaLag *kafka, const char *group)
 }
 
 static void
-ask_offsets(OutboxKafkaLag *kafka, const char *group)
+ask_offsets(OutboxKafkaOffsets *offsets, const OutboxKafkaClient *client, const char *group)
 {
 	OutboxAskedGroup					*asked = malloc(sizeof(*asked) + strlen(group) + 1);
 	rd_kafka_AdminOptions_t				*options;
@@ -47,19 +60,20 @@ ask_offsets(OutboxKafkaLag *kafka, const char *group)
 	strcpy(asked->name, group);
 	asked->asked_at = outbox_clock_ms();
 	asked->current = true;
-	asked->next = kafka->asked;
-	kafka->asked = asked;
-	options = outbox_kafka_options(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, asked, true);
+	asked->next = offsets->asked;
+	offsets->asked = asked;
+	options = outbox_kafka_client_options(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, asked,
+										  true);
 	request = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
-	rd_kafka_ListConsumerGroupOffsets(kafka->committed, &request, 1, options, kafka->offsets);
+	rd_kafka_ListConsumerGroupOffsets(client->committed, &request, 1, options, offsets->answers);
 	rd_kafka_ListConsumerGroupOffsets_destroy(request);
 	rd_kafka_AdminOptions_destroy(options);
 }
 
 static void
-forget_asked(OutboxKafkaLag *kafka, OutboxAskedGroup *told)
+forget_asked(OutboxKafkaOffsets *offsets, OutboxAskedGroup *told)
 {
-	OutboxAskedGroup **place = &kafka->asked;
+	OutboxAskedGroup **place = &offsets->asked;
 
 	while (*place != told)
 		place = &(*place)->next;
@@ -94,10 +108,10 @@ note_offsets(OutboxLagGroup *group, const rd_kafka_group_result_t *result)
  * Takes one answer; a late one is of an earlier poll and is not used.  true: it was of this poll.
  */
 static bool
-take_answer(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, rd_kafka_event_t *event)
+take_answer(OutboxKafkaOffsets *offsets, OutboxLagSnapshot *snapshot, rd_kafka_event_t *event)
 {
 	OutboxAskedGroup			   *asked = rd_kafka_event_opaque(event);
-	OutboxLagGroup				   *group = outbox_snapshot_find(snapshot, asked->name);
+	OutboxLagGroup				   *group = outbox_lag_snapshot_find(snapshot, asked->name);
 	const rd_kafka_group_result_t **results;
 	bool							current = asked->current;
 	size_t							count;
@@ -109,34 +123,34 @@ take_answer(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, rd_kafka_event_t
 		if (count == 1)
 			note_offsets(group, results[0]);
 	}
-	forget_asked(kafka, asked);
+	forget_asked(offsets, asked);
 	rd_kafka_event_destroy(event);
 	return current;
 }
 
 bool
-outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, char *error,
-						  size_t size)
+outbox_kafka_offsets_read(OutboxKafkaOffsets *offsets, const OutboxKafkaClient *client,
+						  OutboxLagSnapshot *snapshot, char *error, size_t size)
 {
-	int64_t			  deadline = outbox_clock_ms() + kafka->timeout_ms;
+	int64_t			  deadline = outbox_clock_ms() + client->timeout_ms;
 	rd_kafka_event_t *event;
 	size_t			  waiting = 0;
 
-	for (OutboxAskedGroup *asked = kafka->asked; asked != NULL; asked = asked->next)
+	for (OutboxAskedGroup *asked = offsets->asked; asked != NULL; asked = asked->next)
 		asked->current = false;
-	while ((event = rd_kafka_queue_poll(kafka->offsets, 0)) != NULL)
-		take_answer(kafka, snapshot, event);
+	while ((event = rd_kafka_queue_poll(offsets->answers, 0)) != NULL)
+		take_answer(offsets, snapshot, event);
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
-		if (is_asked(kafka, snapshot->groups[i].name))
+		if (is_asked(offsets, snapshot->groups[i].name))
 			continue;
-		ask_offsets(kafka, snapshot->groups[i].name);
+		ask_offsets(offsets, client, snapshot->groups[i].name);
 		waiting++;
 	}
-	while (waiting > 0 && outbox_clock_ms() < deadline && !outbox_kafka_lag_cancelled())
+	while (waiting > 0 && outbox_clock_ms() < deadline && !outbox_kafka_client_cancelled())
 	{
-		event = rd_kafka_queue_poll(kafka->offsets, (int) (deadline - outbox_clock_ms()) + 1);
-		if (event != NULL && take_answer(kafka, snapshot, event))
+		event = rd_kafka_queue_poll(offsets->answers, (int) (deadline - outbox_clock_ms()) + 1);
+		if (event != NULL && take_answer(offsets, snapshot, event))
 			waiting--;
 	}
 	for (size_t i = 0; i < snapshot->group_count; i++)
@@ -149,11 +163,11 @@ outbox_kafka_offsets_read(OutboxKafkaLag *kafka, OutboxLagSnapshot *snapshot, ch
 }
 
 int64_t
-outbox_kafka_offsets_oldest(const OutboxKafkaLag *kafka)
+outbox_kafka_offsets_oldest(const OutboxKafkaOffsets *offsets)
 {
 	int64_t oldest = 0;
 
-	for (const OutboxAskedGroup *asked = kafka->asked; asked != NULL; asked = asked->next)
+	for (const OutboxAskedGroup *asked = offsets->asked; asked != NULL; asked = asked->next)
 	{
 		if (oldest == 0 || asked->asked_at < oldest)
 			oldest = asked->asked_at;

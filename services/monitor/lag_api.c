@@ -9,12 +9,10 @@
 #include "lag_api.h"
 
 #include <jansson.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "alerts.h"
+#include "lag_published.h"
 #include "letters.h"
-#include "snapshot.h"
+#include "wall_time.h"
 
 /* What is not known is null. */
 static json_t *
@@ -141,7 +139,7 @@ run_group(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 	const char				*error;
 	const OutboxLagSnapshot *snapshot = outbox_lag_view(&error);
 	const OutboxLagGroup	*group =
-		snapshot != NULL ? outbox_snapshot_find(snapshot, request->rest) : NULL;
+		snapshot != NULL ? outbox_lag_snapshot_find(snapshot, request->rest) : NULL;
 
 	if (snapshot == NULL)
 		outbox_http_error(answer, 503, "Kafka does not answer: %s", error);

@@ -6,23 +6,17 @@
  *
  * Runs in outbox-monitor, HTTP threads.
  */
-#include <stdlib.h>
+#include "lag_metrics.h"
 
-#include "alerts.h"
-#include "lag_api.h"
+#include <stdio.h>
+
+#include "lag_published.h"
 #include "letters.h"
-#include "snapshot.h"
+#include "wall_time.h"
 #include "services/lib/metrics.h"
 
 /* written before the threads start */
 static const char *cluster_name = "";
-
-void
-outbox_lag_metrics_setup(const char *cluster)
-{
-	cluster_name = cluster;
-	outbox_metrics_collect(outbox_lag_metrics_write);
-}
 
 static void
 write_head(FILE *out, const char *name, const char *help)
@@ -216,8 +210,8 @@ write_lag(FILE *out, const OutboxLagSnapshot *snapshot)
 	write_statuses(out, snapshot);
 }
 
-void
-outbox_lag_metrics_write(FILE *out)
+static void
+write_metrics(FILE *out)
 {
 	const char				*error;
 	const OutboxLagSnapshot *snapshot = outbox_lag_view(&error);
@@ -228,4 +222,11 @@ outbox_lag_metrics_write(FILE *out)
 	write_head(out, "outbox_source_up", "Did the source answer when it was last asked?");
 	fprintf(out, "outbox_source_up{source=\"kafka\"} %d\n", snapshot != NULL);
 	outbox_letters_write(out);
+}
+
+void
+outbox_lag_metrics_setup(const char *cluster)
+{
+	cluster_name = cluster;
+	outbox_metrics_collect(write_metrics);
 }

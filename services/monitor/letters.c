@@ -16,7 +16,7 @@
 
 #include "alert_key.h"
 #include "alerts.h"
-#include "snapshot.h"
+#include "wall_time.h"
 #include "services/kafka/online.h"
 #include "services/lib/config.h"
 #include "services/lib/conninfo.h"

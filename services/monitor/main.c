@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #include "alerts.h"
-#include "kafka_lag.h"
+#include "kafka_client.h"
 #include "lag_api.h"
+#include "lag_metrics.h"
 #include "letters.h"
 #include "poller.h"
 #include "sinks.h"
@@ -31,7 +32,7 @@ static const OutboxOption options[] = {
 	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...",
 	 outbox_check_servers},
 	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0,
-	 "librdkafka properties, one name=value a line", outbox_kafka_lag_check_properties},
+	 "librdkafka properties, one name=value a line", outbox_kafka_client_check},
 	{"kafka_timeout_ms", OUTBOX_OPTION_INTEGER, "5000", 100, 60000,
 	 "longest wait for an answer of Kafka", NULL},
 	{"cluster_name", OUTBOX_OPTION_TEXT, "kafka", 0, 0, "Kafka's name in metrics and alerts", NULL},
@@ -109,9 +110,9 @@ check_online(const OutboxConfig *config, char *error, size_t size)
 	code = outbox_letters_check_online(outbox_config_text(config, "databases"), error, size);
 	if (code != EXIT_SUCCESS)
 		return code;
-	conf = outbox_kafka_lag_make_conf(outbox_config_text(config, "bootstrap_servers"),
-									  outbox_config_text(config, "kafka_properties"),
-									  "read_committed");
+	conf =
+		outbox_kafka_client_conf(outbox_config_text(config, "bootstrap_servers"),
+								 outbox_config_text(config, "kafka_properties"), "read_committed");
 	return outbox_online_kafka(conf, NULL, 0, false, error, size);
 }
 

@@ -21,7 +21,10 @@
 
 #include "alert_key.h"
 #include "alerts.h"
+#include "kafka_client.h"
 #include "kafka_lag.h"
+#include "lag_published.h"
+#include "wall_time.h"
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
 #include "src/common/setting_text.h"
@@ -315,7 +318,7 @@ is_known(json_t *alert)
 	const char *cluster = json_string_value(json_object_get(alert, "cluster"));
 
 	return name != NULL && strcmp(cluster, cluster_name) == 0 &&
-		outbox_snapshot_find(outbox_lag_published(), name) != NULL;
+		outbox_lag_snapshot_find(outbox_lag_published(), name) != NULL;
 }
 
 static void
@@ -330,10 +333,10 @@ poll_once(void)
 	if (!outbox_kafka_lag_measure(kafka, snapshot, outbox_lag_published(), is_wanted, error,
 								  sizeof(error)))
 	{
-		if ((answered || outbox_lag_published() == NULL) && !outbox_kafka_lag_cancelled())
+		if ((answered || outbox_lag_published() == NULL) && !outbox_kafka_client_cancelled())
 			outbox_log(OUTBOX_LOG_WARNING, "kafka_down", "%s", error);
 		answered = false;
-		outbox_snapshot_free(snapshot);
+		outbox_lag_snapshot_free(snapshot);
 		outbox_lag_publish(NULL, error);
 		return;
 	}
@@ -342,7 +345,7 @@ poll_once(void)
 	answered = true;
 	outbox_log(OUTBOX_LOG_DEBUG, "polled", "%zu groups in %lld ms", snapshot->group_count,
 			   (long long) (outbox_clock_ms() - began));
-	outbox_snapshot_judge(snapshot);
+	outbox_lag_snapshot_judge(snapshot);
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
 		judge_group(&snapshot->groups[i], outbox_wall_ms());
@@ -440,7 +443,7 @@ outbox_poller_stop(void)
 	stopping = true;
 	pthread_cond_broadcast(&poller_wake);
 	pthread_mutex_unlock(&poller_lock);
-	outbox_kafka_lag_cancel();
+	outbox_kafka_client_cancel();
 	pthread_join(poller_thread, NULL);
 	if (!outbox_kafka_lag_idle(kafka))
 		return false;

@@ -6,7 +6,7 @@
  *
  * Runs in outbox-monitor, sink threads; pure but for memory.
  */
-#include "sinks.h"
+#include "sink_body.h"
 
 #include <string.h>
 

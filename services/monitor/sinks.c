@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sink_body.h"
 #include "sink_queue.h"
 #include "services/lib/clock.h"
 #include "services/lib/http_post.h"

@@ -4,8 +4,7 @@
  *	  Where alerts go: a plain webhook, PagerDuty (Events v2), Alertmanager.  Each sink that is
  *	  configured has a thread and a bounded queue (sink_queue.h).
  *
- * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster, labels {name:
- * text}, reasons [text], summary, since and at (ISO 8601, UTC), and the numbers that led to it.
+ * An alert is a JSON object, see sink_body.h.
  */
 #ifndef OUTBOX_SINKS_H
 #define OUTBOX_SINKS_H
@@ -15,26 +14,6 @@
 #include <stddef.h>
 
 #include "services/lib/config.h"
-
-typedef enum OutboxSinkKind
-{
-	OUTBOX_SINK_WEBHOOK,
-	OUTBOX_SINK_PAGERDUTY,
-	OUTBOX_SINK_ALERTMANAGER,
-	OUTBOX_SINK_KINDS,
-} OutboxSinkKind;
-
-extern const char *outbox_sink_name(OutboxSinkKind kind);
-
-/* What is posted for an action ("trigger" or "resolve"); the caller releases it. */
-extern json_t *outbox_sink_body(OutboxSinkKind kind, const char *action, json_t *alert,
-								const char *routing_key);
-
-/* Alerts that go on, as one body for Alertmanager; the caller releases it. */
-extern json_t *outbox_sink_repeat_body(json_t *alerts);
-
-/* Has it all that the bodies are made of? */
-extern bool outbox_sink_alert_valid(json_t *alert);
 
 /* Reads the file with the routing key, if there is one; before outbox_sinks_open. */
 extern bool outbox_sinks_check(const OutboxConfig *config, char *error, size_t size);

@@ -3,6 +3,8 @@
  * test_monitor.c
  *	  The pure parts of outbox-monitor: statuses, when alerts begin and end, and their keys.
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,59 +12,49 @@
 #include "services/monitor/alert_key.h"
 #include "services/monitor/alert_rules.h"
 #include "services/monitor/lag_status.h"
-#include "services/monitor/snapshot.h"
+#include "services/monitor/lag_snapshot.h"
 
-/* The status after polls of {committed, lag}, ended by a negative committed offset. */
+/* The status after polls, each as committed offset + lag: "5+3 6+2". */
 static const char *
-status_of(const OutboxLagPoint *polls, bool owned)
+status_of(const char *polls, bool owned)
 {
 	OutboxLagWindow window = {.count = 0};
+	int64_t			committed;
+	int64_t			lag;
+	int				used;
 
-	for (; polls->committed >= 0; polls++)
-		outbox_lag_window_add(&window, polls->committed, polls->lag);
+	for (; sscanf(polls, "%" SCNd64 "+%" SCNd64 "%n", &committed, &lag, &used) == 2; polls += used)
+		outbox_lag_window_add(&window, committed, lag);
 	return outbox_lag_status_name(outbox_lag_judge(&window, owned));
 }
 
 static void
 test_statuses(void)
 {
-	/* clang-format off */
 	static const struct
 	{
-		const char	  *what;
-		const char	  *status;
-		bool		   owned;
-		OutboxLagPoint polls[14];
+		const char *what;
+		const char *status;
+		bool		owned;
+		const char *polls;
 	} cases[] = {
-		{"nothing is known", "UNKNOWN", true, {{-1, 0}}},
-		{"the first poll without lag", "OK", false, {{5, 0}, {-1, 0}}},
-		{"the first poll with lag", "UNKNOWN", true, {{5, 3}, {-1, 0}}},
-		{"an idle topic", "OK", false,
-		 {{5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {5, 0}, {-1, 0}}},
-		{"nine polls say nothing", "UNKNOWN", true,
-		 {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {-1, 0}}},
-		{"stands, owned", "STALL", true,
-		 {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
-		{"stands, not owned", "STOP", false,
-		 {{5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		{"nothing is known", "UNKNOWN", true, ""},
+		{"the first poll without lag", "OK", false, "5+0"},
+		{"the first poll with lag", "UNKNOWN", true, "5+3"},
+		{"an idle topic", "OK", false, "5+0 5+0 5+0 5+0 5+0 5+0 5+0 5+0 5+0 5+0"},
+		{"nine polls say nothing", "UNKNOWN", true, "5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3"},
+		{"stands, owned", "STALL", true, "5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+4"},
+		{"stands, not owned", "STOP", false, "5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+4"},
 		{"stands, but was caught up within the window", "OK", true,
-		 {{5, 0}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 4}, {-1, 0}}},
+		 "5+0 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+4"},
 		{"that poll has left the window", "STALL", true,
-		 {{5, 0}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3}, {5, 3},
-		  {5, 4}, {-1, 0}}},
-		{"moves, the lag never falls", "WARN", true,
-		 {{1, 5}, {2, 5}, {3, 6}, {4, 7}, {5, 8}, {6, 9}, {7, 9}, {8, 9}, {9, 9},
-		  {10, 10}, {-1, 0}}},
-		{"moves, the lag fell once", "OK", true,
-		 {{1, 5}, {2, 5}, {3, 6}, {4, 5}, {5, 8}, {6, 9}, {7, 9}, {8, 9}, {9, 9},
-		  {10, 10}, {-1, 0}}},
-		{"went back", "REWIND", true, {{9, 0}, {2, 7}, {-1, 0}}},
-		{"went back, and has caught up again", "OK", true, {{9, 0}, {2, 7}, {9, 0}, {-1, 0}}},
-		{"went back ten polls ago", "OK", true,
-		 {{9, 1}, {2, 8}, {3, 8}, {4, 7}, {5, 6}, {6, 5}, {7, 4}, {8, 3}, {9, 2},
-		  {10, 2}, {11, 1}, {-1, 0}}},
+		 "5+0 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+3 5+4"},
+		{"moves, the lag never falls", "WARN", true, "1+5 2+5 3+6 4+7 5+8 6+9 7+9 8+9 9+9 10+10"},
+		{"moves, the lag fell once", "OK", true, "1+5 2+5 3+6 4+5 5+8 6+9 7+9 8+9 9+9 10+10"},
+		{"went back", "REWIND", true, "9+0 2+7"},
+		{"went back, and has caught up again", "OK", true, "9+0 2+7 9+0"},
+		{"went back ten polls ago", "OK", true, "9+1 2+8 3+8 4+7 5+6 6+5 7+4 8+3 9+2 10+2 11+1"},
 	};
-	/* clang-format on */
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		CHECK(strcmp(status_of(cases[i].polls, cases[i].owned), cases[i].status) == 0,
@@ -170,7 +162,7 @@ make_snapshot(int64_t lag, int64_t pending_ms)
 							  .partitions = partitions,
 							  .partition_count = 2};
 	snapshot = (OutboxLagSnapshot) {.groups = &group, .group_count = 1};
-	outbox_snapshot_judge(&snapshot);
+	outbox_lag_snapshot_judge(&snapshot);
 	return &snapshot;
 }
 
@@ -271,18 +263,18 @@ static OutboxLagGroup *
 poll_group(OutboxLagSnapshot **before, int64_t committed, int64_t start, int64_t end)
 {
 	OutboxLagSnapshot  *snapshot = calloc(1, sizeof(*snapshot));
-	OutboxLagGroup	   *group = outbox_snapshot_add_group(snapshot, "g");
+	OutboxLagGroup	   *group = outbox_lag_snapshot_add_group(snapshot, "g");
 	OutboxLagPartition *partition = outbox_group_partition(group, "t", 0);
 
 	group->answered = true;
 	partition->committed = committed;
-	outbox_snapshot_sort(snapshot);
-	outbox_snapshot_carry(snapshot, *before);
+	outbox_lag_snapshot_sort(snapshot);
+	outbox_lag_snapshot_carry(snapshot, *before);
 	partition->start = start;
 	partition->end = partition->stable = end;
 	outbox_partition_measure(partition);
-	outbox_snapshot_judge(snapshot);
-	outbox_snapshot_free(*before);
+	outbox_lag_snapshot_judge(snapshot);
+	outbox_lag_snapshot_free(*before);
 	*before = snapshot;
 	return group;
 }
@@ -323,7 +315,7 @@ test_outside(void)
 	outbox_partition_measure(&group->partitions[0]);
 	CHECK(group->partitions[0].beyond == 0 && group->partitions[0].lag == 0,
 		  "who reads uncommitted records is ahead of the stable offset, not beyond the end");
-	outbox_snapshot_free(snapshot);
+	outbox_lag_snapshot_free(snapshot);
 }
 
 static void

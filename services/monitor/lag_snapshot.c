@@ -1,33 +1,15 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * snapshot.c
- *	  Memory, order and publication of what the polls find.
+ * lag_snapshot.c
+ *	  Memory and order of what the polls find, and the sums of it.
  *
- * Runs in outbox-monitor: the poller writes, the HTTP threads read under the lock.
+ * Runs in outbox-monitor, poller thread; what only reads also in HTTP threads.
  */
 #define _GNU_SOURCE
-#include "snapshot.h"
+#include "lag_snapshot.h"
 
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* Guarded by publish_lock; written by the poller alone. */
-static OutboxLagSnapshot *published;
-static char				  published_error[512] = "no poll has ended yet";
-
-int64_t
-outbox_wall_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void *
 grow(void *memory, size_t count, size_t *room, size_t size)
@@ -52,7 +34,7 @@ copy_text(const char *text)
 }
 
 OutboxLagGroup *
-outbox_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name)
+outbox_lag_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name)
 {
 	OutboxLagGroup *group;
 
@@ -106,7 +88,7 @@ compare_partitions(const void *a, const void *b)
 }
 
 OutboxLagGroup *
-outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name)
+outbox_lag_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name)
 {
 	OutboxLagGroup wanted = {.name = (char *) name};
 
@@ -128,7 +110,7 @@ outbox_group_find(const OutboxLagGroup *group, const char *topic, int32_t partit
 }
 
 void
-outbox_snapshot_sort(OutboxLagSnapshot *snapshot)
+outbox_lag_snapshot_sort(OutboxLagSnapshot *snapshot)
 {
 	if (snapshot->group_count > 0)
 		qsort(snapshot->groups, snapshot->group_count, sizeof(OutboxLagGroup), compare_groups);
@@ -162,12 +144,12 @@ outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition)
 }
 
 void
-outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
+outbox_lag_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 {
 	for (size_t i = 0; before != NULL && i < snapshot->group_count; i++)
 	{
 		OutboxLagGroup *group = &snapshot->groups[i];
-		OutboxLagGroup *old = outbox_snapshot_find(before, group->name);
+		OutboxLagGroup *old = outbox_lag_snapshot_find(before, group->name);
 
 		if (old == NULL)
 			continue;
@@ -200,7 +182,7 @@ outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before)
 			}
 		}
 	}
-	outbox_snapshot_sort(snapshot);
+	outbox_lag_snapshot_sort(snapshot);
 }
 
 void
@@ -281,7 +263,7 @@ judge_partition(OutboxLagGroup *group, OutboxLagPartition *partition)
 }
 
 void
-outbox_snapshot_judge(OutboxLagSnapshot *snapshot)
+outbox_lag_snapshot_judge(OutboxLagSnapshot *snapshot)
 {
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
@@ -349,7 +331,7 @@ clear_group(OutboxLagGroup *group)
 }
 
 void
-outbox_snapshot_prune(OutboxLagSnapshot *snapshot)
+outbox_lag_snapshot_prune(OutboxLagSnapshot *snapshot)
 {
 	size_t kept = 0;
 
@@ -364,7 +346,7 @@ outbox_snapshot_prune(OutboxLagSnapshot *snapshot)
 }
 
 void
-outbox_snapshot_free(OutboxLagSnapshot *snapshot)
+outbox_lag_snapshot_free(OutboxLagSnapshot *snapshot)
 {
 	if (snapshot == NULL)
 		return;
@@ -372,40 +354,4 @@ outbox_snapshot_free(OutboxLagSnapshot *snapshot)
 		clear_group(&snapshot->groups[i]);
 	free(snapshot->groups);
 	free(snapshot);
-}
-
-void
-outbox_lag_publish(OutboxLagSnapshot *snapshot, const char *error)
-{
-	OutboxLagSnapshot *old = NULL;
-
-	pthread_mutex_lock(&publish_lock);
-	if (snapshot != NULL)
-	{
-		old = published;
-		published = snapshot;
-	}
-	snprintf(published_error, sizeof(published_error), "%s", error);
-	pthread_mutex_unlock(&publish_lock);
-	outbox_snapshot_free(old);
-}
-
-OutboxLagSnapshot *
-outbox_lag_published(void)
-{
-	return published;
-}
-
-const OutboxLagSnapshot *
-outbox_lag_view(const char **error)
-{
-	pthread_mutex_lock(&publish_lock);
-	*error = published_error;
-	return published_error[0] == '\0' ? published : NULL;
-}
-
-void
-outbox_lag_release(void)
-{
-	pthread_mutex_unlock(&publish_lock);
 }

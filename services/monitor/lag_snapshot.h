@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * snapshot.h
+ * lag_snapshot.h
  *	  What one poll found: groups, their partitions, lag and age.
  *
- * A snapshot belongs to the poller thread until it is published; then it does
- * not change any more but by the poller, under the lock, and the HTTP threads
- * read it between outbox_lag_view and outbox_lag_release.
+ * A snapshot belongs to the poller thread until it is published (lag_published.h).
  */
-#ifndef OUTBOX_SNAPSHOT_H
-#define OUTBOX_SNAPSHOT_H
+#ifndef OUTBOX_LAG_SNAPSHOT_H
+#define OUTBOX_LAG_SNAPSHOT_H
 
 #include <stddef.h>
 
@@ -73,14 +71,11 @@ typedef struct OutboxLagSnapshot
 	int64_t			measured_ms; /* wall clock */
 } OutboxLagSnapshot;
 
-/* Milliseconds since 1970. */
-extern int64_t outbox_wall_ms(void);
-
 /*
  * Each adds or finds; the address holds until the next addition.  Memory that cannot be had ends
  * the program.
  */
-extern OutboxLagGroup *outbox_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name);
+extern OutboxLagGroup *outbox_lag_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name);
 extern OutboxLagPartition *outbox_group_partition(OutboxLagGroup *group, const char *topic,
 												  int32_t partition);
 
@@ -88,24 +83,25 @@ extern OutboxLagPartition *outbox_group_partition(OutboxLagGroup *group, const c
 extern void outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partition);
 
 /* NULL: not there.  The groups must be sorted. */
-extern OutboxLagGroup *outbox_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name);
+extern OutboxLagGroup *outbox_lag_snapshot_find(const OutboxLagSnapshot *snapshot,
+												const char				*name);
 extern OutboxLagPartition *outbox_group_find(const OutboxLagGroup *group, const char *topic,
 											 int32_t partition);
 
 /* After the groups are added, and after the partitions of each are. */
-extern void outbox_snapshot_sort(OutboxLagSnapshot *snapshot);
+extern void outbox_lag_snapshot_sort(OutboxLagSnapshot *snapshot);
 
 /* Takes groups that did not answer, and windows, ages and alerts, over from the poll before. */
-extern void outbox_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before);
+extern void outbox_lag_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before);
 
 /* Fills lag, beyond and lost of a partition from what was measured of its log. */
 extern void outbox_partition_measure(OutboxLagPartition *partition);
 
 /* Drops groups that answered, and have neither committed anything nor been given a partition. */
-extern void outbox_snapshot_prune(OutboxLagSnapshot *snapshot);
+extern void outbox_lag_snapshot_prune(OutboxLagSnapshot *snapshot);
 
 /* Window, status and sum of each group, from what was measured. */
-extern void outbox_snapshot_judge(OutboxLagSnapshot *snapshot);
+extern void outbox_lag_snapshot_judge(OutboxLagSnapshot *snapshot);
 
 /* Seconds since the oldest pending record at wall clock now_ms; 0: none; negative: not known. */
 extern double outbox_partition_seconds(const OutboxLagPartition *partition, int64_t now_ms);
@@ -119,19 +115,6 @@ extern const OutboxLagPartition *outbox_group_worst(const OutboxLagGroup *group,
  */
 extern double outbox_group_seconds(const OutboxLagGroup *group, int64_t now_ms);
 
-extern void outbox_snapshot_free(OutboxLagSnapshot *snapshot);
+extern void outbox_lag_snapshot_free(OutboxLagSnapshot *snapshot);
 
-/*
- * Publishes; error "" or why Kafka could not be asked (snapshot NULL: the one before stays for the
- * poller).
- */
-extern void outbox_lag_publish(OutboxLagSnapshot *snapshot, const char *error);
-
-/* The poller's own look at what it has published; NULL: nothing yet. */
-extern OutboxLagSnapshot *outbox_lag_published(void);
-
-/* Locks; NULL: Kafka does not answer, *error says why.  Release in both cases. */
-extern const OutboxLagSnapshot *outbox_lag_view(const char **error);
-extern void outbox_lag_release(void);
-
-#endif /* OUTBOX_SNAPSHOT_H */
+#endif /* OUTBOX_LAG_SNAPSHOT_H */

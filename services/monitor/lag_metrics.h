@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * lag_metrics.h
+ *	  The monitor's part of /metrics.
+ */
+#ifndef OUTBOX_LAG_METRICS_H
+#define OUTBOX_LAG_METRICS_H
+
+/* Adds it to /metrics; cluster is a label of every series.  Before the threads start. */
+extern void outbox_lag_metrics_setup(const char *cluster);
+
+#endif /* OUTBOX_LAG_METRICS_H */
