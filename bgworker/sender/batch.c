@@ -43,6 +43,7 @@ outbox_batch_forget(void)
 	outbox_batch.producer = NULL;
 }
 
+/* BATCH: nothing is sent yet.  time_ms: time stamp of its records, since 1970. */
 void
 outbox_batch_begin(rd_kafka_t *producer, const OutboxCursor *cursor, int64_t time_ms)
 {

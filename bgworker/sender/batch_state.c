@@ -15,6 +15,7 @@
 
 OutboxBatch outbox_batch;
 
+/* Does the topic have an event in the batch that was handed over? */
 bool
 outbox_batch_uses(const OutboxTopic *topic)
 {
@@ -36,6 +37,7 @@ is_used(const char *topic)
 	return outbox_batch_uses(outbox_topic_find(topic, strlen(topic)));
 }
 
+/* A topic of the batch that lost partitions since the last call; NULL: none. */
 const OutboxTopic *
 outbox_batch_take_shrunk(void)
 {

@@ -41,12 +41,9 @@ typedef struct OutboxBatch
 
 extern OutboxBatch outbox_batch;
 
-/* Does the topic have an event in the batch that was handed over? */
 extern bool outbox_batch_uses(const OutboxTopic *topic);
 extern void outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
 									const char *text);
-
-/* A topic of the batch that lost partitions since the last call; NULL: none. */
 extern const OutboxTopic *outbox_batch_take_shrunk(void);
 
 #endif /* OUTBOX_BATCH_STATE_H */

@@ -59,6 +59,7 @@ outbox_deadlines_grown(void)
 	return tries > 0 ? &grown : NULL;
 }
 
+/* The settings' own. */
 const OutboxDeadlines *
 outbox_deadlines_usual(void)
 {

@@ -17,7 +17,6 @@
 #include "failure.h"
 #include "settings.h"
 #include "src/common/rate_plan.h"
-#include "src/common/wire.h"
 
 extern void outbox_deadlines_read(const OutboxSettings *settings, rd_kafka_conf_t *conf);
 extern const OutboxDeadlines *outbox_deadlines_grown(void);

@@ -17,6 +17,7 @@
 
 #define LONG_TEXT_SIZE 4096 /* before it is cut to what it must fit into */
 
+/* tried: what was under way, as in "fencing".  A text that is too long is cut. */
 void
 outbox_failure_set(OutboxFailure *failure, OutboxErrorClass class, int kafka_error,
 				   const char *tried, const char *format, ...)

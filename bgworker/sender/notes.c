@@ -67,6 +67,7 @@ explain_certificate(rd_kafka_resp_err_t code)
 	return last_client_text[0] != '\0';
 }
 
+/* An error of a client as a whole, with librdkafka's text: what it failed with last. */
 void
 outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 {
@@ -88,6 +89,7 @@ outbox_note_client_error(rd_kafka_resp_err_t code, const char *text)
 			 old_scram ? rd_kafka_version_str() : "");
 }
 
+/* Before Kafka is asked anew: what the last try failed with says nothing any more. */
 void
 outbox_forget_client_error(void)
 {

@@ -10,7 +10,6 @@
  */
 #include "refusals.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +58,7 @@ need_memory(void *memory)
 	return memory;
 }
 
+/* A batch begins: nothing of it is refused. */
 void
 outbox_refusals_clear(void)
 {
@@ -70,6 +70,7 @@ outbox_refusals_clear(void)
 	by_us = by_kafka = by_topic = false;
 }
 
+/* Is anything of the batch refused, by whomever? */
 bool
 outbox_refusals_any(void)
 {

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "failure.h"
-#include "process.h"
 #include "src/common/kafka_properties.h"
 
 static char *
@@ -30,6 +29,7 @@ copy_string(const char *data, size_t len)
 	return copy;
 }
 
+/* Back to nothing, as before OPEN. */
 void
 outbox_settings_free(OutboxSettings *settings)
 {

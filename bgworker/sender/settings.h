@@ -9,7 +9,6 @@
 #define OUTBOX_SETTINGS_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "failure.h"
 #include "src/common/wire.h"

@@ -5,11 +5,9 @@
  *
  * Runs in outbox-monitor, poller thread; log_client and outbox_kafka_client_cancel on any thread.
  */
-#define _GNU_SOURCE
 #include "kafka_client.h"
 
 #include <stdatomic.h>
-#include <string.h>
 #include <syslog.h>
 
 #include "services/kafka/kafka_conf.h"

@@ -5,7 +5,6 @@
  *
  * Runs in outbox-monitor: the poller writes, the HTTP threads read under the lock.
  */
-#define _GNU_SOURCE
 #include "lag_published.h"
 
 #include <pthread.h>

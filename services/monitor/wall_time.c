@@ -5,7 +5,6 @@
  *
  * Runs in outbox-monitor, any thread.
  */
-#define _GNU_SOURCE
 #include "wall_time.h"
 
 #include <stdio.h>
