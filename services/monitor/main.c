@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "alerts.h"
+#include "group_settings.h"
 #include "kafka_client.h"
 #include "lag_api.h"
 #include "lag_metrics.h"
@@ -39,11 +40,11 @@ static const OutboxOption options[] = {
 	{"poll_seconds", OUTBOX_OPTION_INTEGER, "5", 1, 300,
 	 "time between polls; a status judges ten of them", NULL},
 	{"ignore_groups", OUTBOX_OPTION_LINES, "outbox-relay.*", 0, 0,
-	 "groups not watched, one pattern a line", outbox_poller_check_patterns},
+	 "groups not watched, one pattern a line", outbox_group_check_patterns},
 	{"lag_threshold_seconds", OUTBOX_OPTION_INTEGER, "120", 1, 31536000, "further behind: an alert",
 	 NULL},
 	{"lag_thresholds", OUTBOX_OPTION_LINES, "", 0, 0,
-	 "of single groups, one pattern=seconds a line", outbox_poller_check_thresholds},
+	 "of single groups, one pattern=seconds a line", outbox_group_check_thresholds},
 	{"members_grace_seconds", OUTBOX_OPTION_INTEGER, "30", 0, 86400,
 	 "a group with lag and without members for so long: an alert", NULL},
 	{"databases", OUTBOX_OPTION_LINES, "", 0, 0,

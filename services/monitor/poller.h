@@ -7,15 +7,8 @@
 #define OUTBOX_POLLER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "services/lib/config.h"
-
-/* Option check: one pattern a line, as in fnmatch(3). */
-extern bool outbox_poller_check_patterns(const char *value, char *error, size_t size);
-
-/* Option check: one pattern=seconds a line; patterns as in fnmatch(3). */
-extern bool outbox_poller_check_thresholds(const char *value, char *error, size_t size);
 
 extern bool outbox_poller_start(const OutboxConfig *config);
 

@@ -11,6 +11,7 @@
 #include "unit.h"
 #include "services/monitor/alert_key.h"
 #include "services/monitor/alert_rules.h"
+#include "services/monitor/group_settings.h"
 #include "services/monitor/lag_status.h"
 #include "services/monitor/lag_snapshot.h"
 
@@ -399,6 +400,38 @@ test_depth_alerts(void)
 	CHECK(outbox_alert_judge_depth(&state, 0, 0) == OUTBOX_ALERT_RESOLVE, "and its end");
 }
 
+static void
+test_patterns(void)
+{
+	const char *list = "# ours\n\n  outbox-* \nshop-?";
+
+	CHECK(outbox_group_is_listed(list, "outbox-relay"), "a pattern's blanks are not its own");
+	CHECK(outbox_group_is_listed(list, "shop-1"), "the last line needs no end");
+	CHECK(!outbox_group_is_listed(list, "shop-12"), "a pattern fits the whole name");
+	CHECK(!outbox_group_is_listed(list, "# ours"), "a line with # is no pattern");
+	CHECK(!outbox_group_is_listed("", "shop-1"), "an empty list has none");
+}
+
+static void
+test_thresholds(void)
+{
+	const char *list = "#pay*=1\npay*=30\n* = 60\na=b=7";
+	char		error[128] = "";
+
+	CHECK(outbox_group_check_thresholds(list, error, sizeof(error)),
+		  "lines and comments are taken");
+	CHECK(outbox_group_threshold(list, "payment", 120) == 30, "the first line that fits counts");
+	CHECK(outbox_group_threshold(list, "shop", 120) == 60, "blanks around = are allowed");
+	CHECK(outbox_group_threshold("a=b=7", "a=b", 120) == 7, "the last = ends the pattern");
+	CHECK(outbox_group_threshold("pay*=30", "shop", 120) == 120, "else the setting for all");
+	CHECK(!outbox_group_check_thresholds("shop", error, sizeof(error)) &&
+			  strstr(error, "line 1") != NULL,
+		  "a line without seconds is refused");
+	CHECK(!outbox_group_check_thresholds("a=1;b=2", error, sizeof(error)) &&
+			  strstr(error, "a line of its own") != NULL,
+		  "two in a line are refused");
+}
+
 int
 main(void)
 {
@@ -412,5 +445,7 @@ main(void)
 	test_keys();
 	test_deserted();
 	test_depth_alerts();
+	test_patterns();
+	test_thresholds();
 	return finish_tests();
 }

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * group_settings.c
+ *	  The settings that name consumer groups, each a list of lines with patterns.
+ *
+ * Runs in outbox-monitor, main thread and poller thread; pure but for memory.
+ */
+#define _GNU_SOURCE
+#include "group_settings.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/common/setting_text.h"
+
+#define THRESHOLD_MAX_S 31536000L /* as lag_threshold_seconds */
+
+bool
+outbox_group_check_patterns(const char *value, char *error, size_t size)
+{
+	char	   *copy = strdup(value);
+	char	   *rest = copy;
+	char	   *line;
+	const char *flaw = NULL;
+
+	if (copy == NULL)
+		abort();
+	for (int number = 1; flaw == NULL && (line = strsep(&rest, "\n")) != NULL; number++)
+	{
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
+			continue;
+		flaw = strchr(line, ';') != NULL ? "has \";\" in it: each pattern has a line of its own, "
+										   "and ? stands for a group's \";\"" :
+										   outbox_setting_decorated(line);
+		if (flaw != NULL)
+			snprintf(error, size, "line %d %s", number, flaw);
+	}
+	free(copy);
+	return flaw == NULL;
+}
+
+/* Is there another threshold before the last one, as in "a=1;b=2"? */
+static bool
+holds_threshold(const char *line)
+{
+	for (const char *equals = strchr(line, '='); equals != NULL; equals = strchr(equals + 1, '='))
+	{
+		const char *end = equals + 1 + strspn(equals + 1, " 0123456789");
+
+		if (*end == ';')
+			return true;
+	}
+	return false;
+}
+
+bool
+outbox_group_check_thresholds(const char *value, char *error, size_t size)
+{
+	char *copy = strdup(value);
+	char *rest = copy;
+	char *line;
+	bool  good = copy != NULL;
+
+	for (int number_of_line = 1; good && (line = strsep(&rest, "\n")) != NULL; number_of_line++)
+	{
+		char *number = strrchr(line, '=');
+		char *end = NULL;
+		long  seconds;
+
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
+			continue;
+		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
+		good = seconds >= 1 && seconds <= THRESHOLD_MAX_S && *end == '\0';
+		if (good && holds_threshold(line))
+		{
+			good = false;
+			snprintf(error, size,
+					 "line %d has another threshold behind a \";\": each has a line of its own",
+					 number_of_line);
+		}
+		else if (!good)
+			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds",
+					 number_of_line, THRESHOLD_MAX_S);
+	}
+	free(copy);
+	return good;
+}
+
+/*
+ * The first line of a list whose pattern the group matches, as a pointer to what follows the
+ * pattern: the line's end, or the last separator in it ('\0': none); NULL: no line.
+ */
+static const char *
+find_pattern(const char *list, const char *group, char separator)
+{
+	while (*list != '\0')
+	{
+		size_t		len = strcspn(list, "\n");
+		const char *end = separator != '\0' ? memrchr(list, separator, len) : list + len;
+		char		line[256];
+		char	   *pattern;
+
+		snprintf(line, sizeof(line), "%.*s", end != NULL ? (int) (end - list) : 0, list);
+		pattern = outbox_setting_trim(line);
+		if (*pattern != '\0' && *pattern != '#' && fnmatch(pattern, group, 0) == 0)
+			return end;
+		list += len + (list[len] == '\n');
+	}
+	return NULL;
+}
+
+bool
+outbox_group_is_listed(const char *patterns, const char *group)
+{
+	return find_pattern(patterns, group, '\0') != NULL;
+}
+
+double
+outbox_group_threshold(const char *thresholds, const char *group, double otherwise)
+{
+	const char *found = find_pattern(thresholds, group, '=');
+
+	return found != NULL ? (double) strtol(found + 1, NULL, 10) : otherwise;
+}
