@@ -46,13 +46,9 @@ clear_slot(OutboxSlot *slot)
 	pg_atomic_write_u32(&slot->replays, 0);
 	slot->measured = false;
 	slot->used = false;
-	slot->probe = false;
-	slot->answered = true;
-	slot->wanted = false;
+	memset(slot->workers, 0, sizeof(slot->workers)); /* ABSENT */
 	slot->suspended = 0;
 	slot->suspender_pid = 0;
-	slot->worker_pid = 0;
-	slot->failures = 0;
 	slot->adopt = OUTBOX_ADOPT_NONE;
 	memset(&slot->status, 0, sizeof(slot->status));
 	slot->status.delivered_batch = -1;
@@ -163,12 +159,21 @@ outbox_shmem_forget(Oid database)
 	LWLockRelease(outbox_shared->lock);
 }
 
+static bool
+are_workers_absent(const OutboxSlot *slot)
+{
+	for (int kind = 0; kind < OUTBOX_KINDS; kind++)
+		for (int shard = 0; shard < OUTBOX_MOST_SHARDS; shard++)
+			if (slot->workers[kind][shard].state != OUTBOX_WORKER_ABSENT)
+				return false;
+	return true;
+}
+
 void
 outbox_shmem_release(OutboxSlot *slot, Oid database)
 {
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	if (slot->database == database && !slot->used && !slot->probe && slot->answered &&
-		!slot->wanted && slot->suspended == 0 && slot->worker_pid == 0 &&
+	if (slot->database == database && !slot->used && are_workers_absent(slot) &&
 		pg_atomic_read_u64(&slot->backlog) == 0)
 		clear_slot(slot);
 	LWLockRelease(outbox_shared->lock);

@@ -4,13 +4,13 @@
  *	  The one struct of the extension in shared memory.
  *
  * Exists only when the library was loaded by shared_preload_libraries.  A slot belongs to a
- * database from its first emit(), start_relay() or probe until the database is dropped; a process
- * looks its slot up once (outbox_shmem_slot) and keeps the pointer.  Nothing here outlives the
- * server; every field can be found again from the tables.
+ * database from its first emit(), start_relay() or look at its switch until the database is
+ * dropped; a process looks its slot up once (outbox_shmem_slot) and keeps the pointer.  Nothing
+ * here outlives the server; every field can be found again from the tables.
  *
- * Locks: OutboxShared.lock (LWLock) guards the allocation of slots and the
- * launcher's fields; OutboxSlot.mutex (spinlock) guards OutboxRelayStatus.
- * Atomics stand alone.  Lock order: lock before mutex.
+ * Locks: OutboxShared.lock (LWLock) guards the allocation of slots and their workers;
+ * OutboxSlot.mutex (spinlock) guards OutboxRelayStatus.  Atomics stand alone.  Lock order: lock
+ * before mutex.
  */
 #ifndef OUTBOX_SHMEM_H
 #define OUTBOX_SHMEM_H
@@ -19,6 +19,8 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+
+#include "launch_rules.h"
 
 #define OUTBOX_SEGMENTS		 8 /* leaves of the event ring */
 #define OUTBOX_MAX_DATABASES 64
@@ -97,6 +99,29 @@ typedef struct OutboxRelayStatus
 	char			 kafka[OUTBOX_TEXT_SIZE]; /* librdkafka version, effective properties */
 } OutboxRelayStatus;
 
+/* Kinds of workers; their table is outbox_worker_kinds (worker.c). */
+enum
+{
+	OUTBOX_KIND_RELAY,
+	OUTBOX_KINDS /* their number */
+};
+
+#define OUTBOX_MOST_SHARDS 1 /* workers of one kind in a database */
+
+/* One worker of a database.  Lock: OutboxShared.lock; written in worker.c alone. */
+typedef struct OutboxWorker
+{
+	OutboxWorkerState state;	/* writers: launcher, worker, backend with a command */
+	uint32			  start;	/* the newest of OutboxShared.starts: its process may attach;
+								 * writer: launcher */
+	int				  pid;		/* attached process, which lives as long as it stands
+								 * here; 0 = none; writer: worker */
+	bool			  wanted;	/* the switch when a worker last looked; writers: worker,
+								 * launcher (off when the database takes no connections) */
+	int				  failures; /* ends in a row without progress, for the back-off; writers:
+								 * launcher counts, worker and who asks for a look clear it */
+} OutboxWorker;
+
 typedef struct OutboxSlot
 {
 	Oid				 database;		/* InvalidOid = free; writer: allocator; lock */
@@ -105,27 +130,23 @@ typedef struct OutboxSlot
 	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
 	pg_atomic_uint64 waiting_since; /* TimestampTz of the oldest event known to wait
 									 * without a relay, 0 = none; writers: emitter
-									 * and probe by CAS from 0, relay clears */
+									 * and worker by CAS from 0, relay clears */
 	pg_atomic_uint64 backlog;		/* int64: bytes committed less bytes delivered, see
-									 * backlog.h; writers: emitting backends, relay, probe */
+									 * backlog.h; writers: emitting backends, relay */
 	pg_atomic_uint32 replays;		/* changes of outbox.replay_job since the server's start;
 									 * writers: backends */
 
 	/* Lock: OutboxShared.lock. */
-	bool used;			/* a process keeps the pointer; writer: outbox_shmem_slot */
-	bool probe;			/* look at the switch; writers: start_relay, stop_relay,
-						 * utility hook, launcher */
-	bool answered;		/* no worker was started that has not looked yet;
-						 * writers: launcher, relay */
-	bool wanted;		/* its answer: the switch is on; writer: relay */
-	int	 suspended;		/* commands that want no worker now; writer: utility hook */
-	int	 suspender_pid; /* who began the newest of them, 0 = it has ended; writer: utility hook */
-	char suspender[32]; /* its command, "ALTER DATABASE"; writer: utility hook */
-	int	 worker_pid;	/* attached worker, 0 = none; writer: relay */
-	bool measured;		/* all of backlog was found in the tables since the server's
-						 * start; writer and reader: the attached worker alone */
-	int	 failures;		/* exits in a row without progress, for the back-off;
-						 * writers: launcher, relay */
+	bool		 used; /* a process keeps the pointer; writers: outbox_shmem_slot, relay */
+	OutboxWorker workers[OUTBOX_KINDS][OUTBOX_MOST_SHARDS];
+	int			 suspended;		/* commands that want no worker now: all are SUSPENDED or
+								 * BARRED; writer: utility hook */
+	int			 suspender_pid; /* who began the newest of them, 0 = it has ended;
+								 * writer: utility hook */
+	char		 suspender[32]; /* its command, "ALTER DATABASE"; writer: utility hook */
+	bool		 measured;		/* all of backlog was found in the tables since the server's
+								 * start; writers: attached relay, which reads it without the
+								 * lock, and the utility hook when none is */
 
 	/* Lock: mutex. */
 	slock_t			  mutex;
@@ -144,6 +165,7 @@ typedef struct OutboxShared
 	pg_atomic_uint64 clock_distance;
 	pg_atomic_uint64 step_txid; /* next transaction id when the wall clock was last set back;
 								 * writers: the same by CAS, it only grows */
+	uint32			 starts;	/* of workers since the server's start; writer: launcher; lock */
 	OutboxSlot		 slots[OUTBOX_MAX_DATABASES];
 } OutboxShared;
 
@@ -167,7 +189,7 @@ extern OutboxSlot *outbox_shmem_slot_of(Oid database, bool make);
 /* Frees the slot of a dropped database. */
 extern void outbox_shmem_forget(Oid database);
 
-/* Frees the slot if no process keeps it and nothing is wanted of it. */
+/* Frees the slot if no process keeps it and no worker is there, asked for or suspended. */
 extern void outbox_shmem_release(OutboxSlot *slot, Oid database);
 
 /* Sets the latch of a process published in one of the atomics, if any. */

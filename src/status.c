@@ -200,15 +200,16 @@ put_pid(Datum *value, bool *isnull, int pid)
 static const char *
 copy_status(OutboxSlot *slot, OutboxRelayStatus *status, Oid *database, bool *wanted)
 {
-	bool suspended;
+	const OutboxWorker *worker = &slot->workers[OUTBOX_KIND_RELAY][0];
+	bool				suspended;
 
 	LWLockAcquire(outbox_shared->lock, LW_SHARED);
 	*database = slot->database;
-	*wanted = slot->wanted;
+	*wanted = worker->wanted;
 	SpinLockAcquire(&slot->mutex);
 	memcpy(status, &slot->status, sizeof(*status));
 	SpinLockRelease(&slot->mutex);
-	suspended = slot->suspended > 0 && slot->wanted && slot->worker_pid == 0;
+	suspended = worker->state == OUTBOX_WORKER_SUSPENDED && worker->wanted && worker->pid == 0;
 	if (suspended && slot->suspender_pid != 0)
 		snprintf(status->hold_reason, OUTBOX_TEXT_SIZE,
 				 "suspended by %s of process %d until its transaction ends", slot->suspender,

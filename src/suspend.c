@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -20,16 +18,17 @@
 #include "utils/memutils.h"
 
 #include "suspend.h"
+#include "worker.h"
 
-#define WORKER_EXIT_MS 10000 /* a worker exits within 5 s */
+#define WORKER_EXIT_MS 10000 /* of all workers; each exits within 5 s */
 #define WORKER_POLL_MS 10
 
 struct OutboxSuspension
 {
 	OutboxSlot *slot;
 	Oid			database;
-	int			level;		/* nesting level of the transaction it ends with */
-	bool		look_again; /* a relay was there, or somebody asked for one */
+	int			level; /* nesting level of the transaction it ends with */
+	bool		asked; /* a relay was there, or somebody asked for one */
 	bool		forget_at_commit;
 	bool		reset_at_commit;
 };
@@ -48,16 +47,21 @@ static int	 over_commit = 0;	/* nesting level of the transaction that asked for 
 static bool	 callbacks_registered = false;
 
 static void
-reset_slot(OutboxSlot *slot)
+reset_slot(OutboxSlot *slot, Oid database)
 {
-	pg_atomic_write_u32(&slot->segment, 0);
-	pg_atomic_write_u64(&slot->backlog, 0);
-	pg_atomic_write_u64(&slot->waiting_since, 0);
-	slot->measured = false;
-	SpinLockAcquire(&slot->mutex);
-	memset(&slot->status, 0, sizeof(slot->status));
-	slot->status.delivered_batch = -1;
-	SpinLockRelease(&slot->mutex);
+	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == database)
+	{
+		pg_atomic_write_u32(&slot->segment, 0);
+		pg_atomic_write_u64(&slot->backlog, 0);
+		pg_atomic_write_u64(&slot->waiting_since, 0);
+		slot->measured = false;
+		SpinLockAcquire(&slot->mutex);
+		memset(&slot->status, 0, sizeof(slot->status));
+		slot->status.delivered_batch = -1;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(outbox_shared->lock);
 }
 
 static void
@@ -77,13 +81,7 @@ request_looks(bool committed)
 			outbox_shmem_release(slot, database);
 			continue;
 		}
-		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-		if (slot->database == database)
-		{
-			slot->probe = true;
-			slot->failures = 0;
-		}
-		LWLockRelease(outbox_shared->lock);
+		outbox_worker_ask(slot, database);
 	}
 	looks = NIL;
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
@@ -92,25 +90,15 @@ request_looks(bool committed)
 static void
 end_suspension(OutboxSuspension *suspension, bool committed)
 {
-	OutboxSlot *slot = suspension->slot;
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	if (slot->database == suspension->database)
-	{
-		slot->suspended--;
-		if (slot->suspender_pid == MyProcPid)
-			slot->suspender_pid = 0;
-		if (committed && suspension->reset_at_commit)
-			reset_slot(slot);
-		if (suspension->look_again)
-			slot->probe = true;
-	}
-	LWLockRelease(outbox_shared->lock);
-
+	if (committed && suspension->reset_at_commit)
+		reset_slot(suspension->slot, suspension->database);
 	if (committed && suspension->forget_at_commit)
 		outbox_shmem_forget(suspension->database);
 	else
-		outbox_shmem_release(slot, suspension->database);
+	{
+		outbox_worker_resume(suspension->slot, suspension->database);
+		outbox_shmem_release(suspension->slot, suspension->database);
+	}
 	outbox_shmem_wake(&outbox_shared->launcher_proc);
 }
 
@@ -122,7 +110,7 @@ refuse_prepare(void)
 	bool	  refuse = looks != NIL;
 
 	foreach(cell, suspensions)
-		refuse |= ((OutboxSuspension *) lfirst(cell))->look_again;
+		refuse |= ((OutboxSuspension *) lfirst(cell))->asked;
 	if (refuse)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -211,39 +199,23 @@ register_callbacks(void)
 	callbacks_registered = true;
 }
 
-/*
- * Tells the slot's worker to exit; returns its pid, 0 = none.  False: the slot has changed hands.
- */
 static bool
-suspend_slot(OutboxSuspension *suspension, const char *command, int *pid)
+is_one_alive(const OutboxWorkersKept *kept)
 {
-	OutboxSlot *slot = suspension->slot;
-	bool		ours;
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	ours = slot->database == suspension->database;
-	if (ours)
-	{
-		slot->suspended++;
-		slot->suspender_pid = MyProcPid;
-		strlcpy(slot->suspender, command, sizeof(slot->suspender));
-		*pid = slot->worker_pid;
-		suspension->look_again = *pid != 0 || slot->probe || slot->wanted || !slot->answered;
-		if (*pid != 0)
-			kill(*pid, SIGTERM);
-	}
-	LWLockRelease(outbox_shared->lock);
-	return ours;
+	for (int i = 0; i < kept->count; i++)
+		if (BackendPidGetProc(kept->pids[i]) != NULL)
+			return true;
+	return false;
 }
 
 static void
-wait_for_exit(int pid)
+wait_for_exit(const OutboxWorkersKept *kept)
 {
 	instr_time begun;
 	instr_time waited;
 
 	INSTR_TIME_SET_CURRENT(begun);
-	while (BackendPidGetProc(pid) != NULL)
+	while (is_one_alive(kept))
 	{
 		INSTR_TIME_SET_CURRENT(waited);
 		INSTR_TIME_SUBTRACT(waited, begun);
@@ -261,8 +233,8 @@ outbox_suspend_relay(Oid database, const char *command)
 {
 	OutboxSuspension *suspension;
 	OutboxSlot		 *slot = outbox_shmem_slot_of(database, true);
+	OutboxWorkersKept kept;
 	MemoryContext	  old;
-	int				  pid = 0;
 
 	if (slot == NULL)
 		return NULL; /* not loaded at start, or all slots taken */
@@ -274,13 +246,13 @@ outbox_suspend_relay(Oid database, const char *command)
 	suspension->level = GetCurrentTransactionNestLevel();
 	suspensions = lappend(suspensions, suspension);
 	MemoryContextSwitchTo(old);
-	if (!suspend_slot(suspension, command, &pid))
+	if (!outbox_worker_suspend(slot, database, command, &kept))
 	{
 		suspensions = list_delete_ptr(suspensions, suspension);
 		return NULL;
 	}
-	if (pid != 0)
-		wait_for_exit(pid);
+	suspension->asked = kept.asked;
+	wait_for_exit(&kept);
 	return suspension;
 }
 

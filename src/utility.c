@@ -32,6 +32,7 @@
 #include "suspend.h"
 #include "unsent.h"
 #include "utility.h"
+#include "worker.h"
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
@@ -275,8 +276,7 @@ settle_after(Command *command)
 			AlterDatabaseSetStmt *change = (AlterDatabaseSetStmt *) stmt;
 
 			if (change->setstmt->kind == VAR_RESET_ALL ||
-				(change->setstmt->name != NULL &&
-				 pg_strcasecmp(change->setstmt->name, "outbox.relay") == 0))
+				(change->setstmt->name != NULL && outbox_worker_is_switch(change->setstmt->name)))
 				outbox_suspend_look_at_commit(get_database_oid(change->dbname, true), true);
 			break;
 		}

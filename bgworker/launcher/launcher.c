@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * launcher.c
- *	  Starts the relay of each database whose switch is on.
+ *	  Starts the workers of each database whose switch is on.
  *
  * Runs in the launcher, one static background worker connected to no database.
- * The switch (database setting outbox.relay) cannot be read from here, so a
- * worker is started to look at it (attach.c); it stays as the relay or exits.
- * Which databases to look at: all of them after a start, later those with
- * OutboxSlot.probe.  A running relay cannot see its switch change: it is
- * terminated, and the next one looks.
+ * The switch (a database setting) cannot be read from here, so a worker is
+ * started to look at it; it stays or exits.  Which databases to look at: all
+ * of them after a start, later those that are asked for (src/worker.h).
  *
- * The launcher sleeps on its latch without a time-out unless a back-off ends.  It may die and come
- * back while relays run: everything it must know is in shared memory, the handles only add the
- * workers that have not attached yet.
+ * The launcher sleeps on its latch without a time-out unless a back-off ends.
+ * It may die and come back while workers run: their states are in shared
+ * memory, the handles only add the workers that have not attached yet.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -41,39 +37,27 @@
 #include "marker.h"
 #include "bgworker/clock.h"
 #include "src/compat.h"
+#include "src/worker.h"
 
-#define RESTART_S	   5	  /* of the launcher itself */
-#define MAX_PROBES	   2	  /* workers at once that have not looked at their switch yet */
-#define LIMIT_LOG_MS   600000 /* the full list of workers is logged once in this time */
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS 60000
+#define RESTART_S	 5		/* of the launcher itself */
+#define MOST_LOOKING 2		/* workers at once that have not looked at their switch yet */
+#define LIMIT_LOG_MS 600000 /* the full list of workers is logged once in this time */
+
+#define LAUNCHES (OUTBOX_MAX_DATABASES * OUTBOX_KINDS * OUTBOX_MOST_SHARDS)
 
 PGDLLEXPORT void outbox_launcher_main(Datum arg);
 
-/* What the launcher alone knows of a slot. */
+/* What the launcher alone knows of a worker. */
 typedef struct Launch
 {
-	Oid						database;
+	OutboxWorkerPlace		place;
 	BackgroundWorkerHandle *handle;		/* NULL: none, or started by an earlier launcher */
-	bool					running;	/* a worker was seen */
-	bool					terminated; /* by us, so that its end is no failure */
-	TimestampTz				not_before; /* end of the back-off */
+	TimestampTz				not_before; /* end of the back-off, in state BACKOFF */
 } Launch;
 
-/* What a look at a slot must know, copied under the lock. */
-typedef struct SlotView
-{
-	Oid	 database;
-	bool probe;
-	bool answered;
-	bool wanted;
-	bool suspended;
-	int	 worker_pid;
-	int	 failures;
-} SlotView;
-
-static Launch	   launches[OUTBOX_MAX_DATABASES];
-static List		  *pending = NIL; /* databases not looked at since the start */
+static Launch	   launches[LAUNCHES];
+static int		   launch_count = 0;
+static List		  *pending = NIL; /* databases without a slot at the start, not looked at since */
 static TimestampTz limit_logged_at = 0;
 static bool		   slots_logged = false;
 
@@ -95,7 +79,9 @@ outbox_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Can a relay connect to it, as far as its row tells? */
+/* ------------------------------------------------------------ databases */
+
+/* Can a worker connect to it, as far as its row tells? */
 static bool
 is_connectable(Form_pg_database database)
 {
@@ -147,22 +133,7 @@ has_database(Oid database, bool connectable)
 	return result;
 }
 
-static SlotView
-view_slot(OutboxSlot *slot)
-{
-	SlotView view;
-
-	LWLockAcquire(outbox_shared->lock, LW_SHARED);
-	view.database = slot->database;
-	view.probe = slot->probe;
-	view.answered = slot->answered;
-	view.wanted = slot->wanted;
-	view.suspended = slot->suspended > 0;
-	view.worker_pid = slot->worker_pid;
-	view.failures = slot->failures;
-	LWLockRelease(outbox_shared->lock);
-	return view;
-}
+/* ---------------------------------------------------- a worker that went */
 
 static void
 forget_handle(Launch *launch)
@@ -170,6 +141,19 @@ forget_handle(Launch *launch)
 	if (launch->handle != NULL)
 		pfree(launch->handle);
 	launch->handle = NULL;
+}
+
+/* A copy of the worker; false: no database has the slot. */
+static bool
+read_worker(Launch *launch, OutboxWorker *worker)
+{
+	while (!outbox_worker_read(&launch->place, worker))
+	{
+		/* of another database: what is known here is not about that one */
+		forget_handle(launch);
+		launch->place.database = launch->place.slot->database;
+	}
+	return OidIsValid(launch->place.database);
 }
 
 static void
@@ -180,126 +164,96 @@ show_backoff(OutboxSlot *slot)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Counts one more exit without progress; the next start waits 1, 2, 4 ... 60 s. */
 static void
-back_off(OutboxSlot *slot, Launch *launch)
+begin_backoff(Launch *launch, const OutboxWorker *worker)
 {
-	int failures;
-	int delay;
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	failures = slot->database == launch->database ? ++slot->failures : 1;
-	LWLockRelease(outbox_shared->lock);
-	delay = failures > 6 ? BACKOFF_MAX_MS : Min(BACKOFF_MIN_MS << (failures - 1), BACKOFF_MAX_MS);
-	launch->not_before = TimestampTzPlusMilliseconds(outbox_clock_now(), delay);
+	launch->not_before =
+		TimestampTzPlusMilliseconds(outbox_clock_now(), outbox_launch_backoff_ms(worker->failures));
 }
 
 /*
- * The worker could not connect.  Sessions of a database that merely refuses new ones
- * go on with its slot until it is dropped.  False: a worker can connect now.
+ * A worker that never told its answer could perhaps not connect.  Sessions of a database
+ * that merely refuses new ones go on with its slot until it is dropped.
  */
-static bool
-settle_unreachable(OutboxSlot *slot, Oid database)
-{
-	if (has_database(database, true))
-		return false;
-	if (!has_database(database, false))
-	{
-		outbox_shmem_forget(database);
-		return true;
-	}
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	if (slot->database == database)
-	{
-		slot->answered = true;
-		slot->wanted = false;
-	}
-	LWLockRelease(outbox_shared->lock);
-	outbox_shmem_release(slot, database);
-	return true;
-}
-
-/* The worker of a slot is gone: its end is an answer, our doing or a failure. */
 static void
-settle_end(OutboxSlot *slot, Launch *launch, const SlotView *view)
+settle_gone(Launch *launch, OutboxWorkerState before)
 {
-	bool planned = launch->terminated || view->suspended || view->probe;
+	const OutboxWorkerPlace *place = &launch->place;
+	OutboxWorker			 worker;
+	bool					 reachable;
 
-	forget_handle(launch);
-	launch->running = launch->terminated = false;
-	launch->not_before = 0;
-
-	if (view->answered && !view->wanted)
+	reachable = before != OUTBOX_WORKER_LOOKING || has_database(place->database, true);
+	if (!reachable && !has_database(place->database, false))
 	{
-		outbox_shmem_release(slot, view->database);
+		outbox_shmem_forget(place->database);
 		return;
 	}
-	if (!view->answered)
+	if (!outbox_worker_gone(place, reachable, &worker))
+		return;
+	if (worker.state == OUTBOX_WORKER_ABSENT)
+		outbox_shmem_release(place->slot, place->database);
+	else if (worker.state == OUTBOX_WORKER_BACKOFF)
 	{
-		if (settle_unreachable(slot, view->database))
-			return;
-		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-		if (slot->database == view->database)
-			slot->probe = true;
-		LWLockRelease(outbox_shared->lock);
-	}
-	if (!planned)
-	{
-		back_off(slot, launch);
-		show_backoff(slot);
+		begin_backoff(launch, &worker);
+		show_backoff(place->slot);
 	}
 }
 
-/* Takes the slot's request; false when there is none or a command forbids it. */
-static bool
-take_request(OutboxSlot *slot, Oid database)
+/* Finds out what the launcher is not told: that a worker is gone, that a back-off is over. */
+static void
+settle(Launch *launch)
 {
-	bool take;
+	OutboxWorker worker;
+	pid_t		 pid;
 
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	take = slot->database == database && slot->suspended == 0 && slot->worker_pid == 0 &&
-		(slot->probe || slot->wanted);
-	if (take)
-		slot->probe = slot->answered = false;
-	LWLockRelease(outbox_shared->lock);
-	return take;
+	/* First the handle: what a worker that is gone has left is then final. */
+	if (launch->handle != NULL && GetBackgroundWorkerPid(launch->handle, &pid) == BGWH_STOPPED)
+		forget_handle(launch);
+	if (!read_worker(launch, &worker) || launch->handle != NULL || worker.pid != 0)
+		return;
+	switch (worker.state)
+	{
+		case OUTBOX_WORKER_LOOKING:
+		case OUTBOX_WORKER_RUNNING:
+		case OUTBOX_WORKER_ENDING:
+			settle_gone(launch, worker.state);
+			break;
+		case OUTBOX_WORKER_BACKOFF:
+			if (launch->not_before <= outbox_clock_now())
+				outbox_worker_retry(&launch->place);
+			break;
+		default:
+			break;
+	}
 }
 
-static bool
-register_relay(Oid database, BackgroundWorkerHandle **handle)
-{
-	BackgroundWorker worker;
+/* ----------------------------------------------------- a worker to start */
 
+static bool
+register_worker(const OutboxWorkerPlace *place, BackgroundWorkerHandle **handle)
+{
+	const OutboxWorkerKind *kind = &outbox_worker_kinds[place->kind];
+	BackgroundWorker		worker;
+
+	StaticAssertStmt(sizeof(*place) <= BGW_EXTRALEN, "a worker is told its place");
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_main_arg = ObjectIdGetDatum(place->database);
+	memcpy(worker.bgw_extra, place, sizeof(*place));
 	worker.bgw_notify_pid = MyProcPid;
 	strlcpy(worker.bgw_library_name, "outbox", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "outbox_relay_main", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "outbox relay of database %u", database);
-	strlcpy(worker.bgw_type, "outbox relay", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, kind->entry, BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "outbox %s of database %u", kind->name, place->database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "outbox %s", kind->name);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
 static void
-start_worker(OutboxSlot *slot, Launch *launch)
+tell_limit(const OutboxWorkerPlace *place)
 {
-	if (!take_request(slot, launch->database))
-		return;
-	launch->not_before = 0;
-	if (register_relay(launch->database, &launch->handle))
-	{
-		launch->running = true;
-		return;
-	}
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	slot->probe = true;
-	LWLockRelease(outbox_shared->lock);
-	back_off(slot, launch);
-	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELAY,
+	outbox_shmem_report_error(place->slot, OUTBOX_ERROR_OF_RELAY,
 							  "all background worker slots are taken: raise max_worker_processes");
 	if (limit_logged_at != 0 &&
 		!TimestampDifferenceExceeds(limit_logged_at, outbox_clock_now(), LIMIT_LOG_MS))
@@ -307,90 +261,53 @@ start_worker(OutboxSlot *slot, Launch *launch)
 	limit_logged_at = outbox_clock_now();
 	ereport(LOG,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("outbox launcher could not start the relay of database %u", launch->database),
+			 errmsg("outbox launcher could not start the %s of database %u",
+					outbox_worker_kinds[place->kind].name, place->database),
 			 errhint("All background worker slots are taken: raise max_worker_processes (now %d) "
 					 "and restart the server.",
 					 max_worker_processes)));
 }
 
-/* A running worker must look at its switch again: it goes, the next one looks. */
-static void
-end_worker(OutboxSlot *slot, Launch *launch)
-{
-	if (launch->terminated)
-		return;
-	launch->terminated = true;
-	if (launch->handle != NULL)
-	{
-		TerminateBackgroundWorker(launch->handle);
-		return;
-	}
-	/* Under the lock an attached pid is a living process (attach.c). */
-	LWLockAcquire(outbox_shared->lock, LW_SHARED);
-	if (slot->database == launch->database && slot->worker_pid != 0)
-		kill(slot->worker_pid, SIGTERM);
-	LWLockRelease(outbox_shared->lock);
-}
-
-/* May a worker be started now? */
+/* True: one more worker looks at its switch. */
 static bool
-is_due(const SlotView *view, const Launch *launch)
+start_if_asked(Launch *launch)
 {
-	if (!OidIsValid(view->database) || view->database != launch->database ||
-		!(view->probe || view->wanted) || view->suspended)
+	OutboxWorker worker;
+
+	if (!read_worker(launch, &worker) || launch->handle != NULL ||
+		!outbox_worker_start(&launch->place))
 		return false;
-	/* Somebody who asks anew does not wait for the end of the back-off. */
-	return view->failures == 0 || launch->not_before <= outbox_clock_now();
+	if (register_worker(&launch->place, &launch->handle))
+		return true;
+	if (outbox_worker_gone(&launch->place, true, &worker) && worker.state == OUTBOX_WORKER_BACKOFF)
+		begin_backoff(launch, &worker);
+	tell_limit(&launch->place);
+	return false;
 }
 
-/* One look at a slot; `probes`: workers that have not looked at their switch yet. */
-static void
-tend_slot(OutboxSlot *slot, Launch *launch, int *probes)
+/* Workers in one of two states. */
+static int
+count_in(OutboxWorkerState one, OutboxWorkerState other)
 {
-	SlotView view;
-	pid_t	 pid;
+	int count = 0;
 
-	/* First the handle: what a worker that is gone has left is then final. */
-	if (launch->handle != NULL && GetBackgroundWorkerPid(launch->handle, &pid) == BGWH_STOPPED)
-		forget_handle(launch);
+	for (int i = 0; i < launch_count; i++)
+	{
+		OutboxWorker worker;
 
-	view = view_slot(slot);
-	if (view.database != launch->database)
-	{
-		forget_handle(launch);
-		memset(launch, 0, sizeof(*launch));
-		launch->database = view.database;
+		if (read_worker(&launches[i], &worker) && (worker.state == one || worker.state == other))
+			count++;
 	}
-	if (!OidIsValid(view.database))
-		return;
-
-	if (launch->handle != NULL || view.worker_pid != 0)
-	{
-		launch->running = true;
-		if (view.probe && !view.suspended && view.answered)
-			end_worker(slot, launch);
-		else if (!view.answered && !view.suspended) /* else it may wait for that command's end */
-			(*probes)++;
-		return;
-	}
-	if (launch->running)
-	{
-		settle_end(slot, launch, &view);
-		view = view_slot(slot);
-	}
-	if (*probes < MAX_PROBES && is_due(&view, launch))
-	{
-		start_worker(slot, launch);
-		if (launch->running)
-			(*probes)++;
-	}
+	return count;
 }
 
-/* Marks databases of the start-up list, a few at a time. */
+/* Asks for workers of databases of the start-up list, a few at a time. */
 static void
-mark_pending(int probes)
+ask_pending(void)
 {
-	while (pending != NIL && probes < MAX_PROBES)
+	int asked = pending == NIL ? 0 : count_in(OUTBOX_WORKER_ASKED, OUTBOX_WORKER_LOOKING);
+
+	for (; pending != NIL && asked < MOST_LOOKING; asked++)
 	{
 		Oid			database = linitial_oid(pending);
 		OutboxSlot *slot = outbox_shmem_slot_of(database, true);
@@ -405,49 +322,78 @@ mark_pending(int probes)
 			slots_logged = true;
 			return;
 		}
-		LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-		if (slot->database == database)
-		{
-			/* A relay that outlived the last launcher goes on undisturbed. */
-			if (slot->worker_pid == 0)
-				slot->probe = true;
-			pending = list_delete_first(pending);
-			probes++;
-		}
-		LWLockRelease(outbox_shared->lock);
+		outbox_worker_ask_missing(slot, database);
+		pending = list_delete_first(pending);
 	}
 }
 
-/* Tends all slots; returns ms to the next end of a back-off, -1 = none. */
+/* ----------------------------------------------------------------- loop */
+
+/* ms to the next end of a back-off, -1 = there is none. */
 static long
-tend_slots(void)
+find_timeout(void)
 {
-	TimestampTz now;
+	TimestampTz now = outbox_clock_now();
 	long		timeout = -1;
-	int			probes = 0;
 
-	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
-		tend_slot(&outbox_shared->slots[i], &launches[i], &probes);
-	if (pending != NIL && probes < MAX_PROBES)
+	for (int i = 0; i < launch_count; i++)
 	{
-		mark_pending(probes);
-		for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
-			tend_slot(&outbox_shared->slots[i], &launches[i], &probes);
-	}
+		OutboxWorker worker;
 
-	now = outbox_clock_now();
-	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
-	{
-		const Launch *launch = &launches[i];
-
-		if (!launch->running && launch->not_before > now)
+		if (read_worker(&launches[i], &worker) && worker.state == OUTBOX_WORKER_BACKOFF)
 		{
-			long left = TimestampDifferenceMilliseconds(now, launch->not_before) + 1;
+			long left = TimestampDifferenceMilliseconds(now, launches[i].not_before) + 1;
 
 			timeout = timeout < 0 ? left : Min(timeout, left);
 		}
 	}
 	return timeout;
+}
+
+/* One look at all workers; returns ms to the next, -1 = when the latch is set. */
+static long
+tend_workers(void)
+{
+	int looking;
+
+	for (int i = 0; i < launch_count; i++)
+		settle(&launches[i]);
+	ask_pending();
+	looking = count_in(OUTBOX_WORKER_LOOKING, OUTBOX_WORKER_LOOKING);
+	for (int i = 0; i < launch_count && looking < MOST_LOOKING; i++)
+		looking += start_if_asked(&launches[i]);
+	return find_timeout();
+}
+
+/*
+ * After the server's start or an earlier launcher's end: all databases are looked at but
+ * those whose workers have outlived that launcher.
+ */
+static void
+begin(void)
+{
+	List	 *databases = list_databases(InvalidOid, true);
+	ListCell *cell;
+
+	for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
+		OUTBOX_EACH_WORKER(kind, shard)
+		{
+			OutboxWorkerPlace *place = &launches[launch_count++].place;
+
+			place->slot = &outbox_shared->slots[i];
+			place->kind = kind;
+			place->shard = shard;
+		}
+	foreach(cell, databases)
+	{
+		OutboxSlot *slot = outbox_shmem_slot_of(lfirst_oid(cell), false);
+
+		if (slot != NULL)
+			outbox_worker_ask_missing(slot, lfirst_oid(cell));
+		else
+			pending = lappend_oid(pending, lfirst_oid(cell));
+	}
+	list_free(databases);
 }
 
 static void
@@ -469,7 +415,7 @@ outbox_launcher_main(Datum arg)
 	pg_atomic_write_u32(&outbox_shared->launcher_proc, outbox_compat_proc_number());
 	MemoryContextSwitchTo(TopMemoryContext);
 	outbox_marker_settle();
-	pending = list_databases(InvalidOid, true);
+	begin();
 
 	for (;;)
 	{
@@ -482,7 +428,7 @@ outbox_launcher_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		timeout = tend_slots();
+		timeout = tend_workers();
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
 						 timeout, PG_WAIT_EXTENSION);

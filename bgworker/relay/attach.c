@@ -3,9 +3,8 @@
  * attach.c
  *	  A relay worker takes over its slot and looks at its database's switch.
  *
- * Runs in the relay, which goes away again where it is not wanted.  Attaching and the utility
- * hook's suspension use the same lock: either the worker sees the suspension, or the hook sees the
- * worker.
+ * Runs in the relay, which goes away again where it is not wanted.  What that means to the
+ * launcher and to commands is told by bgworker/launcher/README.md.
  */
 #include "postgres.h"
 
@@ -20,6 +19,7 @@
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -35,14 +35,18 @@
 #include "bgworker/launcher/launcher.h"
 #include "bgworker/owner.h"
 #include "bgworker/session.h"
+#include "src/worker.h"
 
 #define LOCK_WAIT "60s"
 
-/* A process that has attached is alive as long as worker_pid names it. */
+/* The place of this process, from the launcher. */
+static OutboxWorkerPlace own;
+
+/* A process that has attached is alive until its place is given back. */
 static void
 detach_worker(int code, Datum arg)
 {
-	OutboxSlot *slot = (OutboxSlot *) DatumGetPointer(arg);
+	OutboxSlot *slot = own.slot;
 
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 	SpinLockAcquire(&slot->mutex);
@@ -53,25 +57,17 @@ detach_worker(int code, Datum arg)
 	slot->status.hold_reason[0] = '\0';
 	SpinLockRelease(&slot->mutex);
 
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	slot->worker_pid = 0;
-	LWLockRelease(outbox_shared->lock);
-	outbox_shmem_wake(&outbox_shared->launcher_proc);
+	outbox_worker_detach(&own);
 }
 
 static bool
 attach_worker(OutboxSlot *slot)
 {
-	bool attached;
-
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	attached = slot->database == MyDatabaseId && slot->suspended == 0 && slot->worker_pid == 0;
-	if (attached)
-		slot->worker_pid = MyProcPid;
-	LWLockRelease(outbox_shared->lock);
-	if (attached)
-		before_shmem_exit(detach_worker, PointerGetDatum(slot));
-	return attached;
+	memcpy(&own, MyBgworkerEntry->bgw_extra, sizeof(own));
+	if (own.slot != slot || !outbox_worker_attach(&own))
+		return false;
+	before_shmem_exit(detach_worker, (Datum) 0);
+	return true;
 }
 
 static bool
@@ -207,8 +203,9 @@ measure_without_relay(OutboxSlot *slot)
 bool
 outbox_relay_probe(OutboxSlot *slot)
 {
-	bool exists;
-	bool wanted;
+	bool			  exists;
+	bool			  wanted;
+	OutboxWorkerState state;
 
 	if (slot == NULL || !attach_worker(slot))
 		return false;
@@ -216,13 +213,9 @@ outbox_relay_probe(OutboxSlot *slot)
 	exists = has_extension();
 	wanted = exists && outbox_guc_relay && check_version(slot);
 
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	slot->answered = true;
-	slot->wanted = wanted;
-	LWLockRelease(outbox_shared->lock);
-	outbox_shmem_wake(&outbox_shared->launcher_proc);
-	if (!exists || outbox_guc_relay)
-		return wanted;
+	state = outbox_worker_answer(&own, wanted);
+	if (!exists || outbox_guc_relay || state != OUTBOX_WORKER_ENDING)
+		return state == OUTBOX_WORKER_RUNNING;
 	/* whoever locks the extension's objects for longer goes without the answers */
 	SetConfigOption("lock_timeout", LOCK_WAIT, PGC_SUSET, PGC_S_OVERRIDE);
 	if (!owns_objects(slot))
@@ -240,9 +233,5 @@ outbox_relay_progressed(OutboxSlot *slot)
 	/* Only this process resets them while it lives; a stale read comes again. */
 	if (pg_atomic_read_u64(&slot->waiting_since) != 0)
 		pg_atomic_write_u64(&slot->waiting_since, 0);
-	if (slot->failures == 0)
-		return;
-	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
-	slot->failures = 0;
-	LWLockRelease(outbox_shared->lock);
+	outbox_worker_progressed(&own);
 }

@@ -99,6 +99,46 @@ def test_terminated_relay_comes_back(relay):
     relay.wait_state("idle")
 
 
+def test_launcher_comes_back(relay):
+    """The relay outlives its launcher; the next launcher knows of it: it can be stopped and started."""
+    relay.wait_state("idle")
+    first = relay_pid(relay)
+    launcher = "select pid from pg_stat_activity where backend_type = 'outbox launcher'"
+    before = relay.cluster.value(launcher)
+    relay.cluster.execute("select pg_terminate_backend(%s)", (before,))
+    wait_until(lambda: relay.cluster.value(launcher) not in (before, None), 30, "another launcher")
+    assert relay_pid(relay) == first
+    relay.stop_relay()
+    wait_for_none(relay)
+    relay.start_relay()
+    assert wait_for_relay(relay) != first
+    relay.wait_state("idle")
+
+
+def test_states_are_logged(own_postgres, make_database, kafka):
+    """At DEBUG2 the log has each state of the worker: start, failure, back-off, stop, a command's suspension."""
+    cluster = own_postgres(log_min_messages="debug2")
+    database = make_database(cluster)
+    oid = database.value("select oid from pg_database where datname = current_database()")
+
+    def wait_for_steps(since, *steps):
+        for step in steps:
+            wait_until(lambda step=step: cluster.log_contains(f"outbox relay 0 of database {oid}: {step}", since),
+                       30, step)
+        return cluster.log_size()
+    database.start_relay()
+    database.wait_state("idle")
+    since = wait_for_steps(0, "ask, absent -> asked", "start, asked -> looking", "on, looking -> running")
+    database.execute("select pg_terminate_backend(%s)", (relay_pid(database),))
+    since = wait_for_steps(since, "gone, running -> backoff", "time, backoff -> asked", "on, looking -> running")
+    with pytest.raises(psycopg.errors.ObjectInUse), database.connect():
+        run_alone(cluster, "drop database {}", database.name)
+    since = wait_for_steps(since, "suspend, running -> suspended", "resume, suspended -> asked",
+                           "on, looking -> running")
+    database.stop_relay()
+    wait_for_steps(since, "ask, running -> asked", "off, looking -> ending", "gone, ending -> absent")
+
+
 def test_server_restart(own_postgres, make_database, kafka):
     """After a restart of the server the relay comes back by itself and is idle."""
     cluster = own_postgres()
