@@ -29,7 +29,7 @@
 
 typedef enum OutboxRelayState
 {
-	OUTBOX_RELAY_STOPPED,	  /* no worker, not wanted or not probed yet */
+	OUTBOX_RELAY_STOPPED,	  /* no worker, not wanted or not looked yet */
 	OUTBOX_RELAY_STARTING,	  /* worker runs, tables not read yet */
 	OUTBOX_RELAY_CONNECTING,  /* sender starts, Kafka is asked for the cursor */
 	OUTBOX_RELAY_FENCING,	  /* new producer, authoritative cursor */
