@@ -43,23 +43,3 @@ CREATE TABLE outbox.batch_1 PARTITION OF outbox.batch FOR VALUES IN (1);
 
 CREATE UNIQUE INDEX batch_0_no ON outbox.batch_0 (batch_no);
 CREATE UNIQUE INDEX batch_1_no ON outbox.batch_1 (batch_no);
-
-/*
- * The installation's name in Kafka: group outbox-relay.<id> and transactional.id.
- *
- *	marker			id of the data directory's marker (bgworker/launcher/marker.c) that this database
- *					belongs to; NULL = no relay has run in it
- *	marker_timeline	the server's timeline when that was so
- *	held			why the relay holds as a copy, until outbox.adopt(); NULL = it does not
- *	held_delivered	Kafka is known to have the last batch
- */
-CREATE TABLE outbox.installation (
-	id uuid NOT NULL,
-	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	marker uuid,
-	marker_timeline integer,
-	held text,
-	held_delivered boolean NOT NULL DEFAULT false,
-	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row)
-);
-INSERT INTO outbox.installation (id) VALUES (pg_catalog.gen_random_uuid());

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ----------------------------------------------------------------- emit
+/* ------------------------------------------------------------------- emit
  *
- * The three functions return the event's id.  NULL payload: tombstone.  They run as
- * the caller, look nothing up through search_path (so no SET, which costs
- * microseconds a call), and check outbox.topic_grant.  Three names:
- * overloads would resolve untyped literals wrongly.
+ * How events are emitted: outbox.emit, emit_json and emit_bytes, the table outbox.outgoing for plain
+ * INSERTs, and the flow and trace that they get.
+ */
+
+/*
+ * The three functions return the event's id.  NULL payload: tombstone.  They run as the caller, look
+ * nothing up through search_path (so no SET, which costs microseconds a call), and check
+ * outbox.topic_grant.  Three names: overloads would resolve untyped literals wrongly.
  */
 
 /* Key and payload as UTF-8 text. */
@@ -60,3 +64,14 @@ BEGIN
 		(SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10));
 END
 $$;
+/* ----------------------------------------------------- consumer runtime
+ *
+ * What the runtime of services/ calls; grant_consume gives the rights.
+ */
+/*
+ * What the transaction emits from here on belongs to this flow and this trace; NULL or empty: to none.
+ * Always true: it stands in a WHERE clause, which comes before the select list that emits.  Errors: 22023.
+ */
+CREATE FUNCTION outbox.set_context(correlation_id text, traceparent text, tracestate text) RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_set_context';
+COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of what the transaction emits';

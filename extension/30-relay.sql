@@ -1,8 +1,30 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ---------------------------------------------------------------- relay */
+/* ------------------------------------------------------------------ relay
+ *
+ * The installation that a relay belongs to, how the relay is started and stopped, and what it tells of
+ * itself.  start_relay() and stop_relay() turn the database setting outbox.relay, which the launcher
+ * looks at when they commit (src/utility.c); the functions they call are in src/status.c.
+ */
 
-/* start_relay() and stop_relay() turn the database setting outbox.relay,
- * which the launcher looks at when they commit (src/utility.c); the functions they call are in src/status.c. */
+/*
+ * The installation's name in Kafka: group outbox-relay.<id> and transactional.id.
+ *
+ *	marker			id of the data directory's marker (bgworker/launcher/marker.c) that this
+ *					database belongs to; NULL = no relay has run in it
+ *	marker_timeline	the server's timeline when that was so
+ *	held			why the relay holds as a copy, until outbox.adopt(); NULL = it does not
+ *	held_delivered	Kafka is known to have the last batch
+ */
+CREATE TABLE outbox.installation (
+	id uuid NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	marker uuid,
+	marker_timeline integer,
+	held text,
+	held_delivered boolean NOT NULL DEFAULT false,
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row)
+);
+INSERT INTO outbox.installation (id) VALUES (pg_catalog.gen_random_uuid());
 
 CREATE FUNCTION outbox.check_start() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_start';
@@ -41,33 +63,6 @@ CREATE FUNCTION outbox.database_slots(
 		OUT recovered_at timestamptz)
 	RETURNS SETOF record
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_database_slots';
-
-/*
- * Text when the bytes are UTF-8, else \x and hex digits.  Characters that the database's encoding lacks are written as
- * JSON would: \u20ac.
- */
-CREATE FUNCTION outbox.bytes_text(bytea) RETURNS text
-	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_bytes_text';
-
-/* Headers in Kafka's encoding as rows, in their order.  SQLSTATE 22023: the bytes are none. */
-CREATE FUNCTION outbox.headers_decode(bytea) RETURNS SETOF outbox.header
-	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_decode';
-
-/* Would headers_decode take the bytes? */
-CREATE FUNCTION outbox.headers_readable(bytea) RETURNS boolean
-	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_headers_readable';
-
-/*
- * The value of the first header of that name in any case of letters; name: ASCII.  As a consumer reads a correlation id, so
- * that both find one flow: what is no character here, and control characters, as % and two hex digits a byte; at most 256 bytes.
- * NULL: there is none, it has no value, or the bytes are not headers.
- */
-CREATE FUNCTION outbox.header_value(headers bytea, name text) RETURNS text
-	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_header_value';
-
-/* The name of a database or role; bytes that are no text here, as in a name given in another encoding, as \x and hex digits. */
-CREATE FUNCTION outbox.name_text(name) RETURNS text
-	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_name_text';
 
 /*
  * Events restored from a dump taken before the first start, with transaction ids that this server has
@@ -126,30 +121,3 @@ $$;
  * is taken as delivered. */
 CREATE FUNCTION outbox.adopt(decision text) RETURNS void
 	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_adopt';
-
-/* outbox.event, outbox.batch and outbox.audit are insert-only, and rows that logical
- * replication applies are dropped. */
-CREATE FUNCTION outbox.refuse_change() RETURNS trigger
-	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_refuse_change';
-CREATE FUNCTION outbox.drop_replicated() RETURNS trigger
-	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_drop_replicated';
-
-DO $$
-DECLARE
-	guarded regclass;
-BEGIN
-	FOREACH guarded IN ARRAY ARRAY['outbox.event', 'outbox.batch', 'outbox.audit', 'outbox.installation'] LOOP
-		EXECUTE pg_catalog.format('CREATE TRIGGER drop_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
-			FOR EACH ROW EXECUTE FUNCTION outbox.drop_replicated()', guarded);
-	END LOOP;
-	FOR guarded IN SELECT coalesce(p.relid, t.root)
-		FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.batch', 'outbox.audit']::regclass[]) t(root)
-		LEFT JOIN LATERAL pg_catalog.pg_partition_tree(t.root) p ON true LOOP
-		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE REPLICA TRIGGER drop_replicated', guarded);
-		EXECUTE pg_catalog.format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
-			FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()', guarded);
-		EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER refuse_change', guarded);
-	END LOOP;
-	ALTER TABLE outbox.installation ENABLE REPLICA TRIGGER drop_replicated;
-END
-$$;

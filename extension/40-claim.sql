@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ------------------------------------------------------------ consumers */
+/* ----------------------------------------------------------------- claims
+ *
+ * outbox.idempotency: which events a consumer has processed; how an event is claimed, and how claims
+ * that are too old are forgotten.
+ */
 
 /*
  * The leaf of outbox.idempotency that an event id belongs to, by nothing but the id: of version 7
@@ -197,32 +201,3 @@ BEGIN
 EXCEPTION WHEN lock_not_available THEN
 	RETURN false;
 END $$;
-
-/* outbox.consumer_offset: how far a consumer has come, written in the same
- * transaction as the effects.
- *
- *	next_offset	records below it are done or lie in outbox.dead_letter
- *	log_no	raised when the partition's log is found to be another one; a member that has an earlier number is refused
- *	went_back_from	the highest seen_to before that; NULL: never
- *	old_ids_to	records below it may be known by an event id without time stamp and digest; NULL: an older
- *		version wrote the row, all below next_offset may
- *	seen_to	the highest next_offset there ever was
- *	called_at	when a handler was called last, and its effects committed with the row
- *	last_offset, last_ms, last_digest	the last record read of this log, as in outbox.consumer_anchor; NULL: not known
- */
-CREATE TABLE outbox.consumer_offset (
-	consumer text NOT NULL,
-	topic text NOT NULL,
-	partition integer NOT NULL,
-	next_offset bigint NOT NULL,
-	updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	log_no integer NOT NULL DEFAULT 0,
-	went_back_from bigint,
-	old_ids_to bigint,
-	seen_to bigint GENERATED ALWAYS AS (greatest(next_offset, went_back_from)) STORED,
-	last_offset bigint,
-	last_ms bigint,
-	last_digest bigint,
-	called_at timestamptz,
-	PRIMARY KEY (consumer, topic, partition)
-) WITH (fillfactor = 50);

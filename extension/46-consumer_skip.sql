@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ------------------------------------ a record that a consumer is stuck at */
+/* ----------------------------------- a record that a consumer is stuck at
+ *
+ * How a person has a consumer step over it.
+ */
 
 /*
  * The consumer steps over a record that it cannot do: the event is claimed for it, so its next try finds it processed

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* -------------------------------------- what outbox-consume gives a function
+/* ----------------------------------- what outbox-consume gives a function
+ *
+ * Records as a handler written in SQL sees them.
  *
  * The function of the generic consumer (services/consume) is f(outbox.consumed_event) or, for
  * values that are no JSON, f(outbox.consumed_bytes); it returns text, the outcome for the metrics.
@@ -60,3 +62,11 @@ BEGIN
 	RETURN value->>field;
 END
 $$;
+
+/*
+ * A text of a record, UTF-8, as this database can hold it: bytes that are no UTF-8 and characters it has not become
+ * % and two hex digits a byte, so that two values stay two; at most so many bytes, here and in UTF-8, cut between characters.
+ */
+CREATE FUNCTION outbox.wire_text(value bytea, most integer) RETURNS text
+	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_wire_text';
+COMMENT ON FUNCTION outbox.wire_text(bytea, integer) IS 'a text of a record as the database can hold it';

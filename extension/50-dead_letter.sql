@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* --------------------------------------------------------- dead letters */
+/* ----------------------------------------------------------- dead letters
+ *
+ * outbox.dead_letter, the one table of what the relay could not send and consumers could not process,
+ * and which failures are of one kind.
+ */
 
 /* left(), which in SQL_ASCII would cut inside a character of UTF-8. */
 CREATE FUNCTION outbox.cut_text(value text, characters integer) RETURNS text

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
+/* ---------------------------------------------- dead letters of the relay
+ *
+ * What the relay does with them: keys whose events wait, what is due, and its return as events.
+ */
 
 /*
  * Origin relay: what is held for the key is due when nothing before it waits any more.
@@ -32,10 +36,6 @@ BEGIN
 	UPDATE outbox.dead_letter d SET state = 'releasing', blocked_by = NULL WHERE d.id = first_held;
 END $$;
 
-/* ------------------------------------- what the relay does with dead letters
- *
- * Keys that wait, what is due, and its return as events.
- */
 /*
  * Topics and keys whose events wait: those with rows held and, if holding, open or releasing;
  * at most so many.  hash: sha256 of the key.  A loose scan: the cost is that of the keys, not of the rows.

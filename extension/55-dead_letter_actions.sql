@@ -2,7 +2,8 @@
 /* -------------------------------------------------- dead letter actions
  *
  * What persons do with dead letters of both origins (grant_operate gives the right), each noted
- * in outbox.audit; one by one here, by filter in 55, with another content in 56.
+ * in outbox.audit: one by one here, by a filter in 56, with another content in 57.  At the end stands
+ * what deletes those that are done with.
  */
 
 /*
@@ -167,3 +168,41 @@ BEGIN
 	PERFORM outbox.dead_letter_audit(letter, 'dead_letter_note', note);
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_note(bigint, text) IS 'writes a note on a dead letter';
+
+/* ------------------------------------------------------------ many at once */
+
+/*
+ * Deletes letters resolved or discarded before that time, at most so many, the oldest first, and
+ * returns their number; outbox.audit keeps its rows and gets one.  Letters stay while an event they
+ * leave out is retained, an edited copy points to them, or somebody has them locked.  A discarded record
+ * that Kafka delivers again after it was deleted is processed: keep them as long as their topics are
+ * retained.  SQLSTATE 22004, 22023: before or at_most (1 to 100000).
+ */
+CREATE FUNCTION outbox.dead_letter_purge(before timestamptz, at_most integer DEFAULT 1000) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	newest_batch bigint := (SELECT max(b.batch_no) FROM outbox.batch b);
+	deleted integer;
+BEGIN
+	IF before IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'before of a purge must not be null';
+	ELSIF (at_most BETWEEN 1 AND 100000) IS NOT TRUE THEN
+		RAISE EXCEPTION 'at_most is out of range'
+			USING ERRCODE = '22023', DETAIL = 'Allowed: 1 to 100000 dead letters.';
+	END IF;
+	DELETE FROM outbox.dead_letter WHERE id = ANY (ARRAY(
+		SELECT d.id FROM outbox.dead_letter d
+		WHERE d.state IN ('resolved', 'discarded') AND d.resolved_at < before
+			AND NOT EXISTS (SELECT FROM outbox.dead_letter c WHERE c.replay_of = d.id)
+			AND (d.origin = 'consumer' OR (coalesce(d.batch_no < newest_batch, true)
+				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.txid)
+				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.reissue_txid)))
+		ORDER BY d.id LIMIT at_most FOR UPDATE SKIP LOCKED));
+	GET DIAGNOSTICS deleted = ROW_COUNT;
+	IF deleted > 0 THEN
+		INSERT INTO outbox.audit (action, detail)
+		VALUES ('dead_letter_purge', jsonb_build_object('before', before, 'deleted', deleted));
+	END IF;
+	RETURN deleted;
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_purge(timestamptz, integer) IS 'deletes dead letters done with long ago';

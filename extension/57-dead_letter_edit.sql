@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ------------------------------------------ dead letters: edit and purge */
+/* -------------------------------------- dead letters with another content
+ *
+ * How a person has a letter processed or sent again with another value or other headers.
+ */
 
 /* An error unless outbox.allow_dead_letter_edit is on. */
 CREATE FUNCTION outbox.dead_letter_copy_id() RETURNS uuid
@@ -113,39 +116,3 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_edit(bigint, integer, bytea, text, outbox.header[]) IS
 	'replays a dead letter with another content';
-
-/*
- * Deletes letters resolved or discarded before that time, at most so many, the oldest first, and
- * returns their number; outbox.audit keeps its rows and gets one.  Letters stay while an event they
- * leave out is retained, an edited copy points to them, or somebody has them locked.  A discarded record
- * that Kafka delivers again after it was deleted is processed: keep them as long as their topics are
- * retained.  SQLSTATE 22004, 22023: before or at_most (1 to 100000).
- */
-CREATE FUNCTION outbox.dead_letter_purge(before timestamptz, at_most integer DEFAULT 1000) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	newest_batch bigint := (SELECT max(b.batch_no) FROM outbox.batch b);
-	deleted integer;
-BEGIN
-	IF before IS NULL THEN
-		RAISE null_value_not_allowed USING MESSAGE = 'before of a purge must not be null';
-	ELSIF (at_most BETWEEN 1 AND 100000) IS NOT TRUE THEN
-		RAISE EXCEPTION 'at_most is out of range'
-			USING ERRCODE = '22023', DETAIL = 'Allowed: 1 to 100000 dead letters.';
-	END IF;
-	DELETE FROM outbox.dead_letter WHERE id = ANY (ARRAY(
-		SELECT d.id FROM outbox.dead_letter d
-		WHERE d.state IN ('resolved', 'discarded') AND d.resolved_at < before
-			AND NOT EXISTS (SELECT FROM outbox.dead_letter c WHERE c.replay_of = d.id)
-			AND (d.origin = 'consumer' OR (coalesce(d.batch_no < newest_batch, true)
-				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.txid)
-				AND NOT EXISTS (SELECT FROM outbox.event e WHERE e.txid = d.reissue_txid)))
-		ORDER BY d.id LIMIT at_most FOR UPDATE SKIP LOCKED));
-	GET DIAGNOSTICS deleted = ROW_COUNT;
-	IF deleted > 0 THEN
-		INSERT INTO outbox.audit (action, detail)
-		VALUES ('dead_letter_purge', jsonb_build_object('before', before, 'deleted', deleted));
-	END IF;
-	RETURN deleted;
-END $$;
-COMMENT ON FUNCTION outbox.dead_letter_purge(timestamptz, integer) IS 'deletes dead letters done with long ago';

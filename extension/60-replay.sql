@@ -198,21 +198,3 @@ BEGIN
 	PERFORM outbox.change_replay(replay_id, 'replay_cancel', '{running,paused,failed}', 'cancelled', reason);
 END
 $$;
-
-/* eta: what is left, at the rate; NULL unless running. */
-CREATE VIEW outbox.replays AS
-	SELECT j.id AS replay_id, j.state, j.replayed, j.total,
-		   round(100.0 * j.replayed / nullif(j.total, 0), 1) AS percent, j.rate,
-		   CASE WHEN j.state = 'running' THEN
-			pg_catalog.make_interval(secs => (j.total - j.replayed)::double precision / j.rate) END AS eta,
-		   j.created_from, j.created_to, j.topic, j.type, outbox.bytes_text(j.key) AS key,
-		   j.target_topic, j.consumer, j.reprocess, outbox.name_text(j.created_by) AS created_by, j.reason,
-		   j.created_at, j.started_at, j.finished_at, j.last_error
-	FROM (SELECT r.id, CASE WHEN r.installation = i.id OR r.state NOT IN ('running', 'paused') THEN r.state
-				ELSE 'failed' END AS state,
-			CASE WHEN r.installation = i.id OR r.state NOT IN ('running', 'paused') THEN r.last_error
-				ELSE 'restored or copied from another database: call outbox.replay() again' END AS last_error,
-			r.replayed, r.total, r.rate, r.created_from, r.created_to, r.topic, r.type, r.key,
-			r.target_topic, r.consumer, r.reprocess, r.created_by, r.reason, r.created_at,
-			r.started_at, r.finished_at
-		  FROM outbox.replay_job r CROSS JOIN outbox.installation i) j;

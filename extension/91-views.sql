@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
-/* ---------------------------------------------------------------- views */
+/* ------------------------------------------------------------------ views
+ *
+ * What people and programs look at: relay, batches, backlog, dead letters, flows, events, replays.
+ */
 
 CREATE VIEW outbox.batches AS
 	SELECT b.batch_no, b.events, b.lower, b.upper, b.lower_txid, b.lower_seq,
@@ -179,3 +182,21 @@ CREATE VIEW outbox.events AS
 			ELSE pg_catalog.to_jsonb(outbox.bytes_text(e.headers)) END AS headers,
 		   e.created_at, e.copied_at
 	FROM outbox.event e;
+
+/* eta: what is left, at the rate; NULL unless running. */
+CREATE VIEW outbox.replays AS
+	SELECT j.id AS replay_id, j.state, j.replayed, j.total,
+		   round(100.0 * j.replayed / nullif(j.total, 0), 1) AS percent, j.rate,
+		   CASE WHEN j.state = 'running' THEN
+			pg_catalog.make_interval(secs => (j.total - j.replayed)::double precision / j.rate) END AS eta,
+		   j.created_from, j.created_to, j.topic, j.type, outbox.bytes_text(j.key) AS key,
+		   j.target_topic, j.consumer, j.reprocess, outbox.name_text(j.created_by) AS created_by, j.reason,
+		   j.created_at, j.started_at, j.finished_at, j.last_error
+	FROM (SELECT r.id, CASE WHEN r.installation = i.id OR r.state NOT IN ('running', 'paused') THEN r.state
+				ELSE 'failed' END AS state,
+			CASE WHEN r.installation = i.id OR r.state NOT IN ('running', 'paused') THEN r.last_error
+				ELSE 'restored or copied from another database: call outbox.replay() again' END AS last_error,
+			r.replayed, r.total, r.rate, r.created_from, r.created_to, r.topic, r.type, r.key,
+			r.target_topic, r.consumer, r.reprocess, r.created_by, r.reason, r.created_at,
+			r.started_at, r.finished_at
+		  FROM outbox.replay_job r CROSS JOIN outbox.installation i) j;
