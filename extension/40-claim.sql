@@ -32,106 +32,24 @@ CREATE TABLE outbox.idempotency (
 ) PARTITION BY LIST (outbox.idempotency_leaf(event_id));
 /* At most 255 bytes: no leaf needs a TOAST table. */
 ALTER TABLE outbox.idempotency ALTER consumer SET STORAGE PLAIN;
-CREATE TABLE outbox.idempotency_0 PARTITION OF outbox.idempotency FOR VALUES IN (0);
-CREATE TABLE outbox.idempotency_1 PARTITION OF outbox.idempotency FOR VALUES IN (1);
-CREATE TABLE outbox.idempotency_2 PARTITION OF outbox.idempotency FOR VALUES IN (2);
-CREATE TABLE outbox.idempotency_3 PARTITION OF outbox.idempotency FOR VALUES IN (3);
-CREATE TABLE outbox.idempotency_4 PARTITION OF outbox.idempotency FOR VALUES IN (4);
-CREATE TABLE outbox.idempotency_5 PARTITION OF outbox.idempotency FOR VALUES IN (5);
-CREATE TABLE outbox.idempotency_6 PARTITION OF outbox.idempotency FOR VALUES IN (6);
-CREATE TABLE outbox.idempotency_7 PARTITION OF outbox.idempotency FOR VALUES IN (7);
-CREATE TABLE outbox.idempotency_8 PARTITION OF outbox.idempotency FOR VALUES IN (8);
-CREATE TABLE outbox.idempotency_9 PARTITION OF outbox.idempotency FOR VALUES IN (9);
-CREATE TABLE outbox.idempotency_10 PARTITION OF outbox.idempotency FOR VALUES IN (10);
-CREATE TABLE outbox.idempotency_11 PARTITION OF outbox.idempotency FOR VALUES IN (11);
-CREATE TABLE outbox.idempotency_12 PARTITION OF outbox.idempotency FOR VALUES IN (12);
-CREATE TABLE outbox.idempotency_13 PARTITION OF outbox.idempotency FOR VALUES IN (13);
-CREATE TABLE outbox.idempotency_14 PARTITION OF outbox.idempotency FOR VALUES IN (14);
-CREATE TABLE outbox.idempotency_15 PARTITION OF outbox.idempotency FOR VALUES IN (15);
-CREATE TABLE outbox.idempotency_16 PARTITION OF outbox.idempotency FOR VALUES IN (16);
-CREATE TABLE outbox.idempotency_17 PARTITION OF outbox.idempotency FOR VALUES IN (17);
-CREATE TABLE outbox.idempotency_18 PARTITION OF outbox.idempotency FOR VALUES IN (18);
-CREATE TABLE outbox.idempotency_19 PARTITION OF outbox.idempotency FOR VALUES IN (19);
-CREATE TABLE outbox.idempotency_20 PARTITION OF outbox.idempotency FOR VALUES IN (20);
-CREATE TABLE outbox.idempotency_21 PARTITION OF outbox.idempotency FOR VALUES IN (21);
-CREATE TABLE outbox.idempotency_22 PARTITION OF outbox.idempotency FOR VALUES IN (22);
-CREATE TABLE outbox.idempotency_23 PARTITION OF outbox.idempotency FOR VALUES IN (23);
-CREATE TABLE outbox.idempotency_24 PARTITION OF outbox.idempotency FOR VALUES IN (24);
-CREATE TABLE outbox.idempotency_25 PARTITION OF outbox.idempotency FOR VALUES IN (25);
-CREATE TABLE outbox.idempotency_26 PARTITION OF outbox.idempotency FOR VALUES IN (26);
-CREATE TABLE outbox.idempotency_27 PARTITION OF outbox.idempotency FOR VALUES IN (27);
-CREATE TABLE outbox.idempotency_28 PARTITION OF outbox.idempotency FOR VALUES IN (28);
-CREATE TABLE outbox.idempotency_29 PARTITION OF outbox.idempotency FOR VALUES IN (29);
-CREATE TABLE outbox.idempotency_30 PARTITION OF outbox.idempotency FOR VALUES IN (30);
-CREATE TABLE outbox.idempotency_31 PARTITION OF outbox.idempotency FOR VALUES IN (31);
-CREATE TABLE outbox.idempotency_timeless PARTITION OF outbox.idempotency FOR VALUES IN (-1);
 
-CREATE UNIQUE INDEX idempotency_0_event ON outbox.idempotency_0 (event_id, consumer);
-CREATE INDEX idempotency_0_age ON outbox.idempotency_0 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_1_event ON outbox.idempotency_1 (event_id, consumer);
-CREATE INDEX idempotency_1_age ON outbox.idempotency_1 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_2_event ON outbox.idempotency_2 (event_id, consumer);
-CREATE INDEX idempotency_2_age ON outbox.idempotency_2 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_3_event ON outbox.idempotency_3 (event_id, consumer);
-CREATE INDEX idempotency_3_age ON outbox.idempotency_3 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_4_event ON outbox.idempotency_4 (event_id, consumer);
-CREATE INDEX idempotency_4_age ON outbox.idempotency_4 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_5_event ON outbox.idempotency_5 (event_id, consumer);
-CREATE INDEX idempotency_5_age ON outbox.idempotency_5 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_6_event ON outbox.idempotency_6 (event_id, consumer);
-CREATE INDEX idempotency_6_age ON outbox.idempotency_6 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_7_event ON outbox.idempotency_7 (event_id, consumer);
-CREATE INDEX idempotency_7_age ON outbox.idempotency_7 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_8_event ON outbox.idempotency_8 (event_id, consumer);
-CREATE INDEX idempotency_8_age ON outbox.idempotency_8 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_9_event ON outbox.idempotency_9 (event_id, consumer);
-CREATE INDEX idempotency_9_age ON outbox.idempotency_9 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_10_event ON outbox.idempotency_10 (event_id, consumer);
-CREATE INDEX idempotency_10_age ON outbox.idempotency_10 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_11_event ON outbox.idempotency_11 (event_id, consumer);
-CREATE INDEX idempotency_11_age ON outbox.idempotency_11 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_12_event ON outbox.idempotency_12 (event_id, consumer);
-CREATE INDEX idempotency_12_age ON outbox.idempotency_12 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_13_event ON outbox.idempotency_13 (event_id, consumer);
-CREATE INDEX idempotency_13_age ON outbox.idempotency_13 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_14_event ON outbox.idempotency_14 (event_id, consumer);
-CREATE INDEX idempotency_14_age ON outbox.idempotency_14 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_15_event ON outbox.idempotency_15 (event_id, consumer);
-CREATE INDEX idempotency_15_age ON outbox.idempotency_15 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_16_event ON outbox.idempotency_16 (event_id, consumer);
-CREATE INDEX idempotency_16_age ON outbox.idempotency_16 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_17_event ON outbox.idempotency_17 (event_id, consumer);
-CREATE INDEX idempotency_17_age ON outbox.idempotency_17 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_18_event ON outbox.idempotency_18 (event_id, consumer);
-CREATE INDEX idempotency_18_age ON outbox.idempotency_18 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_19_event ON outbox.idempotency_19 (event_id, consumer);
-CREATE INDEX idempotency_19_age ON outbox.idempotency_19 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_20_event ON outbox.idempotency_20 (event_id, consumer);
-CREATE INDEX idempotency_20_age ON outbox.idempotency_20 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_21_event ON outbox.idempotency_21 (event_id, consumer);
-CREATE INDEX idempotency_21_age ON outbox.idempotency_21 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_22_event ON outbox.idempotency_22 (event_id, consumer);
-CREATE INDEX idempotency_22_age ON outbox.idempotency_22 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_23_event ON outbox.idempotency_23 (event_id, consumer);
-CREATE INDEX idempotency_23_age ON outbox.idempotency_23 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_24_event ON outbox.idempotency_24 (event_id, consumer);
-CREATE INDEX idempotency_24_age ON outbox.idempotency_24 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_25_event ON outbox.idempotency_25 (event_id, consumer);
-CREATE INDEX idempotency_25_age ON outbox.idempotency_25 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_26_event ON outbox.idempotency_26 (event_id, consumer);
-CREATE INDEX idempotency_26_age ON outbox.idempotency_26 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_27_event ON outbox.idempotency_27 (event_id, consumer);
-CREATE INDEX idempotency_27_age ON outbox.idempotency_27 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_28_event ON outbox.idempotency_28 (event_id, consumer);
-CREATE INDEX idempotency_28_age ON outbox.idempotency_28 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_29_event ON outbox.idempotency_29 (event_id, consumer);
-CREATE INDEX idempotency_29_age ON outbox.idempotency_29 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_30_event ON outbox.idempotency_30 (event_id, consumer);
-CREATE INDEX idempotency_30_age ON outbox.idempotency_30 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_31_event ON outbox.idempotency_31 (event_id, consumer);
-CREATE INDEX idempotency_31_age ON outbox.idempotency_31 USING brin (processed_at);
-CREATE UNIQUE INDEX idempotency_timeless_event ON outbox.idempotency_timeless (event_id, consumer);
-CREATE INDEX idempotency_timeless_age ON outbox.idempotency_timeless (processed_at);
+/*
+ * Leaves 0 to 31 and, as -1, the one of ids without a time.  The keys are primary ones, so that a
+ * subscriber finds rows without reading the leaf.
+ */
+DO $$
+DECLARE
+	leaf text;
+BEGIN
+	FOR n IN -1 .. 31 LOOP
+		leaf := 'idempotency_' || CASE n WHEN -1 THEN 'timeless' ELSE n::text END;
+		EXECUTE pg_catalog.format('CREATE TABLE outbox.%1$s PARTITION OF outbox.idempotency
+			(CONSTRAINT %1$s_event PRIMARY KEY (event_id, consumer)) FOR VALUES IN (%2$s)', leaf, n);
+		EXECUTE pg_catalog.format('CREATE INDEX %1$s_age ON outbox.%1$s USING %2$s (processed_at)', leaf,
+			CASE n WHEN -1 THEN 'btree' ELSE 'brin' END);
+	END LOOP;
+END
+$$;
 
 /* True the first time.  A concurrent call for the same event waits for the other
  * transaction's end. */

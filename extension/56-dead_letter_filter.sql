@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* --------------------------------------- dead letter actions, by a filter
  *
- * The filter of all of them; NULL: all.
- *	origin, consumer, topic, fingerprint, event_type
- *	key				as UTF-8 text
- *	failed_from, failed_to	last_failed_at, the end excluded.  Never what has failed since the
- *					statement began; who calls in chunks gives the time of the first as failed_to
- *	state			one of those the action takes
+ * The actions of 55 on all letters that a filter chooses.
+ *
  * dry_run: changes nothing and shows what would be (NULL: true).  at_most: 1 to 100000 letters, the
  * oldest first, of a discard the newest first, so that none of them is let go by the discard of one it is
  * held behind; how many a second is the caller's.  Letters somebody else has locked are left out.
@@ -14,9 +10,28 @@
  * state before.  SQLSTATE 22023: a state the action does not take, at_most out of range.
  */
 
+/*
+ * The filter of all of them; NULL: all.
+ *
+ *	key				as UTF-8 text
+ *	failed_from, failed_to	last_failed_at, the end excluded.  Never what has failed since the
+ *					statement began; who calls in chunks gives the time of the first as failed_to
+ *	state			one of those the action takes
+ */
+CREATE TYPE outbox.dead_letter_filter AS (
+	origin text,
+	consumer text,
+	topic text,
+	fingerprint text,
+	event_type text,
+	key text,
+	failed_from timestamptz,
+	failed_to timestamptz,
+	state text
+);
+
 /* What they share; action: name of the one for a single letter. */
-CREATE FUNCTION outbox.dead_letter_where(action text, allowed text[], state text, origin text, consumer text,
-	topic text, fingerprint text, event_type text, key text, failed_from timestamptz, failed_to timestamptz,
+CREATE FUNCTION outbox.dead_letter_where(action text, allowed text[], wanted outbox.dead_letter_filter,
 	reason text, dry_run boolean, at_most integer)
 RETURNS TABLE (operation uuid, id bigint, event_id uuid, was text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -26,8 +41,8 @@ DECLARE
 	letter outbox.dead_letter;
 	more jsonb;
 BEGIN
-	IF state <> ALL (allowed) THEN
-		RAISE EXCEPTION '% does not take dead letters in state "%"', action, state
+	IF wanted.state <> ALL (allowed) THEN
+		RAISE EXCEPTION '% does not take dead letters in state "%"', action, wanted.state
 			USING ERRCODE = '22023', HINT = format('The state must be %s.', array_to_string(allowed, ' or '));
 	ELSIF (at_most BETWEEN 1 AND 100000) IS NOT TRUE THEN
 		RAISE EXCEPTION 'at_most is out of range'
@@ -37,16 +52,15 @@ BEGIN
 	more := jsonb_build_object('operation', operation);
 	FOR chosen IN
 		SELECT d.id, d.event_id, d.state, d.version, d.last_failed_at FROM outbox.dead_letter d
-		WHERE d.state = ANY (CASE WHEN dead_letter_where.state IS NULL THEN allowed
-				ELSE ARRAY[dead_letter_where.state] END)
-			AND (dead_letter_where.origin IS NULL OR d.origin = dead_letter_where.origin)
-			AND (dead_letter_where.consumer IS NULL OR d.consumer = dead_letter_where.consumer)
-			AND (dead_letter_where.topic IS NULL OR d.topic = dead_letter_where.topic)
-			AND (dead_letter_where.fingerprint IS NULL OR d.fingerprint = dead_letter_where.fingerprint)
-			AND (dead_letter_where.event_type IS NULL OR d.event_type = dead_letter_where.event_type)
-			AND (dead_letter_where.key IS NULL OR d.key = convert_to(dead_letter_where.key, 'UTF8'))
-			AND (failed_from IS NULL OR d.last_failed_at >= failed_from)
-			AND d.last_failed_at < least(failed_to, statement_timestamp())
+		WHERE d.state = ANY (CASE WHEN wanted.state IS NULL THEN allowed ELSE ARRAY[wanted.state] END)
+			AND (wanted.origin IS NULL OR d.origin = wanted.origin)
+			AND (wanted.consumer IS NULL OR d.consumer = wanted.consumer)
+			AND (wanted.topic IS NULL OR d.topic = wanted.topic)
+			AND (wanted.fingerprint IS NULL OR d.fingerprint = wanted.fingerprint)
+			AND (wanted.event_type IS NULL OR d.event_type = wanted.event_type)
+			AND (wanted.key IS NULL OR d.key = convert_to(wanted.key, 'UTF8'))
+			AND (wanted.failed_from IS NULL OR d.last_failed_at >= wanted.failed_from)
+			AND d.last_failed_at < least(wanted.failed_to, statement_timestamp())
 			AND (d.origin = 'consumer' OR d.state <> 'retrying')
 		ORDER BY CASE action WHEN 'dead_letter_discard' THEN -d.id ELSE d.id END LIMIT at_most
 	LOOP
@@ -76,8 +90,9 @@ CREATE FUNCTION outbox.dead_letter_replay_where(origin text DEFAULT NULL, consum
 RETURNS TABLE (operation uuid, id bigint, event_id uuid, was text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_replay', '{open,retrying}', state, origin,
-		consumer, topic, fingerprint, event_type, key, failed_from, failed_to, reason, dry_run, at_most);
+	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_replay', '{open,retrying}',
+		(origin, consumer, topic, fingerprint, event_type, key, failed_from, failed_to, state),
+		reason, dry_run, at_most);
 END $$;
 
 /* SQLSTATE 22004: no reason. */
@@ -89,8 +104,9 @@ RETURNS TABLE (operation uuid, id bigint, event_id uuid, was text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.dead_letter_need_reason(reason, 'to discard dead letters');
-	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_discard', '{open,held,retrying,releasing}', state, origin,
-		consumer, topic, fingerprint, event_type, key, failed_from, failed_to, reason, dry_run, at_most);
+	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_discard', '{open,held,retrying,releasing}',
+		(origin, consumer, topic, fingerprint, event_type, key, failed_from, failed_to, state),
+		reason, dry_run, at_most);
 END $$;
 
 /* Those discarded become open. */
@@ -100,6 +116,7 @@ CREATE FUNCTION outbox.dead_letter_restore_where(origin text DEFAULT NULL, consu
 RETURNS TABLE (operation uuid, id bigint, event_id uuid, was text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_restore', '{discarded}', NULL, origin,
-		consumer, topic, fingerprint, event_type, key, failed_from, failed_to, reason, dry_run, at_most);
+	RETURN QUERY SELECT * FROM outbox.dead_letter_where('dead_letter_restore', '{discarded}',
+		(origin, consumer, topic, fingerprint, event_type, key, failed_from, failed_to, NULL),
+		reason, dry_run, at_most);
 END $$;

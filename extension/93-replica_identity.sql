@@ -4,18 +4,12 @@
  * A publication FOR ALL TABLES, or of this schema, forbids UPDATE and DELETE in tables without a
  * replica identity.  Primary keys are one; all others get FULL, which is written to WAL at wal_level
  * logical alone, for each row that is changed or deleted.  Roots of partitions as well, and their leaves in
- * the same way, for a publication with publish_via_partition_root sends the root's.  A leaf's unique index
- * becomes its primary key, so that a subscriber finds rows without reading the leaf.
+ * the same way, for a publication with publish_via_partition_root sends the root's.
  */
 DO $$
 DECLARE
 	identified regclass;
-	leaf name;
 BEGIN
-	FOR leaf IN SELECT c.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid
-			WHERE h.inhparent = 'outbox.idempotency'::regclass ORDER BY c.oid LOOP
-		EXECUTE pg_catalog.format('ALTER TABLE outbox.%1$I ADD PRIMARY KEY USING INDEX %2$I', leaf, leaf || '_event');
-	END LOOP;
 	FOR identified IN SELECT c.oid FROM pg_catalog.pg_class c
 			WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'p') AND
 				(c.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_index i
