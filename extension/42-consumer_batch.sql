@@ -49,7 +49,7 @@ END $$;
  * each partition's seen_to; the others as in begin_batch, ids: what is claimed.  The look-up is planned with its values, so that the leaves of other
  * days are neither locked nor looked into.
  */
-CREATE FUNCTION outbox.held_and_processed(consumer text, letters text[], part_seen bigint[],
+CREATE FUNCTION outbox.held_and_processed(consumer text, claims text[], part_seen bigint[],
 	part_of integer[], offsets bigint[], ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -59,8 +59,8 @@ DECLARE
 	processed uuid[];
 BEGIN
 	SELECT array_agg(r.place), array_agg(r.id) INTO places, held
-	FROM unnest(letters, part_of, offsets, ids) WITH ORDINALITY r (letter, part, "offset", id, place)
-	WHERE r.letter = 'h' AND r."offset" < part_seen[r.part];
+	FROM unnest(claims, part_of, offsets, ids) WITH ORDINALITY r (claim, part, "offset", id, place)
+	WHERE r.claim = 'h' AND r."offset" < part_seen[r.part];
 	IF places IS NULL THEN
 		RETURN '{}';
 	END IF;
@@ -109,7 +109,7 @@ END $$;
  * instead of event_ids (re-processing); hold: does a record wait behind a dead letter of its key?
  * One without a key never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event
  * ids without time stamp and digest, NULL where a record never had another one; part_times, part_digests: of the
- * record before part_next, as in outbox.consumer_anchor.  Returns a letter for each record, or NULL when a watermark had moved:
+ * record before part_next, as in outbox.consumer_anchor.  Returns how each record is claimed, in one character, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
  *	h	held: an earlier record of its key is retrying or open
@@ -122,7 +122,7 @@ CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbe
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	letters text[] := array_fill('n'::text, ARRAY[cardinality(offsets)]);
+	claims text[] := array_fill('n'::text, ARRAY[cardinality(offsets)]);
 	places integer[];
 	claimed boolean[];
 	place integer;
@@ -145,7 +145,7 @@ BEGIN
 
 	IF hold THEN
 		FOREACH place IN ARRAY outbox.dead_letter_blocked(consumer, part_topics, part_of, keys) LOOP
-			letters[place] := 'h';
+			claims[place] := 'h';
 		END LOOP;
 	END IF;
 
@@ -159,36 +159,36 @@ BEGIN
 					AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
 					AND d.event_id = r.event_id))
 	LOOP
-		letters[place] := 'd';
+		claims[place] := 'd';
 	END LOOP;
-	IF 'h' = ANY (letters) THEN
-		FOREACH place IN ARRAY outbox.held_and_processed(consumer, letters, part_seen, part_of, offsets,
+	IF 'h' = ANY (claims) THEN
+		FOREACH place IN ARRAY outbox.held_and_processed(consumer, claims, part_seen, part_of, offsets,
 			ARRAY(SELECT coalesce(r.claim_id, r.event_id) FROM unnest(claim_ids, event_ids)
 				WITH ORDINALITY r (claim_id, event_id, place) ORDER BY r.place))
 		LOOP
-			letters[place] := 'd';
+			claims[place] := 'd';
 		END LOOP;
 	END IF;
 	IF old_ids IS NOT NULL THEN
 		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old, part_of,
 			offsets, old_ids)
 		LOOP
-			letters[place] := 'd';
+			claims[place] := 'd';
 		END LOOP;
 	END IF;
 
-	places := ARRAY(SELECT r.place::integer FROM unnest(letters, wanted) WITH ORDINALITY r (letter, wanted, place)
-		WHERE r.letter = 'n' AND r.wanted ORDER BY r.place);
+	places := ARRAY(SELECT r.place::integer FROM unnest(claims, wanted) WITH ORDINALITY r (claim, wanted, place)
+		WHERE r.claim = 'n' AND r.wanted ORDER BY r.place);
 	IF cardinality(places) > 0 THEN
 		claimed := outbox.claim_many(consumer,
 			ARRAY(SELECT coalesce(claim_ids[r.place], event_ids[r.place]) FROM unnest(places) WITH ORDINALITY r (place, n) ORDER BY r.n));
 		FOR i IN 1 .. cardinality(places) LOOP
 			IF NOT claimed[i] THEN
-				letters[places[i]] := 'd';
+				claims[places[i]] := 'd';
 			END IF;
 		END LOOP;
 	END IF;
-	RETURN array_to_string(letters, '');
+	RETURN array_to_string(claims, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
 	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[]) IS

@@ -153,7 +153,7 @@ COMMENT ON FUNCTION outbox.dead_letter_begin(bigint, integer, uuid) IS 'first st
 
 /*
  * Locks letters for a try and claims their events.  ids: as outbox.dead_letter_next_run told them, the first with its
- * attempts; claim_ids: as in outbox.dead_letter_begin.  Returns a letter for each, n new, d processed before, up to the
+ * attempts; claim_ids: as in outbox.dead_letter_begin.  Returns a character for each, n new, d processed before, up to the
  * first that somebody else has or has done with, or that another one of its key has come before; '': none.
  */
 CREATE FUNCTION outbox.dead_letter_begin_run(ids bigint[], attempts integer, claim_ids uuid[]) RETURNS text
@@ -162,7 +162,7 @@ DECLARE
 	letter outbox.dead_letter;
 	behind record;
 	place integer := 1;
-	claims uuid[];
+	asked uuid[];
 	blocking bigint;
 BEGIN
 	PERFORM outbox.need('dead_letter_begin_run', ARRAY['ids', ids::text, 'attempts', attempts::text, 'claim_ids', claim_ids::text]);
@@ -172,7 +172,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN '';
 	END IF;
-	claims[1] := coalesce(CASE WHEN letter.replay_of IS NULL THEN claim_ids[1] END, letter.event_id);
+	asked[1] := coalesce(CASE WHEN letter.replay_of IS NULL THEN claim_ids[1] END, letter.event_id);
 	IF cardinality(ids) > 1 THEN
 		SELECT min(b.id) INTO blocking
 		FROM outbox.dead_letter_blocking(letter.consumer, letter.topic, letter.key) b (id) WHERE b.id <> letter.id;
@@ -183,11 +183,11 @@ BEGIN
 		LOOP
 			place := place + 1;
 			EXIT WHEN behind.id <> ids[place] OR behind.id > blocking OR NOT behind.follows;
-			claims[place] := coalesce(CASE WHEN behind.replay_of IS NULL THEN claim_ids[place] END, behind.event_id);
+			asked[place] := coalesce(CASE WHEN behind.replay_of IS NULL THEN claim_ids[place] END, behind.event_id);
 		END LOOP;
 	END IF;
 	RETURN (SELECT string_agg(CASE WHEN c.claimed THEN 'n' ELSE 'd' END, '' ORDER BY c.place)
-		FROM unnest(outbox.claim_many(letter.consumer, claims)) WITH ORDINALITY c (claimed, place));
+		FROM unnest(outbox.claim_many(letter.consumer, asked)) WITH ORDINALITY c (claimed, place));
 END $$;
 COMMENT ON FUNCTION outbox.dead_letter_begin_run(bigint[], integer, uuid[]) IS 'first statement of a retry of several';
 
