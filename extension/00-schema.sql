@@ -18,8 +18,9 @@ CREATE SCHEMA outbox;
 /* ---------------------------------------------------------------- types */
 
 /*
- * One record header: name not NULL, value NULL allowed.  A name is text in the database's encoding and UTF-8 in the record;
- * bytes that are no text here are written as \x and two hex digits each, in both directions.
+ * One record header: name not NULL, value NULL allowed.  A name is text in the database's encoding
+ * and UTF-8 in the record; bytes that are no text here are written as \x and two hex digits each,
+ * in both directions.
  */
 CREATE TYPE outbox.header AS (name text, value bytea);
 

@@ -7,14 +7,17 @@
  *	txid			top-level transaction (never the tuple's xmin)
  *	seq				order inside a transaction; not an identity (reissued after a failover)
  *	segment			leaf
- *	id				the event's identity: a UUID of version 7, or what the emitter gave to outbox.outgoing; not unique
+ *	id				the event's identity: a UUID of version 7, or what the emitter gave to
+ *					outbox.outgoing; not unique
  *	topic, key		Kafka topic and record key; key NULL allowed
  *	type			ce_type; like content_type in the database's encoding, the relay makes it UTF-8
- *	payload			record value, verbatim; NULL = tombstone; key, payload and headers are the record's bytes
+ *	payload			record value, verbatim; NULL = tombstone; key, payload and headers are the
+ *					record's bytes
  *	content_type	content-type header; NULL = none
  *	headers			the event's own headers in Kafka's encoding; NULL = none
  *	created_at		clock when emitted, ce_time
- *	copied_at		clock when the relay wrote this copy, for a replay or of a dead letter; NULL = an original
+ *	copied_at		clock when the relay wrote this copy, for a replay or of a dead letter; NULL =
+ *					an original
  */
 CREATE SEQUENCE outbox.event_seq CACHE 1;
 

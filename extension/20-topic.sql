@@ -8,19 +8,26 @@
  *	replication_factor	NULL = broker's default
  *	retention_ms		-1 = for ever, NULL = broker's default
  *	cleanup_policy		delete | compact | compact,delete; NULL = broker's default
- *	max_message_bytes	max.message.bytes, which emit() keeps to; NULL = broker's default, which it does not know
+ *	max_message_bytes	max.message.bytes, which emit() keeps to; NULL = broker's default, which
+ *						it does not know
  *
  * The checks are those of declare_topic(), for rows that are changed by hand (src/topic.c).
  */
 CREATE TABLE outbox.topic (
-	name text PRIMARY KEY CONSTRAINT topic_name_legal CHECK (name COLLATE "C" ~ '^[a-zA-Z0-9._-]{1,249}$' AND
-		name NOT IN ('.', '..', 'outbox.cursor', 'outbox_cursor') AND NOT starts_with(name, '__') AND
-		(length(name) <= 245 OR right(name, 4) = '.DLT')),
-	partitions integer NOT NULL CONSTRAINT topic_partitions_in_range CHECK (partitions BETWEEN 1 AND 10000),
-	replication_factor smallint CONSTRAINT topic_replication_factor_in_range CHECK (replication_factor BETWEEN 1 AND 32767),
+	name text PRIMARY KEY CONSTRAINT topic_name_legal
+		CHECK (name COLLATE "C" ~ '^[a-zA-Z0-9._-]{1,249}$'
+			AND name NOT IN ('.', '..', 'outbox.cursor', 'outbox_cursor')
+			AND NOT starts_with(name, '__')
+			AND (length(name) <= 245 OR right(name, 4) = '.DLT')),
+	partitions integer NOT NULL CONSTRAINT topic_partitions_in_range
+		CHECK (partitions BETWEEN 1 AND 10000),
+	replication_factor smallint CONSTRAINT topic_replication_factor_in_range
+		CHECK (replication_factor BETWEEN 1 AND 32767),
 	retention_ms bigint CONSTRAINT topic_retention_ms_in_range CHECK (retention_ms >= -1),
-	cleanup_policy text CONSTRAINT topic_cleanup_policy_known CHECK (cleanup_policy IN ('delete', 'compact', 'compact,delete')),
-	max_message_bytes integer CONSTRAINT topic_max_message_bytes_in_range CHECK (max_message_bytes >= 1024),
+	cleanup_policy text CONSTRAINT topic_cleanup_policy_known
+		CHECK (cleanup_policy IN ('delete', 'compact', 'compact,delete')),
+	max_message_bytes integer CONSTRAINT topic_max_message_bytes_in_range
+		CHECK (max_message_bytes >= 1024),
 	declared_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	declared_by name NOT NULL DEFAULT session_user
 );

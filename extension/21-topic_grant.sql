@@ -5,7 +5,10 @@
  * A role is kept as an outbox.grantee, a type that a dump carries to where the role is missing.
  */
 
-/* A role; src/grantee.c says how it differs from regrole: what is dumped, and loaded where the role is missing. */
+/*
+ * A role; src/grantee.c says how it differs from regrole: what is dumped, and loaded where the role
+ * is missing.
+ */
 CREATE TYPE outbox.grantee;
 CREATE FUNCTION outbox.grantee_in(cstring) RETURNS outbox.grantee
 	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_grantee_in';
@@ -22,9 +25,9 @@ CREATE CAST (outbox.grantee AS regrole) WITHOUT FUNCTION AS ASSIGNMENT;
 CREATE CAST (regrole AS outbox.grantee) WITHOUT FUNCTION AS ASSIGNMENT;
 
 /*
- * Who may emit to which topic; '*' stands for all.  A row counts only while the role itself has a privilege on
- * the schema: a role cannot be dropped with one, so what a dropped role leaves here gives nothing to the
- * next that gets its number.
+ * Who may emit to which topic; '*' stands for all.  A row counts only while the role itself has a
+ * privilege on the schema: a role cannot be dropped with one, so what a dropped role leaves here
+ * gives nothing to the next that gets its number.
  */
 CREATE TABLE outbox.topic_grant (
 	topic text NOT NULL,
@@ -76,15 +79,19 @@ CREATE FUNCTION outbox.change_emit(change text, role regrole) RETURNS void
 DECLARE
 	identifier text := outbox.role_identifier(role);
 BEGIN
-	EXECUTE format(replace(change, '...', 'EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes') || ' %s', identifier);
-	EXECUTE format(replace(change, '...', 'INSERT, SELECT ON outbox.outgoing') || ' %s', identifier);
+	EXECUTE format(replace(change, '...',
+		'EXECUTE ON FUNCTION outbox.emit, outbox.emit_json, outbox.emit_bytes') || ' %s',
+		identifier);
+	EXECUTE format(replace(change, '...',
+		'INSERT, SELECT ON outbox.outgoing') || ' %s', identifier);
 	EXECUTE format(replace(change, '...', 'USAGE ON TYPE outbox.header') || ' %s', identifier);
 END
 $$;
 
 /*
- * A row brings what the role needs, also one that is loaded from a dump: pg_restore gives an object's
- * privileges to all roles or, with one missing, to none.  A role that does not exist has no row, and takes over none.
+ * A row brings what the role needs, also one that is loaded from a dump: pg_restore gives an
+ * object's privileges to all roles or, with one missing, to none.  A role that does not exist has
+ * no row, and takes over none.
  */
 CREATE FUNCTION outbox.take_grant() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -92,11 +99,13 @@ BEGIN
 	IF NEW.grantee IS NULL THEN
 		RETURN NEW;				-- refused as NOT NULL
 	ELSIF NEW.grantee::oid = 0 AND TG_OP = 'UPDATE' THEN
-		RAISE undefined_object USING MESSAGE = format('the grant on topic "%s" needs a role that exists', NEW.topic);
+		RAISE undefined_object
+			USING MESSAGE = format('the grant on topic "%s" needs a role that exists', NEW.topic);
 	ELSIF NEW.grantee::oid = 0 THEN
 		RETURN NULL;
 	END IF;
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', outbox.role_identifier(NEW.grantee::regrole));
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s',
+		outbox.role_identifier(NEW.grantee::regrole));
 	PERFORM outbox.change_emit('GRANT ... TO', NEW.grantee::regrole);
 	RETURN NEW;
 END

@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* ------------------------------------------------------------------- emit
  *
- * How events are emitted: outbox.emit, emit_json and emit_bytes, the table outbox.outgoing for plain
- * INSERTs, and the flow and trace that they get.
+ * How events are emitted: outbox.emit, emit_json and emit_bytes, the table outbox.outgoing for
+ * plain INSERTs, and the flow and trace that they get.
  */
 
 /*
- * The three functions return the event's id.  NULL payload: tombstone.  They run as the caller, look
- * nothing up through search_path (so no SET, which costs microseconds a call), and check
+ * The three functions return the event's id.  NULL payload: tombstone.  They run as the caller,
+ * look nothing up through search_path (so no SET, which costs microseconds a call), and check
  * outbox.topic_grant.  Three names: overloads would resolve untyped literals wrongly.
  */
 
 /* Key and payload as UTF-8 text. */
-CREATE FUNCTION outbox.emit(topic text, key text, type text, payload jsonb, headers jsonb DEFAULT NULL)
+CREATE FUNCTION outbox.emit(topic text, key text, type text, payload jsonb,
+	headers jsonb DEFAULT NULL)
 RETURNS uuid LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'outbox_emit';
 
 /* The payload's text is kept verbatim. */
-CREATE FUNCTION outbox.emit_json(topic text, key text, type text, payload json, headers jsonb DEFAULT NULL)
+CREATE FUNCTION outbox.emit_json(topic text, key text, type text, payload json,
+	headers jsonb DEFAULT NULL)
 RETURNS uuid LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'outbox_emit_json';
 
@@ -32,8 +34,9 @@ AS 'MODULE_PATHNAME', 'outbox_emit_bytes';
  * foreign table, because a view's trigger cannot be ENABLE ALWAYS; it holds nothing.
  *
  *	topic, key, type, payload, headers	as of emit(); topic and type are needed
- *	id	the event's id, as RETURNING shows it; NULL or left out: made, of version 7.  One that is given is taken, nil
- *		is refused (22023); it is not looked up, so a second event of the same id is for consumers the first one again
+ *	id	the event's id, as RETURNING shows it; NULL or left out: made, of version 7.  One that is
+ *		given is taken, nil is refused (22023); it is not looked up, so a second event of the same
+ *		id is for consumers the first one again
  */
 CREATE FUNCTION outbox.outgoing_handler() RETURNS fdw_handler LANGUAGE C
 AS 'MODULE_PATHNAME', 'outbox_outgoing_handler';
@@ -48,13 +51,16 @@ CREATE FOREIGN TABLE outbox.outgoing (
 	headers jsonb,
 	id uuid
 ) SERVER outbox_outgoing;
-COMMENT ON FOREIGN TABLE outbox.outgoing IS 'each row that is inserted is emitted; RETURNING shows it, a SELECT shows no row';
+COMMENT ON FOREIGN TABLE outbox.outgoing IS
+	'each row that is inserted is emitted; RETURNING shows it, a SELECT shows no row';
 COMMENT ON COLUMN outbox.outgoing.topic IS 'Kafka topic; not null';
 COMMENT ON COLUMN outbox.outgoing.key IS 'record key; null: none';
 COMMENT ON COLUMN outbox.outgoing.type IS 'ce_type; not null';
-COMMENT ON COLUMN outbox.outgoing.payload IS 'record value; null: tombstone, which the JSON text null is not';
+COMMENT ON COLUMN outbox.outgoing.payload IS
+	'record value; null: tombstone, which the JSON text null is not';
 COMMENT ON COLUMN outbox.outgoing.headers IS 'an object of strings; null: none';
-COMMENT ON COLUMN outbox.outgoing.id IS 'ce_id; null: made; that a given one is unique is the caller''s promise';
+COMMENT ON COLUMN outbox.outgoing.id IS
+	'ce_id; null: made; that a given one is unique is the caller''s promise';
 
 /* Only a superuser may own a wrapper: the first one does, so that REASSIGN OWNED can give
  * away all the rest. */
@@ -69,9 +75,12 @@ $$;
  * What the runtime of services/ calls; grant_consume gives the rights.
  */
 /*
- * What the transaction emits from here on belongs to this flow and this trace; NULL or empty: to none.
- * Always true: it stands in a WHERE clause, which comes before the select list that emits.  Errors: 22023.
+ * What the transaction emits from here on belongs to this flow and this trace; NULL or empty: to
+ * none.  Always true: it stands in a WHERE clause, which comes before the select list that emits.
+ * Errors: 22023.
  */
-CREATE FUNCTION outbox.set_context(correlation_id text, traceparent text, tracestate text) RETURNS boolean
+CREATE FUNCTION outbox.set_context(correlation_id text, traceparent text, tracestate text)
+	RETURNS boolean
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_set_context';
-COMMENT ON FUNCTION outbox.set_context(text, text, text) IS 'flow and trace of what the transaction emits';
+COMMENT ON FUNCTION outbox.set_context(text, text, text) IS
+	'flow and trace of what the transaction emits';

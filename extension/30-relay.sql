@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* ------------------------------------------------------------------ relay
  *
- * The installation that a relay belongs to, how the relay is started and stopped, and what it tells of
- * itself.  start_relay() and stop_relay() turn the database setting outbox.relay, which the launcher
- * looks at when they commit (src/utility.c); the functions they call are in src/status.c.
+ * The installation that a relay belongs to, how the relay is started and stopped, and what it tells
+ * of itself.  start_relay() and stop_relay() turn the database setting outbox.relay, which the
+ * launcher looks at when they commit (src/utility.c); the functions they call are in src/status.c.
  */
 
 /*
@@ -32,13 +32,15 @@ CREATE FUNCTION outbox.server_identity(
 		OUT timeline integer, OUT system_id bigint, OUT database oid)
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
 
-/* The relay's shared status; counters count since the server's start.  state: as in bgworker/README.md,
- * or not preloaded, standby (the relay runs on the primary), suspended: a command keeps it away, which
- * hold_reason names.  hold_reason also says when outbox.batch is empty and start_relay() has to be called.
- * backlog_bytes: keys, payloads and headers of committed events not delivered
- * yet, what outbox.max_backlog limits; without a relay and without a limit, those since the
- * server's start; NULL when not preloaded and on a standby.
- * recovered_at: since when what last_error tells of is over; NULL: it is not, or there is none. */
+/*
+ * The relay's shared status; counters count since the server's start.  state: as in
+ * bgworker/README.md, or not preloaded, standby (the relay runs on the primary), suspended: a
+ * command keeps it away, which hold_reason names.  hold_reason also says when outbox.batch is empty
+ * and start_relay() has to be called.  backlog_bytes: keys, payloads and headers of committed
+ * events not delivered yet, what outbox.max_backlog limits; without a relay and without a limit,
+ * those since the server's start; NULL when not preloaded and on a standby.  recovered_at: since
+ * when what last_error tells of is over; NULL: it is not, or there is none.
+ */
 CREATE FUNCTION outbox.relay_slot(
 		OUT state text, OUT hold_reason text, OUT pid integer, OUT sender_pid integer,
 		OUT delivered_batch bigint, OUT events_sent bigint, OUT bytes_sent bigint,
@@ -65,17 +67,19 @@ CREATE FUNCTION outbox.database_slots(
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'outbox_database_slots';
 
 /*
- * Events restored from a dump taken before the first start, with transaction ids that this server has
- * yet to give: no snapshot would see them until then.  They become this transaction's.
+ * Events restored from a dump taken before the first start, with transaction ids that this server
+ * has yet to give: no snapshot would see them until then.  They become this transaction's.
  */
 CREATE FUNCTION outbox.restamp_restored() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF EXISTS (SELECT FROM outbox.event e
-			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot()) AND e.txid <> pg_current_xact_id()) THEN
+			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot())
+				AND e.txid <> pg_current_xact_id()) THEN
 		ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change;
 		UPDATE outbox.event e SET txid = pg_current_xact_id()
-			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot()) AND e.txid <> pg_current_xact_id();
+			WHERE e.txid >= pg_snapshot_xmax(pg_current_snapshot())
+				AND e.txid <> pg_current_xact_id();
 		ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change;
 	END IF;
 END
@@ -96,7 +100,8 @@ BEGIN
 			WHERE NOT EXISTS (SELECT FROM outbox.batch);
 		IF NOT FOUND AND NOT EXISTS (SELECT FROM outbox.batch) THEN
 			RAISE object_not_in_prerequisite_state USING
-				MESSAGE = 'a trigger or rule of outbox.batch keeps its first row from being written',
+				MESSAGE = 'a trigger or rule of outbox.batch keeps its first row '
+					'from being written',
 				HINT = 'Drop it, then call outbox.start_relay() again.';
 		END IF;
 	ELSIF (SELECT pid IS NOT NULL FROM outbox.relay_slot()) AND

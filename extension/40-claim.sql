@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* ----------------------------------------------------------------- claims
  *
- * outbox.idempotency: which events a consumer has processed; how an event is claimed, and how claims
- * that are too old are forgotten.
+ * outbox.idempotency: which events a consumer has processed; how an event is claimed, and how
+ * claims that are too old are forgotten.
  */
 
 /*
@@ -16,7 +16,10 @@ CREATE FUNCTION outbox.idempotency_leaf(event_id uuid) RETURNS integer
 CREATE FUNCTION outbox.idempotency_retention() RETURNS interval
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'outbox_idempotency_retention';
 
-/* The leaves of events emitted since then, until the next of three days begins; others are not in use. */
+/*
+ * The leaves of events emitted since then, until the next of three days begins; others are not in
+ * use.
+ */
 CREATE FUNCTION outbox.idempotency_leaves_since(since timestamptz) RETURNS integer[]
 	LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'outbox_idempotency_leaves_since';
 
@@ -44,9 +47,10 @@ BEGIN
 	FOR n IN -1 .. 31 LOOP
 		leaf := 'idempotency_' || CASE n WHEN -1 THEN 'timeless' ELSE n::text END;
 		EXECUTE pg_catalog.format('CREATE TABLE outbox.%1$s PARTITION OF outbox.idempotency
-			(CONSTRAINT %1$s_event PRIMARY KEY (event_id, consumer)) FOR VALUES IN (%2$s)', leaf, n);
-		EXECUTE pg_catalog.format('CREATE INDEX %1$s_age ON outbox.%1$s USING %2$s (processed_at)', leaf,
-			CASE n WHEN -1 THEN 'btree' ELSE 'brin' END);
+			(CONSTRAINT %1$s_event PRIMARY KEY (event_id, consumer))
+			FOR VALUES IN (%2$s)', leaf, n);
+		EXECUTE pg_catalog.format('CREATE INDEX %1$s_age ON outbox.%1$s USING %2$s (processed_at)',
+			leaf, CASE n WHEN -1 THEN 'btree' ELSE 'brin' END);
 	END LOOP;
 END
 $$;
@@ -63,13 +67,14 @@ CREATE FUNCTION outbox.claim_many(consumer text, event_ids uuid[]) RETURNS boole
 	AS 'MODULE_PATHNAME', 'outbox_claim_many';
 
 /*
- * Forgets claims older than outbox.idempotency_retention; the consumer runtime calls it once
- * an hour.  A leaf whose events are too old is emptied, its younger rows (old events claimed late) are put
- * back, unless they are above 10,000 or somebody uses it: then it is for a later call.  Of ids without a
- * time at most that many rows are deleted.  Returns the leaves emptied and the rows deleted: as many as
- * asked for, and it is to be called again.  Waits for no lock.
+ * Forgets claims older than outbox.idempotency_retention; the consumer runtime calls it once an
+ * hour.  A leaf whose events are too old is emptied, its younger rows (old events claimed late) are
+ * put back, unless they are above 10,000 or somebody uses it: then it is for a later call.  Of ids
+ * without a time at most that many rows are deleted.  Returns the leaves emptied and the rows
+ * deleted: as many as asked for, and it is to be called again.  Waits for no lock.
  */
-CREATE FUNCTION outbox.idempotency_maintain(at_most integer DEFAULT 5000, OUT emptied integer, OUT deleted integer)
+CREATE FUNCTION outbox.idempotency_maintain(at_most integer DEFAULT 5000, OUT emptied integer,
+	OUT deleted integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	cutoff timestamptz := clock_timestamp() - outbox.idempotency_retention();
@@ -90,9 +95,13 @@ BEGIN
 		ORDER BY o.processed_at LIMIT at_most FOR UPDATE SKIP LOCKED));
 	GET DIAGNOSTICS deleted = ROW_COUNT;
 END $$;
-COMMENT ON FUNCTION outbox.idempotency_maintain(integer) IS 'forgets claims older than outbox.idempotency_retention';
+COMMENT ON FUNCTION outbox.idempotency_maintain(integer) IS
+	'forgets claims older than outbox.idempotency_retention';
 
-/* Empties a leaf but for the rows younger than cutoff.  false: nothing is older, too much is younger, it is in use. */
+/*
+ * Empties a leaf but for the rows younger than cutoff.  false: nothing is older, too much is
+ * younger, it is in use.
+ */
 CREATE FUNCTION outbox.idempotency_empty(leaf regclass, cutoff timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -102,19 +111,21 @@ DECLARE
 	kept jsonb;
 BEGIN
 	EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE processed_at < $1),
-			(SELECT count(*) FROM (SELECT FROM %1$s WHERE processed_at >= $1 LIMIT $2 + 1) y)', leaf)
+		(SELECT count(*) FROM (SELECT FROM %1$s WHERE processed_at >= $1 LIMIT $2 + 1) y)', leaf)
 	INTO outdated, younger USING cutoff, most;
 	IF NOT outdated OR younger > most THEN
 		RETURN false;
 	END IF;
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', leaf);
-	EXECUTE format('SELECT jsonb_agg(y) FROM (SELECT * FROM %s WHERE processed_at >= $1 LIMIT $2 + 1) y', leaf)
+	EXECUTE format('SELECT jsonb_agg(y)
+		FROM (SELECT * FROM %s WHERE processed_at >= $1 LIMIT $2 + 1) y', leaf)
 	INTO kept USING cutoff, most;
 	IF jsonb_array_length(kept) > most THEN
 		RETURN false;
 	END IF;
 	EXECUTE format('TRUNCATE %s', leaf);
-	EXECUTE format('INSERT INTO %1$s SELECT * FROM jsonb_populate_recordset(NULL::%1$s, $1)', leaf) USING coalesce(kept, '[]');
+	EXECUTE format('INSERT INTO %1$s SELECT * FROM jsonb_populate_recordset(NULL::%1$s, $1)', leaf)
+		USING coalesce(kept, '[]');
 	RETURN true;
 EXCEPTION WHEN lock_not_available THEN
 	RETURN false;

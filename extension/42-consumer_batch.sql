@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* -------------------------------------------------- batches of a consumer
  *
- * How the runtime of services/ processes records in one transaction: begin_batch moves the watermarks
- * and says of each record whether it is new, a duplicate or held; trim_batch takes the end back.
+ * How the runtime of services/ processes records in one transaction: begin_batch moves the
+ * watermarks and says of each record whether it is new, a duplicate or held; trim_batch takes the
+ * end back.
  */
 
 /*
@@ -11,7 +12,8 @@
  * ends: none of them is done with before what is held behind it can be seen.
  * OFFSET 0: each key is looked up, however few rows the planner expects.
  */
-CREATE FUNCTION outbox.dead_letter_blocked(consumer text, part_topics text[], part_of integer[], keys bytea[])
+CREATE FUNCTION outbox.dead_letter_blocked(consumer text, part_topics text[], part_of integer[],
+	keys bytea[])
 RETURNS integer[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -19,10 +21,11 @@ DECLARE
 	blocking bigint[];
 BEGIN
 	IF NOT EXISTS (SELECT FROM outbox.dead_letter d
-			WHERE d.consumer = dead_letter_blocked.consumer AND d.state IN ('retrying', 'open')) THEN
+			WHERE d.consumer = dead_letter_blocked.consumer
+				AND d.state IN ('retrying', 'open')) THEN
 		RETURN '{}';
 	END IF;
-	/* A row waited for may have made the next one of its key due: again, until all that block are locked. */
+	/* A row waited for may have made the next of its key due: until all that block are locked. */
 	LOOP
 		blocking := ARRAY(SELECT b.id
 			FROM (SELECT DISTINCT part_topics[r.part] AS topic, sha256(r.key) AS hash
@@ -33,21 +36,25 @@ BEGIN
 			ORDER BY b.id);
 		EXIT WHEN blocking = locked;
 		locked := ARRAY(SELECT d.id FROM outbox.dead_letter d
-			WHERE d.id = ANY (blocking) AND d.state IN ('retrying', 'open') ORDER BY d.id FOR SHARE);
+			WHERE d.id = ANY (blocking) AND d.state IN ('retrying', 'open')
+			ORDER BY d.id FOR SHARE);
 	END LOOP;
 	IF locked = '{}' THEN
 		RETURN '{}';
 	END IF;
-	RETURN ARRAY(SELECT r.place::integer FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
 		WHERE EXISTS (SELECT FROM outbox.dead_letter d
-			WHERE d.id = ANY (locked) AND d.topic = part_topics[r.part] AND sha256(d.key) = sha256(r.key))
+			WHERE d.id = ANY (locked) AND d.topic = part_topics[r.part]
+				AND sha256(d.key) = sha256(r.key))
 		ORDER BY r.place);
 END $$;
 
 /*
- * Which of the records to be held have been processed before: their places, counted from 1.  part_seen:
- * each partition's seen_to; the others as in begin_batch, ids: what is claimed.  The look-up is planned with its values, so that the leaves of other
- * days are neither locked nor looked into.
+ * Which of the records to be held have been processed before: their places, counted from 1.
+ * part_seen: each partition's seen_to; the others as in begin_batch, ids: what is claimed.  The
+ * look-up is planned with its values, so that the leaves of other days are neither locked nor
+ * looked into.
  */
 CREATE FUNCTION outbox.held_and_processed(consumer text, claims text[], part_seen bigint[],
 	part_of integer[], offsets bigint[], ids uuid[])
@@ -64,34 +71,41 @@ BEGIN
 	IF places IS NULL THEN
 		RETURN '{}';
 	END IF;
-	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
-		AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
+	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i
+		WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+			AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
 	INTO processed
-	USING held_and_processed.consumer, held, ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(held) h (id));
-	RETURN ARRAY(SELECT h.place FROM unnest(places, held) h (place, id) WHERE h.id = ANY (processed));
+	USING held_and_processed.consumer, held,
+		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(held) h (id));
+	RETURN ARRAY(SELECT h.place FROM unnest(places, held) h (place, id)
+		WHERE h.id = ANY (processed));
 END $$;
 
 /*
- * Which records have been processed, or have a dead letter, by an event id without time stamp and digest:
- * their places, counted from 1.  part_old: each partition's old_ids_to; the others as in begin_batch.
+ * Which records have been processed, or have a dead letter, by an event id without time stamp and
+ * digest: their places, counted from 1.  part_old: each partition's old_ids_to; the others as in
+ * begin_batch.
  */
 CREATE FUNCTION outbox.known_by_old_id(consumer text, part_topics text[], part_numbers integer[],
 	part_old bigint[], part_of integer[], offsets bigint[], old_ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-	asked uuid[] := ARRAY(SELECT r.old_id FROM unnest(part_of, offsets, old_ids) r (part, "offset", old_id)
+	asked uuid[] := ARRAY(SELECT r.old_id
+		FROM unnest(part_of, offsets, old_ids) r (part, "offset", old_id)
 		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]);
 	processed uuid[];
 BEGIN
 	IF asked = '{}' THEN
 		RETURN '{}';
 	END IF;
-	/* Planned with its values, so that the leaves of other days are neither locked nor looked into. */
-	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
-		AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
+	/* Planned with its values: leaves of other days are neither locked nor looked into. */
+	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i
+		WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+			AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
 	INTO processed
-	USING known_by_old_id.consumer, asked, ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(asked) a (id));
+	USING known_by_old_id.consumer, asked,
+		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(asked) a (id));
 	RETURN ARRAY(SELECT r.place::integer
 		FROM unnest(part_of, offsets, old_ids) WITH ORDINALITY r (part, "offset", old_id, place)
 		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]
@@ -103,13 +117,14 @@ BEGIN
 END $$;
 
 /*
- * Opens a batch: moves the watermarks of its partitions and claims its events.
- * part_* describe the partitions; part_of says, counted from 1, which one a record is of;
- * wanted is false for records that are not to be claimed; claim_ids, where not NULL, are claimed
- * instead of event_ids (re-processing); hold: does a record wait behind a dead letter of its key?
- * One without a key never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event
- * ids without time stamp and digest, NULL where a record never had another one; part_times, part_digests: of the
- * record before part_next, as in outbox.consumer_anchor.  Returns how each record is claimed, in one character, or NULL when a watermark had moved:
+ * Opens a batch: moves the watermarks of its partitions and claims its events.  part_* describe the
+ * partitions; part_of says, counted from 1, which one a record is of; wanted is false for records
+ * that are not to be claimed; claim_ids, where not NULL, are claimed instead of event_ids
+ * (re-processing); hold: does a record wait behind a dead letter of its key? One without a key
+ * never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event ids
+ * without time stamp and digest, NULL where a record never had another one; part_times,
+ * part_digests: of the record before part_next, as in outbox.consumer_anchor.  Returns how each
+ * record is claimed, in one character, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
  *	h	held: an earlier record of its key is retrying or open
@@ -118,7 +133,8 @@ CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbe
 	part_expected bigint[], part_next bigint[],
 	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
 	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true, part_logs integer[] DEFAULT NULL,
-	old_ids uuid[] DEFAULT NULL, part_times bigint[] DEFAULT NULL, part_digests bigint[] DEFAULT NULL)
+	old_ids uuid[] DEFAULT NULL, part_times bigint[] DEFAULT NULL,
+	part_digests bigint[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -131,11 +147,13 @@ DECLARE
 	part_old bigint[];
 BEGIN
 	IF consumer IS NULL OR wanted IS NULL OR hold IS NULL THEN
-		PERFORM outbox.need('begin_batch', ARRAY['consumer', consumer, 'wanted', wanted::text, 'hold', hold::text]);
+		PERFORM outbox.need('begin_batch', ARRAY['consumer', consumer, 'wanted', wanted::text,
+			'hold', hold::text]);
 	END IF;
 	FOR i IN 1 .. cardinality(part_topics) LOOP
 		part := outbox.move_offset(consumer, part_topics[i], part_numbers[i],
-			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i], true = ANY (wanted));
+			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i],
+			true = ANY (wanted));
 		IF NOT part.moved THEN
 			RETURN NULL;
 		END IF;
@@ -162,26 +180,29 @@ BEGIN
 		claims[place] := 'd';
 	END LOOP;
 	IF 'h' = ANY (claims) THEN
-		FOREACH place IN ARRAY outbox.held_and_processed(consumer, claims, part_seen, part_of, offsets,
-			ARRAY(SELECT coalesce(r.claim_id, r.event_id) FROM unnest(claim_ids, event_ids)
-				WITH ORDINALITY r (claim_id, event_id, place) ORDER BY r.place))
+		FOREACH place IN ARRAY outbox.held_and_processed(consumer, claims, part_seen, part_of,
+			offsets, ARRAY(SELECT coalesce(r.claim_id, r.event_id)
+				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
+				ORDER BY r.place))
 		LOOP
 			claims[place] := 'd';
 		END LOOP;
 	END IF;
 	IF old_ids IS NOT NULL THEN
-		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old, part_of,
-			offsets, old_ids)
+		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old,
+			part_of, offsets, old_ids)
 		LOOP
 			claims[place] := 'd';
 		END LOOP;
 	END IF;
 
-	places := ARRAY(SELECT r.place::integer FROM unnest(claims, wanted) WITH ORDINALITY r (claim, wanted, place)
+	places := ARRAY(SELECT r.place::integer
+		FROM unnest(claims, wanted) WITH ORDINALITY r (claim, wanted, place)
 		WHERE r.claim = 'n' AND r.wanted ORDER BY r.place);
 	IF cardinality(places) > 0 THEN
 		claimed := outbox.claim_many(consumer,
-			ARRAY(SELECT coalesce(claim_ids[r.place], event_ids[r.place]) FROM unnest(places) WITH ORDINALITY r (place, n) ORDER BY r.n));
+			ARRAY(SELECT coalesce(claim_ids[r.place], event_ids[r.place])
+				FROM unnest(places) WITH ORDINALITY r (place, n) ORDER BY r.n));
 		FOR i IN 1 .. cardinality(places) LOOP
 			IF NOT claimed[i] THEN
 				claims[places[i]] := 'd';
@@ -196,8 +217,8 @@ COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint
 
 /*
  * Takes back what begin_batch has done in this transaction for the records from a failed one on, so
- * that those before it can be committed.  part_next: where the watermarks belong, NULL: there was none;
- * claim_ids: what was claimed in vain.  What other transactions have written stays as it is.
+ * that those before it can be committed.  part_next: where the watermarks belong, NULL: there was
+ * none; claim_ids: what was claimed in vain.  What other transactions have written stays as it is.
  */
 CREATE FUNCTION outbox.trim_batch(consumer text, part_topics text[], part_numbers integer[],
 	part_next bigint[], claim_ids uuid[])
@@ -206,9 +227,10 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	own xid := pg_current_xact_id()::xid;
 BEGIN
-	PERFORM outbox.need('trim_batch', ARRAY['consumer', consumer, 'part_topics', part_topics::text, 'part_numbers', part_numbers::text,
-		'part_next', part_next::text, 'claim_ids', claim_ids::text]);
-	/* Planned with its values, so that the leaves of other days are neither locked nor looked into. */
+	PERFORM outbox.need('trim_batch', ARRAY['consumer', consumer, 'part_topics', part_topics::text,
+		'part_numbers', part_numbers::text, 'part_next', part_next::text,
+		'claim_ids', claim_ids::text]);
+	/* Planned with its values: leaves of other days are neither locked nor looked into. */
 	EXECUTE 'DELETE FROM outbox.idempotency i WHERE i.consumer = $1 AND i.event_id = ANY ($2)
 		AND i.xmin = $3 AND outbox.idempotency_leaf(i.event_id) = ANY ($4)'
 	USING trim_batch.consumer, claim_ids, own,

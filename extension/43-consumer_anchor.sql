@@ -21,23 +21,29 @@ CREATE TABLE outbox.consumer_anchor (
 	PRIMARY KEY (consumer, topic, partition, "offset")
 );
 
-/* The anchors of these partitions, the newest of each first; place: of the partition, counted from 1. */
+/*
+ * The anchors of these partitions, the newest of each first; place: of the partition, counted from
+ * 1.
+ */
 CREATE FUNCTION outbox.consumer_anchors(consumer text, part_topics text[], part_numbers integer[])
 RETURNS TABLE (place integer, "offset" bigint, record_ms bigint, digest bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM outbox.need('consumer_anchors', ARRAY['consumer', consumer, 'part_topics', part_topics::text, 'part_numbers', part_numbers::text]);
+	PERFORM outbox.need('consumer_anchors', ARRAY['consumer', consumer,
+		'part_topics', part_topics::text, 'part_numbers', part_numbers::text]);
 	RETURN QUERY SELECT p.place::integer, a."offset", a.record_ms, a.digest
 	FROM unnest(part_topics, part_numbers) WITH ORDINALITY p (topic, partition, place)
 		JOIN outbox.consumer_anchor a ON a.consumer = consumer_anchors.consumer
 			AND a.topic = p.topic AND a.partition = p.partition
 	ORDER BY p.place, a."offset" DESC;
 END $$;
-COMMENT ON FUNCTION outbox.consumer_anchors(text, text[], integer[]) IS 'by which records a consumer knows its logs again';
+COMMENT ON FUNCTION outbox.consumer_anchors(text, text[], integer[]) IS
+	'by which records a consumer knows its logs again';
 
 /*
- * Keeps a processed record as an anchor (NULL: none) and forgets those at the offsets `dropped`.  false:
- * another member was here, nothing is changed.  Need not survive the server: it is not waited for.
+ * Keeps a processed record as an anchor (NULL: none) and forgets those at the offsets `dropped`.
+ * false: another member was here, nothing is changed.  Need not survive the server: it is not
+ * waited for.
  */
 CREATE FUNCTION outbox.keep_anchor(consumer text, topic text, partition integer, log_no integer,
 	"offset" bigint, record_ms bigint, digest bigint, dropped bigint[] DEFAULT '{}')
@@ -45,8 +51,8 @@ RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	PERFORM outbox.need('keep_anchor', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'log_no', log_no::text,
-		'dropped', dropped::text]);
+	PERFORM outbox.need('keep_anchor', ARRAY['consumer', consumer, 'topic', topic,
+		'partition', partition::text, 'log_no', log_no::text, 'dropped', dropped::text]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	PERFORM FROM outbox.consumer_offset o
 	WHERE o.consumer = keep_anchor.consumer AND o.topic = keep_anchor.topic
@@ -59,22 +65,24 @@ BEGIN
 	WHERE a.consumer = keep_anchor.consumer AND a.topic = keep_anchor.topic
 		AND a.partition = keep_anchor.partition AND a."offset" = ANY (dropped);
 	IF keep_anchor."offset" IS NOT NULL THEN
-		INSERT INTO outbox.consumer_anchor AS a (consumer, topic, partition, "offset", record_ms, digest)
-		VALUES (keep_anchor.consumer, keep_anchor.topic, keep_anchor.partition, keep_anchor."offset",
-			keep_anchor.record_ms, keep_anchor.digest)
+		INSERT INTO outbox.consumer_anchor AS a (consumer, topic, partition, "offset", record_ms,
+			digest)
+		VALUES (keep_anchor.consumer, keep_anchor.topic, keep_anchor.partition,
+			keep_anchor."offset", keep_anchor.record_ms, keep_anchor.digest)
 		ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
 		SET record_ms = excluded.record_ms, digest = excluded.digest, kept_at = excluded.kept_at;
 	END IF;
 	RETURN true;
 END $$;
-COMMENT ON FUNCTION outbox.keep_anchor(text, text, integer, integer, bigint, bigint, bigint, bigint[]) IS
+COMMENT ON FUNCTION outbox.keep_anchor(text, text, integer, integer, bigint, bigint, bigint,
+	bigint[]) IS
 	'keeps a processed record to know its log again by';
 
 /*
- * The partition's log is another one from `next` on: the watermark goes back there, by compare-and-set of
- * watermark and log.  seen_to stays; what was known of later records of the old log by their place alone
- * is forgotten.  Returns the log's new number, or NULL when another member was here.
- * SQLSTATE 22023: next is negative or above expected; 22004: an argument is NULL.
+ * The partition's log is another one from `next` on: the watermark goes back there, by
+ * compare-and-set of watermark and log.  seen_to stays; what was known of later records of the old
+ * log by their place alone is forgotten.  Returns the log's new number, or NULL when another member
+ * was here.  SQLSTATE 22023: next is negative or above expected; 22004: an argument is NULL.
  */
 CREATE FUNCTION outbox.rewind_offset(consumer text, topic text, partition integer, expected bigint,
 	log_no integer, next bigint)
@@ -83,8 +91,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	known integer;
 BEGIN
-	PERFORM outbox.need('rewind_offset', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'expected', expected::text,
-		'log_no', log_no::text, 'next', next::text]);
+	PERFORM outbox.need('rewind_offset', ARRAY['consumer', consumer, 'topic', topic,
+		'partition', partition::text, 'expected', expected::text, 'log_no', log_no::text,
+		'next', next::text]);
 	IF next < 0 OR next > expected THEN
 		RAISE EXCEPTION 'a watermark cannot go back from % to %', expected, next
 			USING ERRCODE = '22023', DETAIL = 'Allowed: 0 to where it is.';

@@ -7,9 +7,11 @@
  * own, which need not survive the server: it is not waited for.
  */
 
-/* outbox.consumer_attempt
+/*
+ * outbox.consumer_attempt
  *
- *	owner	the member that works on the partition; NULL: it left before all was run that it was to run one by one
+ *	owner	the member that works on the partition; NULL: it left before all was run that it was to
+ *		run one by one
  *	"offset"	the record run alone last; NULL: none
  *	crashes	how often a member has ended with it in hand, while it is not done
  */
@@ -33,39 +35,46 @@ DECLARE
 	left_over boolean;
 	lost boolean;
 BEGIN
-	PERFORM outbox.need('take_partition', ARRAY['consumer', take_partition.consumer, 'topic', take_partition.topic, 'partition', take_partition.partition::text, 'owner', take_partition.owner]);
+	PERFORM outbox.need('take_partition', ARRAY['consumer', take_partition.consumer,
+		'topic', take_partition.topic, 'partition', take_partition.partition::text,
+		'owner', take_partition.owner]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	SELECT * INTO earlier FROM outbox.consumer_attempt a
 	WHERE a.consumer = take_partition.consumer AND a.topic = take_partition.topic
 		AND a.partition = take_partition.partition FOR UPDATE;
 	left_over := FOUND AND earlier.owner IS DISTINCT FROM take_partition.owner;
-	lost := left_over AND earlier.owner IS NOT NULL AND NOT EXISTS (SELECT FROM outbox.consumer_offset o
-		WHERE o.consumer = take_partition.consumer AND o.topic = take_partition.topic
-			AND o.partition = take_partition.partition AND o.next_offset > earlier."offset");
+	lost := left_over AND earlier.owner IS NOT NULL
+		AND NOT EXISTS (SELECT FROM outbox.consumer_offset o
+			WHERE o.consumer = take_partition.consumer AND o.topic = take_partition.topic
+				AND o.partition = take_partition.partition AND o.next_offset > earlier."offset");
 	INSERT INTO outbox.consumer_attempt AS a (consumer, topic, partition, owner)
-	VALUES (take_partition.consumer, take_partition.topic, take_partition.partition, take_partition.owner)
+	VALUES (take_partition.consumer, take_partition.topic, take_partition.partition,
+		take_partition.owner)
 	ON CONFLICT (consumer, topic, partition) DO UPDATE
 	SET owner = excluded.owner,
 		crashes = CASE WHEN a."offset" IS NULL THEN 0 ELSE a.crashes + lost::integer END;
 	RETURN left_over;
 END $$;
-COMMENT ON FUNCTION outbox.take_partition(text, text, integer, text) IS 'notes who works on a partition';
+COMMENT ON FUNCTION outbox.take_partition(text, text, integer, text) IS
+	'notes who works on a partition';
 
 /*
- * The record is going to be run alone, or read again.  Returns how often the process has ended with it in
- * hand; the first time that is 1, for it may have been the one in the batch.  Before the watermark nothing
- * is noted: 0, or the attempts of its dead letter of class crash, by which it is known below seen_to, too.
+ * The record is going to be run alone, or read again.  Returns how often the process has ended with
+ * it in hand; the first time that is 1, for it may have been the one in the batch.  Before the
+ * watermark nothing is noted: 0, or the attempts of its dead letter of class crash, by which it is
+ * known below seen_to, too.
  */
-CREATE FUNCTION outbox.note_attempt(consumer text, topic text, partition integer, owner text, "offset" bigint,
-	event_id uuid)
+CREATE FUNCTION outbox.note_attempt(consumer text, topic text, partition integer, owner text,
+	"offset" bigint, event_id uuid)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	known integer;
 	done outbox.consumer_offset;
 BEGIN
-	PERFORM outbox.need('note_attempt', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'owner', owner,
-		'offset', "offset"::text, 'event_id', event_id::text]);
+	PERFORM outbox.need('note_attempt', ARRAY['consumer', consumer, 'topic', topic,
+		'partition', partition::text, 'owner', owner, 'offset', "offset"::text,
+		'event_id', event_id::text]);
 	SELECT * INTO done FROM outbox.consumer_offset o
 	WHERE o.consumer = note_attempt.consumer AND o.topic = note_attempt.topic
 		AND o.partition = note_attempt.partition AND o.seen_to > note_attempt."offset";
@@ -91,11 +100,13 @@ COMMENT ON FUNCTION outbox.note_attempt(text, text, integer, text, bigint, uuid)
 	'notes a record that may end the process';
 
 /* owner has left the partition.  finished: all was run that it was to run one by one. */
-CREATE FUNCTION outbox.leave_partition(consumer text, topic text, partition integer, owner text, finished boolean)
+CREATE FUNCTION outbox.leave_partition(consumer text, topic text, partition integer, owner text,
+	finished boolean)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM outbox.need('leave_partition', ARRAY['consumer', consumer, 'topic', topic, 'partition', partition::text, 'owner', owner, 'finished', finished::text]);
+	PERFORM outbox.need('leave_partition', ARRAY['consumer', consumer, 'topic', topic,
+		'partition', partition::text, 'owner', owner, 'finished', finished::text]);
 	PERFORM set_config('synchronous_commit', 'off', true);
 	IF finished THEN
 		DELETE FROM outbox.consumer_attempt a
@@ -107,4 +118,5 @@ BEGIN
 			AND a.partition = leave_partition.partition AND a.owner = leave_partition.owner;
 	END IF;
 END $$;
-COMMENT ON FUNCTION outbox.leave_partition(text, text, integer, text, boolean) IS 'takes the note back';
+COMMENT ON FUNCTION outbox.leave_partition(text, text, integer, text, boolean) IS
+	'takes the note back';

@@ -37,18 +37,22 @@ BEGIN
 END $$;
 
 /*
- * Topics and keys whose events wait: those with rows held and, if holding, open or releasing;
- * at most so many.  hash: sha256 of the key.  A loose scan: the cost is that of the keys, not of the rows.
+ * Topics and keys whose events wait: those with rows held and, if holding, open or releasing; at
+ * most so many.  hash: sha256 of the key.  A loose scan: the cost is that of the keys, not of the
+ * rows.
  */
 CREATE FUNCTION outbox.dead_letter_keys(holding boolean, at_most integer)
 RETURNS TABLE (topic text, hash bytea)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off AS $$
 BEGIN
-	PERFORM outbox.need('dead_letter_keys', ARRAY['holding', holding::text, 'at_most', at_most::text]);
+	PERFORM outbox.need('dead_letter_keys', ARRAY['holding', holding::text,
+		'at_most', at_most::text]);
 	RETURN QUERY
 	WITH RECURSIVE found AS (
 		SELECT s.state, f.topic, f.hash
-		FROM unnest(CASE WHEN holding THEN '{held,open,releasing}'::text[] ELSE '{held}' END) s (state)
+		FROM unnest(CASE WHEN holding THEN '{held,open,releasing}'::text[] ELSE '{held}' END)
+				s (state)
 			CROSS JOIN LATERAL (SELECT d.topic, sha256(d.key) AS hash FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
 					AND d.state = s.state AND sha256(d.key) IS NOT NULL
@@ -65,8 +69,12 @@ BEGIN
 	LIMIT at_most;
 END $$;
 
-/* Keys of one topic with rows in these states, at most so many; a loose scan like the one of all topics. */
-CREATE FUNCTION outbox.dead_letter_topic_keys(topic text, states text[], at_most integer) RETURNS bytea[]
+/*
+ * Keys of one topic with rows in these states, at most so many; a loose scan like the one of all
+ * topics.
+ */
+CREATE FUNCTION outbox.dead_letter_topic_keys(topic text, states text[], at_most integer)
+RETURNS bytea[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
 	RETURN ARRAY(
@@ -75,24 +83,27 @@ BEGIN
 		FROM unnest(states) s (state)
 			CROSS JOIN LATERAL (SELECT sha256(d.key) AS hash FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-					AND d.state = s.state AND d.topic = dead_letter_topic_keys.topic AND sha256(d.key) IS NOT NULL
+					AND d.state = s.state AND d.topic = dead_letter_topic_keys.topic
+					AND sha256(d.key) IS NOT NULL
 				ORDER BY sha256(d.key) LIMIT 1) f
 		UNION ALL
 		SELECT p.state, n.hash
 		FROM found p
 			CROSS JOIN LATERAL (SELECT sha256(d.key) AS hash FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-					AND d.state = p.state AND d.topic = dead_letter_topic_keys.topic AND sha256(d.key) > p.hash
+					AND d.state = p.state AND d.topic = dead_letter_topic_keys.topic
+					AND sha256(d.key) > p.hash
 				ORDER BY sha256(d.key) LIMIT 1) n
 	)
-	SELECT DISTINCT l.hash FROM (SELECT f.hash FROM found f LIMIT cardinality(states) * at_most) l LIMIT at_most);
+	SELECT DISTINCT l.hash FROM (SELECT f.hash FROM found f LIMIT cardinality(states) * at_most) l
+		LIMIT at_most);
 END $$;
 
 /*
- * What events wait, as the relay must know it to hold them: topic and hash of a key as above, blocked_by, the
- * letter it waits behind (NULL: none is open or releasing), and newest_txid, the event of the newest waiting letter.  At
- * most at_most keys: of topics with more, those with the most keys are given as a whole, hash NULL,
- * and all their events with a key wait.
+ * What events wait, as the relay must know it to hold them: topic and hash of a key as above,
+ * blocked_by, the letter it waits behind (NULL: none is open or releasing), and newest_txid, the
+ * event of the newest waiting letter.  At most at_most keys: of topics with more, those with the
+ * most keys are given as a whole, hash NULL, and all their events with a key wait.
  */
 CREATE FUNCTION outbox.dead_letter_held_keys(holding boolean, at_most integer)
 RETURNS TABLE (topic text, hash bytea, blocked_by bigint, newest_txid xid8)
@@ -107,7 +118,8 @@ BEGIN
 			SELECT s.state, f.topic
 			FROM unnest(states) s (state)
 				CROSS JOIN LATERAL (SELECT d.topic FROM outbox.dead_letter d
-					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing') AND d.state = s.state
+					WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+						AND d.state = s.state
 					ORDER BY d.topic LIMIT 1) f
 			UNION ALL
 			SELECT p.state, n.topic
@@ -145,22 +157,26 @@ BEGIN
 END $$;
 
 /*
- * Keys of these topics that have letters among the events of these transactions, which emitted letters again: what
- * the transaction still holds of such a key waits.  Columns as above.
+ * Keys of these topics that have letters among the events of these transactions, which emitted
+ * letters again: what the transaction still holds of such a key waits.  Columns as above.
  */
 CREATE FUNCTION outbox.dead_letter_reissued_keys(topics text[], reissued xid8[])
 RETURNS TABLE (topic text, hash bytea, blocked_by bigint, newest_txid xid8)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
 	RETURN QUERY
-	SELECT d.topic, sha256(d.key), min(d.id) FILTER (WHERE d.state IN ('open', 'releasing')), max(d.txid::text::numeric)::text::xid8
+	SELECT d.topic, sha256(d.key), min(d.id) FILTER (WHERE d.state IN ('open', 'releasing')),
+		max(d.txid::text::numeric)::text::xid8
 	FROM outbox.dead_letter d
 	WHERE d.origin = 'relay' AND d.txid = ANY (reissued) AND d.topic = ANY (topics)
 		AND d.state IN ('held', 'open', 'releasing') AND d.key IS NOT NULL
 	GROUP BY d.topic, sha256(d.key);
 END $$;
 
-/* Of a topic that waits as a whole: first letters of keys that are held behind nothing, at most so many. */
+/*
+ * Of a topic that waits as a whole: first letters of keys that are held behind nothing, at most so
+ * many.
+ */
 CREATE FUNCTION outbox.dead_letter_stranded(topic text, at_most integer) RETURNS SETOF bytea
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
@@ -168,14 +184,16 @@ BEGIN
 	WITH RECURSIVE found AS (
 		(SELECT d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-				AND d.state = 'held' AND d.topic = dead_letter_stranded.topic AND sha256(d.key) IS NOT NULL
+				AND d.state = 'held' AND d.topic = dead_letter_stranded.topic
+				AND sha256(d.key) IS NOT NULL
 			ORDER BY sha256(d.key) LIMIT 1)
 		UNION ALL
 		SELECT n.key, n.hash
 		FROM found p
 			CROSS JOIN LATERAL (SELECT d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
-					AND d.state = 'held' AND d.topic = dead_letter_stranded.topic AND sha256(d.key) > p.hash
+					AND d.state = 'held' AND d.topic = dead_letter_stranded.topic
+					AND sha256(d.key) > p.hash
 				ORDER BY sha256(d.key) LIMIT 1) n
 	)
 	SELECT f.key FROM found f
@@ -186,9 +204,9 @@ BEGIN
 END $$;
 
 /*
- * What is held behind nothing is due: a row held while another transaction discarded the one
- * before it, or one that was held with its whole topic.  Of such a topic it is tried piece by piece, and not while a person
- * has at_most letters of it to decide.  Writes nothing when there is none.
+ * What is held behind nothing is due: a row held while another transaction discarded the one before
+ * it, or one that was held with its whole topic.  Of such a topic it is tried piece by piece, and
+ * not while a person has at_most letters of it to decide.  Writes nothing when there is none.
  */
 CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -208,7 +226,8 @@ BEGIN
 		IF stranded.key IS NOT NULL THEN
 			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
 		ELSIF at_most > (SELECT count(*) FROM (SELECT FROM outbox.dead_letter d
-				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing') AND d.state IN ('open', 'releasing')
+				WHERE d.origin = 'relay' AND d.state IN ('held', 'open', 'releasing')
+					AND d.state IN ('open', 'releasing')
 					AND d.topic = stranded.topic LIMIT at_most) w) THEN
 			FOR key IN SELECT * FROM outbox.dead_letter_stranded(stranded.topic, piece) LOOP
 				PERFORM outbox.dead_letter_unblock(stranded.topic, key, patient => false);
@@ -217,7 +236,10 @@ BEGIN
 	END LOOP;
 END $$;
 
-/* Emits copies of these letters into the leaf `segment`, and returns their bytes as src/backlog.h counts them. */
+/*
+ * Emits copies of these letters into the leaf `segment`, and returns their bytes as src/backlog.h
+ * counts them.
+ */
 CREATE FUNCTION outbox.dead_letter_emit(segment smallint, letters bigint[], OUT bytes bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -232,8 +254,8 @@ BEGIN
 	GET DIAGNOSTICS stored = ROW_COUNT;
 	IF stored <> cardinality(letters) THEN
 		RAISE object_not_in_prerequisite_state USING
-			MESSAGE = format('a trigger or rule of outbox.event keeps %s dead letters from being sent again',
-				cardinality(letters) - stored);
+			MESSAGE = format('a trigger or rule of outbox.event keeps %s dead letters '
+				'from being sent again', cardinality(letters) - stored);
 	END IF;
 	UPDATE outbox.dead_letter d
 	SET state = 'resolved', blocked_by = NULL, reissue_txid = pg_current_xact_id(),
@@ -246,13 +268,13 @@ END $$;
 
 /*
  * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
- * their number and their bytes.  Whole keys, so that nothing of a key can overtake; it ends after the key that makes it
- * at_most.  A key with a row somebody has locked is left for the next call.  careful: so is a key whose
- * letters cannot be written, and problem says why of the first one; a subtransaction for each, so only
- * after a call without has failed.
+ * their number and their bytes.  Whole keys, so that nothing of a key can overtake; it ends after
+ * the key that makes it at_most.  A key with a row somebody has locked is left for the next call.
+ * careful: so is a key whose letters cannot be written, and problem says why of the first one; a
+ * subtransaction for each, so only after a call without has failed.
  */
-CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer, careful boolean DEFAULT false,
-	OUT copies integer, OUT bytes bigint, OUT problem text)
+CREATE FUNCTION outbox.dead_letter_reissue(segment smallint, at_most integer,
+	careful boolean DEFAULT false, OUT copies integer, OUT bytes bigint, OUT problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	due record;
@@ -276,7 +298,8 @@ BEGIN
 				AND sha256(d.key) = due.hash);
 		letters := ARRAY(SELECT d.id FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state IN ('held', 'releasing') AND d.topic = due.topic
-				AND sha256(d.key) = due.hash AND (NOT blocked OR first_held IS NULL OR d.id < first_held)
+				AND sha256(d.key) = due.hash
+				AND (NOT blocked OR first_held IS NULL OR d.id < first_held)
 			UNION ALL
 			SELECT d.id FROM outbox.dead_letter d
 			WHERE d.id = due.id AND d.key IS NULL AND d.state = 'releasing'

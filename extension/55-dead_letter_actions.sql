@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* -------------------------------------------------- dead letter actions
  *
- * What persons do with dead letters of both origins (grant_operate gives the right), each noted
- * in outbox.audit: one by one here, by a filter in 56, with another content in 57.  At the end stands
+ * What persons do with dead letters of both origins (grant_operate gives the right), each noted in
+ * outbox.audit: one by one here, by a filter in 56, with another content in 57.  At the end stands
  * what deletes those that are done with.
  */
 
 /*
- * Locks the letter for an action.  SQLSTATE P0002: unknown; OBX02: its version is another one (NULL:
- * any will do); 55000: not in one of the states; 22004: no id.
+ * Locks the letter for an action.  SQLSTATE P0002: unknown; OBX02: its version is another one
+ * (NULL: any will do); 55000: not in one of the states; 22004: no id.
  */
-CREATE FUNCTION outbox.dead_letter_take(id bigint, done text, states text[], version integer DEFAULT NULL)
+CREATE FUNCTION outbox.dead_letter_take(id bigint, done text, states text[],
+	version integer DEFAULT NULL)
 RETURNS outbox.dead_letter
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -28,7 +29,8 @@ BEGIN
 	IF letter.version <> dead_letter_take.version THEN
 		RAISE EXCEPTION 'dead letter % has changed', letter.id
 			USING ERRCODE = 'OBX02',
-				DETAIL = format('Its version is %s, not %s.', letter.version, dead_letter_take.version),
+				DETAIL = format('Its version is %s, not %s.', letter.version,
+					dead_letter_take.version),
 				HINT = 'Look at it again in outbox.dead_letters.';
 	END IF;
 	IF letter.state <> ALL (states) THEN
@@ -50,8 +52,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	INSERT INTO outbox.audit (action, object, reason, detail)
 	VALUES (action, format('dead_letter %s', letter.id), reason,
-		jsonb_build_object('origin', letter.origin, 'consumer', letter.consumer, 'topic', letter.topic,
-			'event_id', letter.event_id, 'state', letter.state) || more);
+		jsonb_build_object('origin', letter.origin, 'consumer', letter.consumer,
+			'topic', letter.topic, 'event_id', letter.event_id, 'state', letter.state) || more);
 END $$;
 
 /* SQLSTATE 22004: no reason; what: the action, 'to discard a dead letter'. */
@@ -65,22 +67,24 @@ BEGIN
 END $$;
 
 /*
- * An error if the topic, as it is declared, does not take the event: as emit() refuses it (docs/errors.md).
- * type and headers: of the record as the relay writes it.
+ * An error if the topic, as it is declared, does not take the event: as emit() refuses it
+ * (docs/errors.md).  type and headers: of the record as the relay writes it.
  */
-CREATE FUNCTION outbox.dead_letter_check_topic(topic text, key bytea, type text, payload bytea, content_type text, headers bytea)
+CREATE FUNCTION outbox.dead_letter_check_topic(topic text, key bytea, type text, payload bytea,
+	content_type text, headers bytea)
 RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'outbox_dead_letter_check_topic';
 
 /* ---------------------------------- the changes of state, of a letter locked */
 
-CREATE FUNCTION outbox.dead_letter_do_replay(letter outbox.dead_letter, reason text, more jsonb DEFAULT '{}')
+CREATE FUNCTION outbox.dead_letter_do_replay(letter outbox.dead_letter, reason text,
+	more jsonb DEFAULT '{}')
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF letter.origin = 'relay' THEN
-		PERFORM outbox.dead_letter_check_topic(letter.topic, letter.key, letter.event_type, letter.value,
-			letter.content_type, letter.headers);
+		PERFORM outbox.dead_letter_check_topic(letter.topic, letter.key, letter.event_type,
+			letter.value, letter.content_type, letter.headers);
 	END IF;
 	UPDATE outbox.dead_letter d
 	SET state = CASE d.origin WHEN 'relay' THEN 'releasing' ELSE 'retrying' END,
@@ -91,7 +95,8 @@ BEGIN
 END $$;
 
 /* What is held behind the letter goes on, unless something else is before it. */
-CREATE FUNCTION outbox.dead_letter_do_discard(letter outbox.dead_letter, reason text, more jsonb DEFAULT '{}')
+CREATE FUNCTION outbox.dead_letter_do_discard(letter outbox.dead_letter, reason text,
+	more jsonb DEFAULT '{}')
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -108,7 +113,8 @@ BEGIN
 	PERFORM outbox.dead_letter_audit(letter, 'dead_letter_discard', reason, more);
 END $$;
 
-CREATE FUNCTION outbox.dead_letter_do_restore(letter outbox.dead_letter, reason text, more jsonb DEFAULT '{}')
+CREATE FUNCTION outbox.dead_letter_do_restore(letter outbox.dead_letter, reason text,
+	more jsonb DEFAULT '{}')
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -130,10 +136,12 @@ CREATE FUNCTION outbox.dead_letter_replay(id bigint, reason text DEFAULT NULL) R
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM outbox.dead_letter_do_replay(outbox.dead_letter_take(id, 'replayed', CASE
-		WHEN (SELECT d.origin FROM outbox.dead_letter d WHERE d.id = dead_letter_replay.id) = 'consumer'
+		WHEN (SELECT d.origin FROM outbox.dead_letter d
+			WHERE d.id = dead_letter_replay.id) = 'consumer'
 		THEN '{open,retrying}'::text[] ELSE '{open}' END), reason);
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_replay(bigint, text) IS 'has a dead letter processed or sent again';
+COMMENT ON FUNCTION outbox.dead_letter_replay(bigint, text) IS
+	'has a dead letter processed or sent again';
 
 /*
  * Gives the letter up; what is held behind it goes on.  State: any but resolved and discarded.
@@ -152,9 +160,11 @@ COMMENT ON FUNCTION outbox.dead_letter_discard(bigint, text) IS 'gives a dead le
 CREATE FUNCTION outbox.dead_letter_restore(id bigint, reason text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM outbox.dead_letter_do_restore(outbox.dead_letter_take(id, 'restored', '{discarded}'), reason);
+	PERFORM outbox.dead_letter_do_restore(outbox.dead_letter_take(id, 'restored', '{discarded}'),
+		reason);
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_restore(bigint, text) IS 'takes the discard of a dead letter back';
+COMMENT ON FUNCTION outbox.dead_letter_restore(bigint, text) IS
+	'takes the discard of a dead letter back';
 
 /* Any state.  NULL takes the note away. */
 CREATE FUNCTION outbox.dead_letter_note(id bigint, note text) RETURNS void
@@ -174,11 +184,12 @@ COMMENT ON FUNCTION outbox.dead_letter_note(bigint, text) IS 'writes a note on a
 /*
  * Deletes letters resolved or discarded before that time, at most so many, the oldest first, and
  * returns their number; outbox.audit keeps its rows and gets one.  Letters stay while an event they
- * leave out is retained, an edited copy points to them, or somebody has them locked.  A discarded record
- * that Kafka delivers again after it was deleted is processed: keep them as long as their topics are
- * retained.  SQLSTATE 22004, 22023: before or at_most (1 to 100000).
+ * leave out is retained, an edited copy points to them, or somebody has them locked.  A discarded
+ * record that Kafka delivers again after it was deleted is processed: keep them as long as their
+ * topics are retained.  SQLSTATE 22004, 22023: before or at_most (1 to 100000).
  */
-CREATE FUNCTION outbox.dead_letter_purge(before timestamptz, at_most integer DEFAULT 1000) RETURNS integer
+CREATE FUNCTION outbox.dead_letter_purge(before timestamptz, at_most integer DEFAULT 1000)
+RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	newest_batch bigint := (SELECT max(b.batch_no) FROM outbox.batch b);
@@ -205,4 +216,5 @@ BEGIN
 	END IF;
 	RETURN deleted;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_purge(timestamptz, integer) IS 'deletes dead letters done with long ago';
+COMMENT ON FUNCTION outbox.dead_letter_purge(timestamptz, integer) IS
+	'deletes dead letters done with long ago';

@@ -84,13 +84,12 @@ END
 $$;
 
 /*
- * Sends retained events again: copies with the same id, key, type, payload, created_at and
- * headers, and the headers outbox-replay-id, outbox-replay-group (with consumer) and
- * outbox-replay-mode (with reprocess).  "from" <= created_at < "to"; topic, type, key: NULL =
- * all.  Copies are never replayed.  Returns the number of events now; replay_id is NULL for a
- * dry run, which changes nothing.  Another target_topic than the events' own needs
- * the caller's right to emit to it (outbox.grant_topic).  Transactions still open are not part: their events
- * come by themselves.
+ * Sends retained events again: copies with the same id, key, type, payload, created_at and headers,
+ * and the headers outbox-replay-id, outbox-replay-group (with consumer) and outbox-replay-mode
+ * (with reprocess).  "from" <= created_at < "to"; topic, type, key: NULL = all.  Copies are never
+ * replayed.  Returns the number of events now; replay_id is NULL for a dry run, which changes
+ * nothing.  Another target_topic than the events' own needs the caller's right to emit to it
+ * (outbox.grant_topic).  Transactions still open are not part: their events come by themselves.
  */
 CREATE FUNCTION outbox.replay("from" timestamptz, "to" timestamptz, topic text DEFAULT NULL,
 	type text DEFAULT NULL, key text DEFAULT NULL, target_topic text DEFAULT NULL,
@@ -126,8 +125,8 @@ BEGIN
 	IF dry_run THEN
 		RETURN;
 	END IF;
-	INSERT INTO outbox.replay_job (created_from, created_to, topic, type, key, target_topic, consumer,
-		reprocess, rate, reason, total, installation, snapshot, txid)
+	INSERT INTO outbox.replay_job (created_from, created_to, topic, type, key, target_topic,
+		consumer, reprocess, rate, reason, total, installation, snapshot, txid)
 	SELECT "from", "to", replay.topic, replay.type, key_bytes, replay.target_topic, replay.consumer,
 		replay.reprocess, replay.rate, replay.reason, events, i.id, seen, pg_current_xact_id()
 	FROM outbox.installation i
@@ -141,15 +140,19 @@ BEGIN
 END
 $$;
 
-/* Gives a replay another state and writes the audit; what replay_pause, _resume and _cancel share. */
-CREATE FUNCTION outbox.change_replay(replay_id uuid, action text, allowed text[], wanted text, reason text)
+/*
+ * Gives a replay another state and writes the audit; what replay_pause, _resume and _cancel share.
+ */
+CREATE FUNCTION outbox.change_replay(replay_id uuid, action text, allowed text[], wanted text,
+	reason text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	job outbox.replay_job;
 BEGIN
 	IF replay_id IS NULL THEN
-		RAISE null_value_not_allowed USING MESSAGE = 'replay_id of a replay must not be null', HINT = 'See outbox.replays.';
+		RAISE null_value_not_allowed USING MESSAGE = 'replay_id of a replay must not be null',
+			HINT = 'See outbox.replays.';
 	END IF;
 	SELECT * INTO job FROM outbox.replay_job j WHERE j.id = change_replay.replay_id FOR UPDATE;
 	IF NOT FOUND THEN
@@ -160,9 +163,11 @@ BEGIN
 		RAISE object_not_in_prerequisite_state USING
 			MESSAGE = format('replay %s is %s', replay_id, job.state),
 			DETAIL = format('It must be %s.', array_to_string(allowed, ' or '));
-	ELSIF wanted = 'running' AND NOT EXISTS (SELECT FROM outbox.installation i WHERE i.id = job.installation) THEN
+	ELSIF wanted = 'running' AND NOT EXISTS (SELECT FROM outbox.installation i
+		WHERE i.id = job.installation) THEN
 		RAISE object_not_in_prerequisite_state USING
-			MESSAGE = format('replay %s belongs to the database this one was restored or copied from', replay_id),
+			MESSAGE = format('replay %s belongs to the database this one was restored '
+				'or copied from', replay_id),
 			HINT = 'Call outbox.replay() again.';
 	END IF;
 	UPDATE outbox.replay_job j
@@ -195,6 +200,7 @@ $$;
 CREATE FUNCTION outbox.replay_cancel(replay_id uuid, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM outbox.change_replay(replay_id, 'replay_cancel', '{running,paused,failed}', 'cancelled', reason);
+	PERFORM outbox.change_replay(replay_id, 'replay_cancel', '{running,paused,failed}', 'cancelled',
+		reason);
 END
 $$;

@@ -2,9 +2,10 @@
 /* ----------------------------------------------------- replica identity
  *
  * A publication FOR ALL TABLES, or of this schema, forbids UPDATE and DELETE in tables without a
- * replica identity.  Primary keys are one; all others get FULL, which is written to WAL at wal_level
- * logical alone, for each row that is changed or deleted.  Roots of partitions as well, and their leaves in
- * the same way, for a publication with publish_via_partition_root sends the root's.
+ * replica identity.  Primary keys are one; all others get FULL, which is written to WAL at
+ * wal_level logical alone, for each row that is changed or deleted.  Roots of partitions as well,
+ * and their leaves in the same way, for a publication with publish_via_partition_root sends the
+ * root's.
  */
 DO $$
 DECLARE

@@ -16,7 +16,7 @@ from .session import Session, exit_on_sigterm
 _QUERIES = {
     "EXTENSION": """select format('%s in %s, relocatable: %s', extversion, extnamespace::regnamespace, extrelocatable)
         from pg_extension where extname = 'outbox'""",
-    "TAKEN ALONG": """select format('%s %s', t.config::regclass, t.condition)
+    "TAKEN ALONG": """select format('%s %s', t.config::regclass, regexp_replace(t.condition, '[[:space:]]+', ' ', 'g'))
         from pg_extension e, unnest(e.extconfig, e.extcondition) t (config, condition)
         where e.extname = 'outbox' order by 1""",
     "MEMBERS": """select pg_describe_object(classid, objid, 0) from pg_depend
