@@ -40,6 +40,7 @@ CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ou
 	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
 ALTER TABLE outbox.topic_grant ENABLE ALWAYS TRIGGER topics_changed;
 
+/* An error unless the topic is a legal name or '*'. */
 CREATE FUNCTION outbox.check_grant(topic text) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_grant';
 

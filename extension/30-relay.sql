@@ -26,8 +26,14 @@ CREATE TABLE outbox.installation (
 );
 INSERT INTO outbox.installation (id) VALUES (pg_catalog.gen_random_uuid());
 
+/*
+ * May start_relay() go on?  SQLSTATE 55000: not preloaded, no brokers, replica role; 25001: inside
+ * a subtransaction; 53400: the server has too many databases; 25006: a standby, or read only.
+ */
 CREATE FUNCTION outbox.check_start() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_start';
+
+/* Where this database is, as the batch log notes it. */
 CREATE FUNCTION outbox.server_identity(
 		OUT timeline integer, OUT system_id bigint, OUT database oid)
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_server_identity';
@@ -85,6 +91,10 @@ BEGIN
 END
 $$;
 
+/*
+ * Begins the batch log if it is empty, and turns the relay on: it starts when this commits.
+ * SQLSTATE as check_start(); 55000 also when a trigger keeps the log from being begun.
+ */
 CREATE FUNCTION outbox.start_relay() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -115,6 +125,7 @@ BEGIN
 END
 $$;
 
+/* Turns the relay off: it ends when this commits.  Events are stored all the same. */
 CREATE FUNCTION outbox.stop_relay() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* --------------------------------------------------------------- replay
  *
- * outbox.replay_job: replays; the relay carries them out one after the other, the
- * oldest first (bgworker/replay/replay.c), and notes here in the transaction of the copies how far it is.
+ * outbox.replay_job: replays; the relay carries them out one after the other, the oldest first
+ * (bgworker/replay/replay.c), and notes here in the transaction of the copies how far it is.
  *
  *	created_from, created_to	the events' created_at, end excluded
  *	topic, type, key	filters; NULL = all
@@ -55,6 +55,7 @@ CREATE FUNCTION outbox.ask_relay() RETURNS void
 CREATE FUNCTION outbox.check_target(topic text) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_check_target';
 
+/* Are the arguments of a replay in range?  SQLSTATE 22004: NULL; 22023: any other. */
 CREATE FUNCTION outbox.check_replay("from" timestamptz, "to" timestamptz, consumer text,
 	reprocess boolean, rate integer) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -4,6 +4,7 @@
  * What people and programs look at: relay, batches, backlog, dead letters, flows, events, replays.
  */
 
+/* Batches, the retained ones; columns as of outbox.batch. */
 CREATE VIEW outbox.batches AS
 	SELECT b.batch_no, b.events, b.lower, b.upper, b.lower_txid, b.lower_seq,
 		b.upper_txid, b.upper_seq, b.txid, b.timeline, b.prepared_at
@@ -64,6 +65,7 @@ CREATE VIEW outbox.unsent AS
 					AND (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
 				OFFSET 0) w;
 
+/* Events known to wait, by topic; bytes: of keys and payloads. */
 CREATE VIEW outbox.backlog AS
 	SELECT u.topic, pg_catalog.count(*) AS events,
 		pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0)

@@ -5,6 +5,7 @@
  * applies to them, or to outbox.installation, are dropped.
  */
 
+/* Both are explained in src/guard.c. */
 CREATE FUNCTION outbox.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_refuse_change';
 CREATE FUNCTION outbox.drop_replicated() RETURNS trigger

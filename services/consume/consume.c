@@ -4,7 +4,7 @@
  *	  outbox-consume: a consumer made of settings and one SQL function.
  *
  * Runs in outbox-consume.  The function does the work, in the transaction of
- * the batch; extension/53-consumed.sql describes its argument.
+ * the batch; extension/47-consumed.sql describes its argument.
  */
 #include <stdio.h>
 #include <string.h>

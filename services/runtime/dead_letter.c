@@ -4,7 +4,7 @@
  *	  A record that is not done becomes a row of outbox.dead_letter.
  *
  * Runs in the services, member threads.  The work is that of SQL functions
- * (extension/51-consumer.sql): they write the row, hold or release the key's
+ * (extension/52-dead_letter_consumer.sql): they write the row, hold or release the key's
  * records, and publish to <topic>.DLT through the outbox in the same transaction.
  */
 #define _GNU_SOURCE
