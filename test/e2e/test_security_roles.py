@@ -26,7 +26,7 @@ FUNCTIONS = {
     "dead_letter_next_run": "consumer", "dead_letter_begin_run": "consumer", "dead_letter_resolve_run": "consumer",
     "dead_letter_troubled": "consumer", "note_trouble": "consumer", "partition_trouble": "consumer", "end_trouble": "consumer",
     "dead_letter_raise_version": "",
-    "dead_letter_reissue": "", "dead_letter_release": "", "dead_letter_replay": "operator",
+    "dead_letter_blocking": "", "dead_letter_reissue": "", "dead_letter_release": "", "dead_letter_replay": "operator",
     "dead_letter_resolve": "consumer", "dead_letter_restore": "operator", "dead_letter_sweep": "",
     "dead_letter_copy_headers": "", "dead_letter_copy_id": "", "dead_letter_discard_where": "operator",
     "dead_letter_do_discard": "", "dead_letter_do_replay": "", "dead_letter_do_restore": "", "dead_letter_edit": "operator",
