@@ -178,7 +178,7 @@ begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fen
 	if (good && !*fenced)
 	{
 		for (int i = 0; i < count; i++)
-			items[i]->claim = PQgetvalue(result, 0, 0)[i];
+			items[i]->claim = outbox_claim_decode(PQgetvalue(result, 0, 0)[i]);
 	}
 	PQclear(result);
 	return outbox_db_finish_sync(db) && good;
@@ -202,15 +202,15 @@ send_dead_letter(OutboxMember *member, const OutboxItem *item)
 static bool
 is_dead_letter(const OutboxItem *item)
 {
-	return item->claim == 'h' ||
-		(item->claim == 'n' &&
+	return item->claim == OUTBOX_CLAIM_HELD ||
+		(item->claim == OUTBOX_CLAIM_NEW &&
 		 (item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL));
 }
 
 static bool
 is_call(const OutboxItem *item)
 {
-	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
+	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL;
 }
 
 /* Sends the work of items [from, end); spacing 0: no savepoints. */
@@ -438,7 +438,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	*done = 0;
 	*fenced = false;
 	for (int i = 0; i < count; i++)
-		items[i]->claim = '\0';
+		items[i]->claim = OUTBOX_CLAIM_NONE;
 	db->error.failure = OUTBOX_FAILURE_NONE;
 	if (!outbox_db_connect(db) || !prepare_statements(member, items, count, culprit, &missing) ||
 		!outbox_db_begin_pipeline(db))

@@ -54,7 +54,7 @@ outbox_retry_backoff(const OutboxRuntime *runtime, int failed)
 const char *
 outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item)
 {
-	if (item->claim == 'h')
+	if (item->claim == OUTBOX_CLAIM_HELD)
 		return "held";
 	if (item->verdict == OUTBOX_VERDICT_FAIL && member->runtime->retry_max > 0)
 		return "retrying";
@@ -67,7 +67,7 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 {
 	const OutboxRecord	*record = &item->record;
 	const OutboxRuntime *runtime = member->runtime;
-	bool				 held = item->claim == 'h';
+	bool				 held = item->claim == OUTBOX_CLAIM_HELD;
 	const OutboxError	*error = &item->call.error;
 	char				 seconds[32];
 

@@ -79,7 +79,7 @@ gather_items(OutboxMember *member)
 			item->tries = 1;
 			item->span.started_ns = 0;
 			item->span.traceparent[0] = '\0';
-			item->claim = '\0';
+			item->claim = OUTBOX_CLAIM_NONE;
 			item->outcome[0] = '\0';
 		}
 		else if (member->item_count == 0)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "breaker.h"
+#include "claim.h"
 #include "consumer.h"
 #include "service.h"
 #include "trace.h"
@@ -65,11 +66,11 @@ typedef struct OutboxItem
 	const OutboxHandler *handler; /* NULL: no handler takes it */
 	OutboxCall			 call;
 	OutboxVerdict		 verdict;
-	bool				 foreign;	  /* a replay for another consumer: stepped over */
-	bool				 prepared;	  /* decode and prepare are done */
-	OutboxSpan			 span;		  /* of this try */
-	int					 tries;		  /* made so far, this one included */
-	char				 claim;		  /* answer of outbox.begin_batch: n, d, h */
+	bool				 foreign;  /* a replay for another consumer: stepped over */
+	bool				 prepared; /* decode and prepare are done */
+	OutboxSpan			 span;	   /* of this try */
+	int					 tries;	   /* made so far, this one included */
+	OutboxClaim			 claim;
 	char				 outcome[64]; /* what the call returned */
 	/* why its dead letter is not on <topic>.DLT; "": it is */
 	char				 unpublished[256];

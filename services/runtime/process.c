@@ -57,7 +57,7 @@ end_span(const OutboxMember *member, OutboxItem *item)
 {
 	bool called = item->verdict == OUTBOX_VERDICT_CALL;
 
-	if (item->claim != 'n' || item->verdict == OUTBOX_VERDICT_IGNORE)
+	if (item->claim != OUTBOX_CLAIM_NEW || item->verdict == OUTBOX_VERDICT_IGNORE)
 		return;
 	if (item->span.started_ns == 0)
 		/* condemned before it was looked at */
@@ -90,12 +90,12 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		partition->failures = 0;
 		partition->halted = false;
 		end_span(member, item);
-		if (item->claim == 'd')
+		if (item->claim == OUTBOX_CLAIM_DUPLICATE)
 			outbox_count_record(member, item->record.topic, "duplicate");
-		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_IGNORE)
+		else if (item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_IGNORE)
 			outbox_count_record(member, item->record.topic,
 								item->foreign ? "foreign_replay" : "ignored");
-		else if (item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL)
+		else if (item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL)
 		{
 			outbox_count_outcome(member, item);
 			outbox_breaker_record_done(member);
@@ -237,7 +237,7 @@ wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 static bool
 is_begun(const OutboxItem *item)
 {
-	return item->claim != '\0';
+	return item->claim != OUTBOX_CLAIM_NONE;
 }
 
 static void

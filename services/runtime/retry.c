@@ -125,7 +125,7 @@ wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 static void
 note_success(OutboxMember *member, const OutboxItem *item)
 {
-	if (item->claim == 'n')
+	if (item->claim == OUTBOX_CLAIM_NEW)
 	{
 		outbox_span_end_process(&item->span, member->runtime->consumer, &item->record, NULL);
 		outbox_count_outcome(member, item);

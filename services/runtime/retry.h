@@ -48,9 +48,9 @@ extern void outbox_run_free(DueRun *run);
 
 /*
  * Works off the first `count` rows, which are prepared calls, in one transaction.  true: *done of
- * them are committed, the others somebody else has; an item's claim says n or d, x: not tried.
- * false: nothing is committed; member->db.error says why and *culprit which row's call has failed,
- * -1: none, or not known; *begun: calls were sent.
+ * them are committed, the others somebody else has; an item's claim says NEW or DUPLICATE, NONE:
+ * not tried.  false: nothing is committed; member->db.error says why and *culprit which row's call
+ * has failed, -1: none, or not known; *begun: calls were sent.
  */
 extern bool outbox_run_try(OutboxMember *member, DueRun *run, int count, int *done, int *culprit,
 						   bool *begun);

@@ -205,7 +205,7 @@ begin_run(OutboxMember *member, DueRun *run, int count, int *locked)
 	*locked = 0;
 	while (result != NULL && PQgetvalue(result, 0, 0)[*locked] != '\0')
 	{
-		run->rows[*locked].item.claim = PQgetvalue(result, 0, 0)[*locked];
+		run->rows[*locked].item.claim = outbox_claim_decode(PQgetvalue(result, 0, 0)[*locked]);
 		(*locked)++;
 	}
 	PQclear(result);
@@ -234,7 +234,8 @@ finish_run(OutboxMember *member, DueRun *run, int count, int *culprit)
 	bool		good = true;
 
 	for (int i = 0; good && i < count; i++)
-		good = run->rows[i].item.claim != 'n' || outbox_context_send(member, &run->rows[i].item);
+		good = run->rows[i].item.claim != OUTBOX_CLAIM_NEW ||
+			outbox_context_send(member, &run->rows[i].item);
 	good = good && outbox_db_send(db, resolve_sql, 1, values) &&
 		outbox_db_send(db, "COMMIT", 0, NULL) && outbox_db_sync(db);
 	free(ids);
@@ -242,7 +243,7 @@ finish_run(OutboxMember *member, DueRun *run, int count, int *culprit)
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (run->rows[i].item.claim != 'n')
+		if (run->rows[i].item.claim != OUTBOX_CLAIM_NEW)
 			continue;
 		read_call(db, &run->rows[i].item, &good);
 		if (!good && *culprit < 0)
@@ -265,7 +266,7 @@ outbox_run_try(OutboxMember *member, DueRun *run, int count, int *done, int *cul
 	*done = 0;
 	*begun = false;
 	for (int i = 0; i < count; i++)
-		run->rows[i].item.claim = 'x';
+		run->rows[i].item.claim = OUTBOX_CLAIM_NONE;
 	db->error.failure = OUTBOX_FAILURE_NONE;
 	if (!prepare_run(member, run, count) || !outbox_db_begin_pipeline(db))
 		return false;

@@ -224,7 +224,7 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 
 		if (record->source != NULL && record->source->taken)
 			observe_takeover(member, record, now_ms);
-		if (items[i]->claim == 'n' && since >= 0)
+		if (items[i]->claim == OUTBOX_CLAIM_NEW && since >= 0)
 			outbox_metric_observe(&end_to_end_seconds,
 								  now_ms > (double) since ? (now_ms - (double) since) / 1000 : 0, 1,
 								  "consumer", consumer, "topic", record->topic, NULL);

@@ -38,7 +38,7 @@ is_same(const OutboxTrouble *trouble, const OutboxRecord *record)
 static bool
 is_call(const OutboxItem *item)
 {
-	return item->claim == 'n' && item->verdict == OUTBOX_VERDICT_CALL;
+	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL;
 }
 
 /* Runs a statement about the partition, in a transaction of its own.  NULL: member->db.error. */
@@ -133,7 +133,7 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 	OutboxItem		  *item;
 	OutboxTrouble	  *trouble;
 
-	if (items[0]->claim == '\0')
+	if (items[0]->claim == OUTBOX_CLAIM_NONE)
 		return NULL; /* nothing was run */
 	item = find_item(items, count, culprit, error);
 	if (item == NULL)
@@ -317,7 +317,7 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 	int64_t		   failing_ms;
 	bool		   failed = !trouble->noted; /* else proof is of a try that was not made */
 
-	item->claim = '\0';
+	item->claim = OUTBOX_CLAIM_NONE;
 	if (!outbox_trouble_counts(&trouble->error))
 		return true;
 	if (!note_try(member, item))

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "services/runtime/claim.h"
 #include "unit.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"
@@ -566,6 +567,18 @@ test_failures(void)
 }
 
 static void
+test_claims(void)
+{
+	CHECK(outbox_claim_decode('n') == OUTBOX_CLAIM_NEW &&
+			  outbox_claim_decode('d') == OUTBOX_CLAIM_DUPLICATE &&
+			  outbox_claim_decode('h') == OUTBOX_CLAIM_HELD,
+		  "the answers of outbox.begin_batch");
+	CHECK(outbox_claim_decode('\0') == OUTBOX_CLAIM_NONE &&
+			  outbox_claim_decode('x') == OUTBOX_CLAIM_NONE,
+		  "what is no answer calls no handler");
+}
+
+static void
 test_sessions(void)
 {
 	/*
@@ -831,6 +844,7 @@ main(void)
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
+	test_claims();
 	test_sessions();
 	test_notices();
 	test_trouble();
