@@ -19,7 +19,7 @@
 #define POLL_MAX_MS 60000
 
 const char *
-outbox_failure_name(OutboxFailure failure)
+outbox_failure_name(OutboxDbFailure failure)
 {
 	static const char *const names[] = {"none",		 "infrastructure", "record", "decode",
 										"permanent", "crash",		   "deploy"};
@@ -27,7 +27,7 @@ outbox_failure_name(OutboxFailure failure)
 	return names[failure];
 }
 
-OutboxFailure
+OutboxDbFailure
 outbox_failure_classify(const char *sqlstate)
 {
 	static const char *const waits[] = {"08",	 "53",	  "57014", "57P",	"58",
@@ -80,7 +80,7 @@ outbox_failure_ends_session(const char *sqlstate)
 }
 
 void
-outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
+outbox_error_set(OutboxError *error, OutboxDbFailure failure, const char *sqlstate,
 				 const char *message)
 {
 	size_t len;

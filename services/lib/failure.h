@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 /* What a failure asks for; by SQLSTATE. */
-typedef enum OutboxFailure
+typedef enum OutboxDbFailure
 {
 	OUTBOX_FAILURE_NONE = 0,
 	/* wait, try again for ever, count nothing; for one record alone: trouble.h */
@@ -20,22 +20,22 @@ typedef enum OutboxFailure
 	/* this record has ended the process or its session too often: dead letter at once */
 	OUTBOX_FAILURE_CRASH,
 	OUTBOX_FAILURE_DEPLOY, /* the program or the schema: halt and say so */
-} OutboxFailure;
+} OutboxDbFailure;
 
 typedef struct OutboxError
 {
-	OutboxFailure failure;
-	bool		  ended;	   /* the session ended with it */
-	char		  sqlstate[6]; /* "" when there is none */
-	char		  message[1024];
+	OutboxDbFailure failure;
+	bool			ended;		 /* the session ended with it */
+	char			sqlstate[6]; /* "" when there is none */
+	char			message[1024];
 } OutboxError;
 
-extern const char *outbox_failure_name(OutboxFailure failure);
-extern OutboxFailure outbox_failure_classify(const char *sqlstate);
+extern const char *outbox_failure_name(OutboxDbFailure failure);
+extern OutboxDbFailure outbox_failure_classify(const char *sqlstate);
 
 /* Is a session that has answered so of no further use? */
 extern bool outbox_failure_ends_session(const char *sqlstate);
-extern void outbox_error_set(OutboxError *error, OutboxFailure failure, const char *sqlstate,
+extern void outbox_error_set(OutboxError *error, OutboxDbFailure failure, const char *sqlstate,
 							 const char *message);
 
 #endif /* OUTBOX_FAILURE_H */

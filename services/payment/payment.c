@@ -14,6 +14,8 @@
 #include "services/lib/arguments.h"
 #include "services/runtime/service.h"
 
+#define GATEWAY_VALUE 1 /* of the charge's values; NULL: no gateway was asked */
+
 static const char charge_sql[] = "SELECT shop.charge($1::jsonb, $2)";
 static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";
 static const char status_sql[] = "SELECT shop.payment_status($1)";
@@ -45,7 +47,7 @@ decode_order_created(const OutboxRecord *record, OutboxCall *call)
 		{
 			outbox_call_begin(call, charge_sql);
 			outbox_call_add(call, (const char *) record->value, record->value_len);
-			outbox_call_add_text(call, NULL);
+			outbox_call_add_text(call, NULL); /* GATEWAY_VALUE */
 			verdict = OUTBOX_VERDICT_CALL;
 		}
 	}
@@ -93,10 +95,8 @@ prepare_charge(OutboxDb *db, const OutboxRecord *record, OutboxCall *call)
 		return gateway_refund(record, call->values[0], call);
 	verdict = gateway_charge(record, call->values[0], call, &answer);
 	if (verdict == OUTBOX_VERDICT_CALL)
-	{
-		call->count--; /* the place kept by decode */
-		outbox_call_add_text(call, answer == GATEWAY_APPROVED ? "approved" : "declined");
-	}
+		outbox_call_set_text(call, GATEWAY_VALUE,
+							 answer == GATEWAY_APPROVED ? "approved" : "declined");
 	return verdict;
 }
 

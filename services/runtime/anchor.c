@@ -120,7 +120,7 @@ outbox_suspect_choose(const OutboxAnchor *suspect, const OutboxAnchor *newest)
 }
 
 void
-outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict)
+outbox_suspect_answered(OutboxAnchor *suspect, const OutboxAnchor *asked, OutboxLogVerdict verdict)
 {
 	if (verdict == OUTBOX_LOG_SAME || verdict == OUTBOX_LOG_NO_PROOF)
 		suspect->offset = -1;

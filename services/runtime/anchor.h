@@ -111,8 +111,8 @@ extern const OutboxAnchor *outbox_suspect_choose(const OutboxAnchor *suspect,
  * proof of another log, too, for the caller looks again before reading goes back, and then forgets
  * it.
  */
-extern void outbox_suspect_settle(OutboxAnchor *suspect, const OutboxAnchor *asked,
-								  OutboxLogVerdict verdict);
+extern void outbox_suspect_answered(OutboxAnchor *suspect, const OutboxAnchor *asked,
+									OutboxLogVerdict verdict);
 
 /* May the record asked first become an anchor? */
 extern bool outbox_log_case_is_good(const OutboxLogCase *log);

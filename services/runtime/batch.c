@@ -424,7 +424,7 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 	return true;
 }
 
-OutboxFailure
+OutboxDbFailure
 outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culprit, int *done,
 				 bool *fenced)
 {
@@ -465,7 +465,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	return error.failure != OUTBOX_FAILURE_NONE ? error.failure : OUTBOX_FAILURE_INFRASTRUCTURE;
 }
 
-OutboxFailure
+OutboxDbFailure
 outbox_batch_prove(OutboxMember *member, OutboxItem *item)
 {
 	OutboxDb   *db = &member->db;

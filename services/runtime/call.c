@@ -19,21 +19,38 @@ outbox_call_begin(OutboxCall *call, const char *sql)
 	call->sql = sql;
 }
 
+/* A copy of the value; NULL for NULL. */
+static char *
+copy_value(const char *value, size_t len)
+{
+	char *copy = value != NULL ? strndup(value, len) : NULL;
+
+	if (value != NULL && copy == NULL)
+		abort(); /* no memory for a few hundred bytes */
+	return copy;
+}
+
 void
 outbox_call_add(OutboxCall *call, const char *value, size_t len)
 {
 	if (call->count == OUTBOX_CALL_VALUES)
 		abort();
-	call->values[call->count] = value != NULL ? strndup(value, len) : NULL;
-	if (value != NULL && call->values[call->count] == NULL)
-		abort(); /* no memory for a few hundred bytes */
-	call->count++;
+	call->values[call->count++] = copy_value(value, len);
 }
 
 void
 outbox_call_add_text(OutboxCall *call, const char *value)
 {
 	outbox_call_add(call, value, value != NULL ? strlen(value) : 0);
+}
+
+void
+outbox_call_set_text(OutboxCall *call, int index, const char *value)
+{
+	if (index < 0 || index >= call->count)
+		abort();
+	free(call->values[index]);
+	call->values[index] = copy_value(value, value != NULL ? strlen(value) : 0);
 }
 
 char *
@@ -84,7 +101,7 @@ outbox_call_clear(OutboxCall *call)
 }
 
 static void
-set_error(OutboxCall *call, OutboxFailure failure, const char *format, va_list arguments)
+set_error(OutboxCall *call, OutboxDbFailure failure, const char *format, va_list arguments)
 {
 	char text[1024];
 

@@ -28,7 +28,7 @@
 
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
-#define SETTLE_MS			2000
+#define REBALANCE_MS		2000
 #define WAKE_TIMEOUT_MS		1 /* the answer is not waited for */
 /* times the failures in a row, before a lost position is looked for */
 #define BROKEN_PAUSE_MS		100
@@ -43,8 +43,8 @@ struct OutboxConsumer
 	OutboxPartition	 *partitions[PARTITIONS_MAX];
 	size_t			  partition_count;
 	bool			  assigned;
-	bool			  rebalanced; /* since it was cleared */
-	int64_t			  settled_at; /* some time after the last rebalance, outbox_clock_ms */
+	bool			  rebalanced;		 /* since it was cleared */
+	int64_t			  rebalancing_until; /* some time after the last rebalance, outbox_clock_ms */
 	bool			  is_static;
 	bool			  fatal;
 	OutboxClientWatch watch;
@@ -166,7 +166,7 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 		rd_kafka_error_destroy(error);
 	}
 	consumer->rebalanced = true;
-	consumer->settled_at = outbox_clock_ms() + SETTLE_MS;
+	consumer->rebalancing_until = outbox_clock_ms() + REBALANCE_MS;
 	outbox_count_rebalance(consumer->group, kind);
 	/*
 	 * The poll returns: partitions taken are started at once, notes of those left are taken back.
@@ -432,9 +432,9 @@ outbox_consumer_assigned(const OutboxConsumer *consumer)
 }
 
 bool
-outbox_consumer_settling(const OutboxConsumer *consumer)
+outbox_consumer_rebalancing(const OutboxConsumer *consumer)
 {
-	return outbox_clock_ms() < consumer->settled_at;
+	return outbox_clock_ms() < consumer->rebalancing_until;
 }
 
 bool

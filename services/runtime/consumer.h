@@ -56,7 +56,7 @@ typedef struct OutboxPartition
 	OutboxAnchor			  newest;
 	OutboxAnchor			  begun;	/* the last record of the batch begun last */
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
-	/* the record done last when a doubt arose that no check has settled; offset -1: none */
+	/* the record done last when a doubt arose that no check has ended; offset -1: none */
 	OutboxAnchor			  suspect;
 	/* a doubt arose after the question was asked: its answer may be of before */
 	bool					  overtaken;
@@ -134,7 +134,7 @@ extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *par
 extern void outbox_consumer_wake(OutboxConsumer *consumer);
 
 /* Was there a rebalance within the last 2 s? */
-extern bool outbox_consumer_settling(const OutboxConsumer *consumer);
+extern bool outbox_consumer_rebalancing(const OutboxConsumer *consumer);
 
 /* Stop reading; what was read and is not done will be read again from next. */
 extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition,

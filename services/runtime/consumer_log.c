@@ -134,8 +134,9 @@ outbox_log_answer(OutboxPartition *partition, OutboxLogCase *log)
 		return false;
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
-	outbox_suspect_settle(&partition->suspect, &partition->candidate,
-						  partition->overtaken ? OUTBOX_LOG_UNREAD : outbox_log_case_verdict(log));
+	outbox_suspect_answered(&partition->suspect, &partition->candidate,
+							partition->overtaken ? OUTBOX_LOG_UNREAD :
+												   outbox_log_case_verdict(log));
 	return true;
 }
 

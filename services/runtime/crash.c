@@ -128,7 +128,7 @@ outbox_crash_leave(OutboxMember *member, bool closing)
 }
 
 void
-outbox_crash_settle(OutboxMember *member)
+outbox_crash_end_alone(OutboxMember *member)
 {
 	OutboxPartition *partition;
 

@@ -195,7 +195,7 @@ outbox_member_run(void *arg)
 			outbox_position_start(member);
 		gather_items(member);
 		/* A partition that stays must not stand still because another one has moved. */
-		if (member->item_count == 0 && outbox_consumer_settling(member->consumer))
+		if (member->item_count == 0 && outbox_consumer_rebalancing(member->consumer))
 			outbox_consumer_wake(member->consumer);
 		outbox_crash_leave(member, false);
 		if (member->item_count > 0)
@@ -204,7 +204,7 @@ outbox_member_run(void *arg)
 			outbox_batch_process(member);
 			release_items(member);
 		}
-		outbox_crash_settle(member);
+		outbox_crash_end_alone(member);
 		outbox_consumer_store(member->consumer);
 		outbox_log_watch(member);
 		if (!runtime->retention_checked && outbox_consumer_assigned(member->consumer) &&

@@ -106,8 +106,8 @@ typedef struct OutboxMember
 	unsigned		watch_failures; /* in a row, for the back-off */
 	unsigned		random_state;
 	char			owner[OUTBOX_UUID_TEXT]; /* this member in outbox.consumer_attempt */
-	/* row of outbox.dead_letter not put back yet, for the database was away; "": none */
-	char			owed[24];
+	/* of outbox.dead_letter: its id as long as it is not put back; "": none */
+	char			taken_row[24];
 	bool			all_halted; /* this runtime and the database do not fit */
 
 	atomic_bool		ready;	/* member writes */
@@ -199,7 +199,7 @@ extern void outbox_crash_error(OutboxError *error, int crashes);
 extern void outbox_crash_leave(OutboxMember *member, bool closing);
 
 /* After a batch: what was to be run alone is done where the log's end was reached. */
-extern void outbox_crash_settle(OutboxMember *member);
+extern void outbox_crash_end_alone(OutboxMember *member);
 
 /* How many records may be in hand at once. */
 extern int outbox_crash_limit(OutboxMember *member);
@@ -255,11 +255,11 @@ extern void outbox_item_prepare(OutboxMember *member, OutboxItem *item);
  * says why and *culprit is the index of the item at fault, -1 when none is.  *fenced: another
  * member has moved a watermark.
  */
-extern OutboxFailure outbox_batch_run(OutboxMember *member, OutboxItem **items, int count,
-									  int *culprit, int *done, bool *fenced);
+extern OutboxDbFailure outbox_batch_run(OutboxMember *member, OutboxItem **items, int count,
+										int *culprit, int *done, bool *fenced);
 
 /* Runs the item's call alone and rolls it back; member->db.error. */
-extern OutboxFailure outbox_batch_prove(OutboxMember *member, OutboxItem *item);
+extern OutboxDbFailure outbox_batch_prove(OutboxMember *member, OutboxItem *item);
 
 /* Works off member->items; what cannot be done now is read again later. */
 extern void outbox_batch_process(OutboxMember *member);
@@ -324,7 +324,7 @@ extern void outbox_count_record(const OutboxMember *member, const char *topic, c
 extern void outbox_count_outcome(const OutboxMember *member, const OutboxItem *item);
 extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count,
 								 double seconds);
-extern void outbox_count_failure(const OutboxMember *member, OutboxFailure failure);
+extern void outbox_count_failure(const OutboxMember *member, OutboxDbFailure failure);
 extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
 extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
 extern void outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted);

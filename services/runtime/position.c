@@ -151,7 +151,7 @@ static void
 start_partition(OutboxMember *member, OutboxPartition *partition, int64_t start)
 {
 	/* In a rebalance the commit of an offset that goes back is refused. */
-	if ((partition->went_back && outbox_consumer_settling(member->consumer)) ||
+	if ((partition->went_back && outbox_consumer_rebalancing(member->consumer)) ||
 		!outbox_consumer_start(member->consumer, partition, start))
 	{
 		partition->resume_at = outbox_clock_ms() + RETRY_SEEK_MS;

@@ -259,7 +259,7 @@ halt_items(OutboxMember *member, Work *work, int count)
  * a batch has had its try: after the records before it, it becomes a dead letter.
  */
 static void
-handle_failure(OutboxMember *member, Work *work, int count, OutboxFailure failure, int culprit)
+handle_failure(OutboxMember *member, Work *work, int count, OutboxDbFailure failure, int culprit)
 {
 	OutboxItem *item = work->items[culprit >= 0 ? culprit : 0];
 	bool		condemned = is_refused(item);
@@ -289,11 +289,11 @@ end_troubles(OutboxMember *member, OutboxItem **items, int count)
 static void
 run_items(OutboxMember *member, Work *work, int count)
 {
-	int64_t		  started = outbox_clock_ms();
-	OutboxFailure failure;
-	int			  culprit;
-	int			  done;
-	bool		  fenced;
+	int64_t			started = outbox_clock_ms();
+	OutboxDbFailure failure;
+	int				culprit;
+	int				done;
+	bool			fenced;
 
 	failure = outbox_batch_run(member, work->items, count, &culprit, &done, &fenced);
 	if (done > 0)

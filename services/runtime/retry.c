@@ -343,14 +343,14 @@ static bool
 put_back(OutboxMember *member, int64_t later_ms)
 {
 	char		delay[24];
-	const char *values[2] = {member->owed, delay};
+	const char *values[2] = {member->taken_row, delay};
 
-	if (member->owed[0] == '\0')
+	if (member->taken_row[0] == '\0')
 		return true;
 	snprintf(delay, sizeof(delay), "%" PRId64, later_ms);
 	if (!outbox_db_connect(&member->db) || !run_statement(&member->db, put_back_sql, 2, values))
 		return false;
-	member->owed[0] = '\0';
+	member->taken_row[0] = '\0';
 	return true;
 }
 
@@ -379,7 +379,7 @@ outbox_retry_run(OutboxMember *member)
 		}
 		return;
 	}
-	snprintf(member->owed, sizeof(member->owed), "%s", run.rows[0].id);
+	snprintf(member->taken_row, sizeof(member->taken_row), "%s", run.rows[0].id);
 	if (try_run(member, &run, &error))
 	{
 		member->retry_failures = 0;

@@ -90,6 +90,10 @@ extern void outbox_call_begin(OutboxCall *call, const char *sql);
 extern void outbox_call_add(OutboxCall *call, const char *value, size_t len);
 extern void outbox_call_add_text(OutboxCall *call, const char *value); /* NULL: SQL NULL */
 extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len); /* bytea */
+
+/* Replaces a value that was added, e.g. in prepare one for which decode kept the place; index from
+ * 0. */
+extern void outbox_call_set_text(OutboxCall *call, int index, const char *value);
 extern void outbox_call_clear(OutboxCall *call);
 
 /*

@@ -232,7 +232,7 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 }
 
 void
-outbox_count_failure(const OutboxMember *member, OutboxFailure failure)
+outbox_count_failure(const OutboxMember *member, OutboxDbFailure failure)
 {
 	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer, "class",
 					  outbox_failure_name(failure), NULL);

@@ -214,8 +214,8 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX && !member->runtime->stopping;
 		 i++)
 	{
-		OutboxItem	 *other = &member->items[i];
-		OutboxFailure failure;
+		OutboxItem	   *other = &member->items[i];
+		OutboxDbFailure failure;
 
 		if (other == item || !can_prove(member, trouble, other))
 			continue;

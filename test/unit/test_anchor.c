@@ -291,7 +291,7 @@ run_suspect(OutboxAnchor *suspect, const OutboxAnchor *newest, bool answers)
 
 		outbox_log_case_see(&log, answers ? &view : &(OutboxLogView) {OUTBOX_FOUND_UNREAD});
 	}
-	outbox_suspect_settle(suspect, &asked, outbox_log_case_verdict(&log));
+	outbox_suspect_answered(suspect, &asked, outbox_log_case_verdict(&log));
 	return outbox_log_case_verdict(&log);
 }
 

@@ -526,8 +526,8 @@ test_failures(void)
 {
 	static const struct
 	{
-		const char	 *sqlstate;
-		OutboxFailure failure;
+		const char	   *sqlstate;
+		OutboxDbFailure failure;
 	} cases[] = {
 		{"08006", OUTBOX_FAILURE_INFRASTRUCTURE},
 		{"53300", OUTBOX_FAILURE_INFRASTRUCTURE},
@@ -823,6 +823,16 @@ test_decoding(void)
 			  strcmp(call.error.message, "field \"e\" is empty") == 0,
 		  "an empty field");
 	json_decref(object);
+	outbox_call_begin(&call, "SELECT f($1, $2)");
+	outbox_call_add_text(&call, "one");
+	outbox_call_add_text(&call, NULL);
+	outbox_call_set_text(&call, 1, "two");
+	CHECK(call.count == 2 && strcmp(call.values[0], "one") == 0 &&
+			  strcmp(call.values[1], "two") == 0,
+		  "a value whose place was kept is set");
+	outbox_call_set_text(&call, 1, NULL);
+	CHECK(call.count == 2 && call.values[1] == NULL, "and taken back");
+	outbox_call_clear(&call);
 	record.value_len++;
 	CHECK(outbox_decode_object(&record, &call) == NULL &&
 			  strncmp(call.error.message, "not JSON", 8) == 0,

@@ -18,9 +18,9 @@
 
 typedef struct Refusal
 {
-	const char	 *sqlstate;
-	const char	 *message;
-	OutboxFailure failure;
+	const char	   *sqlstate;
+	const char	   *message;
+	OutboxDbFailure failure;
 } Refusal;
 
 /* The tries of one outbox_db_connect: the second one asks for the code. */
