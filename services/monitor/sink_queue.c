@@ -11,6 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/lib/backoff.h"
+
+#define RETRY_FIRST_MS 1000
+#define RETRY_MOST_MS  60000
+
 static OutboxSinkLine *
 find_line(const OutboxSinkQueue *queue, const char *key)
 {
@@ -160,15 +165,11 @@ outbox_sink_queue_wait(const OutboxSinkQueue *queue, int64_t now_ms, int64_t lon
 void
 outbox_sink_queue_sent(OutboxSinkQueue *queue, OutboxSinkLine *line, bool done, int64_t now_ms)
 {
-	int64_t pause = OUTBOX_RETRY_FIRST_MS;
-
 	line->under_way = false;
 	if (!done)
 	{
-		for (int i = 0; i < line->failures && pause < OUTBOX_RETRY_MAX_MS; i++)
-			pause *= 2;
-		line->failures++;
-		line->due_ms = now_ms + (pause < OUTBOX_RETRY_MAX_MS ? pause : OUTBOX_RETRY_MAX_MS);
+		line->due_ms =
+			now_ms + outbox_backoff_grow(RETRY_FIRST_MS, 2, RETRY_MOST_MS, ++line->failures);
 		return;
 	}
 	line->failures = 0;

@@ -18,10 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTBOX_QUEUE_MAX	  4096
-#define OUTBOX_LINE_MAX		  16
-#define OUTBOX_RETRY_FIRST_MS 1000
-#define OUTBOX_RETRY_MAX_MS	  60000
+#define OUTBOX_QUEUE_MAX 4096
+#define OUTBOX_LINE_MAX	 16
 
 typedef struct OutboxSinkChange
 {

@@ -17,6 +17,7 @@
 #include "member.h"
 #include "services/kafka/digest.h"
 #include "services/lib/array_text.h"
+#include "services/lib/backoff.h"
 
 #define CHECK_INTERVAL_MS 25000 /* with what a check takes, at least every 30 s */
 #define CHECK_SPREAD_MS	  4000	/* up to so much sooner, so that partitions do not come together */
@@ -203,7 +204,7 @@ note_answer(OutboxMember *member, bool answered)
 		member->watch_failures = 0;
 	else
 		member->watch_at =
-			outbox_clock_ms() + outbox_member_backoff(member, ++member->watch_failures);
+			outbox_clock_ms() + outbox_backoff(&member->random_state, ++member->watch_failures);
 }
 
 /* Keeps the anchor, and none of those before `low`; forget: none of the others. */

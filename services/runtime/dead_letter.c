@@ -15,6 +15,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "services/lib/backoff.h"
 
 const char outbox_dead_letter_sql[] =
 	"SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, "
@@ -43,12 +44,8 @@ copy_integer(int64_t value)
 long
 outbox_retry_backoff(const OutboxRuntime *runtime, int failed)
 {
-	double pause = (double) runtime->retry_backoff_ms;
-
-	while (failed-- > 1 && pause < (double) runtime->retry_backoff_max_ms)
-		pause *= runtime->retry_backoff_multiplier;
-	return pause < (double) runtime->retry_backoff_max_ms ? (long) pause :
-															runtime->retry_backoff_max_ms;
+	return outbox_backoff_grow(runtime->retry_backoff_ms, runtime->retry_backoff_multiplier,
+							   runtime->retry_backoff_max_ms, (unsigned) failed);
 }
 
 const char *

@@ -12,22 +12,7 @@
 #include "member.h"
 #include "services/lib/array_text.h"
 
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS	 30000
-#define RETRY_BUDGET_MS	 100 /* of retries between two batches */
-
-int64_t
-outbox_member_backoff(OutboxMember *member, unsigned failures)
-{
-	int64_t pause = BACKOFF_FIRST_MS;
-
-	while (failures-- > 1 && pause < BACKOFF_MAX_MS)
-		pause *= 2;
-	if (pause > BACKOFF_MAX_MS)
-		pause = BACKOFF_MAX_MS;
-	/* Between a half and the whole of it, so that members do not come back together. */
-	return pause / 2 + rand_r(&member->random_state) % (pause / 2 + 1);
-}
+#define RETRY_BUDGET_MS 100 /* of retries between two batches */
 
 /* How long the first poll may wait: until something else is due. */
 static int

@@ -104,7 +104,7 @@ typedef struct OutboxMember
 	/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
 	int64_t			watch_at;
 	unsigned		watch_failures; /* in a row, for the back-off */
-	unsigned		random_state;
+	unsigned		random_state;	  /* of rand_r(3) */
 	char			owner[OUTBOX_UUID_TEXT]; /* this member in outbox.consumer_attempt */
 	/* of outbox.dead_letter: its id as long as it is not put back; "": none */
 	char			taken_row[24];
@@ -120,9 +120,6 @@ typedef struct OutboxMember
 
 /* loop.c: thread entry; the argument is the member. */
 extern void *outbox_member_run(void *member);
-
-/* Milliseconds to wait after so many failures in a row: 100 ms to 30 s, jittered. */
-extern int64_t outbox_member_backoff(OutboxMember *member, unsigned failures);
 
 /* position.c: start the suspended partitions that are due. */
 extern void outbox_position_start(OutboxMember *member);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "services/lib/backoff.h"
 
 #define RETRY_SEEK_MS  20
 #define ANSWER_STEP_MS 5 /* how often the answer to a check is looked for */
@@ -133,7 +134,7 @@ postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 {
 	const OutboxError *error = &member->db.error;
 	bool			   halted = error->failure == OUTBOX_FAILURE_DEPLOY;
-	int64_t			   pause = outbox_member_backoff(member, due[0]->failures + 1);
+	int64_t			   pause = outbox_backoff(&member->random_state, due[0]->failures + 1);
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -291,7 +292,7 @@ start_due(OutboxMember *member)
 	if (!outbox_consumer_committed(member->consumer, due, count))
 	{
 		for (size_t i = 0; i < count; i++)
-			due[i]->resume_at = outbox_clock_ms() + outbox_member_backoff(member, 1);
+			due[i]->resume_at = outbox_clock_ms() + outbox_backoff(&member->random_state, 1);
 		return false;
 	}
 	for (size_t i = 0; i < count; i++)

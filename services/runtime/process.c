@@ -12,6 +12,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "services/lib/backoff.h"
 
 #define PREPARE_BUDGET_MS 1000
 #define CAUTION_RECORDS	  2000 /* run with savepoints after a record has failed in a batch */
@@ -47,7 +48,7 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 			partition->next = -1;
 		outbox_consumer_suspend(member->consumer, partition,
 								outbox_clock_ms() +
-									outbox_member_backoff(member, partition->failures));
+									outbox_backoff(&member->random_state, partition->failures));
 	}
 }
 

@@ -19,6 +19,7 @@
 
 #include "record_log.h"
 #include "retry.h"
+#include "services/lib/backoff.h"
 #include "services/lib/text.h"
 
 #define LOOK_AGAIN_MS	  2000 /* for rows another member has left */
@@ -109,7 +110,7 @@ note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 static void
 wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
-	int64_t pause = outbox_member_backoff(member, ++member->retry_failures);
+	int64_t pause = outbox_backoff(&member->random_state, ++member->retry_failures);
 	bool	connected = member->db.conn != NULL && PQstatus(member->db.conn) == CONNECTION_OK;
 
 	member->retry_at = outbox_clock_ms() + (connected && run != NULL ? NEXT_ROW_MS : pause);
@@ -217,7 +218,7 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 	OutboxError last = *error;
 	char		tried_ms[24];
 	char	   *message;
-	int64_t		backoff = outbox_member_backoff(member, (unsigned) run->troubles + 1);
+	int64_t		backoff = outbox_backoff(&member->random_state, (unsigned) run->troubles + 1);
 
 	if (!outbox_trouble_counts(error))
 		return false;

@@ -18,6 +18,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "services/lib/backoff.h"
 
 #define PROOFS_MAX 3 /* other records asked at once: the member must poll */
 
@@ -167,9 +168,9 @@ outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
 {
 	const OutboxTrouble *trouble = &partition->trouble;
 	bool				 counts = outbox_trouble_counts(&trouble->error);
-	int64_t backoff = outbox_member_backoff(member,
-											counts ? (unsigned) (trouble->tries + trouble->failed) :
-													 partition->failures);
+	int64_t backoff = outbox_backoff(&member->random_state,
+									 counts ? (unsigned) (trouble->tries + trouble->failed) :
+											  partition->failures);
 
 	if (!counts || trouble->unproven)
 		return backoff;

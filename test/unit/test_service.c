@@ -8,12 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "services/runtime/claim.h"
 #include "unit.h"
 #include "services/lib/array_text.h"
+#include "services/lib/backoff.h"
 #include "services/lib/db_session.h"
 #include "services/lib/metrics.h"
 #include "services/lib/text.h"
+#include "services/runtime/claim.h"
 #include "services/runtime/client_watch.h"
 #include "services/runtime/record_log.h"
 #include "services/runtime/service.h"
@@ -567,6 +568,30 @@ test_failures(void)
 }
 
 static void
+test_backoff(void)
+{
+	unsigned random = 1;
+	bool	 inside = true;
+
+	CHECK(outbox_backoff_grow(1000, 2, 60000, 1) == 1000 &&
+			  outbox_backoff_grow(1000, 2, 60000, 0) == 1000,
+		  "the first pause");
+	CHECK(outbox_backoff_grow(1000, 2, 60000, 3) == 4000, "is doubled with each failure");
+	CHECK(outbox_backoff_grow(1000, 1.5, 60000, 3) == 2250 &&
+			  outbox_backoff_grow(1000, 1, 60000, 99) == 1000,
+		  "or grows by another factor, or not at all");
+	CHECK(outbox_backoff_grow(1000, 2, 60000, 4294967295u) == 60000, "up to the longest");
+	for (int i = 0; i < 1000; i++)
+	{
+		int64_t pause = outbox_backoff(&random, 1 + (unsigned) i % 20);
+		int64_t whole = outbox_backoff_grow(100, 2, 30000, 1 + (unsigned) i % 20);
+
+		inside = inside && pause >= whole / 2 && pause <= whole;
+	}
+	CHECK(inside, "who waits for a server waits between a half and the whole of it");
+}
+
+static void
 test_claims(void)
 {
 	CHECK(outbox_claim_decode('n') == OUTBOX_CLAIM_NEW &&
@@ -854,6 +879,7 @@ main(void)
 	test_uuid_and_key();
 	test_array_text();
 	test_failures();
+	test_backoff();
 	test_claims();
 	test_sessions();
 	test_notices();
