@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "consume.h"
+#include "services/lib/db_session.h"
 
 #define NAME_SIZE		 64 /* PostgreSQL's NAMEDATALEN */
 #define START_TIMEOUT_MS 5000

@@ -16,6 +16,7 @@
 
 #include "services/lib/arguments.h"
 #include "services/lib/db.h"
+#include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
 #define STATEMENT_MS 5000

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * db.c
- *	  Prepared statements, pipeline, classes of failure.
+ *	  A connection: its errors, prepared statements, pipeline.
  *
  * Runs in the services, on the thread that owns the connection.
  */
 #define _GNU_SOURCE
-#include "db_session.h"
+#include "db.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -14,85 +14,15 @@
 #include <string.h>
 
 #include "clock.h"
-#include "text.h"
 
 #define POLL_MAX_MS 60000
 
-const char *
-outbox_failure_name(OutboxDbFailure failure)
-{
-	static const char *const names[] = {"none",		 "infrastructure", "record", "decode",
-										"permanent", "crash",		   "deploy"};
-
-	return names[failure];
-}
-
-OutboxDbFailure
-outbox_failure_classify(const char *sqlstate)
-{
-	static const char *const waits[] = {"08",	 "53",	  "57014", "57P",	"58",
-										"72",	 "XX",	  "40001", "40003", "40P01",
-										"55P03", "25006", "25P03", "25P04"};
-	/* bytes that are no text, a character that the database has not */
-	static const char *const texts[] = {"22021", "22P05"};
-	static const char *const deploys[] = {"28",	   "3D",	"26000", "42P05", "0A000",
-										  "3F000", "42501", "42P01", "42P02", "42703",
-										  "42704", "42725", "42883"};
-
-	if (sqlstate == NULL || sqlstate[0] == '\0')
-		return OUTBOX_FAILURE_INFRASTRUCTURE;
-	if (strcmp(sqlstate, "OBX01") == 0)
-		return OUTBOX_FAILURE_PERMANENT;
-	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++)
-	{
-		if (strncmp(sqlstate, waits[i], strlen(waits[i])) == 0)
-			return OUTBOX_FAILURE_INFRASTRUCTURE;
-	}
-	for (size_t i = 0; i < sizeof(deploys) / sizeof(deploys[0]); i++)
-	{
-		if (strncmp(sqlstate, deploys[i], strlen(deploys[i])) == 0)
-			return OUTBOX_FAILURE_DEPLOY;
-	}
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-	{
-		if (strcmp(sqlstate, texts[i]) == 0)
-			return OUTBOX_FAILURE_DECODE;
-	}
-	return OUTBOX_FAILURE_RECORD;
-}
-
-bool
-outbox_failure_ends_session(const char *sqlstate)
-{
-	/*
-	 * The server is not the primary any more; it is about to end the session, or its transaction is
-	 * not ours; the session has gone wrong inside.  A deployment may have changed what was
-	 * prepared.
-	 */
-	static const char *const ends[] = {"08", "25", "57P", "58", "XX"};
-
-	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
-	{
-		if (strncmp(sqlstate, ends[i], strlen(ends[i])) == 0)
-			return true;
-	}
-	return outbox_failure_classify(sqlstate) == OUTBOX_FAILURE_DEPLOY;
-}
-
-void
-outbox_error_set(OutboxError *error, OutboxDbFailure failure, const char *sqlstate,
-				 const char *message)
-{
-	size_t len;
-
-	error->failure = failure;
-	error->ended = false;
-	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate != NULL ? sqlstate : "");
-	outbox_text_copy(error->message, sizeof(error->message), message != NULL ? message : "");
-	len = strlen(error->message);
-	while (len > 0 && error->message[len - 1] == '\n')
-		error->message[--len] = '\0';
-}
+static const char shared_text[] =
+	"the connection goes through a pooler that gives every transaction another session (PgBouncer: "
+	"pool_mode = transaction or"
+	" statement), or a session with what its last user has left in it (server_reset_query); the "
+	"service needs pool_mode = session"
+	" and DISCARD ALL for this database or user, or a connection to the server itself";
 
 /*
  * PostgreSQL 15 has a SQLSTATE of class deploy for an escape in JSON that the database has no
@@ -108,7 +38,13 @@ is_unknown_character(const PGresult *result, const char *sqlstate)
 		strcmp(function, "pg_unicode_to_server") == 0;
 }
 
-/* Takes the failure from a result, or from the connection when result is NULL. */
+void
+outbox_db_refuse_pooler(OutboxDb *db)
+{
+	outbox_error_set(&db->error, OUTBOX_FAILURE_DEPLOY, "0A000", shared_text);
+	db->stale = true;
+}
+
 void
 outbox_db_take_error(OutboxDb *db, const PGresult *result)
 {
@@ -197,10 +133,6 @@ wait_input(PGconn *conn, int64_t deadline)
 		PQconsumeInput(conn) == 1;
 }
 
-/*
- * The result of what was `sent`, the last one's of several statements.  NULL: none came before the
- * deadline; the connection is dropped.
- */
 PGresult *
 outbox_db_await(OutboxDb *db, int sent, int64_t deadline)
 {

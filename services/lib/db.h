@@ -12,11 +12,13 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "failure.h"
 
-#define OUTBOX_DB_STATEMENTS 48
-#define OUTBOX_DB_LOST		 "08006" /* SQLSTATE of a connection that is gone */
+#define OUTBOX_DB_STATEMENTS  48
+#define OUTBOX_DB_NO_DEADLINE INT64_MAX
+#define OUTBOX_DB_LOST		  "08006" /* SQLSTATE of a connection that is gone */
 
 typedef struct OutboxDb
 {
@@ -35,24 +37,26 @@ typedef struct OutboxDb
 extern bool outbox_db_open(OutboxDb *db, const char *conninfo, long statement_timeout_ms);
 extern void outbox_db_close(OutboxDb *db);
 
-/* The next outbox_db_connect makes a new session. */
-extern void outbox_db_renew(OutboxDb *db);
+/* Closes the connection, if any, and forgets what was of it. */
+extern void outbox_db_drop(OutboxDb *db);
 
-/*
- * Connects unless connected and idle; a session that is broken, busy or has ended meanwhile is
- * replaced, and so is one that an error has shown to be of no use (outbox_failure_ends_session).  A
- * server that can only be read is left for the next host of the connection string, unless
- * db->reads: OUTBOX_FAILURE_INFRASTRUCTURE when there is none.  A server that refuses the session
- * (no such role or database, wrong password), and a pooler that gives every transaction another
- * session, are OUTBOX_FAILURE_DEPLOY.
- */
-extern bool outbox_db_connect(OutboxDb *db);
+/* The next outbox_db_connect (db_session.h) makes a new session. */
+extern void outbox_db_renew(OutboxDb *db);
 
 /*
  * The failure is that of a pooler that gives every transaction another session; the next use needs
  * a new one.
  */
 extern void outbox_db_refuse_pooler(OutboxDb *db);
+
+/* Takes the failure from a result, or from the connection when result is NULL. */
+extern void outbox_db_take_error(OutboxDb *db, const PGresult *result);
+
+/*
+ * The result of what was `sent` (1; else it was not), the last one's of several statements.  NULL:
+ * none came before the deadline (outbox_clock_ms); db->error says so, the connection is dropped.
+ */
+extern PGresult *outbox_db_await(OutboxDb *db, int sent, int64_t deadline);
 
 /* Prepares sql (a string constant: known by its address) unless it is; outside a pipeline. */
 extern bool outbox_db_prepare(OutboxDb *db, const char *sql);

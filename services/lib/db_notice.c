@@ -6,12 +6,14 @@
  * Runs in the services, on the thread that owns the connection.  A handler that raises a notice for
  * each record must not fill the disk of the log: so many are logged, each cut, the others counted.
  */
+#include "db_notice.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "clock.h"
-#include "db_session.h"
+#include "db.h"
 #include "log.h"
 #include "metrics.h"
 #include "text.h"

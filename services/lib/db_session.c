@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "db_notice.h"
 
 #define SETTINGS_MS 5000 /* for the first statement of a session */
 #define SPARE_MS	2000 /* another connection may have to wait for a session of the pool */
@@ -55,13 +56,6 @@ static const char settings_sql[] =
 	"NULL OR $1::pg_catalog.int4 OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
 static const char process_sql[] = "SELECT pg_catalog.pg_backend_pid()";
 static const char read_only_sql[] = "SELECT pg_catalog.current_setting('transaction_read_only')";
-
-static const char shared_text[] =
-	"the connection goes through a pooler that gives every transaction another session (PgBouncer: "
-	"pool_mode = transaction or"
-	" statement), or a session with what its last user has left in it (server_reset_query); the "
-	"service needs pool_mode = session"
-	" and DISCARD ALL for this database or user, or a connection to the server itself";
 
 /*
  * The SQLSTATE with which a server has refused the session, as libpq's message has it when it is
@@ -300,13 +294,6 @@ begin_session(OutboxDb *db)
 			break;
 	}
 	return false;
-}
-
-void
-outbox_db_refuse_pooler(OutboxDb *db)
-{
-	outbox_error_set(&db->error, OUTBOX_FAILURE_DEPLOY, "0A000", shared_text);
-	db->stale = true;
 }
 
 /*

@@ -1,44 +1,21 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * db_session.h
- *	  What db.c, db_session.c and db_notice.c share.
- *
- * A connection belongs to one thread; so do these.
+ *	  A session of a connection: made when it is needed, found dead before it is used.
  */
 #ifndef OUTBOX_DB_SESSION_H
 #define OUTBOX_DB_SESSION_H
 
-#include <stdint.h>
-
 #include "db.h"
 
-#define OUTBOX_DB_NO_DEADLINE INT64_MAX
-
-/* Notices of handlers that are logged in a window of time; further ones are counted. */
-typedef struct OutboxNoticeLimit
-{
-	int64_t		  began; /* outbox_clock_ms; of the lock of who uses it */
-	int			  taken;
-	unsigned long left_out; /* and not told of yet */
-} OutboxNoticeLimit;
-
-/* Is a notice to be logged?  *left_out: so many were not, before it; else 0. */
-extern bool outbox_notice_take(OutboxNoticeLimit *limit, int64_t now, unsigned long *left_out);
-
-/* db_notice.c: libpq's notice receiver, arg is the OutboxDb. */
-extern void outbox_db_take_notice(void *arg, const PGresult *result);
-
-/* db.c: closes the connection, if any, and forgets what was of it. */
-extern void outbox_db_drop(OutboxDb *db);
-
 /*
- * db.c: the result of what was `sent` (1; else it was not), the last one's of several statements.
- * NULL: none came before the deadline (outbox_clock_ms); db->error says so, the connection is
- * dropped.
+ * Connects unless connected and idle.  A session that is broken, busy or has ended meanwhile is
+ * replaced, and so is one that an error has shown to be of no use (outbox_failure_ends_session).  A
+ * server that can only be read is left for the next host of the connection string, unless
+ * db->reads; when there is none the failure is OUTBOX_FAILURE_INFRASTRUCTURE.  A server that
+ * refuses the session (no such role or database, wrong password), and a pooler that gives every
+ * transaction another session, are OUTBOX_FAILURE_DEPLOY.  false: db->error.
  */
-extern PGresult *outbox_db_await(OutboxDb *db, int sent, int64_t deadline);
-
-/* db.c: takes the failure from a result, or from the connection when result is NULL. */
-extern void outbox_db_take_error(OutboxDb *db, const PGresult *result);
+extern bool outbox_db_connect(OutboxDb *db);
 
 #endif /* OUTBOX_DB_SESSION_H */

@@ -21,6 +21,7 @@
 #include "services/lib/config.h"
 #include "services/lib/conninfo.h"
 #include "services/lib/db.h"
+#include "services/lib/db_session.h"
 #include "services/lib/log.h"
 #include "services/lib/metrics.h"
 #include "services/lib/text.h"

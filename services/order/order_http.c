@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/lib/db_session.h"
 #include "services/lib/text.h"
 #include "services/runtime/trace.h"
 

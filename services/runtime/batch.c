@@ -18,6 +18,7 @@
 
 #include "member.h"
 #include "services/lib/array_text.h"
+#include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
 #define BEGIN_VALUES 16

@@ -13,6 +13,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "services/lib/db_session.h"
 
 static const char fingerprint_sql[] =
 	"SELECT outbox.dead_letter_fingerprint($1, $2, $3, outbox.wire_text($4::bytea, 1023))";

@@ -18,6 +18,7 @@
 #include "services/kafka/digest.h"
 #include "services/lib/array_text.h"
 #include "services/lib/backoff.h"
+#include "services/lib/db_session.h"
 
 #define CHECK_INTERVAL_MS 25000 /* with what a check takes, at least every 30 s */
 #define CHECK_SPREAD_MS	  4000	/* up to so much sooner, so that partitions do not come together */

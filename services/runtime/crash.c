@@ -17,6 +17,7 @@
 #include <sys/random.h>
 
 #include "member.h"
+#include "services/lib/db_session.h"
 
 #define ALONE_AT_ONCE 20 /* slow records must not keep the member from polling */
 

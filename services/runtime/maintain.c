@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "member.h"
+#include "services/lib/db_session.h"
 
 #define MAINTAIN_INTERVAL_MS (INT64_C(3600) * 1000)
 #define MAINTAIN_AGAIN_MS	 1000

@@ -22,6 +22,7 @@
 
 #include "member.h"
 #include "services/lib/backoff.h"
+#include "services/lib/db_session.h"
 
 #define RETRY_SEEK_MS  20
 #define ANSWER_STEP_MS 5 /* how often the answer to a check is looked for */

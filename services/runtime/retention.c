@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "services/lib/db_session.h"
 
 #define DAY_MS 86400000.0
 

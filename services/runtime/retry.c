@@ -20,6 +20,7 @@
 #include "record_log.h"
 #include "retry.h"
 #include "services/lib/backoff.h"
+#include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
 #define LOOK_AGAIN_MS	  2000 /* for rows another member has left */

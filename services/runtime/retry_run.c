@@ -14,6 +14,7 @@
 
 #include "retry.h"
 #include "services/lib/array_text.h"
+#include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
 static const char next_sql[] =

@@ -12,6 +12,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "services/lib/db_session.h"
 #include "services/lib/metrics.h"
 
 #define ANSWER_MS 2000 /* the main thread waits no longer: it looks after the signals */

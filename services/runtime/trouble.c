@@ -19,6 +19,7 @@
 #include "member.h"
 #include "record_log.h"
 #include "services/lib/backoff.h"
+#include "services/lib/db_session.h"
 
 #define PROOFS_MAX 3 /* other records asked at once: the member must poll */
 

@@ -11,7 +11,7 @@
 #include "unit.h"
 #include "services/lib/array_text.h"
 #include "services/lib/backoff.h"
-#include "services/lib/db_session.h"
+#include "services/lib/db_notice.h"
 #include "services/lib/metrics.h"
 #include "services/lib/text.h"
 #include "services/runtime/claim.h"

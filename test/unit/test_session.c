@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "unit.h"
-#include "services/lib/db.h"
+#include "services/lib/db_session.h"
 
 typedef struct Refusal
 {
