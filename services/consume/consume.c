@@ -6,53 +6,61 @@
  * Runs in outbox-consume.  The function does the work, in the transaction of
  * the batch; extension/47-consumed.sql describes its argument.
  */
-#include <stdio.h>
-#include <string.h>
-
 #include "consume.h"
+#include "services/runtime/settings.h"
 
-/* Written by make_handlers, before the threads start. */
-static const char *call_sql;
-static bool		   as_bytes;
-
-static bool check_format(const char *value, char *error, size_t size);
-
-static const OutboxOption consume_options[] = {
-	{"topics", OUTBOX_OPTION_TEXT, NULL, 0, 0,
-	 "topics, and topic:EventType for one type of a topic; with commas", consume_check_topics},
-	{"function", OUTBOX_OPTION_QUOTED, NULL, 0, 0,
-	 "schema.function, f(outbox.consumed_event) returns text", consume_check_function},
-	{"value_format", OUTBOX_OPTION_TEXT, "json", 0, 0,
-	 "json, or bytes for f(outbox.consumed_bytes)", check_format},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+/* value_format */
+enum
+{
+	FORMAT_JSON,
+	FORMAT_BYTES,
 };
 
-static bool
-check_format(const char *value, char *error, size_t size)
-{
-	if (strcmp(value, "json") == 0 || strcmp(value, "bytes") == 0)
-		return true;
-	snprintf(error, size, "neither json nor bytes");
-	return false;
-}
+static const char *const format_choices[] = {"json", "bytes", NULL};
+
+/* Settings; written before the threads start, as call_sql is. */
+static const char *topics;
+static const char *function;
+static int		   value_format;
+static const char *call_sql;
+
+static const OutboxOption consume_options[] = {
+	{.name = "topics",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &topics,
+	 .check = consume_check_topics,
+	 .text = "topics, and topic:EventType for one type of a topic; with commas"},
+	{.name = "function",
+	 .kind = OUTBOX_OPTION_QUOTED,
+	 .variable = &function,
+	 .check = consume_check_function,
+	 .text = "schema.function, f(outbox.consumed_event) returns text"},
+	{.name = "value_format",
+	 .kind = OUTBOX_OPTION_CHOICE,
+	 .variable = &value_format,
+	 .initial = "json",
+	 .choices = format_choices,
+	 .text = "of key and value; with bytes the function is f(outbox.consumed_bytes)"},
+	{.name = NULL},
+};
 
 static OutboxVerdict
 decode_event(const OutboxRecord *record, OutboxCall *call)
 {
 	outbox_call_begin(call, call_sql);
-	return consume_add_event(record, as_bytes, call) ? OUTBOX_VERDICT_CALL : OUTBOX_VERDICT_REJECT;
+	return consume_add_event(record, value_format == FORMAT_BYTES, call) ? OUTBOX_VERDICT_CALL :
+																		   OUTBOX_VERDICT_REJECT;
 }
 
 static const OutboxHandler *
-make_handlers(const OutboxConfig *config)
+make_handlers(void)
 {
-	const char *function = outbox_config_text(config, "function");
+	bool bytes = value_format == FORMAT_BYTES;
 
-	as_bytes = strcmp(outbox_config_text(config, "value_format"), "bytes") == 0;
-	if (!consume_check_database(outbox_config_text(config, "database"), function, as_bytes))
+	if (!consume_check_database(outbox_settings.database, function, bytes))
 		return NULL;
-	call_sql = consume_make_sql(function, as_bytes);
-	return consume_make_handlers(outbox_config_text(config, "topics"), decode_event);
+	call_sql = consume_make_sql(function, bytes);
+	return consume_make_handlers(topics, decode_event);
 }
 
 static const OutboxService consume_service = {

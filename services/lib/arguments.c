@@ -15,21 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
 #include "src/common/kafka_property_text.h"
 
 #define URL_MAX 1000
-
-bool
-outbox_check_level(const char *value, char *error, size_t size)
-{
-	OutboxLogLevel level;
-
-	if (outbox_log_level_parse(value, &level))
-		return true;
-	snprintf(error, size, "none of debug, info, warning, error");
-	return false;
-}
 
 bool
 outbox_check_url(const char *value, char *error, size_t size)
@@ -76,7 +64,7 @@ print_help(const OutboxProgram *program, const OutboxConfig *config)
 
 /* What --check-config ends with. */
 static int
-check_only(const OutboxProgram *program, const OutboxConfig *config, bool online)
+check_only(const OutboxProgram *program, bool online)
 {
 	char error[1024] = "";
 	int	 code = EXIT_SUCCESS;
@@ -84,7 +72,7 @@ check_only(const OutboxProgram *program, const OutboxConfig *config, bool online
 	if (online && program->check_online != NULL)
 	{
 		signal(SIGPIPE, SIG_IGN);
-		code = program->check_online(config, error, sizeof(error));
+		code = program->check_online(error, sizeof(error));
 	}
 	if (code == EXIT_SUCCESS)
 		printf("%s: the configuration is valid%s\n", program->name,
@@ -138,5 +126,5 @@ outbox_arguments_read(int argc, char **argv, const OutboxProgram *program, Outbo
 		fprintf(stderr, "%s: %s\n", name, error);
 		return OUTBOX_EXIT_SETTINGS;
 	}
-	return check ? check_only(program, config, online) : -1;
+	return check ? check_only(program, online) : -1;
 }

@@ -25,7 +25,7 @@ typedef struct OutboxProgram
 	 * Asks database and Kafka.  0: both answer as they should; OUTBOX_EXIT_SETTINGS: a setting is
 	 * wrong; EXIT_FAILURE: something does not answer or is not there; what, in error.
 	 */
-	int (*check_online)(const OutboxConfig *config, char *error, size_t size);
+	int (*check_online)(char *error, size_t size);
 } OutboxProgram;
 
 /*
@@ -35,8 +35,7 @@ typedef struct OutboxProgram
 extern int outbox_arguments_read(int argc, char **argv, const OutboxProgram *program,
 								 OutboxConfig *config);
 
-/* Option checks: a log level; empty, or a URL of http or https; a list of brokers. */
-extern bool outbox_check_level(const char *value, char *error, size_t size);
+/* Option checks: empty, or a URL of http or https; a list of brokers. */
 extern bool outbox_check_url(const char *value, char *error, size_t size);
 extern bool outbox_check_servers(const char *value, char *error, size_t size);
 

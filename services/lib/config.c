@@ -39,6 +39,7 @@ outbox_config_add(OutboxConfig *config, const OutboxOption *options)
 	{
 		if (config->count == OUTBOX_CONFIG_MAX)
 			abort();
+		config->initials[config->count] = options->initial;
 		config->options[config->count++] = options;
 	}
 }
@@ -53,6 +54,18 @@ find_option(const OutboxConfig *config, const char *name)
 			return (int) i;
 	}
 	return -1;
+}
+
+/* Index of the option with that variable; it must be one. */
+static int
+find_variable(const OutboxConfig *config, const void *variable)
+{
+	for (size_t i = 0; i < config->count; i++)
+	{
+		if (config->options[i]->variable == variable)
+			return (int) i;
+	}
+	abort();
 }
 
 char *
@@ -88,67 +101,149 @@ check_lines(const char *value, char *reason, size_t size)
 	return flaw == NULL;
 }
 
+/* The form any text of the option's kind has. */
 static bool
-check_value(const OutboxOption *option, const char *value, char *reason, size_t size)
+check_form(const OutboxOption *option, const char *value, char *reason, size_t size)
 {
-	bool		plain = option->type == OUTBOX_OPTION_TEXT || option->type == OUTBOX_OPTION_INTEGER;
+	bool own_quotes = option->kind == OUTBOX_OPTION_QUOTED || option->kind == OUTBOX_OPTION_LINES;
 	const char *flaw = NULL;
-	char	   *end;
-	long		number;
 
-	if (option->type == OUTBOX_OPTION_LINES)
+	if (option->kind == OUTBOX_OPTION_LINES)
 	{
 		if (!check_lines(value, reason, size))
 			return false;
 	}
 	else
-		flaw = outbox_setting_flaw(value, !plain);
-	if (flaw == NULL && plain)
+		flaw = outbox_setting_flaw(value, own_quotes);
+	if (flaw == NULL && !own_quotes)
 		flaw = outbox_setting_decorated(value);
 	if (flaw == NULL && option->initial == NULL && value[0] == '\0')
 		flaw = "is empty";
-	if (flaw != NULL)
-		return fail(reason, size, "%s", flaw);
-	if (option->type == OUTBOX_OPTION_INTEGER)
+	return flaw == NULL || fail(reason, size, "%s", flaw);
+}
+
+/* The place of the word in the option's choices, or -1. */
+static int
+find_choice(const OutboxOption *option, const char *word)
+{
+	for (int i = 0; option->choices[i] != NULL; i++)
 	{
-		errno = 0;
-		number = strtol(value, &end, 10);
-		if (errno != 0 || end == value || *end != '\0')
-			return fail(reason, size, "not a whole number");
-		if (number < option->min || number > option->max)
-			return fail(reason, size, "%ld is outside %ld .. %ld", number, option->min,
-						option->max);
+		if (strcmp(option->choices[i], word) == 0)
+			return i;
 	}
-	return option->check == NULL || option->check(value, reason, size);
+	return -1;
+}
+
+static void
+list_choices(const OutboxOption *option, const char *separator, char *text, size_t size)
+{
+	size_t used = 0;
+
+	for (int i = 0; option->choices[i] != NULL && used < size; i++)
+		used += (size_t) snprintf(text + used, size - used, "%s%s", i > 0 ? separator : "",
+								  option->choices[i]);
+}
+
+static bool
+check_choice(const OutboxOption *option, const char *value, char *reason, size_t size)
+{
+	char words[256];
+	bool two = option->choices[2] == NULL;
+
+	if (find_choice(option, value) >= 0)
+		return true;
+	list_choices(option, two ? " nor " : ", ", words, sizeof(words));
+	return fail(reason, size, "%s %s", two ? "neither" : "none of", words);
+}
+
+static bool
+check_range(const OutboxOption *option, const char *value, char *reason, size_t size)
+{
+	char  *end;
+	double real;
+	long   number;
+
+	if (option->kind == OUTBOX_OPTION_NUMBER)
+	{
+		real = strtod(value, &end);
+		if (end != value && *end == '\0' && real >= option->min && real <= option->max)
+			return true;
+		return fail(reason, size, "not a number from %d to %d", option->min, option->max);
+	}
+	errno = 0;
+	number = strtol(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0')
+		return fail(reason, size, "not a whole number");
+	if (number < option->min || number > option->max)
+		return fail(reason, size, "%ld is outside %d .. %d", number, option->min, option->max);
+	return true;
+}
+
+static bool
+check_value(const OutboxOption *option, const char *value, char *reason, size_t size)
+{
+	bool good = check_form(option, value, reason, size);
+
+	if (good && option->kind == OUTBOX_OPTION_CHOICE)
+		good = check_choice(option, value, reason, size);
+	if (good && (option->kind == OUTBOX_OPTION_INTEGER || option->kind == OUTBOX_OPTION_NUMBER))
+		good = check_range(option, value, reason, size);
+	return good && (option->check == NULL || option->check(value, reason, size));
+}
+
+/* Into the variable; value was checked and stays. */
+static void
+store_value(const OutboxOption *option, const char *value)
+{
+	switch (option->kind)
+	{
+		case OUTBOX_OPTION_TEXT:
+		case OUTBOX_OPTION_QUOTED:
+		case OUTBOX_OPTION_LINES:
+			*(const char **) option->variable = value;
+			break;
+		case OUTBOX_OPTION_INTEGER:
+			*(int *) option->variable = (int) strtol(value, NULL, 10);
+			break;
+		case OUTBOX_OPTION_NUMBER:
+			*(double *) option->variable = strtod(value, NULL);
+			break;
+		case OUTBOX_OPTION_CHOICE:
+			*(int *) option->variable = find_choice(option, value);
+			break;
+	}
 }
 
 /* line: of the file, or OUTBOX_CONFIG_ENVIRONMENT. */
 static bool
 set_value(OutboxConfig *config, int index, const char *value, int line, char *error, size_t size)
 {
-	char reason[512];
+	const OutboxOption *option = config->options[index];
+	char				reason[512];
 
 	config->lines[index] = line;
-	if (!check_value(config->options[index], value, reason, sizeof(reason)))
+	if (!check_value(option, value, reason, sizeof(reason)))
 	{
-		outbox_config_blame(config, config->options[index]->name, reason, error, size);
+		outbox_config_blame(config, option->variable, reason, error, size);
 		return false;
 	}
 	free(config->values[index]);
 	config->values[index] = strdup(value);
 	if (config->values[index] == NULL)
 		return fail(error, size, "out of memory");
+	store_value(option, config->values[index]);
 	return true;
 }
 
 void
-outbox_config_blame(const OutboxConfig *config, const char *name, const char *reason, char *error,
-					size_t size)
+outbox_config_blame(const OutboxConfig *config, const void *variable, const char *reason,
+					char *error, size_t size)
 {
-	int index = find_option(config, name);
-	int line = config->lines[index];
-	int item = 1;
-	int used = 0;
+	int			index = find_variable(config, variable);
+	const char *name = config->options[index]->name;
+	int			line = config->lines[index];
+	int			item = 1;
+	int			used = 0;
 
 	if (line > 0 && sscanf(reason, "line %d%n", &item, &used) == 1)
 	{
@@ -172,13 +267,9 @@ outbox_config_blame(const OutboxConfig *config, const char *name, const char *re
 }
 
 void
-outbox_config_default(OutboxConfig *config, const char *name, const char *value)
+outbox_config_default(OutboxConfig *config, const void *variable, const char *value)
 {
-	int index = find_option(config, name);
-
-	if (index < 0 || config->values[index] != NULL)
-		abort();
-	config->values[index] = strdup(value);
+	config->initials[find_variable(config, variable)] = value;
 }
 
 /* The file as far as it is read. */
@@ -218,7 +309,7 @@ go_on(ConfigReader *reader, const char *text)
 {
 	char *longer;
 
-	if (reader->index < 0 || reader->config->options[reader->index]->type != OUTBOX_OPTION_LINES)
+	if (reader->index < 0 || reader->config->options[reader->index]->kind != OUTBOX_OPTION_LINES)
 		return true;
 	if (asprintf(&longer, "%s\n%s", reader->value, text) < 0)
 		return false;
@@ -261,7 +352,7 @@ begin_value(ConfigReader *reader, char *line, char *error, size_t size)
 	if (reader->seen[index])
 		return fail(error, size, "%s line %d: setting \"%s\" is given twice%s", config->path,
 					reader->number, name,
-					config->options[index]->type == OUTBOX_OPTION_LINES ?
+					config->options[index]->kind == OUTBOX_OPTION_LINES ?
 						": a list goes on in lines that begin with a blank" :
 						"");
 	reader->seen[index] = true;
@@ -291,7 +382,7 @@ read_line(ConfigReader *reader, char *line, size_t len, char *error, size_t size
 	if (reader->index < 0)
 		return fail_line(reader, error, size,
 						 "begins with a blank: only a line that goes on with a list does");
-	if (reader->config->options[reader->index]->type == OUTBOX_OPTION_LINES)
+	if (reader->config->options[reader->index]->kind == OUTBOX_OPTION_LINES)
 		return go_on(reader, line) || fail(error, size, "out of memory");
 	return fail(error, size,
 				"%s line %d begins with a blank, but \"%s\" before it is no list: a setting begins "
@@ -390,28 +481,12 @@ outbox_config_finish(OutboxConfig *config, char *error, size_t size)
 	{
 		if (config->values[i] != NULL)
 			continue;
-		if (config->options[i]->initial == NULL)
+		if (config->initials[i] == NULL)
 			return fail(error, size, "setting \"%s\" is missing", config->options[i]->name);
-		if (!set_value(config, (int) i, config->options[i]->initial, 0, error, size))
+		if (!set_value(config, (int) i, config->initials[i], 0, error, size))
 			return false;
 	}
 	return true;
-}
-
-const char *
-outbox_config_text(const OutboxConfig *config, const char *name)
-{
-	int index = find_option(config, name);
-
-	if (index < 0)
-		abort();
-	return config->values[index];
-}
-
-long
-outbox_config_integer(const OutboxConfig *config, const char *name)
-{
-	return strtol(outbox_config_text(config, name), NULL, 10);
 }
 
 void
@@ -420,15 +495,20 @@ outbox_config_help(const OutboxConfig *config)
 	for (size_t i = 0; i < config->count; i++)
 	{
 		const OutboxOption *option = config->options[i];
-		const char *initial = config->values[i] != NULL ? config->values[i] : option->initial;
+		char				words[256];
 
 		printf("  %-22s %s", option->name, option->text);
-		if (option->type == OUTBOX_OPTION_INTEGER)
-			printf(" (%ld .. %ld)", option->min, option->max);
-		if (initial == NULL)
+		if (option->kind == OUTBOX_OPTION_INTEGER || option->kind == OUTBOX_OPTION_NUMBER)
+			printf(" (%d .. %d)", option->min, option->max);
+		if (option->kind == OUTBOX_OPTION_CHOICE)
+		{
+			list_choices(option, ", ", words, sizeof(words));
+			printf(" (%s)", words);
+		}
+		if (config->initials[i] == NULL)
 			printf("; required\n");
 		else
-			printf("; default \"%s\"\n", initial);
+			printf("; default \"%s\"\n", config->initials[i]);
 	}
 }
 

@@ -16,7 +16,7 @@
 #include "log_writer.h"
 #include "text.h"
 
-static const char *const level_names[] = {"debug", "info", "warning", "error"};
+const char *const outbox_log_level_names[] = {"debug", "info", "warning", "error", NULL};
 
 /* written before the threads start */
 static const char	 *service_name = "outbox";
@@ -27,20 +27,6 @@ outbox_log_setup(const char *service, OutboxLogLevel threshold)
 {
 	service_name = service;
 	log_threshold = threshold;
-}
-
-bool
-outbox_log_level_parse(const char *name, OutboxLogLevel *level)
-{
-	for (int i = 0; i <= OUTBOX_LOG_ERROR; i++)
-	{
-		if (strcmp(name, level_names[i]) == 0)
-		{
-			*level = (OutboxLogLevel) i;
-			return true;
-		}
-	}
-	return false;
 }
 
 json_t *
@@ -82,7 +68,7 @@ begin_line(OutboxLogLevel level, const char *event)
 	json_t *line = json_object();
 
 	json_object_set_new(line, "ts", make_timestamp());
-	json_object_set_new(line, "level", json_string(level_names[level]));
+	json_object_set_new(line, "level", json_string(outbox_log_level_names[level]));
 	json_object_set_new(line, "service", outbox_log_text(service_name));
 	json_object_set_new(line, "event", json_string(event));
 	return line;

@@ -34,8 +34,8 @@ extern void outbox_log_start(void);
  */
 extern void outbox_log_stop(void);
 
-/* "debug", "info", "warning", "error"; false for anything else */
-extern bool outbox_log_level_parse(const char *name, OutboxLogLevel *level);
+/* Names of the levels, in their order; ended by NULL. */
+extern const char *const outbox_log_level_names[];
 
 /* One line.  event is a short stable name.  Any thread. */
 extern void outbox_log(OutboxLogLevel level, const char *event, const char *format, ...)

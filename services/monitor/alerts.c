@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "settings.h"
 #include "sink_body.h"
 #include "sinks.h"
 #include "wall_time.h"
@@ -30,8 +31,6 @@ static json_t		  *firing;		/* {key: alert}; guarded by table_lock */
 static int64_t		   repeated_at; /* outbox_clock_ms; guarded by table_lock */
 
 /* written before the threads start */
-static const char *state_path = "";
-static int64_t	   repeat_ms;
 
 json_t *
 outbox_alert_reasons(unsigned reasons)
@@ -54,20 +53,20 @@ write_state(json_t *state)
 	char *path = NULL;
 	char *text = json_dumps(state, JSON_INDENT(1));
 	FILE *file = NULL;
-	bool  good = text != NULL && asprintf(&path, "%s.new", state_path) >= 0;
+	bool  good = text != NULL && asprintf(&path, "%s.new", outbox_monitor.state_file) >= 0;
 
 	if (good)
 		file = fopen(path, "w");
 	if (file != NULL)
 	{
 		good = fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
-		good = fclose(file) == 0 && good && rename(path, state_path) == 0;
+		good = fclose(file) == 0 && good && rename(path, outbox_monitor.state_file) == 0;
 	}
 	else
 		good = false;
 	if (!good)
-		outbox_log(OUTBOX_LOG_ERROR, "state_not_saved", "cannot write %s: %s", state_path,
-				   strerror(errno));
+		outbox_log(OUTBOX_LOG_ERROR, "state_not_saved", "cannot write %s: %s",
+				   outbox_monitor.state_file, strerror(errno));
 	free(path);
 	free(text);
 	return good;
@@ -80,7 +79,7 @@ save_locked(void)
 	json_t *state;
 	bool	good;
 
-	if (state_path[0] == '\0')
+	if (outbox_monitor.state_file[0] == '\0')
 		return true;
 	state = json_pack("{s:O, s:o}", "firing", firing, "queues", outbox_sinks_dump());
 	good = write_state(state);
@@ -96,12 +95,12 @@ read_state(void)
 	json_t		*alert;
 	const char	*key;
 
-	if (access(state_path, F_OK) != 0)
+	if (access(outbox_monitor.state_file, F_OK) != 0)
 		return;
-	state = json_load_file(state_path, 0, &error);
+	state = json_load_file(outbox_monitor.state_file, 0, &error);
 	if (state == NULL)
-		outbox_log(OUTBOX_LOG_ERROR, "state_not_read", "%s: %s; alerts begin anew", state_path,
-				   error.text);
+		outbox_log(OUTBOX_LOG_ERROR, "state_not_read", "%s: %s; alerts begin anew",
+				   outbox_monitor.state_file, error.text);
 	json_object_foreach(json_object_get(state, "firing"), key, alert)
 	{
 		if (outbox_sink_alert_valid(alert))
@@ -112,8 +111,9 @@ read_state(void)
 }
 
 bool
-outbox_alerts_check(const char *state_file, char *error, size_t size)
+outbox_alerts_check(char *error, size_t size)
 {
+	const char *state_file = outbox_monitor.state_file;
 	char	   *copy = strdup(state_file);
 	struct stat info;
 	bool		there = state_file[0] != '\0' && stat(state_file, &info) == 0;
@@ -137,15 +137,13 @@ outbox_alerts_check(const char *state_file, char *error, size_t size)
 }
 
 bool
-outbox_alerts_open(const char *state_file, long repeat_seconds)
+outbox_alerts_open(void)
 {
 	bool good;
 
 	pthread_mutex_lock(&table_lock);
 	firing = json_object();
-	state_path = state_file;
-	repeat_ms = 1000 * (int64_t) repeat_seconds;
-	if (state_path[0] != '\0')
+	if (outbox_monitor.state_file[0] != '\0')
 		read_state();
 	good = save_locked();
 	pthread_mutex_unlock(&table_lock);
@@ -252,7 +250,7 @@ void
 outbox_alerts_repeat(void)
 {
 	pthread_mutex_lock(&table_lock);
-	if (outbox_clock_ms() - repeated_at >= repeat_ms)
+	if (outbox_clock_ms() - repeated_at >= 1000 * outbox_monitor.alertmanager_repeat_seconds)
 	{
 		repeated_at = outbox_clock_ms();
 		outbox_sinks_repeat(firing);

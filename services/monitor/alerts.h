@@ -19,15 +19,14 @@
 /* Names of the reasons, e.g. ["lag_seconds", "stall"]. */
 extern json_t *outbox_alert_reasons(unsigned reasons);
 
-/* Can the state file ("": none) be read, if it is there, and written? */
-extern bool outbox_alerts_check(const char *state_file, char *error, size_t size);
+/* Can the setting state_file ("": none) be read, if it is there, and written? */
+extern bool outbox_alerts_check(char *error, size_t size);
 
 /*
  * Reads the state file ("": none, nothing outlives the process) and writes it
- * once, to see that it can be.  false: it cannot, logged.  repeat_seconds: see
- * outbox_alerts_repeat.
+ * once, to see that it can be.  false: it cannot, logged.
  */
-extern bool outbox_alerts_open(const char *state_file, long repeat_seconds);
+extern bool outbox_alerts_open(void);
 
 /* Writes the state file; also the sinks' callback. */
 extern void outbox_alerts_save(void);

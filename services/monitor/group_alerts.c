@@ -15,19 +15,9 @@
 #include "alert_key.h"
 #include "alerts.h"
 #include "lag_published.h"
+#include "settings.h"
 #include "wall_time.h"
 #include "services/lib/clock.h"
-
-/* written before the threads start */
-static const char *cluster_name;
-static int64_t	   grace_ms;
-
-void
-outbox_group_alerts_setup(const char *cluster, int64_t members_grace_ms)
-{
-	cluster_name = cluster;
-	grace_ms = members_grace_ms;
-}
 
 static json_t *
 make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxAlertChange change)
@@ -48,10 +38,10 @@ make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxA
 							   group->name, (long long) group->total_lag,
 							   outbox_lag_status_name(group->status), group->members);
 	return json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s, s:o, s:o, s:f}", "key", key, "kind",
-					 "lag", "cluster", cluster_name, "labels", "group", group->name, "reasons",
-					 outbox_alert_reasons(group->alert.reasons), "summary", summary, "status",
-					 outbox_lag_status_name(group->status), "total_lag", total, "seconds_behind",
-					 behind, "threshold_seconds", group->threshold);
+					 "lag", "cluster", outbox_monitor.cluster_name, "labels", "group", group->name,
+					 "reasons", outbox_alert_reasons(group->alert.reasons), "summary", summary,
+					 "status", outbox_lag_status_name(group->status), "total_lag", total,
+					 "seconds_behind", behind, "threshold_seconds", group->threshold);
 }
 
 /*
@@ -109,8 +99,8 @@ make_range_alert(const OutboxLagGroup *group, const char *key, OutboxAlertChange
 	json_t *alert;
 
 	alert = json_pack("{s:s, s:s, s:s, s:{s:s}, s:o, s:o, s:s}", "key", key, "kind", "offsets",
-					  "cluster", cluster_name, "labels", "group", group->name, "reasons",
-					  outbox_alert_reasons(group->range_alert.reasons), "summary",
+					  "cluster", outbox_monitor.cluster_name, "labels", "group", group->name,
+					  "reasons", outbox_alert_reasons(group->range_alert.reasons), "summary",
 					  make_range_summary(group, partition), "status",
 					  outbox_lag_status_name(group->status));
 	if (partition != NULL)
@@ -136,7 +126,7 @@ judge_ranges(OutboxLagGroup *group, int64_t now_ms)
 	char			  key[OUTBOX_ALERT_KEY];
 	OutboxAlertChange change;
 
-	outbox_alert_key(key, "offsets/%s/%s", cluster_name, group->name);
+	outbox_alert_key(key, "offsets/%s/%s", outbox_monitor.cluster_name, group->name);
 	group->range_alert.firing = outbox_alerts_firing(key, &group->range_alert_since_ms);
 	if (!group->answered)
 		return;
@@ -155,7 +145,7 @@ judge_lag(OutboxLagGroup *group, int64_t now_ms)
 	OutboxLagSample	  sample = {0};
 	OutboxAlertChange change;
 
-	outbox_alert_key(key, "lag/%s/%s", cluster_name, group->name);
+	outbox_alert_key(key, "lag/%s/%s", outbox_monitor.cluster_name, group->name);
 	group->alert.firing = outbox_alerts_firing(key, &group->alert_since_ms);
 	if (!group->answered)
 		return;
@@ -166,7 +156,7 @@ judge_lag(OutboxLagGroup *group, int64_t now_ms)
 	sample.status = group->status;
 	sample.complete = group->complete;
 	sample.deserted = group->empty && !group->simple;
-	sample.grace_ms = grace_ms;
+	sample.grace_ms = INT64_C(1000) * outbox_monitor.members_grace_seconds;
 	change = outbox_alert_judge_lag(&group->alert, &sample);
 	if (change != OUTBOX_ALERT_NONE)
 		outbox_alerts_change(change, make_alert(group, key, sample.seconds, change));
@@ -188,7 +178,7 @@ is_known(json_t *alert)
 		json_string_value(json_object_get(json_object_get(alert, "labels"), "group"));
 	const char *cluster = json_string_value(json_object_get(alert, "cluster"));
 
-	return name != NULL && strcmp(cluster, cluster_name) == 0 &&
+	return name != NULL && strcmp(cluster, outbox_monitor.cluster_name) == 0 &&
 		outbox_lag_snapshot_find(outbox_lag_published(), name) != NULL;
 }
 

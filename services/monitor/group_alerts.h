@@ -6,15 +6,7 @@
 #ifndef OUTBOX_GROUP_ALERTS_H
 #define OUTBOX_GROUP_ALERTS_H
 
-#include <stdint.h>
-
 #include "lag_snapshot.h"
-
-/*
- * Before the thread starts.  cluster: Kafka's name in alerts; members_grace_ms: how long a group
- * with lag may be without members.
- */
-extern void outbox_group_alerts_setup(const char *cluster, int64_t members_grace_ms);
 
 /* Begins and ends the alerts of a group whose threshold and status are known. */
 extern void outbox_group_alerts_judge(OutboxLagGroup *group);

@@ -15,8 +15,6 @@
 
 #include "src/common/setting_text.h"
 
-#define THRESHOLD_MAX_S 31536000L /* as lag_threshold_seconds */
-
 bool
 outbox_group_check_patterns(const char *value, char *error, size_t size)
 {
@@ -74,7 +72,7 @@ outbox_group_check_thresholds(const char *value, char *error, size_t size)
 		if (*line == '\0' || *line == '#')
 			continue;
 		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
-		good = seconds >= 1 && seconds <= THRESHOLD_MAX_S && *end == '\0';
+		good = seconds >= 1 && seconds <= OUTBOX_GROUP_THRESHOLD_MAX_S && *end == '\0';
 		if (good && holds_threshold(line))
 		{
 			good = false;
@@ -83,8 +81,8 @@ outbox_group_check_thresholds(const char *value, char *error, size_t size)
 					 number_of_line);
 		}
 		else if (!good)
-			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %ld seconds",
-					 number_of_line, THRESHOLD_MAX_S);
+			snprintf(error, size, "line %d: not of the form group=seconds, with 1 to %d seconds",
+					 number_of_line, OUTBOX_GROUP_THRESHOLD_MAX_S);
 	}
 	free(copy);
 	return good;

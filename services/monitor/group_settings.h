@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define OUTBOX_GROUP_THRESHOLD_MAX_S 31536000 /* a year */
+
 /* Option check: one pattern a line. */
 extern bool outbox_group_check_patterns(const char *value, char *error, size_t size);
 

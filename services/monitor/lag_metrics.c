@@ -12,11 +12,9 @@
 
 #include "lag_published.h"
 #include "letters.h"
+#include "settings.h"
 #include "wall_time.h"
 #include "services/lib/metrics.h"
-
-/* written before the threads start */
-static const char *cluster_name = "";
 
 static void
 write_head(FILE *out, const char *name, const char *help)
@@ -28,7 +26,7 @@ static void
 write_group(FILE *out, const char *name, const OutboxLagGroup *group, double value)
 {
 	fputs(name, out);
-	outbox_metrics_write_label(out, "{", "cluster_name", cluster_name);
+	outbox_metrics_write_label(out, "{", "cluster_name", outbox_monitor.cluster_name);
 	outbox_metrics_write_label(out, ",", "group", group->name);
 	fprintf(out, "} %.17g\n", value);
 }
@@ -41,7 +39,7 @@ write_partition(FILE *out, const char *name, const OutboxLagGroup *group,
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	fputs(name, out);
-	outbox_metrics_write_label(out, "{", "cluster_name", cluster_name);
+	outbox_metrics_write_label(out, "{", "cluster_name", outbox_monitor.cluster_name);
 	outbox_metrics_write_label(out, ",", "group", group->name);
 	outbox_metrics_write_label(out, ",", "topic", partition->topic);
 	outbox_metrics_write_label(out, ",", "partition", number);
@@ -171,7 +169,7 @@ write_statuses(FILE *out, const OutboxLagSnapshot *snapshot)
 	for (size_t i = 0; i < snapshot->group_count; i++)
 	{
 		fputs(name, out);
-		outbox_metrics_write_label(out, "{", "cluster_name", cluster_name);
+		outbox_metrics_write_label(out, "{", "cluster_name", outbox_monitor.cluster_name);
 		outbox_metrics_write_label(out, ",", "group", snapshot->groups[i].name);
 		outbox_metrics_write_label(out, ",", "status",
 								   outbox_lag_status_name(snapshot->groups[i].status));
@@ -225,8 +223,7 @@ write_metrics(FILE *out)
 }
 
 void
-outbox_lag_metrics_setup(const char *cluster)
+outbox_lag_metrics_setup(void)
 {
-	cluster_name = cluster;
 	outbox_metrics_collect(write_metrics);
 }

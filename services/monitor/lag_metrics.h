@@ -6,7 +6,7 @@
 #ifndef OUTBOX_LAG_METRICS_H
 #define OUTBOX_LAG_METRICS_H
 
-/* Adds it to /metrics; cluster is a label of every series.  Before the threads start. */
-extern void outbox_lag_metrics_setup(const char *cluster);
+/* Adds it to /metrics.  Before the threads start. */
+extern void outbox_lag_metrics_setup(void);
 
 #endif /* OUTBOX_LAG_METRICS_H */

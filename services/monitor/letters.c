@@ -16,6 +16,8 @@
 
 #include "alert_key.h"
 #include "alerts.h"
+#include "database_list.h"
+#include "settings.h"
 #include "wall_time.h"
 #include "services/kafka/online.h"
 #include "services/lib/config.h"
@@ -27,9 +29,8 @@
 #include "services/lib/text.h"
 #include "src/common/setting_text.h"
 
-#define DATABASES_MAX 32
-#define STATEMENT_MS  5000
-#define ANSWER_MS	  (STATEMENT_MS + 1000) /* a server that does not even end the statement */
+#define STATEMENT_MS 5000
+#define ANSWER_MS	 (STATEMENT_MS + 1000) /* a server that does not even end the statement */
 
 /* Letters that wait for a person or a retry, of one consumer (or the relay), topic and state. */
 typedef struct Depth
@@ -74,62 +75,10 @@ static pthread_cond_t  letters_wake = PTHREAD_COND_INITIALIZER;
 static bool			   stopping; /* guarded by letters_lock */
 
 /* written before the thread starts */
-static LetterDatabase databases[DATABASES_MAX];
+static LetterDatabase databases[OUTBOX_DATABASES_MAX];
 static size_t		  database_count;
-static const char	 *cluster_name;
-static long			  depth_threshold;
-static long			  interval_seconds;
 static pthread_t	  letters_thread;
 static bool			  started;
-
-bool
-outbox_letters_check(const char *value, char *error, size_t size)
-{
-	char  *copy = strdup(value);
-	char  *rest = copy;
-	char  *line;
-	char   reason[256];
-	size_t count = 0;
-	bool   good = copy != NULL;
-
-	for (int number = 1; good && (line = strsep(&rest, "\n")) != NULL; number++)
-	{
-		line = outbox_setting_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
-		if (++count > DATABASES_MAX)
-			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most",
-					 DATABASES_MAX);
-		else if (outbox_conninfo_check(line, reason, sizeof(reason)))
-			continue;
-		snprintf(error, size, "line %d: %s", number, reason);
-		good = false;
-	}
-	free(copy);
-	return good;
-}
-
-int
-outbox_letters_check_online(const char *list, char *error, size_t size)
-{
-	static const char may_count[] =
-		"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
-		"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
-		" WHEN NOT "
-		"pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), "
-		"'SELECT') THEN"
-		"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, "
-		"current_user) END";
-	char *copy = strdup(list);
-	char *rest = copy;
-	char *conninfo;
-	int	  code = EXIT_SUCCESS;
-
-	while (code == EXIT_SUCCESS && (conninfo = outbox_config_next_item(&rest)) != NULL)
-		code = outbox_online_database("databases", conninfo, may_count, error, size);
-	free(copy);
-	return code;
-}
 
 static bool
 add_database(const char *conninfo)
@@ -196,8 +145,8 @@ find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 static void
 format_key(const LetterDatabase *database, const Subject *subject, char key[OUTBOX_ALERT_KEY])
 {
-	outbox_alert_key(key, "dead-letters/%s/%s/%s/%s/%s", cluster_name, database->server,
-					 database->name, subject->consumer, subject->topic);
+	outbox_alert_key(key, "dead-letters/%s/%s/%s/%s/%s", outbox_monitor.cluster_name,
+					 database->server, database->name, subject->consumer, subject->topic);
 }
 
 static void
@@ -212,12 +161,13 @@ send_change(const LetterDatabase *database, const Subject *subject, OutboxAlertC
 						   subject->topic, database->name);
 	outbox_alerts_change(change,
 						 json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:o, s:I, s:I}",
-								   "key", key, "kind", "dead_letters", "cluster", cluster_name,
-								   "labels", "database", database->name, "server", database->server,
-								   "consumer", subject->consumer, "topic", subject->topic,
-								   "reasons", outbox_alert_reasons(subject->alert.reasons),
-								   "summary", summary, "letters", (json_int_t) subject->open,
-								   "threshold", (json_int_t) depth_threshold));
+								   "key", key, "kind", "dead_letters", "cluster",
+								   outbox_monitor.cluster_name, "labels", "database",
+								   database->name, "server", database->server, "consumer",
+								   subject->consumer, "topic", subject->topic, "reasons",
+								   outbox_alert_reasons(subject->alert.reasons), "summary", summary,
+								   "letters", (json_int_t) subject->open, "threshold",
+								   (json_int_t) outbox_monitor.dead_letter_threshold));
 }
 
 static void
@@ -231,7 +181,8 @@ judge_database(LetterDatabase *database)
 
 		format_key(database, subject, key);
 		subject->alert.firing = outbox_alerts_firing(key, NULL);
-		change = outbox_alert_judge_depth(&subject->alert, subject->open, depth_threshold);
+		change = outbox_alert_judge_depth(&subject->alert, subject->open,
+										  outbox_monitor.dead_letter_threshold);
 		if (change != OUTBOX_ALERT_NONE)
 			send_change(database, subject, change);
 	}
@@ -319,7 +270,7 @@ is_watched(json_t *alert)
 	const char *topic = json_string_value(json_object_get(labels, "topic"));
 
 	if (name == NULL || server == NULL || consumer == NULL || topic == NULL ||
-		strcmp(cluster, cluster_name) != 0)
+		strcmp(cluster, outbox_monitor.cluster_name) != 0)
 		return false;
 	for (size_t i = 0; i < database_count; i++)
 	{
@@ -349,7 +300,7 @@ run_letters(void *arg)
 			pthread_mutex_lock(&letters_lock);
 		}
 		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += interval_seconds;
+		until.tv_sec += outbox_monitor.poll_seconds;
 		if (!stopping)
 			pthread_cond_clockwait(&letters_wake, &letters_lock, CLOCK_MONOTONIC, &until);
 	}
@@ -358,16 +309,13 @@ run_letters(void *arg)
 }
 
 bool
-outbox_letters_start(const char *list, const char *cluster, long threshold, long poll_seconds)
+outbox_letters_start(void)
 {
-	char *copy = copy_text(list);
+	char *copy = copy_text(outbox_monitor.databases);
 	char *rest = copy;
 	char *conninfo;
 	bool  good = true;
 
-	cluster_name = cluster;
-	depth_threshold = threshold;
-	interval_seconds = poll_seconds;
 	while (good && (conninfo = outbox_config_next_item(&rest)) != NULL)
 		good = add_database(conninfo);
 	free(copy);
@@ -426,7 +374,8 @@ outbox_letters_json(void)
 	for (size_t i = 0; i < database_count; i++)
 		json_array_append_new(list, make_database(&databases[i]));
 	pthread_mutex_unlock(&letters_lock);
-	return json_pack("{s:I, s:o}", "threshold", (json_int_t) depth_threshold, "databases", list);
+	return json_pack("{s:I, s:o}", "threshold", (json_int_t) outbox_monitor.dead_letter_threshold,
+					 "databases", list);
 }
 
 static void

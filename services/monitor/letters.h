@@ -13,15 +13,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Option check: connection strings, one a line; any character may be in one. */
-extern bool outbox_letters_check(const char *value, char *error, size_t size);
-
-/* Connects to each: 0, or an exit code as OutboxProgram.check_online, with the reason. */
-extern int outbox_letters_check_online(const char *databases, char *error, size_t size);
-
-/* databases: see outbox_letters_check; threshold: open letters of one consumer and topic. */
-extern bool outbox_letters_start(const char *databases, const char *cluster, long threshold,
-								 long poll_seconds);
+/* Main thread, when the settings are read.  false: a thread or memory was refused. */
+extern bool outbox_letters_start(void);
 extern void outbox_letters_stop(void);
 
 /* The answer of GET /dead-letters; the caller releases it.  Any thread. */

@@ -23,6 +23,7 @@
 #include "kafka_client.h"
 #include "kafka_lag.h"
 #include "lag_published.h"
+#include "settings.h"
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
 
@@ -37,20 +38,13 @@ static atomic_bool	   answered;  /* poller: did Kafka answer the last poll? */
 
 static OutboxKafkaLag *kafka; /* poller */
 
-/* written before the thread starts */
-static const char *bootstrap_servers;
-static const char *kafka_properties;
-static const char *ignored;
-static const char *thresholds;
-static double	   default_threshold;
-static long		   interval_seconds;
-static long		   timeout_ms;
-static pthread_t   poller_thread;
+/* main thread */
+static pthread_t poller_thread;
 
 static bool
 is_wanted(const char *group)
 {
-	return !outbox_group_is_listed(ignored, group);
+	return !outbox_group_is_listed(outbox_monitor.ignore_groups, group);
 }
 
 static void
@@ -82,7 +76,8 @@ poll_once(void)
 	{
 		OutboxLagGroup *group = &snapshot->groups[i];
 
-		group->threshold = outbox_group_threshold(thresholds, group->name, default_threshold);
+		group->threshold = outbox_group_threshold(outbox_monitor.lag_thresholds, group->name,
+												  outbox_monitor.lag_threshold_seconds);
 		outbox_group_alerts_judge(group);
 	}
 	outbox_lag_publish(snapshot, "");
@@ -101,7 +96,8 @@ static void
 replace_client(void)
 {
 	OutboxKafkaLag *fresh =
-		outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
+		outbox_kafka_lag_open(outbox_monitor.bootstrap_servers, outbox_monitor.kafka_properties,
+							  outbox_monitor.kafka_timeout_ms);
 	pthread_t thread;
 
 	if (fresh == NULL)
@@ -133,7 +129,7 @@ run_poller(void *arg)
 		outbox_alerts_repeat(); /* also while Kafka is away */
 		pthread_mutex_lock(&poller_lock);
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		until.tv_sec += interval_seconds;
+		until.tv_sec += outbox_monitor.poll_seconds;
 		if (until.tv_sec < now.tv_sec)
 			until = now; /* a slow poll: no hurry to catch up */
 		while (!stopping &&
@@ -148,18 +144,10 @@ run_poller(void *arg)
 }
 
 bool
-outbox_poller_start(const OutboxConfig *config)
+outbox_poller_start(void)
 {
-	outbox_group_alerts_setup(outbox_config_text(config, "cluster_name"),
-							  1000 * outbox_config_integer(config, "members_grace_seconds"));
-	ignored = outbox_config_text(config, "ignore_groups");
-	thresholds = outbox_config_text(config, "lag_thresholds");
-	default_threshold = (double) outbox_config_integer(config, "lag_threshold_seconds");
-	interval_seconds = outbox_config_integer(config, "poll_seconds");
-	timeout_ms = outbox_config_integer(config, "kafka_timeout_ms");
-	bootstrap_servers = outbox_config_text(config, "bootstrap_servers");
-	kafka_properties = outbox_config_text(config, "kafka_properties");
-	kafka = outbox_kafka_lag_open(bootstrap_servers, kafka_properties, (int) timeout_ms);
+	kafka = outbox_kafka_lag_open(outbox_monitor.bootstrap_servers, outbox_monitor.kafka_properties,
+								  outbox_monitor.kafka_timeout_ms);
 	if (kafka == NULL)
 		return false;
 	turned_at = outbox_clock_ms();
@@ -187,7 +175,8 @@ outbox_poller_stop(void)
 const char *
 outbox_poller_alive(void)
 {
-	if (outbox_clock_ms() - turned_at > LIVE_POLLS * (timeout_ms + 1000) + 1000 * interval_seconds)
+	if (outbox_clock_ms() - turned_at >
+		LIVE_POLLS * (outbox_monitor.kafka_timeout_ms + 1000) + 1000 * outbox_monitor.poll_seconds)
 		return "the poll of Kafka does not end";
 	return NULL;
 }

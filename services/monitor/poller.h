@@ -8,9 +8,8 @@
 
 #include <stdbool.h>
 
-#include "services/lib/config.h"
-
-extern bool outbox_poller_start(const OutboxConfig *config);
+/* Main thread, when the settings are read.  false: logged. */
+extern bool outbox_poller_start(void);
 
 /* false: the Kafka client could not be closed without a hang; its threads go on. */
 extern bool outbox_poller_stop(void);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "sink_body.h"
+#include "settings.h"
 #include "sink_queue.h"
 #include "services/lib/clock.h"
 #include "services/lib/http_post.h"
@@ -74,9 +75,9 @@ static OutboxMetric failed_total = {
 };
 
 bool
-outbox_sinks_check(const OutboxConfig *config, char *error, size_t size)
+outbox_sinks_check(char *error, size_t size)
 {
-	const char *path = outbox_config_text(config, "pagerduty_routing_key_file");
+	const char *path = outbox_monitor.pagerduty_routing_key_file;
 	FILE	   *file;
 	bool		good;
 
@@ -115,16 +116,13 @@ set_url(OutboxSinkKind kind, const char *base, const char *path)
 }
 
 bool
-outbox_sinks_open(const OutboxConfig *config, void (*changed)(void))
+outbox_sinks_open(void (*changed)(void))
 {
-	const char *key_file = outbox_config_text(config, "pagerduty_routing_key_file");
-
 	on_change = changed;
-	set_url(OUTBOX_SINK_WEBHOOK, outbox_config_text(config, "webhook_url"), "");
-	set_url(OUTBOX_SINK_ALERTMANAGER, outbox_config_text(config, "alertmanager_url"),
-			"/api/v2/alerts");
-	if (*key_file != '\0')
-		set_url(OUTBOX_SINK_PAGERDUTY, outbox_config_text(config, "pagerduty_url"), "/v2/enqueue");
+	set_url(OUTBOX_SINK_WEBHOOK, outbox_monitor.webhook_url, "");
+	set_url(OUTBOX_SINK_ALERTMANAGER, outbox_monitor.alertmanager_url, "/api/v2/alerts");
+	if (*outbox_monitor.pagerduty_routing_key_file != '\0')
+		set_url(OUTBOX_SINK_PAGERDUTY, outbox_monitor.pagerduty_url, "/v2/enqueue");
 	for (int kind = 0; kind < OUTBOX_SINK_KINDS; kind++)
 		sinks[kind].kind = (OutboxSinkKind) kind;
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;

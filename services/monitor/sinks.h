@@ -16,13 +16,13 @@
 #include "services/lib/config.h"
 
 /* Reads the file with the routing key, if there is one; before outbox_sinks_open. */
-extern bool outbox_sinks_check(const OutboxConfig *config, char *error, size_t size);
+extern bool outbox_sinks_check(char *error, size_t size);
 
 /*
- * Reads the settings; logged on failure.  changed is called, without locks, when a queue has become
+ * By the settings; logged on failure.  changed is called, without locks, when a queue has become
  * shorter.
  */
-extern bool outbox_sinks_open(const OutboxConfig *config, void (*changed)(void));
+extern bool outbox_sinks_open(void (*changed)(void));
 
 /* Starts the threads. */
 extern bool outbox_sinks_start(void);

@@ -68,7 +68,6 @@ static const OutboxService order_service = {
 	.http_port = "8180",
 	.handlers = order_handlers,
 	.routes = order_routes,
-	.start = order_http_start,
 };
 
 int

@@ -15,6 +15,7 @@
 
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
+#include "services/runtime/settings.h"
 #include "services/runtime/trace.h"
 
 #define KEY_MAX	  255
@@ -24,19 +25,7 @@ static const char place_sql[] = "SELECT verdict, answer FROM shop.place_order($1
 								"outbox.wire_text($3::bytea, 256), $4)";
 static const char show_sql[] = "SELECT shop.order_json($1)";
 
-/* written by order_http_start */
-static const char *order_database;
-static long		   order_timeout_ms;
-
 static _Thread_local OutboxDb thread_db;
-
-bool
-order_http_start(const OutboxConfig *config)
-{
-	order_database = outbox_config_text(config, "database");
-	order_timeout_ms = outbox_config_integer(config, "statement_timeout_ms");
-	return true;
-}
 
 /*
  * Is the failed statement to be sent again?  Nothing of it is committed, or its key tells: a
@@ -75,7 +64,8 @@ query(const char *sql, int count, const char *const *values, OutboxHttpAnswer *a
 	OutboxDb *db = &thread_db;
 	PGresult *result;
 
-	if (db->conninfo == NULL && !outbox_db_open(db, order_database, order_timeout_ms))
+	if (db->conninfo == NULL &&
+		!outbox_db_open(db, outbox_settings.database, outbox_settings.statement_timeout_ms))
 	{
 		outbox_http_error(answer, 503, "out of memory");
 		return NULL;

@@ -8,9 +8,7 @@
 
 #include "services/runtime/service.h"
 
+/* Of OutboxService; ended by a NULL method. */
 extern const OutboxRoute order_routes[];
-
-/* Once, before HTTP is served. */
-extern bool order_http_start(const OutboxConfig *config);
 
 #endif /* OUTBOX_ORDER_HTTP_H */

@@ -9,19 +9,35 @@
 
 #include <stdio.h>
 
+#include "services/lib/arguments.h"
 #include "services/lib/http_post.h"
 
-/* written by gateway_start */
-static const char *gateway_url = "";
-static long		   gateway_timeout_ms;
+/* settings; written before the threads start */
+static const char *gateway_url;
+static int		   gateway_timeout_ms;
+
+const OutboxOption gateway_options[] = {
+	{.name = "gateway_url",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &gateway_url,
+	 .initial = "",
+	 .check = outbox_check_url,
+	 .text = "HTTP payment gateway, \"\" for none"},
+	{.name = "gateway_timeout_ms",
+	 .kind = OUTBOX_OPTION_INTEGER,
+	 .variable = &gateway_timeout_ms,
+	 .initial = "2000",
+	 .min = 1,
+	 .max = 60000,
+	 .text = "longest request to the gateway"},
+	{.name = NULL},
+};
 
 static _Thread_local CURL *thread_curl;
 
 bool
-gateway_start(const OutboxConfig *config)
+gateway_start(void)
 {
-	gateway_url = outbox_config_text(config, "gateway_url");
-	gateway_timeout_ms = outbox_config_integer(config, "gateway_timeout_ms");
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 

@@ -19,8 +19,11 @@ typedef enum GatewayAnswer
 	GATEWAY_DECLINED,
 } GatewayAnswer;
 
+/* Settings of the gateway, ended by a NULL name. */
+extern const OutboxOption gateway_options[];
+
 /* Once, before the threads start. */
-extern bool gateway_start(const OutboxConfig *config);
+extern bool gateway_start(void);
 extern bool gateway_enabled(void);
 
 /* CALL, FAIL or WAIT; with CALL *answer is set. */

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "gateway.h"
-#include "services/lib/arguments.h"
 #include "services/runtime/service.h"
 
 #define GATEWAY_VALUE 1 /* of the charge's values; NULL: no gateway was asked */
@@ -19,14 +18,6 @@
 static const char charge_sql[] = "SELECT shop.charge($1::jsonb, $2)";
 static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";
 static const char status_sql[] = "SELECT shop.payment_status($1)";
-
-static const OutboxOption payment_options[] = {
-	{"gateway_url", OUTBOX_OPTION_TEXT, "", 0, 0, "HTTP payment gateway, \"\" for none",
-	 outbox_check_url},
-	{"gateway_timeout_ms", OUTBOX_OPTION_INTEGER, "2000", 1, 60000,
-	 "longest request to the gateway", NULL},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
-};
 
 static OutboxVerdict
 decode_order_created(const OutboxRecord *record, OutboxCall *call)
@@ -119,7 +110,7 @@ static const OutboxService payment_service = {
 	.group = "payment-service",
 	.http_port = "8181",
 	.handlers = payment_handlers,
-	.options = payment_options,
+	.options = gateway_options,
 	.start = gateway_start,
 };
 

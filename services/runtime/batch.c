@@ -17,6 +17,7 @@
 #include <strings.h>
 
 #include "member.h"
+#include "settings.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
@@ -52,7 +53,7 @@ find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
 void
 outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 {
-	item->foreign = !outbox_record_is_for(&item->record, member->runtime->consumer);
+	item->foreign = !outbox_record_is_for(&item->record, outbox_settings.group_id);
 	item->handler = item->foreign ? NULL : find_handler(member->runtime->handlers, &item->record);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)
@@ -93,15 +94,15 @@ add_old_id(OutboxArrayText *array, const OutboxRecord *record)
 
 /* The parameters of outbox.begin_batch: partitions first, then records. */
 static void
-make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[BEGIN_VALUES])
+make_begin_values(OutboxItem **items, int count, char *values[BEGIN_VALUES])
 {
 	OutboxArrayText	 arrays[BEGIN_ARRAYS + 1]; /* arrays[0] is not used */
 	OutboxPartition *partitions[count];
 	int				 partition_count = 0;
 	bool			 old_ids = false;
 
-	values[0] = strdup(member->runtime->consumer);
-	values[BEGIN_VALUES - 1] = strdup(member->runtime->hold ? "t" : "f");
+	values[0] = strdup(outbox_settings.group_id);
+	values[BEGIN_VALUES - 1] = strdup(outbox_settings.dlt_order == OUTBOX_ORDER_HOLD ? "t" : "f");
 	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 		outbox_array_begin(&arrays[i]);
 	for (int i = 0; i < count; i++)
@@ -162,7 +163,7 @@ begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fen
 	bool	  skipped;
 	bool	  good;
 
-	make_begin_values(member, items, count, values);
+	make_begin_values(items, count, values);
 	good = outbox_db_send(db, "BEGIN", 0, NULL) &&
 		outbox_db_send(db, begin_sql, BEGIN_VALUES, (const char *const *) values) &&
 		outbox_db_sync(db);
@@ -191,7 +192,7 @@ send_dead_letter(OutboxMember *member, const OutboxItem *item)
 	char *values[OUTBOX_DEAD_LETTER_VALUES];
 	bool  good;
 
-	outbox_dead_letter_values(member, item, values);
+	outbox_dead_letter_values(item, values);
 	good = outbox_db_send(&member->db, outbox_dead_letter_sql, OUTBOX_DEAD_LETTER_VALUES,
 						  (const char *const *) values);
 	for (int i = 0; i < OUTBOX_DEAD_LETTER_VALUES; i++)
@@ -314,12 +315,11 @@ run_work(OutboxMember *member, OutboxItem **items, int count, int spacing, int *
 
 /* The parameters of outbox.trim_batch, when items [0, kept) stay. */
 static void
-make_trim_values(OutboxMember *member, OutboxItem **items, int kept, int count,
-				 char *values[TRIM_VALUES])
+make_trim_values(OutboxItem **items, int kept, int count, char *values[TRIM_VALUES])
 {
 	OutboxArrayText arrays[TRIM_VALUES]; /* arrays[0] is not used */
 
-	values[0] = strdup(member->runtime->consumer);
+	values[0] = strdup(outbox_settings.group_id);
 	for (int i = 1; i < TRIM_VALUES; i++)
 		outbox_array_begin(&arrays[i]);
 	for (int i = 0; i < count; i++)
@@ -360,7 +360,7 @@ send_trim(OutboxMember *member, OutboxItem **items, int kept, int count)
 	char *values[TRIM_VALUES];
 	bool  good;
 
-	make_trim_values(member, items, kept, count, values);
+	make_trim_values(items, kept, count, values);
 	good = outbox_db_send(&member->db, trim_sql, TRIM_VALUES, (const char *const *) values);
 	for (int i = 0; i < TRIM_VALUES; i++)
 		free(values[i]);

@@ -13,6 +13,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "settings.h"
 #include "services/lib/db_session.h"
 
 static const char fingerprint_sql[] =
@@ -130,7 +131,7 @@ find_fingerprint(OutboxMember *member, const OutboxError *error, char *text, siz
 {
 	char	   *message = outbox_bytea_of_text(error->message);
 	const char *values[4] = {
-		member->runtime->consumer,
+		outbox_settings.group_id,
 		outbox_failure_name(error->failure),
 		error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
 		message,
@@ -158,7 +159,7 @@ outbox_breaker_count(OutboxMember *member, const OutboxRecord *record, const Out
 	find_fingerprint(member, error, fingerprint, sizeof(fingerprint));
 	if (!outbox_breaker_dead(breaker, fingerprint, failing_ms))
 		return;
-	outbox_set_breaker(member->runtime, true);
+	outbox_set_breaker(true);
 	outbox_log_record(OUTBOX_LOG_ERROR, "breaker_open", record,
 					  "%d dead letters in a row with fingerprint %s: paused, one record is tried "
 					  "every %" PRId64 " ms; the last reason: %s",
@@ -170,7 +171,7 @@ outbox_breaker_record_done(OutboxMember *member)
 {
 	if (!outbox_breaker_success(&member->runtime->breaker))
 		return;
-	outbox_set_breaker(member->runtime, false);
+	outbox_set_breaker(false);
 	outbox_log(OUTBOX_LOG_INFO, "breaker_closed", "the record tried has succeeded: work goes on");
 }
 

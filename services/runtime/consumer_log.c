@@ -15,6 +15,7 @@
 
 #include "log_check.h"
 #include "member.h"
+#include "settings.h"
 #include "services/kafka/digest.h"
 #include "services/lib/array_text.h"
 #include "services/lib/backoff.h"
@@ -38,7 +39,7 @@ outbox_log_read_anchors(OutboxMember *member, OutboxPartition *const *partitions
 {
 	OutboxArrayText topics;
 	OutboxArrayText numbers;
-	const char	   *values[3] = {member->runtime->consumer};
+	const char	   *values[3] = {outbox_settings.group_id};
 	PGresult	   *result;
 
 	outbox_array_begin(&topics);
@@ -165,7 +166,7 @@ store_anchor(OutboxMember *member, const OutboxPartition *partition, const Outbo
 	char		offset[24] = "";
 	char		record_ms[24];
 	char		digest[24];
-	const char *values[8] = {member->runtime->consumer,
+	const char *values[8] = {outbox_settings.group_id,
 							 partition->topic,
 							 number,
 							 log_no,
@@ -272,8 +273,7 @@ advance_watermark(OutboxMember *member, const OutboxPartition *partition, int64_
 	char		number[16];
 	char		expected[24];
 	char		forward[24];
-	const char *values[5] = {member->runtime->consumer, partition->topic, number, expected,
-							 forward};
+	const char *values[5] = {outbox_settings.group_id, partition->topic, number, expected, forward};
 	PGresult   *result = NULL;
 	bool		moved;
 
@@ -294,7 +294,7 @@ outbox_log_note_lost(OutboxMember *member, OutboxPartition *partition, int64_t f
 			   "%s [%d]: offsets %" PRId64 " to %" PRId64 " were deleted before"
 			   " they were read; reading goes on at %" PRId64,
 			   partition->topic, (int) partition->partition, from, low - 1, low);
-	outbox_count_lost(member, partition->topic, low - from);
+	outbox_count_lost(partition->topic, low - from);
 	if (partition->watermark >= 0 && partition->watermark < low &&
 		advance_watermark(member, partition, low))
 		partition->watermark = low;
@@ -311,7 +311,7 @@ rewind_watermark(OutboxMember *member, OutboxPartition *partition, int64_t next,
 	char		log_no[16];
 	char		back[24];
 	const char *values[6] =
-		{member->runtime->consumer, partition->topic, number, expected, log_no, back};
+		{outbox_settings.group_id, partition->topic, number, expected, log_no, back};
 	PGresult *result = NULL;
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
@@ -377,7 +377,7 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 			   partition->topic, (int) partition->partition, position, *start,
 			   log->standing >= 0 ? "after the newest record that is still there" :
 									"its beginning");
-	outbox_count_log_change(member, partition->topic);
+	outbox_count_log_change(partition->topic);
 	if (*start > standing)
 		outbox_log_note_lost(member, partition, standing, *start);
 	return true;
@@ -408,7 +408,7 @@ take_answer(OutboxMember *member, OutboxPartition *partition)
 	if (!outbox_log_answer(partition, &log))
 		return;
 	verdict = outbox_log_case_verdict(&log);
-	outbox_count_log_check(member, verdict);
+	outbox_count_log_check(verdict);
 	outbox_log_check_later(member, partition, verdict != OUTBOX_LOG_UNREAD);
 	if (verdict == OUTBOX_LOG_OTHER)
 	{

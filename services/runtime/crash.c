@@ -17,6 +17,7 @@
 #include <sys/random.h>
 
 #include "member.h"
+#include "settings.h"
 #include "services/lib/db_session.h"
 
 #define ALONE_AT_ONCE 20 /* slow records must not keep the member from polling */
@@ -36,7 +37,7 @@ run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition
 {
 	char		number[16];
 	const char *values[6] =
-		{member->runtime->consumer, partition->topic, number, member->owner, fifth, sixth};
+		{outbox_settings.group_id, partition->topic, number, member->owner, fifth, sixth};
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
 	if (!outbox_db_connect(&member->db))
@@ -67,7 +68,7 @@ outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 	partition->noted = true;
 	if (PQgetvalue(result, 0, 0)[0] == 't')
 	{
-		partition->alone = member->runtime->batch_max;
+		partition->alone = outbox_settings.batch_max;
 		outbox_log(OUTBOX_LOG_INFO, "records_alone",
 				   "%s [%d]: the member before did not end well, up to %d records are run one by "
 				   "one",
@@ -102,7 +103,7 @@ outbox_crash_note(OutboxMember *member, OutboxItem *item)
 		return false;
 	crashes = atoi(PQgetvalue(result, 0, 0));
 	PQclear(result);
-	if (crashes >= member->runtime->crash_max)
+	if (crashes >= outbox_settings.crash_max)
 	{
 		outbox_crash_error(&item->call.error, crashes);
 		item->tries = crashes;

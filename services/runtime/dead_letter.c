@@ -15,6 +15,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "settings.h"
 #include "services/lib/backoff.h"
 
 const char outbox_dead_letter_sql[] =
@@ -42,34 +43,33 @@ copy_integer(int64_t value)
 }
 
 long
-outbox_retry_backoff(const OutboxRuntime *runtime, int failed)
+outbox_retry_backoff(int failed)
 {
-	return outbox_backoff_grow(runtime->retry_backoff_ms, runtime->retry_backoff_multiplier,
-							   runtime->retry_backoff_max_ms, (unsigned) failed);
+	return outbox_backoff_grow(outbox_settings.retry_backoff_ms,
+							   outbox_settings.retry_backoff_multiplier,
+							   outbox_settings.retry_backoff_max_ms, (unsigned) failed);
 }
 
 const char *
-outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item)
+outbox_dead_letter_state(const OutboxItem *item)
 {
 	if (item->claim == OUTBOX_CLAIM_HELD)
 		return "held";
-	if (item->verdict == OUTBOX_VERDICT_FAIL && member->runtime->retry_max > 0)
+	if (item->verdict == OUTBOX_VERDICT_FAIL && outbox_settings.retry_max > 0)
 		return "retrying";
 	return "open";
 }
 
 void
-outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
-						  char *values[OUTBOX_DEAD_LETTER_VALUES])
+outbox_dead_letter_values(const OutboxItem *item, char *values[OUTBOX_DEAD_LETTER_VALUES])
 {
-	const OutboxRecord	*record = &item->record;
-	const OutboxRuntime *runtime = member->runtime;
-	bool				 held = item->claim == OUTBOX_CLAIM_HELD;
-	const OutboxError	*error = &item->call.error;
-	char				 seconds[32];
+	const OutboxRecord *record = &item->record;
+	bool				held = item->claim == OUTBOX_CLAIM_HELD;
+	const OutboxError  *error = &item->call.error;
+	char				seconds[32];
 
 	snprintf(seconds, sizeof(seconds), "%.3f", (double) record->timestamp_ms / 1000);
-	values[0] = copy_text(runtime->consumer);
+	values[0] = copy_text(outbox_settings.group_id);
 	values[1] = copy_text(record->topic);
 	values[2] = copy_integer(record->partition);
 	values[3] = copy_integer(record->offset);
@@ -80,14 +80,14 @@ outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
 	values[8] = copy_text(record->event_id);
 	values[9] = outbox_bytea_of_text(record->event_type);
 	values[10] = outbox_bytea_of_text(record->correlation_id);
-	values[11] = copy_text(outbox_dead_letter_state(member, item));
+	values[11] = copy_text(outbox_dead_letter_state(item));
 	values[12] = copy_text(held ? "held" : outbox_failure_name(error->failure));
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
 	values[14] =
 		outbox_bytea_of_text(held ? "an earlier record of the key is not done" : error->message);
-	values[15] = copy_integer(outbox_retry_backoff(runtime, 1));
+	values[15] = copy_integer(outbox_retry_backoff(1));
 	values[16] = copy_integer(item->tries);
-	values[17] = copy_text(runtime->spring ? "t" : "f");
+	values[17] = copy_text(outbox_settings.dlt_headers == OUTBOX_HEADERS_SPRING ? "t" : "f");
 }
 
 void
@@ -100,7 +100,7 @@ outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, cons
 	outbox_record_key_text(record, key, sizeof(key));
 	if (strcmp(state, "open") == 0)
 	{
-		outbox_count_record(member, record->topic, "dead_lettered");
+		outbox_count_record(record->topic, "dead_lettered");
 		outbox_log_record(OUTBOX_LOG_ERROR, published ? "dead_letter" : "dead_letter_unpublished",
 						  record,
 						  "%s to %s.DLT%s%s partition=%d offset=%" PRId64 " key=%s reason=%s",
@@ -111,13 +111,13 @@ outbox_dead_letter_report(OutboxMember *member, const OutboxRecord *record, cons
 	}
 	else if (strcmp(state, "retrying") == 0)
 	{
-		outbox_count_record(member, record->topic, "retried");
+		outbox_count_record(record->topic, "retried");
 		outbox_log_record(OUTBOX_LOG_WARNING, "retry_scheduled", record, "key=%s reason=%s", key,
 						  error->message);
 	}
 	else
 	{
-		outbox_count_record(member, record->topic, "held");
+		outbox_count_record(record->topic, "held");
 		outbox_log_record(OUTBOX_LOG_INFO, "record_held", record,
 						  "key=%s waits behind an earlier record", key);
 	}

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "member.h"
+#include "settings.h"
 
 static const char others_sql[] = "SELECT topic, others FROM outbox.consumer_is_new($1, $2::text[])";
 
@@ -20,7 +21,7 @@ static bool			   checked; /* guarded by check_lock */
 static bool
 check_topics(OutboxMember *member)
 {
-	const char *values[2] = {member->runtime->consumer, member->topics};
+	const char *values[2] = {outbox_settings.group_id, member->topics};
 	PGresult   *result = outbox_db_query(&member->db, others_sql, 2, values);
 
 	if (result == NULL && member->db.error.failure == OUTBOX_FAILURE_INFRASTRUCTURE)
@@ -36,7 +37,7 @@ check_topics(OutboxMember *member)
 				   " have processed it processes again. Is it one of them with another group_id, "
 				   "stop it and give it"
 				   " the old name",
-				   member->runtime->consumer, PQgetvalue(result, row, 0),
+				   outbox_settings.group_id, PQgetvalue(result, row, 0),
 				   PQgetvalue(result, row, 1));
 	PQclear(result);
 	return true;

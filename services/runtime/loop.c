@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "settings.h"
 #include "services/lib/array_text.h"
 
 #define RETRY_BUDGET_MS 100 /* of retries between two batches */
@@ -59,7 +60,7 @@ gather_items(OutboxMember *member)
 		if (outbox_consumer_poll(member->consumer, timeout, &item->record))
 		{
 			if (member->item_count++ == 0)
-				deadline = outbox_clock_ms() + member->runtime->batch_wait_ms;
+				deadline = outbox_clock_ms() + outbox_settings.batch_wait_ms;
 			item->prepared = false;
 			item->tries = 1;
 			item->span.started_ns = 0;
@@ -141,25 +142,24 @@ open_member(OutboxMember *member)
 		if (!known && count < sizeof(topics) / sizeof(topics[0]))
 		{
 			outbox_array_add_text(&list, handler->topic);
-			outbox_count_nothing(member, handler->topic);
+			outbox_count_nothing(handler->topic);
 			topics[count++] = handler->topic;
 		}
 	}
 	outbox_array_finish(&list);
 	member->topics = list.text;
-	config.bootstrap_servers = outbox_config_text(runtime->config, "bootstrap_servers");
-	config.group = runtime->consumer;
+	config.bootstrap_servers = outbox_settings.bootstrap_servers;
+	config.group = outbox_settings.group_id;
 	config.client_id = runtime->service->name;
 	config.instance_id = member->instance_id[0] != '\0' ? member->instance_id : NULL;
-	config.properties = outbox_config_text(runtime->config, "kafka_properties");
+	config.properties = outbox_settings.kafka_properties;
 	config.topics = topics;
 	config.topic_count = count;
 	member->consumer = outbox_consumer_open(&config);
-	member->items = calloc((size_t) runtime->batch_max, sizeof(OutboxItem));
-	member->gather_limit = runtime->batch_max;
+	member->items = calloc((size_t) outbox_settings.batch_max, sizeof(OutboxItem));
+	member->gather_limit = outbox_settings.batch_max;
 	return member->consumer != NULL && member->items != NULL &&
-		outbox_db_open(&member->db, runtime->database,
-					   outbox_config_integer(runtime->config, "statement_timeout_ms"));
+		outbox_db_open(&member->db, outbox_settings.database, outbox_settings.statement_timeout_ms);
 }
 
 void *

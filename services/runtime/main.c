@@ -18,127 +18,18 @@
 #include "log_check.h"
 #include "member.h"
 #include "service_check.h"
+#include "settings.h"
 #include "trace.h"
 #include "services/lib/arguments.h"
-#include "services/lib/conninfo.h"
 #include "services/lib/startup.h"
 
-#define MEMBERS_MAX		 64
-#define INSTANCE_ID_MAX	 240
 #define LIVE_MS			 30000
 #define GAUGE_REFRESH_MS 2000
-
-static bool check_multiplier(const char *value, char *error, size_t size);
-static bool check_order(const char *value, char *error, size_t size);
-static bool check_headers(const char *value, char *error, size_t size);
-static bool check_instance_id(const char *value, char *error, size_t size);
-
-static const OutboxOption runtime_options[] = {
-	{"bootstrap_servers", OUTBOX_OPTION_TEXT, NULL, 0, 0, "Kafka brokers, host:port,...",
-	 outbox_check_servers},
-	{"database", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "connection string of the service's database",
-	 outbox_conninfo_check},
-	{"group_id", OUTBOX_OPTION_TEXT, NULL, 0, 0,
-	 "consumer group, also the consumer's name in the database", NULL},
-	{"threads", OUTBOX_OPTION_INTEGER, "1", 1, MEMBERS_MAX, "members of the group in this process",
-	 NULL},
-	{"group_instance_id", OUTBOX_OPTION_TEXT, "", 0, 0,
-	 "static membership: thread i is the group's member <value>-<i>", check_instance_id},
-	{"batch_max", OUTBOX_OPTION_INTEGER, "500", 1, 10000, "most records in one transaction", NULL},
-	{"batch_wait_ms", OUTBOX_OPTION_INTEGER, "5", 0, 1000,
-	 "how long a batch waits for more records", NULL},
-	{"retry_max", OUTBOX_OPTION_INTEGER, "3", 0, 100, "tries after the first one", NULL},
-	{"retry_backoff_ms", OUTBOX_OPTION_INTEGER, "1000", 1, 3600000, "time before the second try",
-	 NULL},
-	{"retry_backoff_multiplier", OUTBOX_OPTION_TEXT, "1", 0, 0,
-	 "by which that time grows with each try, 1 .. 100", check_multiplier},
-	{"retry_backoff_max_ms", OUTBOX_OPTION_INTEGER, "3600000", 1, 3600000,
-	 "longest time between tries", NULL},
-	{"crash_max", OUTBOX_OPTION_INTEGER, "3", 1, 100,
-	 "a record in hand at so many ends of the process is a dead letter", NULL},
-	{"crash_after_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400,
-	 "a record that has failed alone for so long, five times at least, while the database worked "
-	 "is a dead letter",
-	 NULL},
-	{"dlt_breaker", OUTBOX_OPTION_INTEGER, "20", 0, 100000,
-	 "so many dead letters of one kind in a row pause the consumer, 0: never", NULL},
-	{"dlt_breaker_pause_ms", OUTBOX_OPTION_INTEGER, "60000", 100, 86400000,
-	 "pause until one record is tried", NULL},
-	{"dlt_order", OUTBOX_OPTION_TEXT, "hold", 0, 0,
-	 "later records of a failing or dead key: hold (they wait) or skip (they pass)", check_order},
-	{"dlt_headers", OUTBOX_OPTION_TEXT, "standard", 0, 0,
-	 "of dead letters: standard, or spring for Spring Kafka's besides", check_headers},
-	{"statement_timeout_ms", OUTBOX_OPTION_INTEGER, "30000", 0, 3600000,
-	 "longest SQL statement, 0 for any", NULL},
-	{"http_address", OUTBOX_OPTION_TEXT, "127.0.0.1", 0, 0, "where HTTP listens",
-	 outbox_http_check_address},
-	{"http_port", OUTBOX_OPTION_INTEGER, NULL, 1, 65535, "port of HTTP", NULL},
-	{"idle_seconds", OUTBOX_OPTION_INTEGER, "60", 1, 86400,
-	 "without records for so long: one log line", NULL},
-	{"log_level", OUTBOX_OPTION_TEXT, "info", 0, 0, "debug, info, warning or error",
-	 outbox_check_level},
-	{"kafka_properties", OUTBOX_OPTION_LINES, "", 0, 0,
-	 "librdkafka properties, one name=value a line", outbox_consumer_check_properties},
-	{"otlp_endpoint", OUTBOX_OPTION_TEXT, "", 0, 0,
-	 "where traces go: OTLP/HTTP (JSON), http://host:port; empty: as OTEL_EXPORTER_OTLP_ENDPOINT "
-	 "says",
-	 outbox_check_url},
-	{"otlp_queue_spans", OUTBOX_OPTION_INTEGER, "2048", 16, 65536,
-	 "spans that may wait to be sent; others are dropped", NULL},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
-};
 
 /* Written before the threads start; read by the HTTP threads. */
 static OutboxRuntime runtime;
 static OutboxMember *members;
 static int			 member_count;
-
-static bool
-check_multiplier(const char *value, char *error, size_t size)
-{
-	char  *end;
-	double number = strtod(value, &end);
-
-	if (end != value && *end == '\0' && number >= 1 && number <= 100)
-		return true;
-	snprintf(error, size, "not a number from 1 to 100");
-	return false;
-}
-
-static bool
-check_words(const char *value, const char *one, const char *other, char *error, size_t size)
-{
-	if (strcmp(value, one) == 0 || strcmp(value, other) == 0)
-		return true;
-	snprintf(error, size, "neither %s nor %s", one, other);
-	return false;
-}
-
-static bool
-check_order(const char *value, char *error, size_t size)
-{
-	return check_words(value, "hold", "skip", error, size);
-}
-
-static bool
-check_headers(const char *value, char *error, size_t size)
-{
-	return check_words(value, "standard", "spring", error, size);
-}
-
-static bool
-check_instance_id(const char *value, char *error, size_t size)
-{
-	static const char allowed[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
-	if (strspn(value, allowed) == strlen(value) && strlen(value) <= INSTANCE_ID_MAX)
-		return true;
-	snprintf(error, size,
-			 "has other characters than letters, digits, '.', '_', '-', or more than %d",
-			 INSTANCE_ID_MAX);
-	return false;
-}
 
 static const char *
 find_dead(void)
@@ -167,31 +58,13 @@ find_unready(void)
 }
 
 static void
-fill_runtime(const OutboxService *service, const OutboxConfig *config)
+fill_runtime(const OutboxService *service)
 {
-	OutboxLogLevel level;
-
-	outbox_log_level_parse(outbox_config_text(config, "log_level"), &level);
-	outbox_log_setup(service->name, level);
+	outbox_log_setup(service->name, (OutboxLogLevel) outbox_settings.log_level);
 	runtime.service = service;
 	runtime.handlers = service->handlers;
-	runtime.config = config;
-	runtime.consumer = outbox_config_text(config, "group_id");
-	runtime.database = outbox_config_text(config, "database");
-	runtime.batch_max = (int) outbox_config_integer(config, "batch_max");
-	runtime.batch_wait_ms = (int) outbox_config_integer(config, "batch_wait_ms");
-	runtime.retry_max = (int) outbox_config_integer(config, "retry_max");
-	runtime.retry_backoff_ms = outbox_config_integer(config, "retry_backoff_ms");
-	runtime.retry_backoff_multiplier =
-		strtod(outbox_config_text(config, "retry_backoff_multiplier"), NULL);
-	runtime.retry_backoff_max_ms = outbox_config_integer(config, "retry_backoff_max_ms");
-	runtime.crash_max = (int) outbox_config_integer(config, "crash_max");
-	runtime.crash_after_ms = 1000 * outbox_config_integer(config, "crash_after_seconds");
-	outbox_breaker_init(&runtime.breaker, (int) outbox_config_integer(config, "dlt_breaker"),
-						outbox_config_integer(config, "dlt_breaker_pause_ms"));
-	runtime.hold = strcmp(outbox_config_text(config, "dlt_order"), "hold") == 0;
-	runtime.spring = strcmp(outbox_config_text(config, "dlt_headers"), "spring") == 0;
-	runtime.idle_ms = 1000 * outbox_config_integer(config, "idle_seconds");
+	outbox_breaker_init(&runtime.breaker, outbox_settings.dlt_breaker,
+						outbox_settings.dlt_breaker_pause_ms);
 	runtime.last_record_at = outbox_clock_ms();
 }
 
@@ -206,7 +79,7 @@ count_paused(void)
 		paused += members[i].paused;
 		halted += members[i].halted;
 	}
-	outbox_set_paused(&runtime, paused, halted);
+	outbox_set_paused(paused, halted);
 }
 
 static void
@@ -216,11 +89,11 @@ log_idle(void)
 	int64_t		   last = runtime.last_record_at;
 	int64_t		   idle = outbox_clock_ms() - last;
 
-	outbox_set_idle(&runtime, (double) idle / 1000);
-	if (idle < runtime.idle_ms || reported_for == last)
+	outbox_set_idle((double) idle / 1000);
+	if (idle < 1000 * outbox_settings.idle_seconds || reported_for == last)
 		return;
 	reported_for = last;
-	outbox_log(OUTBOX_LOG_INFO, "idle", "no records for %ld s", runtime.idle_ms / 1000);
+	outbox_log(OUTBOX_LOG_INFO, "idle", "no records for %d s", outbox_settings.idle_seconds);
 }
 
 /* The main thread until the end is asked for. */
@@ -232,7 +105,7 @@ wait_for_stop(const sigset_t *signals)
 	int64_t				  refresh_at = 0;
 	int					  got;
 
-	if (!outbox_db_open(&db, runtime.database, 5000))
+	if (!outbox_db_open(&db, outbox_settings.database, 5000))
 		return;
 	while (!runtime.stopping)
 	{
@@ -246,7 +119,7 @@ wait_for_stop(const sigset_t *signals)
 		count_paused();
 		if (outbox_clock_ms() >= refresh_at)
 		{
-			outbox_refresh_dead_letters(&runtime, &db);
+			outbox_refresh_dead_letters(&db);
 			refresh_at = outbox_clock_ms() + GAUGE_REFRESH_MS;
 		}
 	}
@@ -259,16 +132,16 @@ start_log_check(void)
 {
 	OutboxConsumerConfig config = {0};
 
-	config.bootstrap_servers = outbox_config_text(runtime.config, "bootstrap_servers");
+	config.bootstrap_servers = outbox_settings.bootstrap_servers;
 	config.client_id = runtime.service->name;
-	config.properties = outbox_config_text(runtime.config, "kafka_properties");
+	config.properties = outbox_settings.kafka_properties;
 	return outbox_log_check_start(&config);
 }
 
 static int
 start_members(pthread_t *threads)
 {
-	const char *instance_id = outbox_config_text(runtime.config, "group_instance_id");
+	const char *instance_id = outbox_settings.group_instance_id;
 	int			started = 0;
 
 	for (int i = 0; i < member_count; i++)
@@ -358,32 +231,31 @@ stop_http(void)
 }
 
 static int
-run_service(const OutboxService *service, const OutboxConfig *config)
+run_service(const OutboxService *service)
 {
-	pthread_t threads[MEMBERS_MAX];
+	pthread_t threads[OUTBOX_MEMBERS_MAX];
 	sigset_t  signals;
 	int		  started;
 
 	outbox_startup_await_ends(&signals);
-	fill_runtime(service, config);
+	fill_runtime(service);
 	outbox_log_start();
 	if (runtime.handlers == NULL)
-		runtime.handlers = service->make_handlers(config);
+		runtime.handlers = service->make_handlers();
 	if (runtime.handlers == NULL)
 		return OUTBOX_EXIT_SETTINGS;
 	outbox_set_build_info();
-	outbox_set_breaker(&runtime, false);
-	if (!outbox_trace_start(config, runtime.consumer))
+	outbox_set_breaker(false);
+	if (!outbox_trace_start(outbox_settings.group_id))
 		return OUTBOX_EXIT_SETTINGS;
-	member_count = (int) outbox_config_integer(config, "threads");
+	member_count = outbox_settings.threads;
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
-	if (members == NULL || (service->start != NULL && !service->start(config)))
+	if (members == NULL || (service->start != NULL && !service->start()))
 		return EXIT_FAILURE;
-	if (!outbox_http_start(outbox_config_text(config, "http_address"),
-						   (int) outbox_config_integer(config, "http_port"), service->routes,
+	if (!outbox_http_start(outbox_settings.http_address, outbox_settings.http_port, service->routes,
 						   find_dead, find_unready))
 		return EXIT_FAILURE;
-	outbox_log(OUTBOX_LOG_INFO, "started", "consumer %s, %d thread(s)", runtime.consumer,
+	outbox_log(OUTBOX_LOG_INFO, "started", "consumer %s, %d thread(s)", outbox_settings.group_id,
 			   member_count);
 	if (!start_log_check())
 		return EXIT_FAILURE;
@@ -408,16 +280,16 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 	int					code;
 
 	outbox_startup();
-	outbox_config_add(&config, runtime_options);
+	outbox_config_add(&config, outbox_settings_options);
 	outbox_config_add(&config, service->options);
 	if (service->group != NULL)
-		outbox_config_default(&config, "group_id", service->group);
+		outbox_config_default(&config, &outbox_settings.group_id, service->group);
 	if (service->http_port != NULL)
-		outbox_config_default(&config, "http_port", service->http_port);
+		outbox_config_default(&config, &outbox_settings.http_port, service->http_port);
 	outbox_service_check_begin(service);
 	code = outbox_arguments_read(argc, argv, &program, &config);
 	if (code < 0)
-		code = run_service(service, &config);
+		code = run_service(service);
 	free(members);
 	outbox_config_free(&config);
 	return code;

@@ -31,25 +31,11 @@
 #define OUTBOX_END_MAX_MS 15000
 #define OUTBOX_ENDED	  INT64_MAX /* end_by of a member that has ended */
 
-/* Settings of the process; written before the threads start. */
+/* The process, for all its members; service and handlers are written before the threads start. */
 typedef struct OutboxRuntime
 {
 	const OutboxService *service;
-	const OutboxHandler *handlers; /* ended by a NULL topic */
-	const OutboxConfig	*config;
-	const char			*consumer; /* consumer group, and name in the database */
-	const char			*database;
-	int					 batch_max;
-	int					 batch_wait_ms;
-	int					 retry_max;
-	long				 retry_backoff_ms;
-	double				 retry_backoff_multiplier;
-	long				 retry_backoff_max_ms;
-	int					 crash_max;
-	int64_t				 crash_after_ms;
-	bool				 hold;	 /* dlt_order */
-	bool				 spring; /* dlt_headers */
-	long				 idle_ms;
+	const OutboxHandler *handlers;			/* ended by a NULL topic */
 	atomic_bool			 stopping;			/* any thread; set once */
 	atomic_bool			 retention_checked; /* the first member that is assigned; set once */
 	atomic_bool			 failed;			/* any thread; set once: exit code 1 */
@@ -103,8 +89,8 @@ typedef struct OutboxMember
 	int				run_singly; /* so many next ones are tried one by one */
 	/* when anchors are kept and logs watched again after the database was away, outbox_clock_ms */
 	int64_t			watch_at;
-	unsigned		watch_failures; /* in a row, for the back-off */
-	unsigned		random_state;	  /* of rand_r(3) */
+	unsigned		watch_failures;			 /* in a row, for the back-off */
+	unsigned		random_state;			 /* of rand_r(3) */
 	char			owner[OUTBOX_UUID_TEXT]; /* this member in outbox.consumer_attempt */
 	/* of outbox.dead_letter: its id as long as it is not put back; "": none */
 	char			taken_row[24];
@@ -272,14 +258,14 @@ extern void outbox_maintain_run(OutboxMember *member);
 /* The statement that writes an item's dead letter, and its values (free them). */
 #define OUTBOX_DEAD_LETTER_VALUES 18
 extern const char outbox_dead_letter_sql[];
-extern void outbox_dead_letter_values(const OutboxMember *member, const OutboxItem *item,
-									  char *values[OUTBOX_DEAD_LETTER_VALUES]);
+extern void outbox_dead_letter_values(const OutboxItem *item,
+									  char			   *values[OUTBOX_DEAD_LETTER_VALUES]);
 
 /* Milliseconds until the next try, after so many that failed. */
-extern long outbox_retry_backoff(const OutboxRuntime *runtime, int failed);
+extern long outbox_retry_backoff(int failed);
 
 /* "held", "retrying" or "open": what a record not done becomes. */
-extern const char *outbox_dead_letter_state(const OutboxMember *member, const OutboxItem *item);
+extern const char *outbox_dead_letter_state(const OutboxItem *item);
 
 /*
  * After the commit: log line, count, breaker; unpublished: why it is not on <topic>.DLT, "": it is;
@@ -317,31 +303,30 @@ extern void outbox_breaker_record_failed(OutboxMember *member, const OutboxRecor
 extern bool outbox_breaker_pause(OutboxMember *member);
 
 /* service_metrics.c: the runtime's metrics */
-extern void outbox_count_record(const OutboxMember *member, const char *topic, const char *result);
-extern void outbox_count_outcome(const OutboxMember *member, const OutboxItem *item);
-extern void outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count,
-								 double seconds);
-extern void outbox_count_failure(const OutboxMember *member, OutboxDbFailure failure);
-extern void outbox_set_breaker(const OutboxRuntime *runtime, bool open);
-extern void outbox_set_idle(const OutboxRuntime *runtime, double seconds);
-extern void outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted);
+extern void outbox_count_record(const char *topic, const char *result);
+extern void outbox_count_outcome(const OutboxItem *item);
+extern void outbox_observe_batch(OutboxItem **items, int count, double seconds);
+extern void outbox_count_failure(OutboxDbFailure failure);
+extern void outbox_set_breaker(bool open);
+extern void outbox_set_idle(double seconds);
+extern void outbox_set_paused(int paused, int halted);
 
 /*
  * A partition's log was found to be another one; records deleted before they were read; a check of
  * a log.
  */
-extern void outbox_count_log_change(const OutboxMember *member, const char *topic);
-extern void outbox_count_lost(const OutboxMember *member, const char *topic, int64_t records);
-extern void outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict);
+extern void outbox_count_log_change(const char *topic);
+extern void outbox_count_lost(const char *topic, int64_t records);
+extern void outbox_count_log_check(OutboxLogVerdict verdict);
 
 /* At the start: counters that alerts ask for are there before anything is counted. */
-extern void outbox_count_nothing(const OutboxMember *member, const char *topic);
+extern void outbox_count_nothing(const char *topic);
 
 /* kind: assigned, revoked, lost or failed. */
 extern void outbox_count_rebalance(const char *consumer, const char *kind);
 
 /* Fills outbox_dead_letters from the database; false: it did not answer. */
-extern bool outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db);
+extern bool outbox_refresh_dead_letters(OutboxDb *db);
 extern void outbox_set_build_info(void);
 
 #endif /* OUTBOX_MEMBER_H */

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "member.h"
+#include "settings.h"
 #include "services/lib/backoff.h"
 #include "services/lib/db_session.h"
 
@@ -58,7 +59,7 @@ collect_due(OutboxMember *member, bool checked, OutboxPartition **due)
 static bool
 read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 {
-	const char *values[1] = {member->runtime->consumer};
+	const char *values[1] = {outbox_settings.group_id};
 	PGresult   *result;
 
 	if (!outbox_db_connect(&member->db))
@@ -143,7 +144,7 @@ postpone_due(OutboxMember *member, OutboxPartition **due, size_t count)
 		due[i]->halted = halted;
 		due[i]->resume_at = outbox_clock_ms() + pause;
 	}
-	outbox_count_failure(member, error->failure);
+	outbox_count_failure(error->failure);
 	outbox_log(halted ? OUTBOX_LOG_ERROR : OUTBOX_LOG_WARNING,
 			   halted ? "partition_halted" : "waiting", "%s, SQLSTATE %s; again in %" PRId64 " ms",
 			   error->message, error->sqlstate, pause);
@@ -210,7 +211,7 @@ start_checked(OutboxMember *member, OutboxPartition *partition, const OutboxLogC
 	OutboxLogVerdict verdict = outbox_log_case_verdict(log);
 	int64_t			 start;
 
-	outbox_count_log_check(member, verdict);
+	outbox_count_log_check(verdict);
 	outbox_log_check_later(member, partition, verdict != OUTBOX_LOG_UNREAD);
 	if (verdict == OUTBOX_LOG_OTHER)
 	{

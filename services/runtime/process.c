@@ -12,6 +12,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "settings.h"
 #include "services/lib/backoff.h"
 
 #define PREPARE_BUDGET_MS 1000
@@ -54,7 +55,7 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 
 /* A record is traced that was to be processed now, whatever became of it. */
 static void
-end_span(const OutboxMember *member, OutboxItem *item)
+end_span(OutboxItem *item)
 {
 	bool called = item->verdict == OUTBOX_VERDICT_CALL;
 
@@ -63,7 +64,7 @@ end_span(const OutboxMember *member, OutboxItem *item)
 	if (item->span.started_ns == 0)
 		/* condemned before it was looked at */
 		outbox_span_begin_record(&item->span, &item->record);
-	outbox_span_end_process(&item->span, member->runtime->consumer, &item->record,
+	outbox_span_end_process(&item->span, outbox_settings.group_id, &item->record,
 							called ? NULL : &item->call.error);
 }
 
@@ -90,25 +91,24 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		partition->store_due = true;
 		partition->failures = 0;
 		partition->halted = false;
-		end_span(member, item);
+		end_span(item);
 		if (item->claim == OUTBOX_CLAIM_DUPLICATE)
-			outbox_count_record(member, item->record.topic, "duplicate");
+			outbox_count_record(item->record.topic, "duplicate");
 		else if (item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_IGNORE)
-			outbox_count_record(member, item->record.topic,
-								item->foreign ? "foreign_replay" : "ignored");
+			outbox_count_record(item->record.topic, item->foreign ? "foreign_replay" : "ignored");
 		else if (item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL)
 		{
-			outbox_count_outcome(member, item);
+			outbox_count_outcome(item);
 			outbox_breaker_record_done(member);
 		}
 		else
 		{
-			state = outbox_dead_letter_state(member, item);
+			state = outbox_dead_letter_state(item);
 			outbox_dead_letter_report(member, &item->record, state, &item->call.error,
 									  item->unpublished, 0);
 			if (strcmp(state, "retrying") == 0 &&
-				outbox_clock_ms() + member->runtime->retry_backoff_ms < member->retry_at)
-				member->retry_at = outbox_clock_ms() + member->runtime->retry_backoff_ms;
+				outbox_clock_ms() + outbox_settings.retry_backoff_ms < member->retry_at)
+				member->retry_at = outbox_clock_ms() + outbox_settings.retry_backoff_ms;
 		}
 	}
 }
@@ -181,11 +181,10 @@ prepare_items(OutboxMember *member, Work *work, int count)
 			return i;
 		if (item->verdict == OUTBOX_VERDICT_FAIL && i > 0)
 			return i;
-		if (dead_letters && member->runtime->hold && item->verdict != OUTBOX_VERDICT_IGNORE &&
-			passes_dead_letter(work->items, i))
+		if (dead_letters && outbox_settings.dlt_order == OUTBOX_ORDER_HOLD &&
+			item->verdict != OUTBOX_VERDICT_IGNORE && passes_dead_letter(work->items, i))
 			return i;
-		if (is_refused(item) && strcmp(outbox_dead_letter_state(member, item), "open") == 0 &&
-			--room == 0)
+		if (is_refused(item) && strcmp(outbox_dead_letter_state(item), "open") == 0 && --room == 0)
 			return i + 1;
 		dead_letters = dead_letters || is_refused(item);
 	}
@@ -204,7 +203,7 @@ condemn_item(OutboxItem *item, const OutboxError *error)
 static void
 wait_for_infrastructure(OutboxMember *member, Work *work, const OutboxError *error)
 {
-	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
+	outbox_count_failure(OUTBOX_FAILURE_INFRASTRUCTURE);
 	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &work->items[0]->record, "%s%s%s",
 					  error->message, error->sqlstate[0] != '\0' ? ", SQLSTATE " : "",
 					  error->sqlstate);
@@ -226,7 +225,7 @@ wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 		wait_for_infrastructure(member, work, &error);
 		return;
 	}
-	outbox_count_failure(member, OUTBOX_FAILURE_INFRASTRUCTURE);
+	outbox_count_failure(OUTBOX_FAILURE_INFRASTRUCTURE);
 	partition = item->record.source;
 	partition->failures++;
 	partition->halted = false;
@@ -246,7 +245,7 @@ halt_items(OutboxMember *member, Work *work, int count)
 {
 	const OutboxError *error = &member->db.error;
 
-	outbox_count_failure(member, OUTBOX_FAILURE_DEPLOY);
+	outbox_count_failure(OUTBOX_FAILURE_DEPLOY);
 	outbox_log_record(OUTBOX_LOG_ERROR, "partition_halted", &work->items[0]->record,
 					  "the program and the database do not fit%s, nothing is skipped: %s (SQLSTATE "
 					  "%s)",
@@ -299,8 +298,7 @@ run_items(OutboxMember *member, Work *work, int count)
 	failure = outbox_batch_run(member, work->items, count, &culprit, &done, &fenced);
 	if (done > 0)
 	{
-		outbox_observe_batch(member, work->items, done,
-							 (double) (outbox_clock_ms() - started) / 1000);
+		outbox_observe_batch(work->items, done, (double) (outbox_clock_ms() - started) / 1000);
 		note_done(member, work->items, done);
 		end_troubles(member, work->items, done);
 		work->singles -= work->singles > done ? done : work->singles;
@@ -379,10 +377,10 @@ outbox_batch_process(OutboxMember *member)
 	Work		work = {items, 0, member->item_count, NULL, 0};
 	int			count;
 
-	if (member->gather_limit < member->runtime->batch_max)
-		member->gather_limit = 2 * member->gather_limit < member->runtime->batch_max ?
+	if (member->gather_limit < outbox_settings.batch_max)
+		member->gather_limit = 2 * member->gather_limit < outbox_settings.batch_max ?
 			2 * member->gather_limit :
-			member->runtime->batch_max;
+			outbox_settings.batch_max;
 	while (!outbox_breaker_pause(member) &&
 		   (work.count = collect_items(member, items, work.end)) > 0)
 	{

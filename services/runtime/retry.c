@@ -19,6 +19,7 @@
 
 #include "record_log.h"
 #include "retry.h"
+#include "settings.h"
 #include "services/lib/backoff.h"
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
@@ -74,14 +75,13 @@ run_failed(OutboxMember *member, OutboxItem *item, const char *const *values, ch
 static bool
 note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 {
-	const OutboxRuntime *runtime = member->runtime;
-	DueRow				*row = &run->rows[0];
-	char				 retry_max[16];
-	char				 backoff[24];
-	char				 state[16];
-	char				*message = outbox_bytea_of_text(error->message);
-	bool				 good;
-	const char			*values[FAILED_VALUES] = {
+	DueRow	   *row = &run->rows[0];
+	char		retry_max[16];
+	char		backoff[24];
+	char		state[16];
+	char	   *message = outbox_bytea_of_text(error->message);
+	bool		good;
+	const char *values[FAILED_VALUES] = {
 		row->id,
 		run->attempts,
 		error->failure == OUTBOX_FAILURE_RECORD ? "f" : "t",
@@ -90,17 +90,17 @@ note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 		outbox_failure_name(error->failure),
 		error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
 		message,
-		runtime->spring ? "t" : "f",
+		outbox_settings.dlt_headers == OUTBOX_HEADERS_SPRING ? "t" : "f",
 	};
 
-	snprintf(retry_max, sizeof(retry_max), "%d", runtime->retry_max);
-	snprintf(backoff, sizeof(backoff), "%ld",
-			 outbox_retry_backoff(runtime, atoi(run->attempts) + 1));
+	snprintf(retry_max, sizeof(retry_max), "%d", outbox_settings.retry_max);
+	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(atoi(run->attempts) + 1));
 	good = run_failed(member, &row->item, values, state, sizeof(state));
 	free(message);
 	if (good && state[0] != '\0')
 	{
-		outbox_span_end_process(&row->item.span, runtime->consumer, &row->item.record, error);
+		outbox_span_end_process(&row->item.span, outbox_settings.group_id, &row->item.record,
+								error);
 		outbox_dead_letter_report(member, &row->item.record, state, error, row->item.unpublished,
 								  row->failing_ms);
 	}
@@ -117,7 +117,7 @@ wait_longer(OutboxMember *member, DueRun *run, const OutboxError *error)
 	member->retry_at = outbox_clock_ms() + (connected && run != NULL ? NEXT_ROW_MS : pause);
 	if (run != NULL && run->later_ms == 0)
 		run->later_ms = pause;
-	outbox_count_failure(member, error->failure);
+	outbox_count_failure(error->failure);
 	outbox_log_record(error->failure == OUTBOX_FAILURE_DEPLOY ? OUTBOX_LOG_ERROR :
 																OUTBOX_LOG_WARNING,
 					  "retry_postponed", run != NULL ? &run->rows[0].item.record : NULL, "%s",
@@ -129,20 +129,21 @@ note_success(OutboxMember *member, const OutboxItem *item)
 {
 	if (item->claim == OUTBOX_CLAIM_NEW)
 	{
-		outbox_span_end_process(&item->span, member->runtime->consumer, &item->record, NULL);
-		outbox_count_outcome(member, item);
+		outbox_span_end_process(&item->span, outbox_settings.group_id, &item->record, NULL);
+		outbox_count_outcome(item);
 		outbox_breaker_record_done(member);
 	}
 	else
-		outbox_count_record(member, item->record.topic, "duplicate");
+		outbox_count_record(item->record.topic, "duplicate");
 	outbox_log_record(OUTBOX_LOG_INFO, "retry_done", &item->record, "outcome %s", item->outcome);
 }
 
 /* Has the first row failed so often, and for so long? */
 static bool
-is_overdue(const OutboxMember *member, const DueRun *run, int troubles)
+is_overdue(const DueRun *run, int troubles)
 {
-	return troubles >= OUTBOX_TROUBLE_TRIES && run->trouble_ms >= member->runtime->crash_after_ms;
+	return troubles >= OUTBOX_TROUBLE_TRIES &&
+		run->trouble_ms >= 1000 * outbox_settings.crash_after_seconds;
 }
 
 /*
@@ -153,9 +154,9 @@ static void
 prepare_first(OutboxMember *member, DueRun *run, OutboxError *error)
 {
 	OutboxItem *item = &run->rows[0].item;
-	bool		crashed = run->crashes >= member->runtime->crash_max;
+	bool		crashed = run->crashes >= outbox_settings.crash_max;
 
-	if (crashed || (run->ends >= OUTBOX_TROUBLE_TRIES && is_overdue(member, run, run->troubles)))
+	if (crashed || (run->ends >= OUTBOX_TROUBLE_TRIES && is_overdue(run, run->troubles)))
 	{
 		if (crashed)
 			outbox_crash_error(error, run->crashes);
@@ -223,7 +224,7 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 
 	if (!outbox_trouble_counts(error))
 		return false;
-	if (!error->ended && is_overdue(member, run, run->troubles + 1) &&
+	if (!error->ended && is_overdue(run, run->troubles + 1) &&
 		(!run->alike ||
 		 outbox_breaker_success_at(&member->runtime->breaker) >
 			 outbox_clock_ms() - run->troubled_ms))
@@ -239,10 +240,10 @@ note_trouble(OutboxMember *member, DueRun *run, int64_t started, OutboxError *er
 											 error->sqlstate[0] != '\0' ? error->sqlstate : NULL,
 											 message, error->ended ? "t" : "f", tried_ms});
 	free(message);
-	run->later_ms = !error->ended && is_overdue(member, run, run->troubles + 1) ?
+	run->later_ms = !error->ended && is_overdue(run, run->troubles + 1) ?
 		backoff :
 		outbox_trouble_pause(run->troubles + 1, run->trouble_ms, error->ended, backoff,
-							 member->runtime->crash_after_ms,
+							 1000 * outbox_settings.crash_after_seconds,
 							 (unsigned) rand_r(&member->random_state));
 	run->troubles++;
 	return false;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "retry.h"
+#include "settings.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
@@ -92,7 +93,7 @@ bool
 outbox_run_fetch(OutboxMember *member, int most, DueRun *run, int64_t *wait_ms, bool *error)
 {
 	char		number[16];
-	const char *values[3] = {member->runtime->consumer, member->topics, number};
+	const char *values[3] = {outbox_settings.group_id, member->topics, number};
 	PGresult   *result = NULL;
 	bool		due = false;
 

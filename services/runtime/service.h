@@ -68,14 +68,15 @@ typedef struct OutboxService
 	const OutboxOption	*options;	/* NULL or ended by a NULL name */
 	const OutboxRoute	*routes;	/* NULL or ended by a NULL method */
 
-	/* NULL or called once before anything starts; false ends the program. */
-	bool (*start)(const OutboxConfig *config);
+	/* NULL or called once, when the settings are read, before anything starts; false ends the
+	 * program. */
+	bool (*start)(void);
 
 	/*
 	 * NULL or, where handlers is NULL, makes them from the settings, once, before anything
 	 * starts.  NULL (logged): the settings do not fit, the program ends with code 2.
 	 */
-	const OutboxHandler *(*make_handlers)(const OutboxConfig *config);
+	const OutboxHandler *(*make_handlers)(void);
 } OutboxService;
 
 /* The whole program; returns its exit code (0 done, 1 failed, 2 wrong settings). */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "consumer_conf.h"
+#include "settings.h"
 #include "trace.h"
 #include "services/kafka/online.h"
 #include "services/lib/arguments.h"
@@ -47,16 +48,14 @@ outbox_service_check(const OutboxConfig *config, char *error, size_t size)
 {
 	char reason[128];
 
-	if (outbox_config_integer(config, "retry_backoff_ms") >
-		outbox_config_integer(config, "retry_backoff_max_ms"))
+	if (outbox_settings.retry_backoff_ms > outbox_settings.retry_backoff_max_ms)
 	{
-		snprintf(reason, sizeof(reason), "%ld is more than retry_backoff_max_ms, which is %ld",
-				 outbox_config_integer(config, "retry_backoff_ms"),
-				 outbox_config_integer(config, "retry_backoff_max_ms"));
-		outbox_config_blame(config, "retry_backoff_ms", reason, error, size);
+		snprintf(reason, sizeof(reason), "%d is more than retry_backoff_max_ms, which is %d",
+				 outbox_settings.retry_backoff_ms, outbox_settings.retry_backoff_max_ms);
+		outbox_config_blame(config, &outbox_settings.retry_backoff_ms, reason, error, size);
 		return false;
 	}
-	return outbox_trace_check(config, error, size);
+	return outbox_trace_check(error, size);
 }
 
 /* The topics of the handlers, each once. */
@@ -78,7 +77,7 @@ list_topics(const OutboxHandler *handlers, const char **topics)
 }
 
 int
-outbox_service_check_online(const OutboxConfig *config, char *error, size_t size)
+outbox_service_check_online(char *error, size_t size)
 {
 	OutboxConsumerConfig consumer = {0};
 	const OutboxHandler *handlers = judged->handlers;
@@ -86,21 +85,20 @@ outbox_service_check_online(const OutboxConfig *config, char *error, size_t size
 	int					 code;
 
 	outbox_log_setup(judged->name, OUTBOX_LOG_ERROR);
-	code = outbox_online_database("database", outbox_config_text(config, "database"), rights_sql,
-								  error, size);
+	code = outbox_online_database("database", outbox_settings.database, rights_sql, error, size);
 	if (code != EXIT_SUCCESS)
 		return code;
 	if (handlers == NULL)
-		handlers = judged->make_handlers(config);
+		handlers = judged->make_handlers();
 	if (handlers == NULL)
 	{
 		snprintf(error, size, "the settings do not fit the database: the reason stands before");
 		return OUTBOX_EXIT_SETTINGS;
 	}
-	consumer.bootstrap_servers = outbox_config_text(config, "bootstrap_servers");
-	consumer.group = outbox_config_text(config, "group_id");
+	consumer.bootstrap_servers = outbox_settings.bootstrap_servers;
+	consumer.group = outbox_settings.group_id;
 	consumer.client_id = judged->name;
-	consumer.properties = outbox_config_text(config, "kafka_properties");
+	consumer.properties = outbox_settings.kafka_properties;
 	return outbox_online_kafka(outbox_consumer_make_conf(&consumer), topics,
 							   list_topics(handlers, topics), true, error, size);
 }

@@ -13,6 +13,6 @@ extern void outbox_service_check_begin(const OutboxService *service);
 
 /* As OutboxProgram has them. */
 extern bool outbox_service_check(const OutboxConfig *config, char *error, size_t size);
-extern int outbox_service_check_online(const OutboxConfig *config, char *error, size_t size);
+extern int outbox_service_check_online(char *error, size_t size);
 
 #endif /* OUTBOX_SERVICE_CHECK_H */

@@ -12,6 +12,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "settings.h"
 #include "services/lib/db_session.h"
 #include "services/lib/metrics.h"
 
@@ -121,38 +122,38 @@ static OutboxMetric build_info = {
 };
 
 void
-outbox_count_record(const OutboxMember *member, const char *topic, const char *result)
+outbox_count_record(const char *topic, const char *result)
 {
-	outbox_metric_add(&records_total, 1, "consumer", member->runtime->consumer, "topic", topic,
+	outbox_metric_add(&records_total, 1, "consumer", outbox_settings.group_id, "topic", topic,
 					  "result", result, NULL);
 }
 
 void
-outbox_count_outcome(const OutboxMember *member, const OutboxItem *item)
+outbox_count_outcome(const OutboxItem *item)
 {
-	outbox_count_record(member, item->record.topic, "ok");
+	outbox_count_record(item->record.topic, "ok");
 	if (item->outcome[0] != '\0')
-		outbox_metric_add(&outcomes_total, 1, "consumer", member->runtime->consumer, "topic",
+		outbox_metric_add(&outcomes_total, 1, "consumer", outbox_settings.group_id, "topic",
 						  item->record.topic, "outcome", item->outcome, NULL);
 	outbox_log_record(OUTBOX_LOG_DEBUG, "processed", &item->record, "outcome %s", item->outcome);
 }
 
 void
-outbox_count_log_change(const OutboxMember *member, const char *topic)
+outbox_count_log_change(const char *topic)
 {
-	outbox_metric_add(&log_changes_total, 1, "consumer", member->runtime->consumer, "topic", topic,
+	outbox_metric_add(&log_changes_total, 1, "consumer", outbox_settings.group_id, "topic", topic,
 					  NULL);
 }
 
 void
-outbox_count_lost(const OutboxMember *member, const char *topic, int64_t records)
+outbox_count_lost(const char *topic, int64_t records)
 {
-	outbox_metric_add(&lost_records_total, (double) records, "consumer", member->runtime->consumer,
+	outbox_metric_add(&lost_records_total, (double) records, "consumer", outbox_settings.group_id,
 					  "topic", topic, NULL);
 }
 
 void
-outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict)
+outbox_count_log_check(OutboxLogVerdict verdict)
 {
 	static const char *const names[] = {
 		[OUTBOX_LOG_SAME] = "same",
@@ -161,16 +162,16 @@ outbox_count_log_check(const OutboxMember *member, OutboxLogVerdict verdict)
 		[OUTBOX_LOG_UNREAD] = "unread",
 	};
 
-	outbox_metric_add(&log_checks_total, 1, "consumer", member->runtime->consumer, "result",
+	outbox_metric_add(&log_checks_total, 1, "consumer", outbox_settings.group_id, "result",
 					  names[verdict], NULL);
 }
 
 void
-outbox_count_nothing(const OutboxMember *member, const char *topic)
+outbox_count_nothing(const char *topic)
 {
-	outbox_metric_add(&log_changes_total, 0, "consumer", member->runtime->consumer, "topic", topic,
+	outbox_metric_add(&log_changes_total, 0, "consumer", outbox_settings.group_id, "topic", topic,
 					  NULL);
-	outbox_metric_add(&lost_records_total, 0, "consumer", member->runtime->consumer, "topic", topic,
+	outbox_metric_add(&lost_records_total, 0, "consumer", outbox_settings.group_id, "topic", topic,
 					  NULL);
 }
 
@@ -181,10 +182,10 @@ outbox_count_rebalance(const char *consumer, const char *kind)
 }
 
 void
-outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted)
+outbox_set_paused(int paused, int halted)
 {
-	outbox_metric_set(&paused_partitions, paused, "consumer", runtime->consumer, NULL);
-	outbox_metric_set(&halted_partitions, halted, "consumer", runtime->consumer, NULL);
+	outbox_metric_set(&paused_partitions, paused, "consumer", outbox_settings.group_id, NULL);
+	outbox_metric_set(&halted_partitions, halted, "consumer", outbox_settings.group_id, NULL);
 }
 
 /*
@@ -192,7 +193,7 @@ outbox_set_paused(const OutboxRuntime *runtime, int paused, int halted)
  * on, whatever the event's.
  */
 static void
-observe_takeover(const OutboxMember *member, const OutboxRecord *record, double now_ms)
+observe_takeover(const OutboxRecord *record, double now_ms)
 {
 	OutboxPartition *partition = record->source;
 	double since = record->timestamp_ms >= 0 ? (now_ms - (double) record->timestamp_ms) / 1000 : 0;
@@ -202,13 +203,13 @@ observe_takeover(const OutboxMember *member, const OutboxRecord *record, double 
 	if (partition->progress_at >= 0 && progress < since)
 		since = progress;
 	outbox_metric_observe(&unassigned_seconds, since > 0 ? since : 0, 1, "consumer",
-						  member->runtime->consumer, NULL);
+						  outbox_settings.group_id, NULL);
 }
 
 void
-outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, double seconds)
+outbox_observe_batch(OutboxItem **items, int count, double seconds)
 {
-	const char	   *consumer = member->runtime->consumer;
+	const char	   *consumer = outbox_settings.group_id;
 	struct timespec now;
 	double			now_ms;
 
@@ -224,7 +225,7 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 			outbox_event_since_ms(record->event_us, record->timestamp_ms, (int64_t) now_ms);
 
 		if (record->source != NULL && record->source->taken)
-			observe_takeover(member, record, now_ms);
+			observe_takeover(record, now_ms);
 		if (items[i]->claim == OUTBOX_CLAIM_NEW && since >= 0)
 			outbox_metric_observe(&end_to_end_seconds,
 								  now_ms > (double) since ? (now_ms - (double) since) / 1000 : 0, 1,
@@ -233,30 +234,30 @@ outbox_observe_batch(const OutboxMember *member, OutboxItem **items, int count, 
 }
 
 void
-outbox_count_failure(const OutboxMember *member, OutboxDbFailure failure)
+outbox_count_failure(OutboxDbFailure failure)
 {
-	outbox_metric_add(&failures_total, 1, "consumer", member->runtime->consumer, "class",
+	outbox_metric_add(&failures_total, 1, "consumer", outbox_settings.group_id, "class",
 					  outbox_failure_name(failure), NULL);
 }
 
 void
-outbox_set_breaker(const OutboxRuntime *runtime, bool open)
+outbox_set_breaker(bool open)
 {
-	outbox_metric_set(&breaker_open, open ? 1 : 0, "consumer", runtime->consumer, NULL);
+	outbox_metric_set(&breaker_open, open ? 1 : 0, "consumer", outbox_settings.group_id, NULL);
 }
 
 void
-outbox_set_idle(const OutboxRuntime *runtime, double seconds)
+outbox_set_idle(double seconds)
 {
-	outbox_metric_set(&idle_seconds, seconds, "consumer", runtime->consumer, NULL);
+	outbox_metric_set(&idle_seconds, seconds, "consumer", outbox_settings.group_id, NULL);
 }
 
 bool
-outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
+outbox_refresh_dead_letters(OutboxDb *db)
 {
 	static const char sql[] =
 		"SELECT topic, state, number, unpublished FROM outbox.dead_letter_counts($1)";
-	const char *values[1] = {runtime->consumer};
+	const char *values[1] = {outbox_settings.group_id};
 	PGresult   *result = NULL;
 
 	if (outbox_db_connect(db))
@@ -268,11 +269,11 @@ outbox_refresh_dead_letters(const OutboxRuntime *runtime, OutboxDb *db)
 	for (int row = 0; row < PQntuples(result); row++)
 	{
 		outbox_metric_set(&dead_letters, atof(PQgetvalue(result, row, 2)), "consumer",
-						  runtime->consumer, "topic", PQgetvalue(result, row, 0), "state",
+						  outbox_settings.group_id, "topic", PQgetvalue(result, row, 0), "state",
 						  PQgetvalue(result, row, 1), NULL);
 		if (strcmp(PQgetvalue(result, row, 1), "open") == 0)
 			outbox_metric_set(&unpublished_letters, atof(PQgetvalue(result, row, 3)), "consumer",
-							  runtime->consumer, "topic", PQgetvalue(result, row, 0), NULL);
+							  outbox_settings.group_id, "topic", PQgetvalue(result, row, 0), NULL);
 	}
 	PQclear(result);
 	return true;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "settings.h"
 #include "trace_export.h"
 #include "services/lib/arguments.h"
 #include "services/lib/log.h"
@@ -34,29 +35,29 @@ read_clock(void)
 
 /* Where spans go; "": nowhere. */
 static const char *
-find_endpoint(const OutboxConfig *config)
+find_endpoint(void)
 {
-	const char *endpoint = outbox_config_text(config, "otlp_endpoint");
+	const char *endpoint = outbox_settings.otlp_endpoint;
 	const char *other = getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
 
 	return *endpoint == '\0' && other != NULL ? other : endpoint;
 }
 
 bool
-outbox_trace_check(const OutboxConfig *config, char *error, size_t size)
+outbox_trace_check(char *error, size_t size)
 {
 	char reason[128];
 
-	if (outbox_check_url(find_endpoint(config), reason, sizeof(reason)))
+	if (outbox_check_url(find_endpoint(), reason, sizeof(reason)))
 		return true;
 	snprintf(error, size, "environment OTEL_EXPORTER_OTLP_ENDPOINT: %s", reason);
 	return false;
 }
 
 bool
-outbox_trace_start(const OutboxConfig *config, const char *name)
+outbox_trace_start(const char *name)
 {
-	const char *endpoint = find_endpoint(config);
+	const char *endpoint = find_endpoint();
 	const char *other_name = getenv("OTEL_SERVICE_NAME");
 	char	   *url;
 	size_t		len;
@@ -70,7 +71,7 @@ outbox_trace_start(const OutboxConfig *config, const char *name)
 		return false;
 	enabled =
 		outbox_export_start(url, other_name != NULL && *other_name != '\0' ? other_name : name,
-							(size_t) outbox_config_integer(config, "otlp_queue_spans"));
+							(size_t) outbox_settings.otlp_queue_spans);
 	return enabled;
 }
 

@@ -28,14 +28,14 @@ typedef struct OutboxSpan
 } OutboxSpan;
 
 /* Is what the environment says of the endpoint a URL?  The setting was checked. */
-extern bool outbox_trace_check(const OutboxConfig *config, char *error, size_t size);
+extern bool outbox_trace_check(char *error, size_t size);
 
 /*
  * Once, before other threads start: by the settings otlp_endpoint and otlp_queue_spans,
  * else by OTEL_EXPORTER_OTLP_ENDPOINT.  name is the service's unless OTEL_SERVICE_NAME
  * gives one; it lives as long as the process.  false: logged.
  */
-extern bool outbox_trace_start(const OutboxConfig *config, const char *name);
+extern bool outbox_trace_start(const char *name);
 
 /* Sends what is queued, for 2 s at most; the rest is dropped. */
 extern void outbox_trace_stop(void);

@@ -18,6 +18,7 @@
 
 #include "member.h"
 #include "record_log.h"
+#include "settings.h"
 #include "services/lib/backoff.h"
 #include "services/lib/db_session.h"
 
@@ -51,7 +52,7 @@ run_about(OutboxMember *member, const char *sql, const OutboxPartition *partitio
 	char number[16];
 
 	snprintf(number, sizeof(number), "%d", (int) partition->partition);
-	values[0] = member->runtime->consumer;
+	values[0] = outbox_settings.group_id;
 	values[1] = partition->topic;
 	values[2] = number;
 	return outbox_db_connect(&member->db) ? outbox_db_query(&member->db, sql, count, values) : NULL;
@@ -177,7 +178,7 @@ outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition)
 		return backoff;
 	return outbox_trouble_pause(trouble->tries + trouble->failed,
 								outbox_clock_ms() - trouble->since, trouble->error.ended, backoff,
-								member->runtime->crash_after_ms,
+								1000 * outbox_settings.crash_after_seconds,
 								(unsigned) rand_r(&member->random_state));
 }
 
@@ -325,7 +326,8 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 	if (!note_try(member, item))
 		return false;
 	failing_ms = outbox_clock_ms() - trouble->since;
-	if (trouble->tries > OUTBOX_TROUBLE_TRIES && failing_ms >= member->runtime->crash_after_ms)
+	if (trouble->tries > OUTBOX_TROUBLE_TRIES &&
+		failing_ms >= 1000 * outbox_settings.crash_after_seconds)
 	{
 		if (trouble->ends >= OUTBOX_TROUBLE_TRIES || (trouble->proven && failed))
 		{

@@ -47,16 +47,12 @@ static OutboxHandler hazard_handlers[] = {
 };
 
 static const OutboxOption hazard_options[] = {
-	{"topic", OUTBOX_OPTION_TEXT, NULL, 0, 0, "topic to read", NULL},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+	{.name = "topic",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &hazard_handlers[0].topic,
+	 .text = "topic to read"},
+	{.name = NULL},
 };
-
-static bool
-read_options(const OutboxConfig *config)
-{
-	hazard_handlers[0].topic = outbox_config_text(config, "topic");
-	return true;
-}
 
 static const OutboxService hazard_service = {
 	.name = "outbox-hazard",
@@ -65,7 +61,6 @@ static const OutboxService hazard_service = {
 	.http_port = "8188",
 	.handlers = hazard_handlers,
 	.options = hazard_options,
-	.start = read_options,
 };
 
 int

@@ -10,7 +10,7 @@
 
 static const char take_sql[] = "SELECT sequence.take($1, $2, $3::jsonb, $4::uuid)";
 
-/* Written by start, before the threads. */
+/* A setting, written before the threads start. */
 static const char *instance;
 
 static OutboxVerdict
@@ -39,18 +39,16 @@ static OutboxHandler sequence_handlers[] = {
 };
 
 static const OutboxOption sequence_options[] = {
-	{"topic", OUTBOX_OPTION_TEXT, NULL, 0, 0, "topic of the load", NULL},
-	{"instance", OUTBOX_OPTION_TEXT, NULL, 0, 0, "name of this process in sequence.taken", NULL},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+	{.name = "topic",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &sequence_handlers[0].topic,
+	 .text = "topic of the load"},
+	{.name = "instance",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &instance,
+	 .text = "name of this process in sequence.taken"},
+	{.name = NULL},
 };
-
-static bool
-read_options(const OutboxConfig *config)
-{
-	sequence_handlers[0].topic = outbox_config_text(config, "topic");
-	instance = outbox_config_text(config, "instance");
-	return true;
-}
 
 static const OutboxService sequence_service = {
 	.name = "outbox-sequence",
@@ -59,7 +57,6 @@ static const OutboxService sequence_service = {
 	.http_port = "8189",
 	.handlers = sequence_handlers,
 	.options = sequence_options,
-	.start = read_options,
 };
 
 int

@@ -44,12 +44,52 @@ check_list(const char *value, char *error, size_t size)
 	return bad == NULL;
 }
 
+static int		   number;
+static double	   factor;
+static int		   color;
+static int		   side;
+static const char *word;
+static const char *secret;
+static const char *list;
+
+static const char *const colors[] = {"red", "green", "blue", NULL};
+static const char *const sides[] = {"left", "right", NULL};
+
 static const OutboxOption options[] = {
-	{"number", OUTBOX_OPTION_INTEGER, "7", 1, 10, "", NULL},
-	{"word", OUTBOX_OPTION_TEXT, "", 0, 0, "", check_even},
-	{"secret", OUTBOX_OPTION_QUOTED, NULL, 0, 0, "", NULL},
-	{"list", OUTBOX_OPTION_LINES, "", 0, 0, "", check_list},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+	{.name = "number",
+	 .kind = OUTBOX_OPTION_INTEGER,
+	 .variable = &number,
+	 .initial = "7",
+	 .min = 1,
+	 .max = 10},
+	{.name = "factor",
+	 .kind = OUTBOX_OPTION_NUMBER,
+	 .variable = &factor,
+	 .initial = "1",
+	 .min = 1,
+	 .max = 2},
+	{.name = "color",
+	 .kind = OUTBOX_OPTION_CHOICE,
+	 .variable = &color,
+	 .initial = "red",
+	 .choices = colors},
+	{.name = "side",
+	 .kind = OUTBOX_OPTION_CHOICE,
+	 .variable = &side,
+	 .initial = "right",
+	 .choices = sides},
+	{.name = "word",
+	 .kind = OUTBOX_OPTION_TEXT,
+	 .variable = &word,
+	 .initial = "",
+	 .check = check_even},
+	{.name = "secret", .kind = OUTBOX_OPTION_QUOTED, .variable = &secret},
+	{.name = "list",
+	 .kind = OUTBOX_OPTION_LINES,
+	 .variable = &list,
+	 .initial = "",
+	 .check = check_list},
+	{.name = NULL},
 };
 
 /* Reads text as a file; what went wrong, or "", stays in error. */
@@ -84,6 +124,11 @@ test_refused_settings(void)
 		{"number = 3x\n", "line 1: number: not a whole number"},
 		{"number =\n", "line 1: number: not a whole number"},
 		{"number = 99999999999999999999\n", "not a whole number"},
+		{"factor = 2.01\n", "line 1: factor: not a number from 1 to 2"},
+		{"factor = nan\n", "line 1: factor: not a number from 1 to 2"},
+		{"factor = 1,5\n", "line 1: factor: not a number from 1 to 2"},
+		{"color = LEAKED\n", "line 1: color: none of red, green, blue"},
+		{"side =\n", "line 1: side: neither left nor right"},
 		{"word = abc\n", "line 1: word: odd length"},
 		{"# note\n\nnumbr = 1\n", "line 3: unknown setting \"numbr\""},
 		{"number\n", "line 1 is not of the form name = value"},
@@ -147,15 +192,13 @@ test_settings(void)
 					"= b # c \t\r\nnumber=10",
 					error, sizeof(error)),
 		  "blanks, notes and a last line without end are taken");
-	CHECK(strcmp(outbox_config_text(&config, "secret"), "a = b # c") == 0,
-		  "a value is what follows the first = sign, trimmed");
-	CHECK(outbox_config_integer(&config, "number") == 10, "a bound is inside");
-	CHECK(strcmp(outbox_config_text(&config, "list"), "a;b\n'c' #d\n\n\ne = f\n\n") == 0,
+	CHECK(strcmp(secret, "a = b # c") == 0, "a value is what follows the first = sign, trimmed");
+	CHECK(number == 10, "a bound is inside");
+	CHECK(strcmp(list, "a;b\n'c' #d\n\n\ne = f\n\n") == 0,
 		  "a list goes on in lines that begin with a blank");
-	CHECK(strcmp(outbox_config_text(&config, "word"), "") == 0, "a default");
+	CHECK(strcmp(word, "") == 0 && factor == 1 && color == 0 && side == 1, "defaults");
 	setenv("OUTBOX_NUMBER", "3", 1);
-	CHECK(outbox_config_read_environment(&config, error, sizeof(error)) &&
-			  outbox_config_integer(&config, "number") == 3,
+	CHECK(outbox_config_read_environment(&config, error, sizeof(error)) && number == 3,
 		  "the environment wins");
 	setenv("OUTBOX_NUMBER", "0", 1);
 	CHECK(!outbox_config_read_environment(&config, error, sizeof(error)) &&
@@ -184,6 +227,19 @@ test_settings(void)
 			  strstr(error, "LEAKED") == NULL,
 		  "quotes of an environment file are told");
 	unsetenv("OUTBOX_WORD");
+	outbox_config_free(&config);
+	CHECK(read_text(&config, "secret = x\nfactor = 1.5\ncolor = blue\nside = left\nword = ab\n",
+					error, sizeof(error)) &&
+			  factor == 1.5 && color == 2 && side == 0 && strcmp(word, "ab") == 0,
+		  "each kind of value is in its variable");
+	outbox_config_free(&config);
+	memset(&config, 0, sizeof(config));
+	outbox_config_add(&config, options);
+	outbox_config_default(&config, &secret, "whispered");
+	CHECK(outbox_config_finish(&config, error, sizeof(error)) && strcmp(secret, "whispered") == 0,
+		  "a program may give a default of its own");
+	outbox_config_blame(&config, &number, "line 2: is odd", error, sizeof(error));
+	CHECK(strcmp(error, "number: line 2: is odd") == 0, "a default is blamed without a place");
 	outbox_config_free(&config);
 }
 

@@ -6,18 +6,18 @@
 #include <string.h>
 
 #include "unit.h"
+#include "services/monitor/settings.h"
 #include "services/monitor/sink_queue.h"
 #include "services/monitor/sink_body.h"
 #include "services/monitor/sinks.h"
 
 #define MANY 1000
 
-static const OutboxOption options[] = {
-	{"webhook_url", OUTBOX_OPTION_TEXT, "http://localhost:1/hook", 0, 0, "", NULL},
-	{"pagerduty_url", OUTBOX_OPTION_TEXT, "http://localhost:1", 0, 0, "", NULL},
-	{"pagerduty_routing_key_file", OUTBOX_OPTION_TEXT, "", 0, 0, "", NULL},
-	{"alertmanager_url", OUTBOX_OPTION_TEXT, "http://localhost:1", 0, 0, "", NULL},
-	{NULL, OUTBOX_OPTION_TEXT, NULL, 0, 0, NULL, NULL},
+OutboxMonitorSettings outbox_monitor = {
+	.webhook_url = "http://localhost:1/hook",
+	.pagerduty_url = "http://localhost:1",
+	.pagerduty_routing_key_file = "",
+	.alertmanager_url = "http://localhost:1",
 };
 
 static void
@@ -261,12 +261,7 @@ test_names(void)
 int
 main(void)
 {
-	static OutboxConfig config;
-	char				error[256];
-
-	outbox_config_add(&config, options);
-	if (!outbox_config_finish(&config, error, sizeof(error)) ||
-		!outbox_sinks_open(&config, ignore_change))
+	if (!outbox_sinks_open(ignore_change))
 		return 1;
 	test_lines();
 	test_bounds();

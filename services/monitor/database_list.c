@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * database_list.c
+ *	  What is checked of the databases whose dead letters are counted, before they are.
+ *
+ * Runs in outbox-monitor at start, main thread.
+ */
+#define _GNU_SOURCE
+#include "database_list.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/kafka/online.h"
+#include "services/lib/config.h"
+#include "services/lib/conninfo.h"
+#include "src/common/setting_text.h"
+
+bool
+outbox_database_list_check(const char *value, char *error, size_t size)
+{
+	char  *copy = strdup(value);
+	char  *rest = copy;
+	char  *line;
+	char   reason[256];
+	size_t count = 0;
+	bool   good = copy != NULL;
+
+	for (int number = 1; good && (line = strsep(&rest, "\n")) != NULL; number++)
+	{
+		line = outbox_setting_trim(line);
+		if (*line == '\0' || *line == '#')
+			continue;
+		if (++count > OUTBOX_DATABASES_MAX)
+			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most",
+					 OUTBOX_DATABASES_MAX);
+		else if (outbox_conninfo_check(line, reason, sizeof(reason)))
+			continue;
+		snprintf(error, size, "line %d: %s", number, reason);
+		good = false;
+	}
+	free(copy);
+	return good;
+}
+
+int
+outbox_database_list_check_online(const char *list, char *error, size_t size)
+{
+	static const char may_count[] =
+		"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
+		"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
+		" WHEN NOT "
+		"pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), "
+		"'SELECT') THEN"
+		"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, "
+		"current_user) END";
+	char *copy = strdup(list);
+	char *rest = copy;
+	char *conninfo;
+	int	  code = EXIT_SUCCESS;
+
+	while (code == EXIT_SUCCESS && (conninfo = outbox_config_next_item(&rest)) != NULL)
+		code = outbox_online_database("databases", conninfo, may_count, error, size);
+	free(copy);
+	return code;
+}
