@@ -6,7 +6,11 @@
  * Runs in outbox-consume.  The function does the work, in the transaction of
  * the batch; extension/47-consumed.sql describes its argument.
  */
-#include "consume.h"
+
+#include "event.h"
+#include "function.h"
+#include "topics.h"
+#include "services/runtime/service.h"
 #include "services/runtime/settings.h"
 
 /* value_format */

@@ -6,12 +6,14 @@
  * Runs in outbox-consume, member threads.
  */
 #define _GNU_SOURCE
+#include "event.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "consume.h"
+#include "services/runtime/call.h"
 
 /* Numbers are PostgreSQL's business: any JSON value, however large a whole number in it. */
 #define JSON_FLAGS (JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL)

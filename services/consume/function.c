@@ -7,13 +7,15 @@
  * Runs in outbox-consume at start, main thread.
  */
 #define _GNU_SOURCE
+#include "function.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "consume.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define NAME_SIZE		 64 /* PostgreSQL's NAMEDATALEN */
 #define START_TIMEOUT_MS 5000

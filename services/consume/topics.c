@@ -6,11 +6,12 @@
  * Runs in outbox-consume at start, main thread.
  */
 #define _GNU_SOURCE
+#include "topics.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "consume.h"
 #include "src/common/setting_text.h"
 
 #define HANDLERS_MAX 64	 /* the runtime reads no more topics than that */

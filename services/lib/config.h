@@ -64,8 +64,10 @@ typedef struct OutboxConfig
 /* Adds an option table ended by a NULL name; before anything is read. */
 extern void outbox_config_add(OutboxConfig *config, const OutboxOption *options);
 
-/* Replaces the default of the variable's option, e.g. by the service's own; before anything is
- * read. */
+/*
+ * Replaces the default of the variable's option, e.g. by the service's own; before anything is
+ * read.
+ */
 extern void outbox_config_default(OutboxConfig *config, const void *variable, const char *value);
 
 /*

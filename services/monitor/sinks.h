@@ -13,8 +13,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "services/lib/config.h"
-
 /* Reads the file with the routing key, if there is one; before outbox_sinks_open. */
 extern bool outbox_sinks_check(char *error, size_t size);
 

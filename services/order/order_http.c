@@ -13,8 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/lib/bytea.h"
 #include "services/lib/db_session.h"
+#include "services/lib/http.h"
+#include "services/lib/log.h"
 #include "services/lib/text.h"
+#include "services/lib/trace_context.h"
+#include "services/runtime/call.h"
 #include "services/runtime/settings.h"
 #include "services/runtime/trace.h"
 

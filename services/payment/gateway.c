@@ -11,6 +11,7 @@
 
 #include "services/lib/arguments.h"
 #include "services/lib/http_post.h"
+#include "services/runtime/call.h"
 
 /* settings; written before the threads start */
 static const char *gateway_url;

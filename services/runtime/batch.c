@@ -11,12 +11,18 @@
  * savepoint, trims the batch and commits it.
  */
 #define _GNU_SOURCE
+#include "batch.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "member.h"
+#include "claim.h"
+#include "consumer_log.h"
+#include "context.h"
+#include "dead_letter.h"
+#include "item.h"
 #include "settings.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"
@@ -35,43 +41,6 @@ static const char begin_sql[] =
 	" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[])";
 static const char trim_sql[] =
 	"SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
-
-static const OutboxHandler *
-find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
-{
-	for (const OutboxHandler *handler = handlers; handler->topic != NULL; handler++)
-	{
-		if (strcmp(handler->topic, record->topic) != 0)
-			continue;
-		if (handler->event_type == NULL || record->event_type == NULL ||
-			strcmp(handler->event_type, record->event_type) == 0)
-			return handler;
-	}
-	return NULL;
-}
-
-void
-outbox_item_prepare(OutboxMember *member, OutboxItem *item)
-{
-	item->foreign = !outbox_record_is_for(&item->record, outbox_settings.group_id);
-	item->handler = item->foreign ? NULL : find_handler(member->runtime->handlers, &item->record);
-	item->verdict = OUTBOX_VERDICT_IGNORE;
-	if (item->handler != NULL)
-	{
-		outbox_span_begin_record(&item->span, &item->record);
-		item->verdict = item->record.refusal != NULL ?
-			outbox_call_reject(&item->call, "%s", item->record.refusal) :
-			item->handler->decode(&item->record, &item->call);
-	}
-	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
-	{
-		if (!outbox_db_connect(&member->db))
-			item->verdict = outbox_call_wait(&item->call, "%s", member->db.error.message);
-		else
-			item->verdict = item->handler->prepare(&member->db, &item->record, &item->call);
-	}
-	item->prepared = item->verdict != OUTBOX_VERDICT_WAIT;
-}
 
 /* The event id the record may have been known by; returns false when it never had another one. */
 static bool
@@ -209,12 +178,6 @@ is_dead_letter(const OutboxItem *item)
 		 (item->verdict == OUTBOX_VERDICT_REJECT || item->verdict == OUTBOX_VERDICT_FAIL));
 }
 
-static bool
-is_call(const OutboxItem *item)
-{
-	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL;
-}
-
 /* Sends the work of items [from, end); spacing 0: no savepoints. */
 static bool
 send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spacing)
@@ -228,7 +191,7 @@ send_work(OutboxMember *member, OutboxItem **items, int from, int end, int spaci
 			good = outbox_db_send(db, "SAVEPOINT outbox_batch", 0, NULL);
 		if (good && is_dead_letter(items[i]))
 			good = send_dead_letter(member, items[i]);
-		else if (good && is_call(items[i]))
+		else if (good && outbox_item_is_call(items[i]))
 			good = outbox_context_send(member, items[i]);
 	}
 	return good;
@@ -258,7 +221,7 @@ read_work(OutboxDb *db, int index, int *culprit, bool *good)
 static void
 take_answer(OutboxItem *item, const char *answer)
 {
-	if (is_call(item))
+	if (outbox_item_is_call(item))
 		outbox_text_copy(item->outcome, sizeof(item->outcome), answer);
 	else
 		outbox_text_copy(item->unpublished, sizeof(item->unpublished), answer);
@@ -276,7 +239,7 @@ read_items(OutboxMember *member, OutboxItem **items, int from, int end, int spac
 	{
 		if (spacing > 0 && i % spacing == 0)
 			PQclear(read_work(db, -1, culprit, good)); /* no record's fault: nothing is kept */
-		if (!is_call(items[i]) && !is_dead_letter(items[i]))
+		if (!outbox_item_is_call(items[i]) && !is_dead_letter(items[i]))
 			continue;
 		result = read_work(db, i, culprit, good);
 		if (result != NULL && PQntuples(result) == 1 && PQnfields(result) == 1)
@@ -344,7 +307,7 @@ make_trim_values(OutboxItem **items, int kept, int count, char *values[TRIM_VALU
 			else
 				outbox_array_add_integer(&arrays[3], next);
 		}
-		if (i >= kept && is_call(items[i]))
+		if (i >= kept && outbox_item_is_call(items[i]))
 			outbox_array_add_text(&arrays[4], items[i]->record.claim_id);
 	}
 	for (int i = 1; i < TRIM_VALUES; i++)
@@ -445,7 +408,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 		!outbox_db_begin_pipeline(db))
 		return db->error.failure;
 	good = begin_transaction(member, items, count, fenced);
-	if (good && !*fenced && missing.failure != OUTBOX_FAILURE_NONE && is_call(items[0]))
+	if (good && !*fenced && missing.failure != OUTBOX_FAILURE_NONE && outbox_item_is_call(items[0]))
 	{
 		*culprit = 0;
 		db->error = missing;

@@ -5,12 +5,15 @@
  *
  * Runs in the services, member threads.
  */
+#include "call.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "services/lib/bytea.h"
+
 
 void
 outbox_call_begin(OutboxCall *call, const char *sql)
@@ -51,34 +54,6 @@ outbox_call_set_text(OutboxCall *call, int index, const char *value)
 		abort();
 	free(call->values[index]);
 	call->values[index] = copy_value(value, value != NULL ? strlen(value) : 0);
-}
-
-char *
-outbox_bytea_text(const uint8_t *data, size_t len)
-{
-	static const char digits[] = "0123456789abcdef";
-	char			 *text;
-
-	if (data == NULL)
-		return NULL;
-	text = malloc(2 * len + 3);
-	if (text == NULL)
-		abort(); /* nothing is committed, the record is read again */
-	text[0] = '\\';
-	text[1] = 'x';
-	for (size_t i = 0; i < len; i++)
-	{
-		text[2 * i + 2] = digits[data[i] >> 4];
-		text[2 * i + 3] = digits[data[i] & 15];
-	}
-	text[2 * len + 2] = '\0';
-	return text;
-}
-
-char *
-outbox_bytea_of_text(const char *text)
-{
-	return outbox_bytea_text((const uint8_t *) text, text != NULL ? strlen(text) : 0);
 }
 
 void

@@ -16,14 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "anchor.h"
 #include "client_watch.h"
 #include "consumer_client.h"
 #include "consumer_conf.h"
 #include "consumer_topic.h"
 #include "log_check.h"
-#include "member.h"
+#include "service_metrics.h"
 #include "services/kafka/kafka_conf.h"
 #include "services/kafka/message.h"
+#include "services/lib/clock.h"
 #include "services/lib/log.h"
 
 #define PARTITIONS_MAX		4096

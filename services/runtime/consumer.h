@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "anchor.h"
-#include "trouble.h"
+#include "trouble_plan.h"
 #include "services/kafka/record.h"
 #include "services/lib/clock.h"
 
@@ -89,9 +89,6 @@ typedef struct OutboxConsumerConfig
 	const char *const *topics;
 	size_t			   topic_count;
 } OutboxConsumerConfig;
-
-/* Option check for kafka_properties. */
-extern bool outbox_consumer_check_properties(const char *text, char *error, size_t size);
 
 /* NULL on failure, logged. */
 extern OutboxConsumer *outbox_consumer_open(const OutboxConsumerConfig *config);

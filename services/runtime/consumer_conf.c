@@ -16,6 +16,7 @@
 #include <syslog.h>
 #include <time.h>
 
+#include "consumer.h"
 #include "services/kafka/kafka_conf.h"
 #include "services/lib/log.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer_conf.h
- *	  The properties of a consumer, for consumer.c and log_reader.c alone.
+ *	  The properties of a consumer.
  */
 #ifndef OUTBOX_CONSUMER_CONF_H
 #define OUTBOX_CONSUMER_CONF_H
@@ -9,6 +9,9 @@
 #include <librdkafka/rdkafka.h>
 
 #include "consumer.h"
+
+/* Option check for kafka_properties. */
+extern bool outbox_consumer_check_properties(const char *text, char *error, size_t size);
 
 /* The caller owns it; NULL when a property is refused, logged. */
 extern rd_kafka_conf_t *outbox_consumer_make_conf(const OutboxConsumerConfig *config);

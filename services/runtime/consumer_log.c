@@ -8,18 +8,24 @@
  * outbox.consumer_anchor, and the watermark goes back.
  */
 #define _GNU_SOURCE
+#include "consumer_log.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "anchor.h"
+#include "consumer.h"
 #include "log_check.h"
-#include "member.h"
+#include "service_metrics.h"
 #include "settings.h"
 #include "services/kafka/digest.h"
 #include "services/lib/array_text.h"
 #include "services/lib/backoff.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define CHECK_INTERVAL_MS 25000 /* with what a check takes, at least every 30 s */
 #define CHECK_SPREAD_MS	  4000	/* up to so much sooner, so that partitions do not come together */

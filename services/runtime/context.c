@@ -9,10 +9,13 @@
  * a small handler does.
  */
 #define _GNU_SOURCE
+#include "context.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "member.h"
+#include "trace.h"
+#include "services/lib/bytea.h"
 
 #define CONTEXT_VALUES 3
 

@@ -10,15 +10,18 @@
  * is written while batches run.
  */
 #define _GNU_SOURCE
+#include "crash.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "member.h"
+#include "consumer.h"
 #include "settings.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define ALONE_AT_ONCE 20 /* slow records must not keep the member from polling */
 

@@ -8,15 +8,19 @@
  * records, and publish to <topic>.DLT through the outbox in the same transaction.
  */
 #define _GNU_SOURCE
+#include "dead_letter.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "member_breaker.h"
 #include "record_log.h"
+#include "service_metrics.h"
 #include "settings.h"
 #include "services/lib/backoff.h"
+#include "services/lib/bytea.h"
 
 const char outbox_dead_letter_sql[] =
 	"SELECT outbox.dead_letter_unpublished(outbox.dead_letter_add($1, $2, $3::integer, $4::bigint, "
@@ -43,7 +47,7 @@ copy_integer(int64_t value)
 }
 
 long
-outbox_retry_backoff(int failed)
+outbox_dead_letter_backoff(int failed)
 {
 	return outbox_backoff_grow(outbox_settings.retry_backoff_ms,
 							   outbox_settings.retry_backoff_multiplier,
@@ -85,7 +89,7 @@ outbox_dead_letter_values(const OutboxItem *item, char *values[OUTBOX_DEAD_LETTE
 	values[13] = !held && error->sqlstate[0] != '\0' ? copy_text(error->sqlstate) : NULL;
 	values[14] =
 		outbox_bytea_of_text(held ? "an earlier record of the key is not done" : error->message);
-	values[15] = copy_integer(outbox_retry_backoff(1));
+	values[15] = copy_integer(outbox_dead_letter_backoff(1));
 	values[16] = copy_integer(item->tries);
 	values[17] = copy_text(outbox_settings.dlt_headers == OUTBOX_HEADERS_SPRING ? "t" : "f");
 }

@@ -7,10 +7,12 @@
  * Runs in the services, once a process, before any of its members has read a record:
  * after that the consumer is not new any more.
  */
+#include "group_check.h"
+
 #include <pthread.h>
 
-#include "member.h"
 #include "settings.h"
+#include "services/lib/log.h"
 
 static const char others_sql[] = "SELECT topic, others FROM outbox.consumer_is_new($1, $2::text[])";
 

@@ -16,7 +16,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "anchor.h"
 #include "log_reader.h"
+#include "services/lib/clock.h"
 #include "services/lib/log.h"
 
 #define SECOND_LOOK_MS 1000

@@ -18,6 +18,7 @@
 #include "services/kafka/digest.h"
 #include "services/kafka/kafka_conf.h"
 #include "services/kafka/record.h"
+#include "services/lib/clock.h"
 #include "services/lib/log.h"
 
 #define STEP_MAX_MS		4000 /* of each step of a look: leaders, ranges, records */

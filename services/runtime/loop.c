@@ -6,12 +6,26 @@
  *
  * Runs in the services, one thread a member.
  */
+#include "loop.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "breaker.h"
+#include "call.h"
+#include "consumer.h"
+#include "consumer_log.h"
+#include "crash.h"
+#include "maintain.h"
+#include "member_breaker.h"
+#include "position.h"
+#include "process.h"
+#include "retention.h"
+#include "retry.h"
+#include "service_metrics.h"
 #include "settings.h"
 #include "services/lib/array_text.h"
+#include "services/lib/clock.h"
 
 #define RETRY_BUDGET_MS 100 /* of retries between two batches */
 
@@ -186,7 +200,7 @@ outbox_member_run(void *arg)
 		if (member->item_count > 0)
 		{
 			runtime->last_record_at = outbox_clock_ms();
-			outbox_batch_process(member);
+			outbox_process_items(member);
 			release_items(member);
 		}
 		outbox_crash_end_alone(member);

@@ -5,12 +5,15 @@
  *
  * Runs in the services, member threads; a database may have consumers and no relay.
  */
+#include "maintain.h"
+
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "member.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define MAINTAIN_INTERVAL_MS (INT64_C(3600) * 1000)
 #define MAINTAIN_AGAIN_MS	 1000

@@ -16,14 +16,24 @@
  * Records read twice are harmless: outbox.begin_batch knows them by their ids.
  */
 #define _GNU_SOURCE
+#include "position.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "anchor.h"
+#include "consumer.h"
+#include "consumer_log.h"
+#include "crash.h"
+#include "group_check.h"
+#include "service_metrics.h"
 #include "settings.h"
+#include "trouble.h"
 #include "services/lib/backoff.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define RETRY_SEEK_MS  20
 #define ANSWER_STEP_MS 5 /* how often the answer to a check is looked for */

@@ -6,14 +6,27 @@
  *
  * Runs in the services, member threads.
  */
+#include "process.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "member.h"
+#include "batch.h"
+#include "breaker.h"
+#include "consumer.h"
+#include "consumer_log.h"
+#include "crash.h"
+#include "dead_letter.h"
+#include "item.h"
+#include "member_breaker.h"
 #include "record_log.h"
+#include "service_metrics.h"
 #include "settings.h"
+#include "trace.h"
+#include "trouble.h"
 #include "services/lib/backoff.h"
+#include "services/lib/clock.h"
 
 #define PREPARE_BUDGET_MS 1000
 #define CAUTION_RECORDS	  2000 /* run with savepoints after a record has failed in a batch */
@@ -113,7 +126,7 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 	}
 }
 
-/* What the records in hand still ask for; one call of outbox_batch_process. */
+/* What the records in hand still ask for; one call of outbox_process_items. */
 typedef struct Work
 {
 	OutboxItem **items; /* to do, in order */
@@ -371,7 +384,7 @@ is_hopeless(OutboxMember *member, const OutboxItem *item)
 }
 
 void
-outbox_batch_process(OutboxMember *member)
+outbox_process_items(OutboxMember *member)
 {
 	OutboxItem *items[member->item_count];
 	Work		work = {items, 0, member->item_count, NULL, 0};

@@ -7,6 +7,7 @@
  */
 #include "record_log.h"
 
+
 static json_t *
 describe_record(const OutboxRecord *record)
 {

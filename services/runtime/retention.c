@@ -7,13 +7,16 @@
  * Runs in the services, on the thread of the first member that is assigned, once.
  */
 #define _GNU_SOURCE
+#include "retention.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "consumer.h"
 #include "services/lib/db_session.h"
+#include "services/lib/log.h"
 
 #define DAY_MS 86400000.0
 

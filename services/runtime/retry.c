@@ -12,15 +12,27 @@
  * other row.
  */
 #define _GNU_SOURCE
+#include "retry.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "breaker.h"
+#include "crash.h"
+#include "dead_letter.h"
+#include "item.h"
+#include "member_breaker.h"
 #include "record_log.h"
-#include "retry.h"
+#include "retry_run.h"
+#include "service_metrics.h"
 #include "settings.h"
+#include "trace.h"
+#include "trouble_plan.h"
 #include "services/lib/backoff.h"
+#include "services/lib/bytea.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
@@ -94,7 +106,7 @@ note_failure(OutboxMember *member, DueRun *run, const OutboxError *error)
 	};
 
 	snprintf(retry_max, sizeof(retry_max), "%d", outbox_settings.retry_max);
-	snprintf(backoff, sizeof(backoff), "%ld", outbox_retry_backoff(atoi(run->attempts) + 1));
+	snprintf(backoff, sizeof(backoff), "%ld", outbox_dead_letter_backoff(atoi(run->attempts) + 1));
 	good = run_failed(member, &row->item, values, state, sizeof(state));
 	free(message);
 	if (good && state[0] != '\0')

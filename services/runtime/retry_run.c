@@ -7,12 +7,16 @@
  * resolve and COMMIT.
  */
 #define _GNU_SOURCE
+#include "retry_run.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "retry.h"
+#include "call.h"
+#include "claim.h"
+#include "context.h"
 #include "settings.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"

@@ -17,6 +17,7 @@
 #include "trace.h"
 #include "services/kafka/online.h"
 #include "services/lib/arguments.h"
+#include "services/lib/log.h"
 
 #define TOPICS_MAX 64 /* the runtime reads no more */
 

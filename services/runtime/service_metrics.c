@@ -5,14 +5,17 @@
  *
  * Runs in the services, any thread.
  */
+#include "service_metrics.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "member.h"
 #include "record_log.h"
 #include "settings.h"
+#include "services/kafka/event_time.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
 #include "services/lib/metrics.h"
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "consumer.h"
+#include "consumer_conf.h"
 #include "services/lib/arguments.h"
 #include "services/lib/conninfo.h"
 #include "services/lib/http.h"

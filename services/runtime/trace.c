@@ -16,8 +16,9 @@
 #include "settings.h"
 #include "trace_export.h"
 #include "services/lib/arguments.h"
-#include "services/lib/log.h"
+#include "services/lib/failure.h"
 #include "services/lib/text.h"
+#include "services/lib/trace_context.h"
 
 #define TRACES_PATH "/v1/traces"
 

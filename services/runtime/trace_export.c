@@ -17,7 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "consumer.h"
+#include "trace_json.h"
+#include "services/lib/clock.h"
 #include "services/lib/http_post.h"
 #include "services/lib/log.h"
 #include "services/lib/metrics.h"

@@ -7,13 +7,14 @@
  *
  * Runs in the services, the exporter's thread.
  */
+#include "trace_json.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "trace_export.h"
 
 #define STATUS_ERROR 2
 

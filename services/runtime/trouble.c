@@ -11,15 +11,22 @@
  * A try counts that has come to the record's call.
  */
 #define _GNU_SOURCE
+#include "trouble.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "member.h"
+#include "batch.h"
+#include "breaker.h"
+#include "item.h"
 #include "record_log.h"
 #include "settings.h"
+#include "trouble_plan.h"
 #include "services/lib/backoff.h"
+#include "services/lib/bytea.h"
+#include "services/lib/clock.h"
 #include "services/lib/db_session.h"
 
 #define PROOFS_MAX 3 /* other records asked at once: the member must poll */
@@ -36,12 +43,6 @@ is_same(const OutboxTrouble *trouble, const OutboxRecord *record)
 {
 	return trouble->known && trouble->offset == record->offset &&
 		strcmp(trouble->event_id, record->event_id) == 0;
-}
-
-static bool
-is_call(const OutboxItem *item)
-{
-	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL;
 }
 
 /* Runs a statement about the partition, in a transaction of its own.  NULL: member->db.error. */
@@ -117,10 +118,10 @@ find_item(OutboxItem **items, int count, int culprit, const OutboxError *error)
 	int			calls = 0;
 
 	if (culprit >= 0 && !error->ended)
-		return is_call(items[culprit]) ? items[culprit] : NULL;
+		return outbox_item_is_call(items[culprit]) ? items[culprit] : NULL;
 	for (int i = 0; i < count; i++)
 	{
-		if (is_call(items[i]))
+		if (outbox_item_is_call(items[i]))
 		{
 			found = items[i];
 			calls++;

@@ -1,63 +1,37 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * trouble.h
- *	  A record that fails for itself alone with what is waited for otherwise: its session ends, the
- *	  server runs out of something, an error inside.
- *
- * A partition's trouble belongs to its member's thread.
+ *	  Records that fail for themselves alone with what is waited for.
  */
 #ifndef OUTBOX_TROUBLE_H
 #define OUTBOX_TROUBLE_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "member.h"
 
-#include "services/kafka/event_id.h"
-#include "services/lib/failure.h"
-
-#define OUTBOX_TROUBLE_TRIES 5 /* alone, over crash_after_seconds: then it is the record's own */
-
-typedef struct OutboxTrouble
-{
-	bool		known; /* there is such a record: it is run alone */
-	int64_t		offset;
-	char		event_id[OUTBOX_UUID_TEXT];
-	int			failed; /* tries alone that failed and are not in outbox.consumer_trouble yet */
-	int			tries;	/* those in it, the running one included */
-	int			ends;	/* of those that failed the last so many ended their session */
-	/*
-	 * the last one in it has not failed for the record's sake: it runs, has not begun, or nobody
-	 * knows
-	 */
-	bool		noted;
-	int64_t		since;	  /* first try alone that failed, outbox_clock_ms */
-	int64_t		tried_at; /* last try begun, outbox_clock_ms; 0: not known */
-	bool		alike;	  /* others fail alike, in whichever process */
-	/* others of the consumer have been done since tried_at, in whichever process */
-	bool		works;
-	int64_t		proof_from; /* offset from which on other records are asked for proof */
-	bool		refuted;	/* one of them has failed with what is waited for */
-	bool		unproven;	/* proof was asked for in vain */
-	bool		proven;		/* the database has worked for others just before the last try */
-	OutboxError error;		/* of the last try */
-	/* so many next records are run one by one: a session has ended with them in hand */
-	int			singly;
-} OutboxTrouble;
-
-/* Is the failure one that can be a record's own?  Somebody else's lock never is. */
-extern bool outbox_trouble_counts(const OutboxError *error);
-
-/* The error of a record that is given up, after so many tries and for so long. */
-extern void outbox_trouble_error(OutboxError *error, const OutboxError *last, int tries,
-								 int64_t failing_ms);
+/* Reads what is known of the partition's record in trouble.  false: member->db.error. */
+extern bool outbox_trouble_take(OutboxMember *member, OutboxPartition *partition);
 
 /*
- * Milliseconds until the next try, after so many that failed over failing_ms; backoff_ms: the
- * ordinary pause.  What ends its session may have restarted the server: its tries are spread over
- * the whole time, and by random_number apart from those of others whose sessions ended at the same
- * moment.
+ * The transaction of the items has failed with OUTBOX_FAILURE_INFRASTRUCTURE (member->db.error;
+ * culprit as of outbox_batch_run): the item that is to be tried alone, which is noted in its
+ * partition.  NULL: the database's, or not known which; then each one is run alone.
  */
-extern int64_t outbox_trouble_pause(int tries, int64_t failing_ms, bool ended, int64_t backoff_ms,
-									int64_t after_ms, unsigned random_number);
+extern OutboxItem *outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count,
+									   int culprit);
+
+/* Milliseconds until the partition's record in trouble is tried again. */
+extern int64_t outbox_trouble_wait(OutboxMember *member, const OutboxPartition *partition);
+
+/* Is it its partition's record in trouble? */
+extern bool outbox_trouble_is(const OutboxItem *item);
+
+/*
+ * Before it is run, alone: a new session, and the try is noted; condemns it when it has failed
+ * often and long enough while the database has worked.  false: member->db.error.
+ */
+extern bool outbox_trouble_note(OutboxMember *member, OutboxItem *item);
+
+/* After a batch: the partition's record in trouble may be done. */
+extern void outbox_trouble_done(OutboxMember *member, OutboxPartition *partition);
 
 #endif /* OUTBOX_TROUBLE_H */

@@ -5,11 +5,14 @@
  *
  * Runs in the services, member threads.  No state, no database.
  */
+#include "trouble_plan.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "trouble.h"
+#include "services/lib/failure.h"
+
 
 #define DECISION_MS	 200   /* until the next look, when nothing but proof is missing */
 #define PAUSE_MAX_MS 12000 /* between tries that count */

@@ -12,7 +12,7 @@
 #include "unit.h"
 #include "services/lib/arguments.h"
 #include "services/lib/conninfo.h"
-#include "services/runtime/consumer.h"
+#include "services/runtime/consumer_conf.h"
 
 typedef bool (*Check)(const char *value, char *error, size_t size);
 

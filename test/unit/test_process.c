@@ -17,7 +17,6 @@
 
 #include "unit.h"
 #include "services/lib/log.h"
-#include "services/lib/log_writer.h"
 #include "services/lib/metrics.h"
 #include "services/lib/startup.h"
 

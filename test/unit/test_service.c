@@ -9,17 +9,21 @@
 #include <unistd.h>
 
 #include "unit.h"
+#include "services/kafka/record.h"
 #include "services/lib/array_text.h"
 #include "services/lib/backoff.h"
+#include "services/lib/config.h"
 #include "services/lib/db_notice.h"
+#include "services/lib/failure.h"
 #include "services/lib/metrics.h"
 #include "services/lib/text.h"
+#include "services/lib/trace_context.h"
+#include "services/runtime/call.h"
 #include "services/runtime/claim.h"
 #include "services/runtime/client_watch.h"
 #include "services/runtime/record_log.h"
-#include "services/runtime/service.h"
-#include "services/runtime/trace_export.h"
-#include "services/runtime/trouble.h"
+#include "services/runtime/trace_json.h"
+#include "services/runtime/trouble_plan.h"
 #include "src/common/kafka_headers.h"
 
 static bool

@@ -7,6 +7,7 @@
 
 #include "unit.h"
 #include "services/monitor/settings.h"
+#include "services/monitor/sink_body.h"
 #include "services/monitor/sink_queue.h"
 #include "services/monitor/sink_body.h"
 #include "services/monitor/sinks.h"

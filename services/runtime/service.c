@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * main.c
+ * service.c
  *	  A service as a program: arguments, settings, threads, signals, end.
  *
  * Runs in the services.  The main thread waits for signals and, once a second,
  * looks after what no member does: idle time, dead letter gauge, health.
  */
 #define _GNU_SOURCE
+#include "service.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -15,12 +17,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "breaker.h"
 #include "log_check.h"
+#include "loop.h"
 #include "member.h"
 #include "service_check.h"
+#include "service_metrics.h"
 #include "settings.h"
 #include "trace.h"
 #include "services/lib/arguments.h"
+#include "services/lib/clock.h"
 #include "services/lib/startup.h"
 
 #define LIVE_MS			 30000
