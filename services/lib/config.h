@@ -86,7 +86,7 @@ extern void outbox_config_blame(const OutboxConfig *config, const void *variable
 /* The next item of a list, trimmed, comments and empty lines left out; NULL: none.  Cuts *rest. */
 extern char *outbox_config_next_item(char **rest);
 
-/* The options for --help, on standard output. */
+/* The options for --help, on standard output; scripts/settings-tables reads them. */
 extern void outbox_config_help(const OutboxConfig *config);
 
 extern void outbox_config_free(OutboxConfig *config);

@@ -100,6 +100,51 @@ def test_a_seeded_violation_is_found(tree, rule, name, text):
     assert broken_rules(tree) == [rule]
 
 
+HELP = """#!/bin/sh
+echo 'Settings:
+
+  address    where it listens; default "127.0.0.1"
+  a_much_longer_name how long, 0 for ever (0 .. 9); default ""
+  own        what it is named; required'
+"""
+TABLE = """<!-- settings of {} -->
+| Setting | Default | Meaning |
+|---|---|---|
+| `address` | 127.0.0.1 | where it listens |
+| `a_much_longer_name` | empty | how long, 0 for ever (0 to 9) |
+| `own` | required | what it is named |
+<!-- end -->
+"""
+
+
+def test_settings_that_differ_from_the_documents_are_found(tree):
+    """A table has each setting of --help, its default and its words; the script writes it so."""
+    script = tree / "scripts" / "settings-tables"
+    shutil.copy(Environment().root / "scripts" / "settings-tables", script)
+    for program in ("outbox-consume", "outbox-monitor", "outbox-payment"):
+        path = tree / "build" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(HELP if program != "outbox-payment" else HELP.replace("own ", "toll"))
+        path.chmod(0o755)
+    document = tree / "docs" / "settings.md"
+    payment = ("<!-- settings of outbox-payment, besides those of outbox-consume -->\n"
+               "| Setting | Default | Meaning |\n|---|---|---|\n| `toll` | required | what it is named |\n<!-- end -->\n")
+    right = "# a\n" + TABLE.format("outbox-consume") + "b\n" + TABLE.format("outbox-monitor") + payment + "c\n"
+    rule = ["documents have the programs settings"]
+    document.write_text(right)
+    assert broken_rules(tree) == []
+    for wrong in (right.replace("127.0.0.1", "0.0.0.0", 1), right.replace("| `own` | required | what it is named |\n", "", 1)):
+        document.write_text(wrong)
+        assert broken_rules(tree) == rule
+        subprocess.run([script], check=True, stdout=subprocess.PIPE)
+        assert document.read_text() == right
+    document.write_text(right.replace(payment, ""))
+    assert broken_rules(tree) == rule
+    document.write_text(right)
+    (tree / "build" / "outbox-monitor").unlink()
+    assert broken_rules(tree) == rule
+
+
 def test_a_circle_of_files_is_found(tree):
     """a needs b, b needs c, c needs a; d needs a, and nobody d."""
     for name, other in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")):
