@@ -36,8 +36,10 @@ typedef struct OutboxCall
 	OutboxError error;
 } OutboxCall;
 
-
-/* Starts the call; values are added in the order of the SQL parameters. */
+/*
+ * Starts the call, sql as in OutboxCall; values are copied, and added in the order of the SQL
+ * parameters, OUTBOX_CALL_VALUES at most.
+ */
 extern void outbox_call_begin(OutboxCall *call, const char *sql);
 extern void outbox_call_add(OutboxCall *call, const char *value, size_t len);
 extern void outbox_call_add_text(OutboxCall *call, const char *value); /* NULL: SQL NULL */
@@ -48,6 +50,8 @@ extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t
  * 0.
  */
 extern void outbox_call_set_text(OutboxCall *call, int index, const char *value);
+
+/* Frees the values; the call is as before outbox_call_begin. */
 extern void outbox_call_clear(OutboxCall *call);
 
 /*

@@ -41,7 +41,6 @@
 struct OutboxConsumer
 {
 	rd_kafka_t		 *rk;
-	const char		 *group;
 	OutboxPartition	 *partitions[PARTITIONS_MAX];
 	size_t			  partition_count;
 	bool			  assigned;
@@ -169,7 +168,7 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_l
 	}
 	consumer->rebalanced = true;
 	consumer->rebalancing_until = outbox_clock_ms() + REBALANCE_MS;
-	outbox_count_rebalance(consumer->group, kind);
+	outbox_count_rebalance(kind);
 	/*
 	 * The poll returns: partitions taken are started at once, notes of those left are taken back.
 	 */
@@ -294,7 +293,6 @@ outbox_consumer_open(const OutboxConsumerConfig *config)
 		free(consumer);
 		return NULL;
 	}
-	consumer->group = config->group;
 	consumer->is_static = config->instance_id != NULL;
 	rd_kafka_conf_set_opaque(conf, consumer);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);

@@ -8,13 +8,15 @@
 
 #include "member.h"
 
-/* The statement that writes an item's dead letter, and its values (free them). */
+/* The statement that writes an item's dead letter. */
 #define OUTBOX_DEAD_LETTER_VALUES 18
 extern const char outbox_dead_letter_sql[];
+
+/* Its values, malloc'ed; NULL: SQL NULL. */
 extern void outbox_dead_letter_values(const OutboxItem *item,
 									  char			   *values[OUTBOX_DEAD_LETTER_VALUES]);
 
-/* Milliseconds until the next try, after so many that failed. */
+/* Milliseconds until the next try, after so many that failed: by the settings retry_backoff_*. */
 extern long outbox_dead_letter_backoff(int failed);
 
 /* "held", "retrying" or "open": what a record not done becomes. */

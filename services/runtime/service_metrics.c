@@ -179,9 +179,10 @@ outbox_count_nothing(const char *topic)
 }
 
 void
-outbox_count_rebalance(const char *consumer, const char *kind)
+outbox_count_rebalance(const char *kind)
 {
-	outbox_metric_add(&rebalances_total, 1, "consumer", consumer, "kind", kind, NULL);
+	outbox_metric_add(&rebalances_total, 1, "consumer", outbox_settings.group_id, "kind", kind,
+					  NULL);
 }
 
 void
