@@ -447,21 +447,7 @@ bool
 outbox_consumer_committed(OutboxConsumer *consumer, OutboxPartition *const *partitions,
 						  size_t count)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
-	rd_kafka_resp_err_t				 err;
-
-	for (size_t i = 0; i < count; i++)
-		rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition);
-	err = rd_kafka_committed(consumer->rk, list, ANSWER_TIMEOUT_MS);
-	for (size_t i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < count; i++)
-	{
-		err = list->elems[i].err;
-		partitions[i]->committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
-	}
-	rd_kafka_topic_partition_list_destroy(list);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		outbox_log(OUTBOX_LOG_WARNING, "committed_offsets_unknown", "%s", rd_kafka_err2str(err));
-	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+	return outbox_client_committed(consumer->rk, partitions, count, ANSWER_TIMEOUT_MS);
 }
 
 bool
@@ -532,29 +518,6 @@ outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *partition, in
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
-static void
-store_offset(OutboxConsumer *consumer, OutboxPartition *partition)
-{
-	rd_kafka_topic_partition_list_t *list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
-	int64_t							 offset = partition->next;
-	rd_kafka_resp_err_t				 err = rd_kafka_position(consumer->rk, list);
-
-	/* The position steps over transaction markers; it is unknown right after a seek. */
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
-		offset = list->elems[0].offset;
-	if (offset >= 0 && offset > partition->stored)
-	{
-		list->elems[0].offset = offset;
-		err = rd_kafka_offsets_store(consumer->rk, list);
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			partition->stored = offset;
-		else
-			outbox_log(OUTBOX_LOG_INFO, "offset_not_stored", "%s [%d]: %s", partition->topic,
-					   (int) partition->partition, rd_kafka_err2str(err));
-	}
-	rd_kafka_topic_partition_list_destroy(list);
-}
-
 void
 outbox_consumer_store(OutboxConsumer *consumer)
 {
@@ -564,7 +527,7 @@ outbox_consumer_store(OutboxConsumer *consumer)
 
 		if (!partition->active || !partition->store_due)
 			continue;
-		store_offset(consumer, partition);
+		outbox_client_store(consumer->rk, partition);
 		partition->store_due = false;
 	}
 }
@@ -591,18 +554,6 @@ outbox_consumer_await_assignment(OutboxConsumer *consumer)
 				   OUTBOX_ASSIGNMENT_MAX_MS / 1000);
 }
 
-/* Has the group not been left yet? */
-static bool
-is_member(OutboxConsumer *consumer)
-{
-	char *id = rd_kafka_memberid(consumer->rk);
-	bool  found = id != NULL && id[0] != '\0';
-
-	if (id != NULL)
-		rd_kafka_mem_free(consumer->rk, id);
-	return found;
-}
-
 /*
  * Leaves the group before the handle is closed: a close during a rebalance hangs, or the member
  * stays in the group until its session ends.  The rebalance under way is taken part in first.
@@ -619,7 +570,8 @@ leave_group(OutboxConsumer *consumer)
 	{
 		consumer->rebalanced = false;
 		drop_message(consumer, LEAVE_STEP_MS);
-	} while ((consumer->rebalanced || (!consumer->is_static && is_member(consumer))) &&
+	} while ((consumer->rebalanced ||
+			  (!consumer->is_static && outbox_client_is_member(consumer->rk))) &&
 			 outbox_clock_ms() < deadline);
 }
 

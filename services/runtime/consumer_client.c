@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer_client.c
- *	  What consumer.c asks of librdkafka for one partition or one message.
+ *	  What consumer.c asks of librdkafka for its partitions.
  *
  * Runs in the services, on the member's thread.
  */
@@ -71,4 +71,59 @@ outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset)
 			   (int) partition->partition, rd_kafka_error_string(error));
 	rd_kafka_error_destroy(error);
 	return false;
+}
+
+bool
+outbox_client_committed(rd_kafka_t *rk, OutboxPartition *const *partitions, size_t count,
+						int timeout_ms)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int) count);
+	rd_kafka_resp_err_t				 err;
+
+	for (size_t i = 0; i < count; i++)
+		rd_kafka_topic_partition_list_add(list, partitions[i]->topic, partitions[i]->partition);
+	err = rd_kafka_committed(rk, list, timeout_ms);
+	for (size_t i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < count; i++)
+	{
+		err = list->elems[i].err;
+		partitions[i]->committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		outbox_log(OUTBOX_LOG_WARNING, "committed_offsets_unknown", "%s", rd_kafka_err2str(err));
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+void
+outbox_client_store(rd_kafka_t *rk, OutboxPartition *partition)
+{
+	rd_kafka_topic_partition_list_t *list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
+	int64_t							 offset = partition->next;
+	rd_kafka_resp_err_t				 err = rd_kafka_position(rk, list);
+
+	/* The position steps over transaction markers; it is unknown right after a seek. */
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
+		offset = list->elems[0].offset;
+	if (offset >= 0 && offset > partition->stored)
+	{
+		list->elems[0].offset = offset;
+		err = rd_kafka_offsets_store(rk, list);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			partition->stored = offset;
+		else
+			outbox_log(OUTBOX_LOG_INFO, "offset_not_stored", "%s [%d]: %s", partition->topic,
+					   (int) partition->partition, rd_kafka_err2str(err));
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+bool
+outbox_client_is_member(rd_kafka_t *rk)
+{
+	char *id = rd_kafka_memberid(rk);
+	bool  found = id != NULL && id[0] != '\0';
+
+	if (id != NULL)
+		rd_kafka_mem_free(rk, id);
+	return found;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer_client.h
- *	  The client's part for one partition, for consumer.c alone.
+ *	  The client's part of what is done for partitions, for consumer.c alone.
  */
 #ifndef OUTBOX_CONSUMER_CLIENT_H
 #define OUTBOX_CONSUMER_CLIENT_H
@@ -24,5 +24,15 @@ extern bool outbox_client_seek(rd_kafka_t *rk, OutboxPartition *partition, int64
  * in the log, nor commits an offset below the last one.  It stays paused.
  */
 extern bool outbox_client_retake(rd_kafka_t *rk, OutboxPartition *partition, int64_t offset);
+
+/* As outbox_consumer_committed, waiting so long. */
+extern bool outbox_client_committed(rd_kafka_t *rk, OutboxPartition *const *partitions,
+									size_t count, int timeout_ms);
+
+/* Stores the partition's position, to be committed by the client's timer. */
+extern void outbox_client_store(rd_kafka_t *rk, OutboxPartition *partition);
+
+/* Has the group not been left yet? */
+extern bool outbox_client_is_member(rd_kafka_t *rk);
 
 #endif /* OUTBOX_CONSUMER_CLIENT_H */
