@@ -4,12 +4,14 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from harness import Environment
 
 LONG = "int\nlong_one(void)\n{\n" + "\tcall();\n" * 90 + "}\n"
 ROW = "001" + ".1"  # which no test here proves
+WIDE = "x" * 98
 SPDX = "/* SPDX-License-Identifier: PostgreSQL */\n"
 
 SEEDED = [
@@ -26,6 +28,11 @@ SEEDED = [
     ("common stands alone", "src/common/wire.c", "char *a = palloc(1);\n"),
     ("common stands alone", "src/common/wire.c", '#include "postgres.h"\n'),
     ("functions are short", "src/emit.c", LONG),
+    ("sources are formatted", "src/emit.c", "int  a;\n"),
+    ("lines are at most 100 columns", "src/emit.c", f"/*\n * {WIDE}\n */\n"),
+    ("lines are at most 100 columns", "extension/50-a.sql", f"\t-- {WIDE[4:]}\n"),
+    ("lines are at most 100 columns", "extension/50-a.sql", f"-- {WIDE}\n"),
+    ("lines are at most 100 columns", "docs/a.md", f"{WIDE} {WIDE}\n"),
     ("tests and expectations match", "sql/a.sql", "select 1;\n"),
     ("tests and expectations match", "expected/a.out", "1\n"),
     ("tests and expectations match", "test/isolation/specs/a.spec", "session s1\n"),
@@ -55,7 +62,8 @@ def tree(tmp_path):
         "src/emit.h": SPDX,
         "src/guc.c": SPDX,
         "bgworker/relay/link.h": SPDX,
-        "docs/settings.md": "",
+        # A row of a table, code and a link alone may be as wide as they are.
+        "docs/settings.md": f"| {WIDE} |\n\n```\n{WIDE}{WIDE}\n```\n\n- <https://{WIDE}>\n",
         "extension/00-schema.sql": SPDX + "\\echo no\nSET LOCAL search_path = pg_catalog, pg_temp;\n",
         # The words of a rule in a comment or a string break nothing.
         "services/lib/db.c": SPDX + '/* rd_kafka_poll() */\nchar *a = "rd_kafka_poll()";\n',
@@ -65,15 +73,19 @@ def tree(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "scripts").mkdir()
-    shutil.copy(root / "scripts" / "check-rules", tmp_path / "scripts")
-    shutil.copy(root / "Makefile", tmp_path)
+    for name in ("scripts/check-rules", "scripts/format", ".clang-format", "Makefile"):
+        shutil.copy(root / name, tmp_path / name)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     return tmp_path
 
 
-def broken_rules(tree, **environment):
-    done = subprocess.run([tree / "scripts" / "check-rules"], stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, **environment})
+def run_rules(tree, python=sys.executable):
+    return subprocess.run([tree / "scripts" / "check-rules"], stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, "HARNESS_PYTHON": python})
+
+
+def broken_rules(tree):
+    done = run_rules(tree)
     broken = [line.split(" - ")[1] for line in done.stdout.splitlines() if line.startswith("not ok")]
     assert done.returncode == (1 if broken else 0), done.stdout
     return broken
@@ -83,9 +95,12 @@ def test_a_tree_that_keeps_the_rules_passes(tree):
     assert broken_rules(tree) == []
 
 
-def test_a_silent_pgspot_breaks_the_rule(tree):
-    """A check that did not run is no check that passed."""
-    assert broken_rules(tree, HARNESS_PYTHON="/bin/true") == ["install script is safe"]
+def test_a_tool_that_does_not_run_breaks_its_rule(tree):
+    """A check that did not run is no check that passed: neither pgspot nor clang-format is there."""
+    lines = run_rules(tree, python="/bin/true").stdout.splitlines()
+    broken = [line.split(" - ")[1] for line in lines if line.startswith("not ok")]
+    assert broken == ["sources are formatted", "install script is safe"]
+    assert "# outbox: clang-format is not installed; scripts/deps does that" in lines
 
 
 @pytest.mark.parametrize("rule, name, text", SEEDED)
