@@ -264,7 +264,7 @@ outbox_owner_enter(Oid owner)
 }
 
 void
-outbox_owner_settle(void)
+outbox_owner_take_back(void)
 {
 	AtEOXact_GUC(false, guc_level);
 }

@@ -42,7 +42,7 @@ extern char *outbox_owner_look(bool always);
 extern void outbox_owner_enter(Oid owner);
 
 /* Takes back settings made meanwhile.  Before the commit. */
-extern void outbox_owner_settle(void);
+extern void outbox_owner_take_back(void);
 
 /* After the commit, which still has the owner's rights. */
 extern void outbox_owner_leave(void);

@@ -38,7 +38,7 @@ static const char *const settings[][2] = {
 };
 
 void
-outbox_session_settle(void)
+outbox_session_prepare(void)
 {
 	for (int i = 0; i < (int) lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -72,7 +72,7 @@ outbox_session_end(void)
 {
 	PopActiveSnapshot();
 	SPI_finish();
-	outbox_owner_settle();
+	outbox_owner_take_back();
 	CommitTransactionCommand();
 	outbox_owner_leave();
 	MemoryContextSwitchTo(outside);

@@ -10,7 +10,7 @@
 #include "access/tupdesc.h"
 
 /* Settings no role or database may impose on the worker.  Once, after connecting. */
-extern void outbox_session_settle(void);
+extern void outbox_session_prepare(void);
 
 /*
  * Transaction, SPI and an active snapshot, with the rights of the extension's owner (owner.h); and

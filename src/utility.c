@@ -240,7 +240,7 @@ suspend_for(Command *command)
 }
 
 static void
-settle_dropped_extension(Command *command)
+finish_dropped_extension(Command *command)
 {
 	if (get_extension_oid("outbox", true) == command->extension)
 		outbox_suspend_lift(command->suspension); /* IF EXISTS, or something else */
@@ -256,7 +256,7 @@ settle_dropped_extension(Command *command)
  * relay sees the objects of before, and the transaction may be open for long.
  */
 static void
-settle_updated_extension(Command *command)
+finish_updated_extension(Command *command)
 {
 	outbox_suspend_lift(command->suspension);
 	outbox_suspend_over_commit();
@@ -265,7 +265,7 @@ settle_updated_extension(Command *command)
 
 /* The command has been executed, with every check of its own. */
 static void
-settle_after(Command *command)
+finish_command(Command *command)
 {
 	Node *stmt = command->stmt;
 
@@ -293,7 +293,7 @@ settle_after(Command *command)
 			break;
 		case T_AlterExtensionStmt:
 			if (is_outbox(((AlterExtensionStmt *) stmt)->extname))
-				settle_updated_extension(command);
+				finish_updated_extension(command);
 			break;
 		case T_DropdbStmt:
 			if (command->lost != NULL)
@@ -302,7 +302,7 @@ settle_after(Command *command)
 		case T_DropStmt:
 		case T_DropOwnedStmt:
 			if (OidIsValid(command->extension))
-				settle_dropped_extension(command);
+				finish_dropped_extension(command);
 			break;
 		default:
 			break;
@@ -353,7 +353,7 @@ run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest,
 								completion);
 	if (concerns)
-		settle_after(&command);
+		finish_command(&command);
 }
 
 void

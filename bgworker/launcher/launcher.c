@@ -176,7 +176,7 @@ begin_backoff(Launch *launch, const OutboxWorker *worker)
  * that merely refuses new ones go on with its slot until it is dropped.
  */
 static void
-settle_gone(Launch *launch, OutboxWorkerState before)
+follow_up_gone(Launch *launch, OutboxWorkerState before)
 {
 	const OutboxWorkerPlace *place = &launch->place;
 	OutboxWorker			 worker;
@@ -201,7 +201,7 @@ settle_gone(Launch *launch, OutboxWorkerState before)
 
 /* Finds out what the launcher is not told: that a worker is gone, that a back-off is over. */
 static void
-settle(Launch *launch)
+follow_up(Launch *launch)
 {
 	OutboxWorker worker;
 	pid_t		 pid;
@@ -216,7 +216,7 @@ settle(Launch *launch)
 		case OUTBOX_WORKER_LOOKING:
 		case OUTBOX_WORKER_RUNNING:
 		case OUTBOX_WORKER_ENDING:
-			settle_gone(launch, worker.state);
+			follow_up_gone(launch, worker.state);
 			break;
 		case OUTBOX_WORKER_BACKOFF:
 			if (launch->not_before <= outbox_clock_now())
@@ -357,7 +357,7 @@ tend_workers(void)
 	int looking;
 
 	for (int i = 0; i < launch_count; i++)
-		settle(&launches[i]);
+		follow_up(&launches[i]);
 	ask_pending();
 	looking = count_in(OUTBOX_WORKER_LOOKING, OUTBOX_WORKER_LOOKING);
 	for (int i = 0; i < launch_count && looking < MOST_LOOKING; i++)
@@ -414,7 +414,7 @@ outbox_launcher_main(Datum arg)
 	before_shmem_exit(retire_launcher, (Datum) 0);
 	pg_atomic_write_u32(&outbox_shared->launcher_proc, outbox_compat_proc_number());
 	MemoryContextSwitchTo(TopMemoryContext);
-	outbox_marker_settle();
+	outbox_marker_ensure();
 	begin();
 
 	for (;;)

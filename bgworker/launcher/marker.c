@@ -225,7 +225,7 @@ make_marker(OutboxMarker *marker)
 }
 
 void
-outbox_marker_settle(void)
+outbox_marker_ensure(void)
 {
 	OutboxMarker found;
 	OutboxMarker next;

@@ -72,7 +72,7 @@ extern bool outbox_marker_plan(const OutboxMarker *found, bool fits, int timelin
 /*
  * Launcher, at its start: a data directory without a fitting marker gets one; a failure is logged.
  */
-extern void outbox_marker_settle(void);
+extern void outbox_marker_ensure(void);
 
 /* false: there is none to be read. */
 extern bool outbox_marker_read(OutboxMarker *marker, bool *fits);

@@ -178,7 +178,7 @@ connect_worker(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
 	ConfigReloadPending = true; /* a worker that is being started ignores SIGHUP: one may be lost */
-	outbox_session_settle();
+	outbox_session_prepare();
 }
 
 static OutboxRelay *
