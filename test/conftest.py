@@ -197,6 +197,8 @@ def database(postgres, unique):
     if postgres.running:
         postgres.wait_ready()
         postgres.drop_database(name)
+    else:
+        postgres.leftovers.append(name)
 
 
 @pytest.fixture
