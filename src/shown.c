@@ -15,6 +15,7 @@
 #include "utils/tuplestore.h"
 
 #include "encoding.h"
+#include "shown.h"
 #include "src/common/kafka_headers.h"
 #include "src/common/utf8.h"
 
@@ -25,8 +26,8 @@ PG_FUNCTION_INFO_V1(outbox_name_text);
 PG_FUNCTION_INFO_V1(outbox_cut_text);
 PG_FUNCTION_INFO_V1(outbox_text_bytes);
 
-static text *
-show_bytes(const char *bytes, int length)
+text *
+outbox_shown_bytes(const char *bytes, int length)
 {
 	StringInfoData hex;
 
@@ -45,7 +46,7 @@ outbox_bytes_text(PG_FUNCTION_ARGS)
 {
 	bytea *bytes = PG_GETARG_BYTEA_PP(0);
 
-	PG_RETURN_TEXT_P(show_bytes(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+	PG_RETURN_TEXT_P(outbox_shown_bytes(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
 
 static void

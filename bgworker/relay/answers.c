@@ -13,10 +13,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "attach.h"
 #include "link.h"
+#include "refusal.h"
 #include "relay.h"
 #include "bgworker/clock.h"
-#include "bgworker/launcher/launcher.h"
 #include "src/common/error_class.h"
 #include "src/common/rate_plan.h"
 #include "src/fault.h"
@@ -62,12 +63,12 @@ outbox_relay_decide(OutboxRelay *relay)
 {
 	const OutboxComparison *comparison = &relay->comparison;
 
-	if (comparison->verdict != OUTBOX_VERDICT_DIVERGED)
+	if (comparison->verdict != OUTBOX_START_DIVERGED)
 		return;
-	outbox_cursor_mend_reason(&relay->comparison, GetDatabaseEncoding());
+	outbox_start_mend_reason(&relay->comparison, GetDatabaseEncoding());
 	/* no setting may have two servers send, nor end a restore that may still be bringing events */
 	if (comparison->kind == OUTBOX_COPY)
-		outbox_cursor_keep_hold(comparison);
+		outbox_identity_keep_hold(comparison->reason, comparison->last_delivered);
 	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD ||
 		comparison->kind != OUTBOX_LOST_HISTORY)
 	{
@@ -95,7 +96,7 @@ take_stable_cursor(OutboxRelay *relay)
 	relay->fenced = true;
 	relay->delivered = relay->comparison.delivered;
 	outbox_relay_settle_backlog(relay);
-	if (relay->comparison.verdict == OUTBOX_VERDICT_CURSOR_LOST && relay->last.batch_no > 0 &&
+	if (relay->comparison.verdict == OUTBOX_START_CURSOR_LOST && relay->last.batch_no > 0 &&
 		!relay->cursor_lost)
 	{
 		ereport(LOG,
@@ -122,7 +123,7 @@ take_looked_cursor(OutboxRelay *relay)
 {
 	relay->delivered = relay->comparison.delivered;
 	if (!relay->overruled && relay->identity.marker_verdict == OUTBOX_MARKER_UNKNOWN)
-		outbox_cursor_accept_marker(&relay->identity);
+		outbox_identity_accept_marker(&relay->identity);
 	relay->looked = true;
 }
 
@@ -145,7 +146,7 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 
 	if (relay->overruled)
 	{
-		relay->comparison.verdict = OUTBOX_VERDICT_SEND_AGAIN;
+		relay->comparison.verdict = OUTBOX_START_SEND_AGAIN;
 		relay->comparison.delivered = relay->last.batch_no - 1;
 	}
 	else
@@ -153,13 +154,13 @@ take_cursor(OutboxRelay *relay, OutboxWireReader *body)
 		/* an unfenced cursor that is behind may be about to move (I4) */
 		bool may_lag = relay->state == OUTBOX_RELAY_CONNECTING || cursor.lags;
 
-		outbox_cursor_compare(&cursor, &relay->last, &relay->identity, may_lag, &relay->comparison);
+		outbox_start_compare(&cursor, &relay->last, &relay->identity, may_lag, &relay->comparison);
 		if (relay->identity.marker_verdict == OUTBOX_MARKER_COPIED &&
-			!(relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED &&
+			!(relay->comparison.verdict == OUTBOX_START_DIVERGED &&
 			  relay->comparison.kind == OUTBOX_SUPERSEDED))
-			outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
+			outbox_start_call_copy(&relay->comparison, COPIED_REASON);
 	}
-	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+	if (relay->comparison.verdict == OUTBOX_START_DIVERGED)
 		outbox_relay_decide(relay);
 	else if (relay->state == OUTBOX_RELAY_FENCING)
 		take_stable_cursor(relay);
@@ -313,8 +314,8 @@ tell_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 count
 			continue;
 		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY,
 								  psprintf("events of topic \"%s\" are refused: %s",
-										   outbox_chunk_topic(chunk, &relay->window,
-															  refused[i].index),
+										   outbox_refusal_topic(chunk, &relay->window,
+																refused[i].index),
 										   refused[i].text));
 		told++;
 	}
@@ -339,7 +340,7 @@ store_refused(OutboxRelay *relay, const OutboxRefusedEvent *refused, uint32 coun
 
 	OUTBOX_FAULT("relay-refused");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	letters = outbox_chunk_refuse(&relay->chunks[relay->sending], &relay->window, refused, count);
+	letters = outbox_refusal_store(&relay->chunks[relay->sending], &relay->window, refused, count);
 	OUTBOX_FAULT("relay-refusal-committed");
 	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 				  XactLastCommitEnd = 0);
@@ -390,8 +391,8 @@ take_refused(OutboxRelay *relay, OutboxWireReader *body)
 		tell_suspects(relay, suspects, per_request, why);
 	if (count > 0)
 	{
-		char *event =
-			outbox_chunk_describe(&relay->chunks[relay->sending], &relay->window, refused[0].index);
+		char *event = outbox_refusal_describe(&relay->chunks[relay->sending], &relay->window,
+											  refused[0].index);
 
 		if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
 		{
@@ -425,8 +426,8 @@ take_failed(OutboxRelay *relay, OutboxWireReader *body)
 		relay->identity.marker_verdict == OUTBOX_MARKER_COPIED)
 	{
 		memset(&relay->comparison, 0, sizeof(relay->comparison));
-		relay->comparison.verdict = OUTBOX_VERDICT_CURSOR_LOST;
-		outbox_cursor_call_copy(&relay->comparison, COPIED_REASON);
+		relay->comparison.verdict = OUTBOX_START_CURSOR_LOST;
+		outbox_start_call_copy(&relay->comparison, COPIED_REASON);
 		outbox_relay_decide(relay);
 		return;
 	}

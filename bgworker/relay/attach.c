@@ -27,14 +27,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "src/encoding.h"
-#include "src/guc.h"
-
-#include "cursor.h"
+#include "attach.h"
+#include "batch_log.h"
 #include "bgworker/events/measure.h"
-#include "bgworker/launcher/launcher.h"
 #include "bgworker/owner.h"
 #include "bgworker/session.h"
+#include "src/encoding.h"
+#include "src/guc.h"
 #include "src/worker.h"
 
 #define LOCK_WAIT "60s"
@@ -196,12 +195,12 @@ measure_without_relay(OutboxSlot *slot)
 	OutboxBatchRow last = {.range.lower = {.xmax = FirstNormalTransactionId, .xip = none},
 						   .range.upper = {.xmax = FirstNormalTransactionId, .xip = none}};
 
-	(void) outbox_cursor_load(-1, TopMemoryContext, &last);
+	(void) outbox_batch_log_load(-1, TopMemoryContext, &last);
 	slot->measured = outbox_measure_up_to(slot, &last.range, (int64) outbox_guc_max_backlog * 1024);
 }
 
 bool
-outbox_relay_probe(OutboxSlot *slot)
+outbox_relay_attach(OutboxSlot *slot)
 {
 	bool			  exists;
 	bool			  wanted;

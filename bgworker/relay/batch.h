@@ -8,11 +8,10 @@
 #ifndef OUTBOX_BATCH_H
 #define OUTBOX_BATCH_H
 
-#include "cursor.h"
+#include "batch_log.h"
 #include "letters.h"
 #include "bgworker/events/window.h"
 #include "src/common/wire.h"
-#include "src/shmem.h"
 
 /* What a TimestampTz is behind a time of the wire. */
 #define OUTBOX_UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -57,32 +56,5 @@ extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool wh
  * rewritten meanwhile, the window must be opened again.
  */
 extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole);
-
-/* What REFUSED says of one event. */
-typedef struct OutboxRefusedEvent
-{
-	uint32		index; /* among those that were sent */
-	int32		kafka_error;
-	bool		whole_topic; /* so are all of the chunk's events of its topic */
-	const char *text;
-} OutboxRefusedEvent;
-
-/*
- * refusal.c.  Own transaction, flushed.  Makes the events dead letters (I7), which are given in the
- * chunk's order.  With policy hold_key later events of a refused one's key become held rows.  The
- * window's letters must be read anew.  Returns the number of open letters.
- */
-extern int outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window,
-							   const OutboxRefusedEvent *refused, uint32 count);
-
-/* refusal.c.  Inside a transaction: the rows of chunk->held. */
-extern void outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window);
-
-/* refusal.c.  The topic of the event that was sent as `index`. */
-extern char *outbox_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index);
-
-/* refusal.c.  The event that was sent as `index`, for a message: id, topic, key. */
-extern char *outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window,
-								   uint32 index);
 
 #endif /* OUTBOX_BATCH_H */

@@ -181,7 +181,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	/* Kafka has lost commits: all it does not have is repeated, if the rows are still here */
 	if (relay->comparison.kind == OUTBOX_LOST_HISTORY && kafka_batch >= 0 &&
 		kafka_batch + 1 < relay->last.batch_no &&
-		!outbox_cursor_load(kafka_batch + 1, relay->scratch, &oldest))
+		!outbox_batch_log_load(kafka_batch + 1, relay->scratch, &oldest))
 		oldest = relay->last;
 
 	outbox_session_begin();
@@ -191,9 +191,9 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 		restamp_events(&relay->last, resend);
 		restamp_letters();
 	}
-	outbox_cursor_settle_copy(&relay->identity, relay->comparison.kind != OUTBOX_LOST_HISTORY);
+	outbox_identity_adopt(&relay->identity, relay->comparison.kind != OUTBOX_LOST_HISTORY);
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
-	outbox_cursor_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
+	outbox_batch_log_insert(&base, outbox_retention_batch_leaf(), &relay->identity);
 	announce(&base, resend);
 	OUTBOX_FAULT("adopt-uncommitted");
 	outbox_session_end();
@@ -202,7 +202,7 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	relay->overruled = true;
 	/* read everything anew; the sender gets the installation's new name */
 	outbox_relay_begin_anew(relay, true, 0);
-	outbox_cursor_identify(&relay->identity);
+	outbox_identity_read(&relay->identity);
 	outbox_relay_load_last(relay);
 	/* of the new base: none */
 	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);

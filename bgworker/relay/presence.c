@@ -112,7 +112,7 @@ hold_for_other(OutboxRelay *relay, const char *other)
 {
 	bool delivered = relay->delivered >= relay->last.batch_no;
 
-	outbox_cursor_call_copy(
+	outbox_start_call_copy(
 		&relay->comparison,
 		psprintf("another server sends for this installation, %.250s: one of the two is a copy. "
 				 "Stop the wrong one; adopt() makes this one an installation of its own",

@@ -21,21 +21,20 @@
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
-#include "batch.h"
+#include "refusal.h"
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/measure.h"
 #include "bgworker/session.h"
 #include "src/guc.h"
 #include "src/segment.h"
+#include "src/shown.h"
 #include "src/topic.h"
 
 #define SHOWN_KEY_BYTES 64
 #define LETTER_COLUMNS	15
 #define LETTERS_MOST	500			  /* rows of a statement */
 #define LETTERS_BYTES	(1024 * 1024) /* and keys, payloads and headers of their events, about */
-
-extern PGDLLEXPORT Datum outbox_bytes_text(PG_FUNCTION_ARGS); /* src/shown.c */
 
 /* Walks the entries of a chunk and, beside them, the frames of those that were sent. */
 typedef struct SentWalk
@@ -340,8 +339,8 @@ note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
 }
 
 int
-outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window,
-					const OutboxRefusedEvent *refused, uint32 count)
+outbox_refusal_store(OutboxChunk *chunk, const OutboxWindow *window,
+					 const OutboxRefusedEvent *refused, uint32 count)
 {
 	Refusal			refusal = {.chunk = chunk, .window = window};
 	SentWalk		walk = {.chunk = chunk, .window = window, .entry = chunk->first};
@@ -371,7 +370,7 @@ outbox_chunk_refuse(OutboxChunk *chunk, const OutboxWindow *window,
 }
 
 void
-outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
+outbox_refusal_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
 {
 	LetterRows rows = {0};
 
@@ -387,7 +386,7 @@ outbox_chunk_store_held(const OutboxChunk *chunk, const OutboxWindow *window)
 }
 
 char *
-outbox_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
+outbox_refusal_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
 {
 	OutboxWireEvent event;
 
@@ -396,18 +395,13 @@ outbox_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window, uint32 
 }
 
 char *
-outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
+outbox_refusal_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index)
 {
 	OutboxWireEvent event;
 	StringInfoData	message;
 	pg_uuid_t		id;
-	bytea		   *key;
 
 	find_sent(chunk, window, index, &event);
-	key = palloc(VARHDRSZ + SHOWN_KEY_BYTES);
-	SET_VARSIZE(key, VARHDRSZ + Min(event.key_len, SHOWN_KEY_BYTES));
-	if (event.key != NULL)
-		memcpy(VARDATA(key), event.key, Min(event.key_len, SHOWN_KEY_BYTES));
 	memcpy(id.data, event.id, UUID_LEN);
 	initStringInfo(&message);
 	appendStringInfo(&message, "event %s (topic \"%.*s\", ",
@@ -417,7 +411,7 @@ outbox_chunk_describe(const OutboxChunk *chunk, const OutboxWindow *window, uint
 		appendStringInfoString(&message, "no key)");
 	else
 		appendStringInfo(&message, "key \"%s\")",
-						 TextDatumGetCString(DirectFunctionCall1(outbox_bytes_text,
-																 PointerGetDatum(key))));
+						 text_to_cstring(outbox_shown_bytes((const char *) event.key,
+															Min(event.key_len, SHOWN_KEY_BYTES))));
 	return message.data;
 }

@@ -25,10 +25,10 @@
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 
+#include "attach.h"
 #include "link.h"
 #include "relay.h"
 #include "bgworker/clock.h"
-#include "bgworker/launcher/launcher.h"
 #include "bgworker/replay/replay.h"
 #include "bgworker/session.h"
 #include "src/backlog.h"
@@ -153,7 +153,7 @@ void
 outbox_relay_load_last(OutboxRelay *relay)
 {
 	MemoryContextReset(relay->last_context);
-	if (!outbox_cursor_load(-1, relay->last_context, &relay->last))
+	if (!outbox_batch_log_load(-1, relay->last_context, &relay->last))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("outbox.batch is empty"),
 				 errhint("Call outbox.start_relay() in this database.")));
@@ -378,7 +378,7 @@ outbox_relay_main(Datum main_arg)
 
 	connect_worker(main_arg);
 	slot = outbox_shmem_slot_of(MyDatabaseId, false);
-	if (!outbox_relay_probe(slot))
+	if (!outbox_relay_attach(slot))
 		proc_exit(0); /* an answer, not a failure */
 
 	outbox_relay_watch_topics();

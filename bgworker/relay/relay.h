@@ -11,7 +11,7 @@
 #include "nodes/pg_list.h"
 
 #include "batch.h"
-#include "cursor.h"
+#include "start_rules.h"
 #include "state.h"
 #include "src/common/wire.h"
 

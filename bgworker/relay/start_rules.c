@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "cursor.h"
+#include "start_rules.h"
 #include "src/fault.h"
 
 static void
@@ -92,7 +92,7 @@ static void pg_attribute_printf(3, 4)
 {
 	va_list args;
 
-	result->verdict = OUTBOX_VERDICT_DIVERGED;
+	result->verdict = OUTBOX_START_DIVERGED;
 	result->kind = kind;
 	result->delivered = -1;
 	va_start(args, format);
@@ -101,8 +101,8 @@ static void pg_attribute_printf(3, 4)
 }
 
 void
-outbox_cursor_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,
-							OutboxComparison *result)
+outbox_start_check_lineage(const OutboxBatchRow *last, const OutboxIdentity *identity,
+						   OutboxComparison *result)
 {
 	memset(result, 0, sizeof(*result));
 	result->kafka_batch = -1;
@@ -184,7 +184,7 @@ check_named_row(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 {
 	OutboxBatchRow named;
 	bool		   behind = !may_lag && kafka->batch_no < last->batch_no - 1;
-	bool		   found = outbox_cursor_load(kafka->batch_no, CurrentMemoryContext, &named);
+	bool		   found = outbox_batch_log_load(kafka->batch_no, CurrentMemoryContext, &named);
 
 	if (found && memcmp(&named.nonce, &kafka->nonce, sizeof(pg_uuid_t)) != 0)
 	{
@@ -256,7 +256,7 @@ check_cursor(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 }
 
 void
-outbox_cursor_mend_reason(OutboxComparison *result, int encoding)
+outbox_start_mend_reason(OutboxComparison *result, int encoding)
 {
 	char *at = result->reason;
 	int	  left = (int) strlen(at);
@@ -276,42 +276,42 @@ outbox_cursor_mend_reason(OutboxComparison *result, int encoding)
 }
 
 void
-outbox_cursor_call_copy(OutboxComparison *result, const char *reason)
+outbox_start_call_copy(OutboxComparison *result, const char *reason)
 {
-	bool delivered = result->verdict == OUTBOX_VERDICT_GO_ON;
+	bool delivered = result->verdict == OUTBOX_START_GO_ON;
 
 	diverge(result, OUTBOX_COPY, "%s", reason);
 	result->last_delivered = delivered;
 }
 
 void
-outbox_cursor_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
-					  const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
+outbox_start_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
+					 const OutboxIdentity *identity, bool may_lag, OutboxComparison *result)
 {
-	outbox_cursor_check_lineage(last, identity, result);
+	outbox_start_check_lineage(last, identity, result);
 	result->kafka_batch = kafka->present ? kafka->batch_no : -1;
-	OUTBOX_MUTATE("no_comparison", result->verdict = OUTBOX_VERDICT_GO_ON;
+	OUTBOX_MUTATE("no_comparison", result->verdict = OUTBOX_START_GO_ON;
 				  result->delivered = last->batch_no; return);
-	if (result->verdict != OUTBOX_VERDICT_DIVERGED && kafka->present)
+	if (result->verdict != OUTBOX_START_DIVERGED && kafka->present)
 		check_cursor(kafka, last, identity, may_lag, result);
 	result->lagged = kafka->present && kafka->lags;
 	result->written_here =
 		kafka->present && kafka->directory[0] != '\0' && is_written_here(kafka, identity);
 	result->last_delivered = kafka->present && result->kind == OUTBOX_LOST_HISTORY &&
 		!result->letters_lost && is_delivered_before(kafka, last, identity);
-	if (result->verdict == OUTBOX_VERDICT_DIVERGED)
+	if (result->verdict == OUTBOX_START_DIVERGED)
 		return;
 	result->takes_over = kafka->present && is_later(kafka, identity);
 
 	if (!kafka->present)
 	{
-		result->verdict = OUTBOX_VERDICT_CURSOR_LOST;
+		result->verdict = OUTBOX_START_CURSOR_LOST;
 		result->delivered = last->batch_no - 1;
 	}
 	else
 	{
 		result->verdict =
-			kafka->batch_no == last->batch_no ? OUTBOX_VERDICT_GO_ON : OUTBOX_VERDICT_SEND_AGAIN;
+			kafka->batch_no == last->batch_no ? OUTBOX_START_GO_ON : OUTBOX_START_SEND_AGAIN;
 		result->delivered = kafka->batch_no;
 	}
 }

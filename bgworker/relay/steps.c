@@ -14,13 +14,15 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "attach.h"
 #include "link.h"
+#include "refusal.h"
+#include "standby.h"
 #include "relay.h"
 #include "bgworker/clock.h"
 #include "bgworker/events/measure.h"
 #include "bgworker/events/retention.h"
 #include "bgworker/events/take_snapshot.h"
-#include "bgworker/launcher/launcher.h"
 #include "bgworker/session.h"
 #include "src/backlog.h"
 #include "src/fault.h"
@@ -61,30 +63,30 @@ step_starting(OutboxRelay *relay)
 	if (!relay->look_due)
 		return false;
 	relay->look_due = false;
-	if (!outbox_cursor_load(-1, relay->scratch, &newest))
+	if (!outbox_batch_log_load(-1, relay->scratch, &newest))
 	{
 		outbox_relay_await_genesis(relay);
 		return false;
 	}
-	outbox_cursor_identify(&relay->identity);
+	outbox_identity_read(&relay->identity);
 	outbox_relay_load_last(relay);
 	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);
 	relay->slot->measured = true;
 	outbox_session_begin();
 	(void) outbox_retention_batch_leaf();
 	outbox_session_end();
-	relay->start_fence = outbox_cursor_fence();
+	relay->start_fence = outbox_standby_fence();
 	OUTBOX_FAULT("relay-start-fence");
 	relay->next_refresh = TimestampTzPlusMilliseconds(outbox_clock_now(), REFRESH_MS);
-	outbox_cursor_check_lineage(&relay->last, &relay->identity, &relay->comparison);
-	if (relay->comparison.verdict != OUTBOX_VERDICT_DIVERGED && relay->identity.held[0] != '\0')
+	outbox_start_check_lineage(&relay->last, &relay->identity, &relay->comparison);
+	if (relay->comparison.verdict != OUTBOX_START_DIVERGED && relay->identity.held[0] != '\0')
 	{
-		outbox_cursor_call_copy(&relay->comparison, relay->identity.held);
+		outbox_start_call_copy(&relay->comparison, relay->identity.held);
 		relay->comparison.last_delivered = relay->identity.held_delivered;
 	}
 	if (relay->identity.marker_verdict == OUTBOX_MARKER_LATER && relay->identity.held[0] == '\0')
-		outbox_cursor_accept_marker(&relay->identity);
-	if (relay->comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+		outbox_identity_accept_marker(&relay->identity);
+	if (relay->comparison.verdict == OUTBOX_START_DIVERGED)
 		outbox_relay_decide(relay);
 	else
 		outbox_relay_enter(relay, OUTBOX_RELAY_CONNECTING);
@@ -313,8 +315,8 @@ static XLogRecPtr
 store_with_held(OutboxRelay *relay, OutboxChunk *chunk, int leaf)
 {
 	outbox_session_begin();
-	outbox_chunk_store_held(chunk, &relay->window);
-	outbox_cursor_insert(&chunk->row, leaf, &relay->identity);
+	outbox_refusal_store_held(chunk, &relay->window);
+	outbox_batch_log_insert(&chunk->row, leaf, &relay->identity);
 	outbox_session_end();
 	return XactLastCommitEnd;
 }
@@ -331,10 +333,10 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	OUTBOX_FAULT("relay-before-row");
 	if (chunk->nheld > 0)
 		relay->row_end = store_with_held(relay, chunk, leaf);
-	else if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_cursor_has_standbys())
-		relay->row_end = outbox_cursor_store_early(row, leaf, &relay->identity, &flushed);
+	else if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_standby_exists())
+		relay->row_end = outbox_batch_log_store_early(row, leaf, &relay->identity, &flushed);
 	else
-		relay->row_end = outbox_cursor_store(row, leaf, &relay->identity);
+		relay->row_end = outbox_batch_log_store(row, leaf, &relay->identity);
 	relay->end_due = !flushed;
 	relay->owed = chunk->bytes;
 	OUTBOX_FAULT("relay-row-committed");
@@ -425,7 +427,7 @@ static bool
 step_replicating(OutboxRelay *relay)
 {
 	/* a cursor alone shows nothing that a failover could undo */
-	if (!relay->refreshing && !outbox_cursor_replicated(relay->row_end))
+	if (!relay->refreshing && !outbox_standby_has(relay->row_end))
 		return false;
 	send_batch(relay);
 	return true;
@@ -511,7 +513,7 @@ outbox_relay_send_again(OutboxRelay *relay)
 	OutboxBatchRow row;
 	int64		   batch_no = relay->refreshing ? relay->delivered : relay->delivered + 1;
 
-	if (!outbox_cursor_load(batch_no, relay->scratch, &row))
+	if (!outbox_batch_log_load(batch_no, relay->scratch, &row))
 	{
 		outbox_relay_hold(relay,
 						  psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no));

@@ -49,7 +49,7 @@ static SimRelay relay;
 
 /* What start_rules.c reads from outbox.batch. */
 bool
-outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
+outbox_batch_log_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
 {
 	const SimBatch *found = tables_batch(batch_no);
 
@@ -405,7 +405,7 @@ take_cursor(bool may_lag)
 	{
 		memset(&relay.comparison, 0, sizeof(relay.comparison));
 		relay.comparison.delivered = relay.last.row.batch_no - 1;
-		relay.comparison.verdict = OUTBOX_VERDICT_SEND_AGAIN;
+		relay.comparison.verdict = OUTBOX_START_SEND_AGAIN;
 	}
 	else if (mutant == MUTANT_NO_COMPARISON && cursor.present)
 	{
@@ -413,9 +413,8 @@ take_cursor(bool may_lag)
 		relay.comparison.delivered = Min(cursor.batch_no, relay.last.row.batch_no);
 	}
 	else
-		outbox_cursor_compare(&cursor, &relay.last.row, &relay.identity, may_lag,
-							  &relay.comparison);
-	if (relay.comparison.verdict == OUTBOX_VERDICT_DIVERGED)
+		outbox_start_compare(&cursor, &relay.last.row, &relay.identity, may_lag, &relay.comparison);
+	if (relay.comparison.verdict == OUTBOX_START_DIVERGED)
 		diverge();
 	else
 		relay.delivered = relay.comparison.delivered;
@@ -552,7 +551,7 @@ step_starting(void)
 	tables_fence();
 	flushed = records;
 	relay.start_fence = records;
-	outbox_cursor_check_lineage(&relay.last.row, &relay.identity, &relay.comparison);
+	outbox_start_check_lineage(&relay.last.row, &relay.identity, &relay.comparison);
 	enter(OUTBOX_RELAY_CONNECTING);
 }
 

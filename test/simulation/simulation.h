@@ -15,7 +15,7 @@
 #include "postgres.h"
 
 #include "bgworker/events/retention_plan.h"
-#include "bgworker/relay/cursor.h"
+#include "bgworker/relay/start_rules.h"
 #include "bgworker/relay/state.h"
 
 #define MOST_TRANSACTIONS 512

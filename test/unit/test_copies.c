@@ -20,7 +20,7 @@
 
 #include "bgworker/launcher/marker.h"
 #include "bgworker/relay/alive.h"
-#include "bgworker/relay/cursor.h"
+#include "bgworker/relay/start_rules.h"
 
 #include "unit.h"
 
@@ -32,7 +32,7 @@ static bool removed[ROWS + 1]; /* rows the ring no longer has */
 
 /* Rows 1 to ROWS, each with a nonce of its number. */
 bool
-outbox_cursor_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
+outbox_batch_log_load(int64 batch_no, MemoryContext context, OutboxBatchRow *row)
 {
 	(void) context;
 	if (batch_no < 1 || batch_no > ROWS || removed[batch_no])
@@ -82,8 +82,8 @@ compare(const OutboxKafkaCursor *cursor, const OutboxIdentity *identity, bool ma
 	OutboxBatchRow	 last = {0};
 	OutboxComparison result;
 
-	(void) outbox_cursor_load(ROWS, NULL, &last);
-	outbox_cursor_compare(cursor, &last, identity, may_lag, &result);
+	(void) outbox_batch_log_load(ROWS, NULL, &last);
+	outbox_start_compare(cursor, &last, identity, may_lag, &result);
 	return result;
 }
 
@@ -92,7 +92,7 @@ holds_as(const OutboxKafkaCursor *cursor, const OutboxIdentity *identity, Outbox
 {
 	OutboxComparison result = compare(cursor, identity, false);
 
-	return result.verdict == OUTBOX_VERDICT_DIVERGED && result.kind == kind;
+	return result.verdict == OUTBOX_START_DIVERGED && result.kind == kind;
 }
 
 static OutboxKafkaCursor
@@ -112,25 +112,24 @@ test_place_does_not_decide(void)
 	OutboxIdentity	  identity = make_identity();
 	OutboxKafkaCursor cursor = from_elsewhere(ROWS);
 
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_GO_ON,
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_GO_ON,
 		  "a cursor that names a row of mine with its nonce is mine, wherever it was written");
 	cursor = from_elsewhere(ROWS - 1);
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_SEND_AGAIN,
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_SEND_AGAIN,
 		  "so is one that names the row before");
 	identity.marker_verdict = OUTBOX_MARKER_UNKNOWN;
 	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "without a marker host and path decide");
 	cursor = make_cursor(ROWS);
 	strlcpy(cursor.directory, "b00t2.3.4", sizeof(cursor.directory));
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_GO_ON,
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_GO_ON,
 		  "without a marker the same host and path go on");
 	cursor = from_elsewhere(ROWS);
 	identity.timeline = 2;
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_GO_ON,
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_GO_ON,
 		  "on a later timeline host and path are not asked");
 	identity.timeline = 1;
 	identity.system_id = 8;
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_GO_ON,
-		  "nor after pg_upgrade");
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_GO_ON, "nor after pg_upgrade");
 }
 
 static void
@@ -182,7 +181,7 @@ test_other_rules_stay(void)
 	OutboxKafkaCursor cursor = make_cursor(5);
 
 	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY), "far behind: Kafka has lost commits");
-	CHECK(compare(&cursor, &identity, true).verdict == OUTBOX_VERDICT_SEND_AGAIN,
+	CHECK(compare(&cursor, &identity, true).verdict == OUTBOX_START_SEND_AGAIN,
 		  "far behind, where it may lag");
 	removed[5] = true;
 	CHECK(holds_as(&cursor, &identity, OUTBOX_LOST_HISTORY) &&
@@ -196,7 +195,7 @@ test_other_rules_stay(void)
 	cursor.database = 6;
 	CHECK(holds_as(&cursor, &identity, OUTBOX_COPY), "another database is a copy");
 	cursor.present = false;
-	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_VERDICT_CURSOR_LOST,
+	CHECK(compare(&cursor, &identity, false).verdict == OUTBOX_START_CURSOR_LOST,
 		  "no cursor: as ever");
 }
 
@@ -493,7 +492,7 @@ test_reason_is_text(void)
 	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) <
 			  (int) strlen(result.reason),
 		  "what another server wrote may be no text here");
-	outbox_cursor_mend_reason(&result, PG_UTF8);
+	outbox_start_mend_reason(&result, PG_UTF8);
 	CHECK(pg_encoding_verifymbstr(PG_UTF8, result.reason, (int) strlen(result.reason)) ==
 				  (int) strlen(result.reason) &&
 			  strstr(result.reason, "?lsewhere:///") != NULL &&
