@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * divergence.c
- *	  Ends a divergence the way a person or outbox.on_divergence decided.
+ *	  Cursor and tables disagree: who decides, and how it ends.
  *
  * Runs in the relay.  Afterwards a new batch row without events is the base; what
  * `resend` keeps is above it, what `skip` drops is below it.  A copy gets an installation
@@ -12,17 +12,20 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
-#include "relay.h"
+#include "divergence.h"
+#include "last.h"
+#include "transition.h"
 #include "bgworker/events/event_scan.h"
-#include "bgworker/events/measure.h"
 #include "bgworker/events/retention.h"
 #include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
 #include "src/fault.h"
+#include "src/guc.h"
 
 static void
 run(const char *command)
@@ -171,7 +174,7 @@ tell(OutboxRelay *relay, bool resend, const OutboxBatchRow *oldest, int64 old_la
 }
 
 void
-outbox_relay_adopt(OutboxRelay *relay, bool resend)
+outbox_divergence_adopt(OutboxRelay *relay, bool resend)
 {
 	OutboxBatchRow base = {0};
 	OutboxBatchRow oldest = relay->last;
@@ -199,12 +202,32 @@ outbox_relay_adopt(OutboxRelay *relay, bool resend)
 	outbox_session_end();
 	OUTBOX_FAULT("adopt-committed");
 	relay->row_end = XactLastCommitEnd;
-	relay->overruled = true;
+	relay->until_commit.overruled = true;
 	/* read everything anew; the sender gets the installation's new name */
-	outbox_relay_begin_anew(relay, true, 0);
-	outbox_identity_read(&relay->identity);
-	outbox_relay_load_last(relay);
-	/* of the new base: none */
-	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);
+	outbox_relay_drop_sender(relay, false);
+	outbox_relay_begin_anew(relay, 0);
+	outbox_last_read(relay); /* of the new base no bytes are owed */
 	tell(relay, resend, &oldest, old_last);
+}
+
+void
+outbox_divergence_decide(OutboxRelay *relay)
+{
+	OutboxComparison *comparison = &relay->comparison;
+
+	outbox_start_mend_reason(comparison, GetDatabaseEncoding());
+	/* no setting may have two servers send, nor end a restore that may still be bringing events */
+	if (comparison->kind == OUTBOX_COPY)
+		outbox_identity_keep_hold(comparison->reason, comparison->last_delivered);
+	if (outbox_guc_on_divergence == OUTBOX_DIVERGENCE_HOLD ||
+		comparison->kind != OUTBOX_LOST_HISTORY)
+	{
+		outbox_relay_hold(relay, comparison->reason);
+		return;
+	}
+	ereport(LOG,
+			(errmsg("outbox relay: %s", comparison->reason),
+			 errdetail("outbox.on_divergence decides: %s.",
+					   outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND ? "resend" : "skip")));
+	outbox_divergence_adopt(relay, outbox_guc_on_divergence == OUTBOX_DIVERGENCE_RESEND);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * hello.c
- *	  What the relay tells its sender besides batches: settings and declared topics.
+ *	  What the relay tells its sender besides batches: settings, questions, declared topics.
  *
  * Runs in the relay.
  */
@@ -19,8 +19,8 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "hello.h"
 #include "link.h"
-#include "relay.h"
 #include "bgworker/session.h"
 #include "src/common/topic_names.h"
 #include "src/guc.h"
@@ -144,7 +144,7 @@ make_text(const PairWriter *writer)
 }
 
 char *
-outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
+outbox_hello_settings_text(const OutboxRelay *relay, char **problem)
 {
 	PairWriter			 writer = {.buffer = {.grow = grow_frame}};
 	OutboxKafkaSettings *properties = read_properties(problem);
@@ -156,8 +156,8 @@ outbox_relay_settings_text(const OutboxRelay *relay, char **problem)
 	return make_text(&writer);
 }
 
-void
-outbox_relay_open(OutboxRelay *relay)
+const char *
+outbox_hello_open(OutboxRelay *relay)
 {
 	PairWriter			 pairs = {.buffer = {.grow = grow_frame}};
 	OutboxWireBuffer	 frame = {.grow = grow_frame};
@@ -166,16 +166,12 @@ outbox_relay_open(OutboxRelay *relay)
 	size_t				 mark;
 
 	if (properties == NULL)
-	{
-		outbox_relay_fail(relay, true, problem);
-		return;
-	}
+		return problem;
 	outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
 	if (!outbox_kafka_settings_complete(properties))
 	{
 		outbox_kafka_settings_free(properties);
-		outbox_relay_fail(relay, true, NO_BROKERS);
-		return;
+		return NO_BROKERS;
 	}
 	put_all_pairs(relay, properties, &pairs);
 	outbox_kafka_settings_free(properties);
@@ -194,6 +190,23 @@ outbox_relay_open(OutboxRelay *relay)
 		pfree(relay->settings);
 	relay->settings = MemoryContextStrdup(TopMemoryContext, make_text(&pairs));
 	topics_stale = true;
+	return NULL;
+}
+
+/* ------------------------------------------------------------ questions */
+
+void
+outbox_hello_ask(OutboxRelay *relay, OutboxFrameType type)
+{
+	uint8_t			 bytes[OUTBOX_WIRE_HEADER_SIZE];
+	OutboxWireBuffer frame = {.data = bytes, .capacity = sizeof(bytes)};
+	size_t			 mark;
+
+	if (!outbox_wire_begin(&frame, type, &mark))
+		elog(ERROR, "could not write a frame");
+	outbox_wire_finish(&frame, mark);
+	outbox_link_give_small(&frame);
+	relay->peer = OUTBOX_PEER_ASKED;
 }
 
 /* --------------------------------------------------------------- topics */
@@ -206,7 +219,7 @@ invalidate_topics(Datum arg, Oid relation)
 }
 
 void
-outbox_relay_watch_topics(void)
+outbox_hello_watch_topics(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_topics, (Datum) 0);
 }
@@ -303,13 +316,13 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 }
 
 bool
-outbox_relay_topics_changed(void)
+outbox_hello_topics_changed(void)
 {
 	return topics_stale;
 }
 
 void
-outbox_relay_declare_topics(OutboxRelay *relay)
+outbox_hello_declare_topics(OutboxRelay *relay)
 {
 	OutboxWireBuffer frames = {.grow = grow_frame};
 	bool			 good = true;

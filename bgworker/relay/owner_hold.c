@@ -10,8 +10,8 @@
 
 #include "utils/timestamp.h"
 
-#include "link.h"
-#include "relay.h"
+#include "owner_hold.h"
+#include "transition.h"
 #include "bgworker/clock.h"
 #include "bgworker/owner.h"
 
@@ -44,8 +44,8 @@ hold(OutboxRelay *relay, const char *foreign)
 {
 	if (!relay->held_by_owner)
 	{
-		outbox_link_stop(true);
-		outbox_relay_begin_anew(relay, true, 0);
+		outbox_relay_drop_sender(relay, true);
+		outbox_relay_begin_anew(relay, 0);
 		outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
 		relay->held_by_owner = true;
 	}
@@ -53,7 +53,7 @@ hold(OutboxRelay *relay, const char *foreign)
 }
 
 void
-outbox_relay_watch_owner(OutboxRelay *relay)
+outbox_owner_hold_watch(OutboxRelay *relay)
 {
 	TimestampTz now = outbox_clock_now();
 	char	   *foreign;

@@ -3,15 +3,13 @@
  * presence.c
  *	  Who else sends for this installation, as the relay asks its sender and waits.
  *
- * Runs in the relay.  The sender joins group outbox-alive.<installation> when it gets its settings;
- * before a fence, and before an idle relay stays, the group must have shown nobody else.
+ * Runs in the relay.  I4: the sender joins group outbox-alive.<installation> when it gets its
+ * settings; before a fence, and before an idle relay stays, the group must have shown nobody else.
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
-
-#include "link.h"
-#include "relay.h"
+#include "hello.h"
+#include "presence.h"
 #include "bgworker/clock.h"
 
 #define ALONE_HOLDS_MS 1000 /* a look at the group is good for so long */
@@ -21,37 +19,35 @@
 #define WAITING "another sender of this installation is in Kafka, its session is waited for"
 
 bool
-outbox_relay_is_alone(OutboxRelay *relay)
+outbox_presence_is_alone(OutboxRelay *relay)
 {
-	TimestampTz now = outbox_clock_now();
+	OutboxSight *sight = &relay->sight;
+	TimestampTz	 now = outbox_clock_now();
 
-	if (relay->alone && !TimestampDifferenceExceeds(relay->alone_at, now, ALONE_HOLDS_MS))
+	if (sight->alone && !TimestampDifferenceExceeds(sight->alone_at, now, ALONE_HOLDS_MS))
 		return true;
-	relay->alone = false;
-	if (!relay->asked && now >= relay->next_ask)
-		outbox_relay_ask(relay, OUTBOX_FRAME_ALIVE);
+	sight->alone = false;
+	if (now >= relay->next_ask)
+		outbox_hello_ask(relay, OUTBOX_FRAME_ALIVE);
 	return false;
 }
 
 /* The first member that is another relay's, as text; NULL: there is none. */
 static char *
-find_other(const OutboxRelay *relay, OutboxWireReader *body)
+find_other(const OutboxIdentity *identity, const OutboxMembers *members)
 {
-	uint16 members = outbox_wire_get_u16(body);
-	char   own[OUTBOX_TOKEN_SIZE];
-	char  *other = NULL;
+	char own[OUTBOX_TOKEN_SIZE];
 
-	outbox_alive_write_token(own, sizeof(own), relay->identity.timeline, relay->identity.system_id,
-							 &relay->identity.directory, relay->identity.database);
-	for (int i = 0; i < members; i++)
+	outbox_alive_write_token(own, sizeof(own), identity->timeline, identity->system_id,
+							 &identity->directory, identity->database);
+	for (int i = 0; i < members->count; i++)
 	{
-		char *client = outbox_link_text(body);
-		char *host = outbox_link_text(body);
+		const OutboxMember *member = &members->members[i];
 
-		if (other == NULL && outbox_alive_is_other(own, client))
-			other = psprintf("%s at %s", client, host);
+		if (outbox_alive_is_other(own, member->client))
+			return psprintf("%s at %s", member->client, member->host);
 	}
-	return other;
+	return NULL;
 }
 
 /* For how long it holds, -1 = it does not; *since remembers when it began. */
@@ -107,7 +103,7 @@ tell_of_right(OutboxRelay *relay, const char *problem)
 					 "(docs/settings.md).")));
 }
 
-static void
+static OutboxTurn
 hold_for_other(OutboxRelay *relay, const char *other)
 {
 	bool delivered = relay->delivered >= relay->last.batch_no;
@@ -118,30 +114,50 @@ hold_for_other(OutboxRelay *relay, const char *other)
 				 "Stop the wrong one; adopt() makes this one an installation of its own",
 				 other));
 	relay->comparison.last_delivered = delivered;
-	outbox_relay_decide(relay);
+	return OUTBOX_DIVERGE;
 }
 
-void
-outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
+/* What the members of this moment say, and since when. */
+static OutboxAliveView
+see(OutboxRelay *relay, const OutboxMembers *members, bool other, TimestampTz now)
 {
-	OutboxAliveView	   view = {.last_writer = relay->comparison.written_here};
-	TimestampTz		   now = outbox_clock_now();
-	OutboxAliveVerdict verdict;
-	char			  *problem;
-	char			  *other;
+	OutboxSight	   *sight = &relay->sight;
+	OutboxAliveView view = {.other = other,
+							.joined = members->joined,
+							.allowed = members->allowed,
+							.last_writer = relay->comparison.written_here};
 
-	view.allowed = outbox_wire_get_u8(body) != 0;
-	view.joined = outbox_wire_get_u8(body) != 0;
-	problem = outbox_link_text(body);
-	other = find_other(relay, body);
-	if (relay->state != OUTBOX_RELAY_CONNECTING && relay->state != OUTBOX_RELAY_FENCING)
-		return; /* asked before a failure */
-	relay->asked = false;
+	view.other_for_ms = ms_since(&sight->other_since, other || sight->other_since != 0, now);
+	view.gone_for_ms = ms_since(&sight->gone_since, !other && sight->other_since != 0, now);
+	view.joining_for_ms = ms_since(&sight->joining_since, !members->joined, now);
+	return view;
+}
+
+static void
+note_alone(OutboxRelay *relay, TimestampTz now)
+{
+	OutboxSight *sight = &relay->sight;
+
+	sight->alone = true;
+	sight->alone_at = now;
+	if (sight->other_since == 0)
+		return;
+	forget_other(relay);
+	sight->looked = false; /* who has gone may have moved the cursor */
+	sight->other_since = sight->gone_since = 0;
+}
+
+OutboxTurn
+outbox_presence_take(OutboxRelay *relay, const OutboxMembers *members)
+{
+	char			  *other = find_other(&relay->identity, members);
+	TimestampTz		   now = outbox_clock_now();
+	OutboxAliveView	   view;
+	OutboxAliveVerdict verdict;
+
+	relay->peer = OUTBOX_PEER_OPENED;
 	relay->entered_at = now; /* the sender does answer */
-	view.other = other != NULL;
-	view.other_for_ms = ms_since(&relay->other_since, view.other || relay->other_since != 0, now);
-	view.gone_for_ms = ms_since(&relay->gone_since, !view.other && relay->other_since != 0, now);
-	view.joining_for_ms = ms_since(&relay->joining_since, !view.joined, now);
+	view = see(relay, members, other != NULL, now);
 	if (view.other)
 		tell_of_other(relay, other, view.other_for_ms);
 	else
@@ -149,23 +165,16 @@ outbox_relay_take_members(OutboxRelay *relay, OutboxWireReader *body)
 
 	verdict = outbox_alive_judge(&view);
 	if (!view.allowed)
-		tell_of_right(relay, problem);
+		tell_of_right(relay, members->problem);
 	else if (verdict == OUTBOX_ALIVE_ALONE && !view.joined)
 		tell_of_right(relay,
 					  psprintf("its sender is not in the group after %d s",
 							   OUTBOX_ALIVE_JOIN_MS / 1000));
 	if (verdict == OUTBOX_ALIVE_HOLD)
-		hold_for_other(relay, other);
-	else if (verdict == OUTBOX_ALIVE_LOOK)
+		return hold_for_other(relay, other);
+	if (verdict == OUTBOX_ALIVE_LOOK)
 		relay->next_ask = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
 	else
-	{
-		relay->alone = true;
-		relay->alone_at = now;
-		if (relay->other_since != 0)
-			forget_other(relay);
-		/* who has gone may have moved the cursor */
-		relay->looked = relay->looked && relay->other_since == 0;
-		relay->other_since = relay->gone_since = 0;
-	}
+		note_alone(relay, now);
+	return OUTBOX_REPEAT;
 }

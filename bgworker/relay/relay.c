@@ -4,16 +4,15 @@
  *	  The relay: takes committed events to Kafka in commit order.
  *
  * Runs in one background worker for each database that called start_relay().
- * Each turn of the loop: settings, answers of the sender, time, one step of the
- * state, status, wait.  I5: no transaction is open across the wait, and no turn
- * takes longer than reading a piece of a batch.  I6: every failure ends in
- * BACKOFF, from where the cursor is asked for again.
+ * Each turn of the loop: owners, settings, answers of the sender, time, one step of the
+ * state, a replay's step, wait.  A state says what comes next (steps.h), and do_turn goes there.
+ * I5: no transaction is open across the wait, and no turn takes longer than reading a piece of a
+ * batch.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -25,150 +24,29 @@
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 
+#include "answers.h"
 #include "attach.h"
+#include "divergence.h"
+#include "hello.h"
 #include "link.h"
-#include "relay.h"
+#include "owner_hold.h"
+#include "self.h"
+#include "steps.h"
+#include "transition.h"
+#include "work.h"
 #include "bgworker/clock.h"
 #include "bgworker/replay/replay.h"
 #include "bgworker/session.h"
-#include "src/backlog.h"
 #include "src/clock_step.h"
 #include "src/compat.h"
 #include "src/encoding.h"
 #include "src/guc.h"
 
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MOST_MS	 30000
-#define ANSWER_MS		 180000 /* the sender's own limits are well below, but for a batch's */
-#define ANSWER_SLACK_MS	 60000	/* beyond those */
-#define SILENCE_MS		 8000	/* then last_error says that Kafka does not answer */
+#define ANSWER_MS		180000 /* the sender's own limits are well below, but for a batch's */
+#define ANSWER_SLACK_MS 60000  /* beyond those */
+#define SILENCE_MS		8000   /* then last_error says that Kafka does not answer */
 
 PGDLLEXPORT void outbox_relay_main(Datum main_arg);
-
-/* --------------------------------------------------------------- status */
-
-static void
-publish_text(OutboxRelay *relay, char *field, const char *text)
-{
-	char fitting[OUTBOX_TEXT_SIZE];
-
-	outbox_shmem_fit(fitting, text);
-	SpinLockAcquire(&relay->slot->mutex);
-	memcpy(field, fitting, sizeof(fitting));
-	SpinLockRelease(&relay->slot->mutex);
-}
-
-void
-outbox_relay_enter(OutboxRelay *relay, OutboxRelayState state)
-{
-	OutboxRelayStatus *status = &relay->slot->status;
-	char			   activity[64];
-
-	if (!outbox_relay_state_follows(relay->state, state))
-		elog(ERROR, "relay cannot go from %s to %s", outbox_relay_state_name(relay->state),
-			 outbox_relay_state_name(state));
-	elog(DEBUG2, "outbox relay: %s -> %s", outbox_relay_state_name(relay->state),
-		 outbox_relay_state_name(state));
-	relay->state = state;
-	relay->entered_at = outbox_clock_now();
-	relay->silence_told = false;
-
-	SpinLockAcquire(&relay->slot->mutex);
-	status->state = state;
-	status->sender_pid = outbox_link_pid();
-	status->delivered_batch = relay->delivered;
-	status->delivery = outbox_guc_delivery;
-	status->commit_order = relay->window.commit_order;
-	status->held_by_owner = false;
-	if (state != OUTBOX_RELAY_HOLD)
-		status->hold_reason[0] = '\0';
-	SpinLockRelease(&relay->slot->mutex);
-
-	snprintf(activity, sizeof(activity), "%s, batch " INT64_FORMAT, outbox_relay_state_name(state),
-			 relay->last.batch_no);
-	pgstat_report_activity(state == OUTBOX_RELAY_IDLE ? STATE_IDLE : STATE_RUNNING, activity);
-}
-
-void
-outbox_relay_begin_anew(OutboxRelay *relay, bool drop_sender, long wait_ms)
-{
-	if (drop_sender)
-	{
-		outbox_link_stop(false);
-		relay->opened = false;
-	}
-	relay->fenced = relay->asked = relay->started = relay->ahead = false;
-	relay->looked = relay->alone = false;
-	relay->other_since = relay->gone_since = relay->joining_since = 0;
-	relay->resending = relay->refreshing = relay->end_due = false;
-	outbox_window_close(&relay->window);
-	relay->letters.loaded = false;
-	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
-	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
-}
-
-void
-outbox_relay_fail(OutboxRelay *relay, bool drop_sender, const char *text)
-{
-	long wait = Min(BACKOFF_FIRST_MS << Min(relay->failures, 9), BACKOFF_MOST_MS);
-
-	if (relay->failures == 0)
-		ereport(LOG, (errmsg("outbox relay: %s", text)));
-	relay->failures++;
-	outbox_shmem_fit(relay->cause, text);
-	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
-	SpinLockAcquire(&relay->slot->mutex);
-	relay->slot->status.recoveries++;
-	SpinLockRelease(&relay->slot->mutex);
-	outbox_relay_begin_anew(relay, drop_sender, wait);
-}
-
-void
-outbox_relay_hold(OutboxRelay *relay, const char *reason)
-{
-	ereport(LOG,
-			(errmsg("outbox relay holds: %s", reason),
-			 errhint("Nothing is sent. Find out which history is right, then call "
-					 "outbox.adopt('resend') or outbox.adopt('skip').")));
-	outbox_link_stop(true);
-	relay->opened = relay->fenced = relay->asked = relay->looked = relay->alone = false;
-	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, reason);
-	outbox_relay_enter(relay, OUTBOX_RELAY_HOLD);
-	publish_text(relay, relay->slot->status.hold_reason, reason);
-}
-
-void
-outbox_relay_await_genesis(OutboxRelay *relay)
-{
-	static const char reason[] =
-		"outbox.batch is empty: call outbox.start_relay(), or wait for the end of a restore";
-
-	if (relay->slot->status.hold_reason[0] != '\0')
-		return; /* said; nobody else writes it while the relay runs */
-	ereport(LOG, (errmsg("outbox relay waits: %s", reason)));
-	publish_text(relay, relay->slot->status.hold_reason, reason);
-}
-
-void
-outbox_relay_load_last(OutboxRelay *relay)
-{
-	MemoryContextReset(relay->last_context);
-	if (!outbox_batch_log_load(-1, relay->last_context, &relay->last))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("outbox.batch is empty"),
-				 errhint("Call outbox.start_relay() in this database.")));
-}
-
-void
-outbox_relay_settle_backlog(OutboxRelay *relay)
-{
-	if (relay->delivered < relay->last.batch_no)
-		return;
-	outbox_backlog_take(relay->slot, relay->owed);
-	relay->owed = 0;
-}
-
-/* ----------------------------------------------------------------- loop */
 
 static void
 connect_worker(Datum main_arg)
@@ -198,12 +76,7 @@ make_relay(OutboxSlot *slot)
 		AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
 	relay->letters.context =
 		AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
-	for (int i = 0; i < 2; i++)
-	{
-		relay->chunks[i].context =
-			AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
-		relay->chunks[i].letters = &relay->letters;
-	}
+	outbox_hand_make(&relay->hand, &relay->letters);
 	SpinLockAcquire(&slot->mutex);
 	slot->status.pid = MyProcPid;
 	slot->status.started_at = GetCurrentTimestamp();
@@ -225,7 +98,7 @@ reload_settings(OutboxRelay *relay)
 	relay->letters.loaded = false; /* outbox.dead_letter_policy may have changed */
 	if (relay->state == OUTBOX_RELAY_HOLD)
 		return;
-	text = outbox_relay_settings_text(relay, &problem);
+	text = outbox_hello_settings_text(relay, &problem);
 	if (text == NULL)
 	{
 		ereport(LOG, (errmsg("outbox relay: the settings are not changed: %s", problem)));
@@ -236,8 +109,8 @@ reload_settings(OutboxRelay *relay)
 		outbox_shmem_recovered(relay->slot, OUTBOX_ERROR_OF_SETTINGS);
 		ereport(LOG, (errmsg("outbox relay: settings have changed, the sender is started anew")));
 		relay->failures = 0;
-		outbox_link_stop(true);
-		outbox_relay_begin_anew(relay, true, 0);
+		outbox_relay_drop_sender(relay, true);
+		outbox_relay_begin_anew(relay, 0);
 	}
 	else
 	{
@@ -260,7 +133,7 @@ watch_answer(OutboxRelay *relay, TimestampTz now)
 	if (relay->state == OUTBOX_RELAY_SENDING)
 		answer_ms = Max(ANSWER_MS, relay->longest_ms + ANSWER_SLACK_MS);
 	if (now - relay->entered_at > answer_ms * 1000)
-		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced");
+		outbox_relay_fail(relay, true, "the sender does not answer, it is replaced", 0);
 	else if (!relay->silence_told && TimestampDifferenceExceeds(relay->entered_at, now, SILENCE_MS))
 	{
 		text = psprintf("Kafka has not answered for %d s (%s, batch " INT64_FORMAT ")%s%s",
@@ -292,7 +165,7 @@ watch_time(OutboxRelay *relay)
 		now >= relay->next_waypoint)
 	{
 		if (relay->next_waypoint != 0 && relay->delivered >= 0)
-			outbox_relay_note_waypoint(relay);
+			outbox_work_note_waypoint(relay);
 		relay->next_waypoint = TimestampTzPlusMilliseconds(now, OUTBOX_LOOK_MS);
 	}
 }
@@ -343,6 +216,57 @@ step_replay(OutboxRelay *relay)
 	return outcome != OUTBOX_REPLAY_NOTHING;
 }
 
+/* What a state has said; true: turn again at once. */
+static bool
+do_turn(OutboxRelay *relay, OutboxTurn turn)
+{
+	switch (turn.kind)
+	{
+		case OUTBOX_TURN_WAITS:
+			return false;
+		case OUTBOX_TURN_REPEATS:
+			break;
+		case OUTBOX_TURN_ENTERS:
+			outbox_relay_enter(relay, turn.state);
+			break;
+		case OUTBOX_TURN_FAILS:
+			outbox_relay_fail(relay, turn.drop_sender, turn.text, turn.least_ms);
+			break;
+		case OUTBOX_TURN_HOLDS:
+			outbox_relay_hold(relay, turn.text);
+			break;
+		case OUTBOX_TURN_DIVERGES:
+			outbox_divergence_decide(relay);
+			break;
+		case OUTBOX_TURN_ADOPTS:
+			outbox_divergence_adopt(relay, turn.resend);
+			break;
+	}
+	return true;
+}
+
+/* The states take what the sender has answered; one that has ended is a failure. */
+static void
+read_answers(OutboxRelay *relay)
+{
+	OutboxFrameType	 type;
+	OutboxWireReader body;
+	OutboxAnswer	 answer;
+
+	if (relay->peer == OUTBOX_PEER_NONE)
+		return;
+	if (!outbox_link_pump())
+	{
+		outbox_relay_fail(relay, true, "the sender has ended", 0);
+		return;
+	}
+	while (relay->peer != OUTBOX_PEER_NONE && outbox_link_next(&type, &body))
+	{
+		outbox_answer_read(type, &body, &answer);
+		(void) do_turn(relay, outbox_relay_take(relay, &answer));
+	}
+}
+
 static void
 run_loop(OutboxRelay *relay)
 {
@@ -359,11 +283,11 @@ run_loop(OutboxRelay *relay)
 			relay->look_due = true;
 		}
 		CHECK_FOR_INTERRUPTS();
-		outbox_relay_watch_owner(relay);
+		outbox_owner_hold_watch(relay);
 		reload_settings(relay);
-		outbox_relay_read_answers(relay);
+		read_answers(relay);
 		watch_time(relay);
-		if (outbox_relay_step(relay) || step_replay(relay))
+		if (do_turn(relay, outbox_relay_step(relay)) || step_replay(relay))
 			continue;
 		Assert(!IsTransactionState());
 		turn = describe_turn(relay);
@@ -381,7 +305,7 @@ outbox_relay_main(Datum main_arg)
 	if (!outbox_relay_attach(slot))
 		proc_exit(0); /* an answer, not a failure */
 
-	outbox_relay_watch_topics();
+	outbox_hello_watch_topics();
 	PG_TRY();
 	{
 		run_loop(make_relay(slot));

@@ -4,7 +4,7 @@
  *	  The relay's loop around its pure parts: which snapshot, which batch, which
  *	  cursor, which state.  The parts themselves are those of bgworker/.
  *
- * The order of steps is that of bgworker/relay/steps.c and answers.c; the
+ * The order of steps is that of steps.c, connect.c and deliver.c of bgworker/relay; the
  * invariants I1 to I4, I6 and I7 are what the oracle sees when they break.
  */
 #include "simulation.h"
@@ -17,9 +17,9 @@ typedef struct SimRelay
 	OutboxComparison comparison;
 	int64			 delivered;
 	int				 epoch;
-	bool			 fenced;
+	OutboxPeer		 peer; /* OPENED or FENCED: this sender answers at once */
+	OutboxErrand	 errand;
 	bool			 overruled;
-	bool			 resending;
 	int				 row_end; /* records the standby needs before the batch */
 	int				 start_fence;
 	int				 nwaypoints;
@@ -80,7 +80,7 @@ copy_batch(SimBatch *to, const SimBatch *from)
 static void
 begin_anew(void)
 {
-	relay.fenced = relay.resending = false;
+	relay.peer = OUTBOX_PEER_OPENED;
 	relay.count = relay.next = 0;
 	enter(OUTBOX_RELAY_BACKOFF);
 }
@@ -304,8 +304,9 @@ store_row(SimBatch *batch)
 	copy_batch(&relay.last, batch);
 }
 
+/* The next row, of what the window has. */
 static void
-step_preparing(void)
+prepare_next(void)
 {
 	size_t end = choose_end(1 + pick(6));
 
@@ -318,8 +319,9 @@ step_preparing(void)
 	enter(OUTBOX_RELAY_REPLICATING);
 }
 
+/* The oldest row that is not known delivered. */
 static void
-send_again(void)
+prepare_again(void)
 {
 	const SimBatch *stored = tables_batch(relay.delivered + 1);
 
@@ -344,10 +346,44 @@ send_again(void)
 	}
 	relay.count = relay.next = 0;
 	relay.row_end = Max(relay.row_end, relay.start_fence);
-	relay.resending = true;
-	if (relay.state != OUTBOX_RELAY_PREPARING)
-		enter(OUTBOX_RELAY_PREPARING);
 	enter(OUTBOX_RELAY_REPLICATING);
+}
+
+/* A cursor without events tells a server that was superseded who has taken over. */
+static void
+prepare_cursor(void)
+{
+	copy_batch(&relay.batch, tables_batch(relay.delivered));
+	relay.batch.row.events = tables_left_out(relay.delivered);
+	relay.count = relay.next = 0;
+	relay.nids = 0;
+	relay.poison = -1;
+	enter(OUTBOX_RELAY_REPLICATING);
+}
+
+static void
+step_preparing(void)
+{
+	switch (relay.errand)
+	{
+		case OUTBOX_ERRAND_NEXT:
+			prepare_next();
+			break;
+		case OUTBOX_ERRAND_AGAIN:
+			prepare_again();
+			break;
+		case OUTBOX_ERRAND_REFRESH:
+			prepare_cursor();
+			break;
+	}
+}
+
+static void
+step_replicating(void)
+{
+	if (!replicated_mode || standby >= relay.row_end || mutant == MUTANT_NO_STANDBY_WAIT ||
+		relay.errand == OUTBOX_ERRAND_REFRESH)
+		enter(OUTBOX_RELAY_SENDING);
 }
 
 /* ---------------------------------------------------------------- cursor */
@@ -420,29 +456,21 @@ take_cursor(bool may_lag)
 		relay.delivered = relay.comparison.delivered;
 }
 
-/* A cursor without events tells a server that was superseded who has taken over. */
+/* What Kafka has is known, or there is work. */
 static void
-renew_cursor(void)
+go_on(bool refresh)
 {
-	copy_batch(&relay.batch, tables_batch(relay.delivered));
-	relay.batch.row.events = tables_left_out(relay.delivered);
-	relay.nids = 0;
-	relay.poison = -1;
-	enter(OUTBOX_RELAY_PREPARING);
-	enter(OUTBOX_RELAY_REPLICATING);
-	enter(OUTBOX_RELAY_SENDING);
-}
+	OutboxStanding standing = {
+		.peer = relay.peer,
+		.delivered = relay.delivered,
+		.last = relay.last.row.batch_no,
+		.unsent = relay.next < relay.count,
+		.refresh = refresh,
+	};
+	OutboxNext next = outbox_relay_next(&standing);
 
-/* Fenced, and what Kafka has is known. */
-static void
-go_on(void)
-{
-	if (relay.delivered < relay.last.row.batch_no)
-		send_again();
-	else if (relay.next < relay.count)
-		enter(OUTBOX_RELAY_PREPARING);
-	else
-		enter(OUTBOX_RELAY_IDLE);
+	relay.errand = next.errand;
+	enter(next.state);
 }
 
 static void
@@ -452,11 +480,8 @@ step_fencing(void)
 	take_cursor(false);
 	if (relay.state == OUTBOX_RELAY_HOLD)
 		return;
-	relay.fenced = true;
-	if (relay.comparison.takes_over && relay.delivered >= 0)
-		renew_cursor();
-	else
-		go_on();
+	relay.peer = OUTBOX_PEER_FENCED;
+	go_on(relay.comparison.takes_over && relay.delivered >= 0);
 }
 
 /* ---------------------------------------------------------------- sending */
@@ -473,21 +498,19 @@ refuse_event(void)
 		flushed = records;
 		relay.row_end = Max(relay.row_end, records);
 	}
-	relay.fenced = false;
+	relay.peer = OUTBOX_PEER_OPENED;
 	relay.count = relay.next = 0;
-	enter(OUTBOX_RELAY_FENCING);
+	go_on(false);
 }
 
 static void
 take_committed(bool torn)
 {
 	relay.delivered = relay.batch.row.batch_no;
-	relay.overruled = relay.resending = false;
-	relay.fenced = !torn || mutant == MUTANT_NO_WATCH;
-	if (!relay.fenced)
-		enter(OUTBOX_RELAY_FENCING);
-	else
-		go_on();
+	relay.overruled = false;
+	if (torn && mutant != MUTANT_NO_WATCH)
+		relay.peer = OUTBOX_PEER_OPENED;
+	go_on(false);
 }
 
 static void
@@ -528,14 +551,8 @@ step_idle(void)
 		ring_tend(&relay.last.row.range.lower); /* the last batch stays */
 		work = find_work();
 	}
-	if (!work)
-		return;
-	if (!relay.fenced)
-		enter(OUTBOX_RELAY_FENCING);
-	else if (relay.next < relay.count && relay.delivered == relay.last.row.batch_no)
-		enter(OUTBOX_RELAY_PREPARING);
-	else
-		send_again();
+	if (work)
+		go_on(false);
 }
 
 static void
@@ -584,8 +601,7 @@ relay_turn(void)
 			step_preparing();
 			break;
 		case OUTBOX_RELAY_REPLICATING:
-			if (!replicated_mode || standby >= relay.row_end || mutant == MUTANT_NO_STANDBY_WAIT)
-				enter(OUTBOX_RELAY_SENDING);
+			step_replicating();
 			break;
 		case OUTBOX_RELAY_SENDING:
 			step_sending();

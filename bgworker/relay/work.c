@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * work.c
+ *	  Which events are next: the window and what it leaves out, and waypoints.
+ *
+ * Runs in the relay.  I1: a window begins where the newest row ends.
+ */
+#include "postgres.h"
+
+#include "work.h"
+#include "bgworker/events/take_snapshot.h"
+#include "bgworker/session.h"
+#include "src/backlog.h"
+#include "src/fault.h"
+
+#define MOST_WAYPOINTS 3600
+
+/* A long outage keeps its pieces, they only get larger. */
+static void
+thin_waypoints(OutboxRelay *relay)
+{
+	ListCell *cell;
+
+	foreach(cell, relay->waypoints)
+	{
+		OutboxSnapshot *waypoint = lfirst(cell);
+
+		if (foreach_current_index(cell) % 2 == 0)
+		{
+			relay->waypoints = foreach_delete_current(relay->waypoints, cell);
+			pfree(waypoint->xip);
+			pfree(waypoint);
+		}
+	}
+}
+
+void
+outbox_work_note_waypoint(OutboxRelay *relay)
+{
+	OutboxSnapshot	snapshot;
+	OutboxSnapshot *newest = relay->waypoints ? llast(relay->waypoints) : &relay->last.range.upper;
+	MemoryContext	previous;
+
+	if (list_length(relay->waypoints) >= MOST_WAYPOINTS)
+		thin_waypoints(relay);
+	outbox_session_begin();
+	outbox_snapshot_take(CurrentMemoryContext, &snapshot);
+	if (snapshot.xmax != newest->xmax || snapshot.nxip != newest->nxip)
+	{
+		previous = MemoryContextSwitchTo(relay->waypoint_context);
+		newest = palloc(sizeof(OutboxSnapshot));
+		outbox_snapshot_copy(relay->waypoint_context, newest, &snapshot);
+		relay->waypoints = lappend(relay->waypoints, newest);
+		MemoryContextSwitchTo(previous);
+	}
+	outbox_session_end();
+}
+
+static OutboxReissues
+reissues_of(const OutboxLetters *letters)
+{
+	return (OutboxReissues) {letters->reissued, letters->nreissued};
+}
+
+/* Own transaction.  Is there anything behind the last batch, up to `upper` if there is one? */
+static bool
+open_window(OutboxRelay *relay, const OutboxSnapshot *upper)
+{
+	const OutboxRange *last = &relay->last.range;
+	bool			   found;
+
+	outbox_session_begin();
+	outbox_letters_refresh(&relay->letters, &last->upper);
+	found = outbox_window_open(&relay->window, &last->upper, &last->upper_at, upper,
+							   reissues_of(&relay->letters));
+	outbox_session_end();
+	return found;
+}
+
+/*
+ * Waypoints come first.  Dead letters are emitted again between windows only: they precede what
+ * became visible since the last one, and follow what that held.
+ */
+bool
+outbox_work_find(OutboxRelay *relay)
+{
+	bool found = false;
+
+	while (relay->waypoints != NIL && !found)
+	{
+		OutboxSnapshot *waypoint = linitial(relay->waypoints);
+
+		found = open_window(relay, waypoint);
+		relay->waypoints = list_delete_first(relay->waypoints);
+		pfree(waypoint->xip);
+		pfree(waypoint);
+	}
+	if (!found)
+	{
+		int64 bytes = 0;
+
+		outbox_letters_reissue(&relay->letters, &bytes);
+		outbox_backlog_take(relay->slot, -bytes);
+		found = open_window(relay, NULL);
+	}
+	OUTBOX_FAULT_WHEN(found, "relay-snapshot");
+	return found;
+}
+
+void
+outbox_work_reopen(OutboxRelay *relay, const OutboxRange *range)
+{
+	outbox_session_begin();
+	outbox_letters_load(&relay->letters, &range->lower, false);
+	outbox_window_reopen(&relay->window, range, reissues_of(&relay->letters));
+	outbox_session_end();
+}
