@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * emit.h
- *	  One event into the current segment, in the caller's transaction.
+ *	  One event into the current leaf, in the caller's transaction.
  */
 #ifndef OUTBOX_EMIT_H
 #define OUTBOX_EMIT_H

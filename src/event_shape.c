@@ -40,7 +40,7 @@
 #include "utils/typcache.h"
 
 #include "event_shape.h"
-#include "segment.h"
+#include "leaf.h"
 
 /* Our own trigger; a logical subscriber's rows are no events of this server. */
 #define OWN_TRIGGER_SYMBOL "outbox_drop_replicated"
@@ -424,7 +424,7 @@ make_shape(Relation leaf)
 	MemoryContextReset(kept.context);
 	caller = MemoryContextSwitchTo(kept.context);
 	kept.leaf = RelationGetRelid(leaf);
-	kept.parent = outbox_segment_ring();
+	kept.parent = outbox_leaf_ring();
 	kept.valid = kept.changed = kept.with_domains = false;
 	kept.shape.natts = RelationGetDescr(leaf)->natts;
 	values = palloc0(sizeof(Datum) * kept.shape.natts);
@@ -468,15 +468,15 @@ outbox_event_shape(Relation leaf)
 }
 
 char *
-outbox_event_obstacle(int segment)
+outbox_event_obstacle(int leaf)
 {
-	Relation ring = table_open(outbox_segment_ring(), AccessShareLock);
-	Relation leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
+	Relation ring = table_open(outbox_leaf_ring(), AccessShareLock);
+	Relation relation = table_open(outbox_leaf_relation(leaf), AccessShareLock);
 	char	*obstacle;
 
-	keep_shape(leaf);
+	keep_shape(relation);
 	obstacle = kept.obstacle == NULL ? NULL : pstrdup(kept.obstacle);
-	table_close(leaf, AccessShareLock);
+	table_close(relation, AccessShareLock);
 	table_close(ring, AccessShareLock);
 	return obstacle;
 }

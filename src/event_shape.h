@@ -43,7 +43,7 @@ typedef struct OutboxEventShape
 extern const OutboxEventShape *outbox_event_shape(Relation leaf);
 
 /* The same question; NULL, or what stands in the way, in the current memory context. */
-extern char *outbox_event_obstacle(int segment);
+extern char *outbox_event_obstacle(int leaf);
 
 /* ERROR 55000 unless the first columns are those the relay reads by number. */
 extern void outbox_event_check_columns(Relation leaf);

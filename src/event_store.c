@@ -28,7 +28,7 @@
 #include "event_shape.h"
 #include "event_store.h"
 #include "fault.h"
-#include "segment.h"
+#include "leaf.h"
 
 /* A row in the leaf's own column order; arrays of desc->natts. */
 typedef struct EventRow
@@ -53,17 +53,17 @@ set_varlena(EventRow *row, OutboxEventColumn column, const void *value)
 }
 
 static void
-fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event, int segment,
+fill_row(EventRow *row, const OutboxEventShape *shape, const OutboxEvent *event, int leaf,
 		 const pg_uuid_t *id, TimestampTz created_at, TimestampTz copied_at)
 {
 	FullTransactionId txid = GetTopFullTransactionId();
-	int64			  seq = nextval_internal(outbox_segment_sequence(), false);
+	int64			  seq = nextval_internal(outbox_leaf_sequence(), false);
 
 	memcpy(row->values, shape->values, sizeof(Datum) * shape->natts);
 	memcpy(row->nulls, shape->nulls, sizeof(bool) * shape->natts);
 	set_column(row, OUTBOX_COLUMN_TXID, UInt64GetDatum(U64FromFullTransactionId(txid)));
 	set_column(row, OUTBOX_COLUMN_SEQ, Int64GetDatum(seq));
-	set_column(row, OUTBOX_COLUMN_SEGMENT, Int16GetDatum(segment));
+	set_column(row, OUTBOX_COLUMN_SEGMENT, Int16GetDatum(leaf));
 	set_column(row, OUTBOX_COLUMN_ID, UUIDPGetDatum(id));
 	set_varlena(row, OUTBOX_COLUMN_TOPIC, event->topic);
 	set_varlena(row, OUTBOX_COLUMN_KEY, event->key);
@@ -167,7 +167,7 @@ lock_ring(void)
 	Oid locked = InvalidOid;
 	Oid ring;
 
-	while ((ring = outbox_segment_ring()) != locked)
+	while ((ring = outbox_leaf_ring()) != locked)
 	{
 		if (OidIsValid(locked))
 			UnlockRelationOid(locked, RowExclusiveLock); /* dropped while this waited */
@@ -180,31 +180,31 @@ void
 outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id, TimestampTz created_at,
 						  TimestampTz copied_at)
 {
-	int						segment;
-	Relation				leaf;
+	int						leaf;
+	Relation				relation;
 	const OutboxEventShape *shape;
 	EventRow				row;
 	HeapTuple				tuple;
 
 	lock_ring();
-	segment = outbox_segment_current();
-	leaf = table_open(outbox_segment_relation(segment), RowExclusiveLock);
-	shape = outbox_event_shape(leaf);
-	row.desc = RelationGetDescr(leaf);
+	leaf = outbox_leaf_current();
+	relation = table_open(outbox_leaf_relation(leaf), RowExclusiveLock);
+	shape = outbox_event_shape(relation);
+	row.desc = RelationGetDescr(relation);
 	row.values = palloc(sizeof(Datum) * row.desc->natts);
 	row.nulls = palloc(sizeof(bool) * row.desc->natts);
-	fill_row(&row, shape, event, segment, id, created_at, copied_at);
+	fill_row(&row, shape, event, leaf, id, created_at, copied_at);
 
 	tuple = heap_form_tuple(row.desc, row.values, row.nulls);
-	tuple->t_tableOid = RelationGetRelid(leaf);
+	tuple->t_tableOid = RelationGetRelid(relation);
 	OUTBOX_FAULT("emit-before-insert");
-	heap_insert(leaf, tuple, GetCurrentCommandId(true), 0, NULL);
+	heap_insert(relation, tuple, GetCurrentCommandId(true), 0, NULL);
 	OUTBOX_FAULT("emit-heap-inserted");
-	insert_index_entries(leaf, tuple, &row);
+	insert_index_entries(relation, tuple, &row);
 	OUTBOX_FAULT("emit-indexed");
 
 	heap_freetuple(tuple);
 	pfree(row.values);
 	pfree(row.nulls);
-	table_close(leaf, NoLock);
+	table_close(relation, NoLock);
 }

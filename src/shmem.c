@@ -39,7 +39,7 @@ static void
 clear_slot(OutboxSlot *slot)
 {
 	slot->database = InvalidOid;
-	pg_atomic_write_u32(&slot->segment, 0);
+	pg_atomic_write_u32(&slot->leaf, 0);
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 	pg_atomic_write_u64(&slot->waiting_since, 0);
 	pg_atomic_write_u64(&slot->backlog, 0);
@@ -75,7 +75,7 @@ start_shmem(void)
 		{
 			OutboxSlot *slot = &outbox_shared->slots[i];
 
-			pg_atomic_init_u32(&slot->segment, 0);
+			pg_atomic_init_u32(&slot->leaf, 0);
 			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 			pg_atomic_init_u64(&slot->waiting_since, 0);
 			pg_atomic_init_u64(&slot->backlog, 0);

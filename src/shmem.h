@@ -22,7 +22,7 @@
 
 #include "launch_rules.h"
 
-#define OUTBOX_SEGMENTS		 8 /* leaves of the event ring */
+#define OUTBOX_LEAVES		 8 /* leaves of the event ring */
 #define OUTBOX_MAX_DATABASES 64
 #define OUTBOX_NO_PROC		 PG_UINT32_MAX
 #define OUTBOX_TEXT_SIZE	 1024 /* errors and property texts in status */
@@ -125,7 +125,7 @@ typedef struct OutboxWorker
 typedef struct OutboxSlot
 {
 	Oid				 database;		/* InvalidOid = free; writer: allocator; lock */
-	pg_atomic_uint32 segment;		/* current leaf + 1, 0 = find it again;
+	pg_atomic_uint32 leaf;			/* current leaf + 1, 0 = find it again;
 									 * writer: relay, or first emitter by CAS from 0 */
 	pg_atomic_uint32 relay_proc;	/* pgprocno to wake; writer: relay */
 	pg_atomic_uint64 waiting_since; /* TimestampTz of the oldest event known to wait

@@ -52,7 +52,7 @@ reset_slot(OutboxSlot *slot, Oid database)
 	LWLockAcquire(outbox_shared->lock, LW_EXCLUSIVE);
 	if (slot->database == database)
 	{
-		pg_atomic_write_u32(&slot->segment, 0);
+		pg_atomic_write_u32(&slot->leaf, 0);
 		pg_atomic_write_u64(&slot->backlog, 0);
 		pg_atomic_write_u64(&slot->waiting_since, 0);
 		slot->measured = false;

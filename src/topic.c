@@ -26,7 +26,7 @@
 #include "utils/syscache.h"
 
 #include "guc.h"
-#include "segment.h"
+#include "leaf.h"
 #include "topic.h"
 #include "src/common/topic_names.h"
 
@@ -233,8 +233,8 @@ static void
 load_cache(void)
 {
 	register_callbacks();
-	topic_relation = outbox_segment_named_relation("topic");
-	grant_relation = outbox_segment_named_relation("topic_grant");
+	topic_relation = outbox_leaf_named_relation("topic");
+	grant_relation = outbox_leaf_named_relation("topic_grant");
 	cache_valid = false;
 	cache_changed = false;
 	start_cache();

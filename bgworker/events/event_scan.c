@@ -25,48 +25,49 @@
 #include "src/compat.h"
 #include "src/event_shape.h"
 #include "src/fault.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 #include "src/shmem.h"
 
 /* One leaf and its index, open. */
 typedef struct LeafScan
 {
-	int				segment;
-	Relation		leaf;
+	int				leaf;
+	Relation		relation;
 	Relation		index; /* NULL: the leaf has no blocks */
-	IndexScanDesc	scan;
+	IndexScanDesc	index_scan;
 	TupleTableSlot *slot;
 } LeafScan;
 
 static void
-open_leaf(LeafScan *leaf, int segment)
+open_leaf(LeafScan *scan, int leaf)
 {
-	leaf->segment = segment;
-	leaf->leaf = table_open(outbox_segment_relation(segment), AccessShareLock);
-	outbox_event_check_columns(leaf->leaf);
-	leaf->index = NULL;
-	if (RelationGetNumberOfBlocks(leaf->leaf) == 0)
+	scan->leaf = leaf;
+	scan->relation = table_open(outbox_leaf_relation(leaf), AccessShareLock);
+	outbox_event_check_columns(scan->relation);
+	scan->index = NULL;
+	if (RelationGetNumberOfBlocks(scan->relation) == 0)
 		return;
-	leaf->index = outbox_segment_open_index(leaf->leaf);
-	leaf->slot = table_slot_create(leaf->leaf, NULL);
-	leaf->scan = outbox_compat_index_beginscan(leaf->leaf, leaf->index, GetActiveSnapshot(), 2);
+	scan->index = outbox_leaf_open_index(scan->relation);
+	scan->slot = table_slot_create(scan->relation, NULL);
+	scan->index_scan =
+		outbox_compat_index_beginscan(scan->relation, scan->index, GetActiveSnapshot(), 2);
 }
 
 static void
-close_leaf(LeafScan *leaf)
+close_leaf(LeafScan *scan)
 {
-	if (leaf->index != NULL)
+	if (scan->index != NULL)
 	{
-		index_endscan(leaf->scan);
-		ExecDropSingleTupleTableSlot(leaf->slot);
-		index_close(leaf->index, NoLock);
+		index_endscan(scan->index_scan);
+		ExecDropSingleTupleTableSlot(scan->slot);
+		index_close(scan->index, NoLock);
 	}
-	table_close(leaf->leaf, NoLock);
+	table_close(scan->relation, NoLock);
 }
 
 /* Restricts the scan to transactions from <= txid < end. */
 static void
-seek_txids(LeafScan *leaf, uint64 from, uint64 end)
+seek_txids(LeafScan *scan, uint64 from, uint64 end)
 {
 	ScanKeyData keys[2];
 
@@ -74,7 +75,7 @@ seek_txids(LeafScan *leaf, uint64 from, uint64 end)
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(end)));
-	index_rescan(leaf->scan, keys, 2, NULL, 0);
+	index_rescan(scan->index_scan, keys, 2, NULL, 0);
 }
 
 static uint64
@@ -98,19 +99,19 @@ get_written_at(TupleTableSlot *slot)
 }
 
 static void
-visit_txids(LeafScan *leaf, uint64 from, uint64 end, const OutboxRange *range,
+visit_txids(LeafScan *scan, uint64 from, uint64 end, const OutboxRange *range,
 			OutboxEventVisitor visit, void *arg)
 {
-	seek_txids(leaf, from, end);
-	while (index_getnext_slot(leaf->scan, ForwardScanDirection, leaf->slot))
+	seek_txids(scan, from, end);
+	while (index_getnext_slot(scan->index_scan, ForwardScanDirection, scan->slot))
 	{
-		uint64 txid = get_txid(leaf->slot);
-		int64  seq = DatumGetInt64(leaf->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
+		uint64 txid = get_txid(scan->slot);
+		int64  seq = DatumGetInt64(scan->slot->tts_values[OUTBOX_EVENT_SEQ - 1]);
 
 		CHECK_FOR_INTERRUPTS();
-		OUTBOX_MUTATE("xmin", txid = outbox_fault_tuple_xmin(leaf->slot));
+		OUTBOX_MUTATE("xmin", txid = outbox_fault_tuple_xmin(scan->slot));
 		if (outbox_range_holds(range, txid, seq))
-			visit(arg, leaf->segment, txid, seq, leaf->slot);
+			visit(arg, scan->leaf, txid, seq, scan->slot);
 	}
 }
 
@@ -120,45 +121,45 @@ outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEventVisitor v
 	const OutboxSnapshot *lower = &range->lower;
 	uint64				  end = Max(range->upper.xmax, range->upper_at.txid + 1);
 
-	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	for (int leaf = 0; leaf < OUTBOX_LEAVES; leaf++)
 	{
-		LeafScan leaf;
+		LeafScan scan;
 
-		open_leaf(&leaf, segment);
+		open_leaf(&scan, leaf);
 		if (filenodes != NULL)
-			filenodes[segment] = outbox_compat_file_node(leaf.leaf);
-		if (leaf.index != NULL)
+			filenodes[leaf] = outbox_compat_file_node(scan.relation);
+		if (scan.index != NULL)
 		{
-			visit_txids(&leaf, lower->xmax, end, range, visit, arg);
+			visit_txids(&scan, lower->xmax, end, range, visit, arg);
 			for (uint32 i = 0; i < lower->nxip; i++)
 			{
 				uint64 txid = lower->xip[i];
 
 				if (outbox_snapshot_sees(&range->upper, txid) || txid == range->upper_at.txid)
-					visit_txids(&leaf, txid, txid + 1, range, visit, arg);
+					visit_txids(&scan, txid, txid + 1, range, visit, arg);
 			}
 		}
-		close_leaf(&leaf);
+		close_leaf(&scan);
 	}
 }
 
 uint64
-outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
+outbox_event_scan_piece(int leaf, uint64 from, uint64 end, int most, Oid *filenode,
 						OutboxEventVisitor visit, void *arg)
 {
-	LeafScan leaf;
+	LeafScan scan;
 	uint64	 last = 0;
 	uint64	 rest = 0;
 
-	open_leaf(&leaf, segment);
-	*filenode = outbox_compat_file_node(leaf.leaf);
-	if (leaf.index != NULL)
+	open_leaf(&scan, leaf);
+	*filenode = outbox_compat_file_node(scan.relation);
+	if (scan.index != NULL)
 	{
-		seek_txids(&leaf, from, end);
-		for (int visited = 0; index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot);
+		seek_txids(&scan, from, end);
+		for (int visited = 0; index_getnext_slot(scan.index_scan, ForwardScanDirection, scan.slot);
 			 visited++)
 		{
-			uint64 txid = get_txid(leaf.slot);
+			uint64 txid = get_txid(scan.slot);
 
 			CHECK_FOR_INTERRUPTS();
 			if (visited >= most && txid != last)
@@ -167,47 +168,47 @@ outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *fil
 				break;
 			}
 			last = txid;
-			visit(arg, segment, txid, DatumGetInt64(leaf.slot->tts_values[OUTBOX_EVENT_SEQ - 1]),
-				  leaf.slot);
+			visit(arg, leaf, txid, DatumGetInt64(scan.slot->tts_values[OUTBOX_EVENT_SEQ - 1]),
+				  scan.slot);
 		}
 	}
-	close_leaf(&leaf);
+	close_leaf(&scan);
 	return rest;
 }
 
 bool
-outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid, TimestampTz *written_at)
+outbox_event_at_end(int leaf, ScanDirection direction, uint64 *txid, TimestampTz *written_at)
 {
-	LeafScan leaf;
+	LeafScan scan;
 	bool	 found = false;
 
-	open_leaf(&leaf, segment);
-	if (leaf.index != NULL)
+	open_leaf(&scan, leaf);
+	if (scan.index != NULL)
 	{
-		seek_txids(&leaf, 0, PG_UINT64_MAX);
-		found = index_getnext_slot(leaf.scan, direction, leaf.slot);
+		seek_txids(&scan, 0, PG_UINT64_MAX);
+		found = index_getnext_slot(scan.index_scan, direction, scan.slot);
 		if (found)
 		{
-			*txid = get_txid(leaf.slot);
-			*written_at = get_written_at(leaf.slot);
+			*txid = get_txid(scan.slot);
+			*written_at = get_written_at(scan.slot);
 		}
 	}
-	close_leaf(&leaf);
+	close_leaf(&scan);
 	return found;
 }
 
 bool
-outbox_event_exists(int segment, uint64 txid)
+outbox_event_exists(int leaf, uint64 txid)
 {
-	LeafScan leaf;
+	LeafScan scan;
 	bool	 found = false;
 
-	open_leaf(&leaf, segment);
-	if (leaf.index != NULL)
+	open_leaf(&scan, leaf);
+	if (scan.index != NULL)
 	{
-		seek_txids(&leaf, txid, txid + 1);
-		found = index_getnext_slot(leaf.scan, ForwardScanDirection, leaf.slot);
+		seek_txids(&scan, txid, txid + 1);
+		found = index_getnext_slot(scan.index_scan, ForwardScanDirection, scan.slot);
 	}
-	close_leaf(&leaf);
+	close_leaf(&scan);
 	return found;
 }

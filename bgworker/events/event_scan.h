@@ -17,7 +17,7 @@
 #include "snapshot.h"
 
 /* An event of the range: txid and seq are deformed, more on demand. */
-typedef void (*OutboxEventVisitor)(void *arg, int segment, uint64 txid, int64 seq,
+typedef void (*OutboxEventVisitor)(void *arg, int leaf, uint64 txid, int64 seq,
 								   TupleTableSlot *slot);
 
 /*
@@ -33,17 +33,17 @@ extern void outbox_event_scan(const OutboxRange *range, Oid *filenodes, OutboxEv
  * interruptible.  Returns the first transaction it has not visited, 0 = none is left.  *filenode:
  * the leaf's storage.
  */
-extern uint64 outbox_event_scan_piece(int segment, uint64 from, uint64 end, int most, Oid *filenode,
+extern uint64 outbox_event_scan_piece(int leaf, uint64 from, uint64 end, int most, Oid *filenode,
 									  OutboxEventVisitor visit, void *arg);
 
 /*
  * The event at the beginning (ForwardScanDirection) or end of a leaf's index;
  * false: none is visible.  written_at: created_at, of a copy copied_at.
  */
-extern bool outbox_event_at_end(int segment, ScanDirection direction, uint64 *txid,
+extern bool outbox_event_at_end(int leaf, ScanDirection direction, uint64 *txid,
 								TimestampTz *written_at);
 
 /* Has the leaf a visible event of this transaction? */
-extern bool outbox_event_exists(int segment, uint64 txid);
+extern bool outbox_event_exists(int leaf, uint64 txid);
 
 #endif /* OUTBOX_EVENT_SCAN_H */

@@ -15,36 +15,36 @@
 #include "leaf_reader.h"
 #include "src/compat.h"
 #include "src/event_shape.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 
 TupleTableSlot *
 outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const OutboxEntry *entry)
 {
-	int				segment = entry->segment;
+	int				leaf = entry->leaf;
 	ItemPointerData tid;
 	bool			call_again = false;
 
-	if (reader->leaves[segment] == NULL)
+	if (reader->leaves[leaf] == NULL)
 	{
-		reader->leaves[segment] = table_open(outbox_segment_relation(segment), AccessShareLock);
-		outbox_event_check_columns(reader->leaves[segment]);
-		reader->fetches[segment] = table_index_fetch_begin(reader->leaves[segment]);
-		reader->slots[segment] = table_slot_create(reader->leaves[segment], NULL);
+		reader->leaves[leaf] = table_open(outbox_leaf_relation(leaf), AccessShareLock);
+		outbox_event_check_columns(reader->leaves[leaf]);
+		reader->fetches[leaf] = table_index_fetch_begin(reader->leaves[leaf]);
+		reader->slots[leaf] = table_slot_create(reader->leaves[leaf], NULL);
 	}
-	if (outbox_compat_file_node(reader->leaves[segment]) != filenodes[segment])
+	if (outbox_compat_file_node(reader->leaves[leaf]) != filenodes[leaf])
 		return NULL;
 	ItemPointerSet(&tid, entry->block, entry->offset);
-	if (!table_index_fetch_tuple(reader->fetches[segment], &tid, GetActiveSnapshot(),
-								 reader->slots[segment], &call_again, NULL))
+	if (!table_index_fetch_tuple(reader->fetches[leaf], &tid, GetActiveSnapshot(),
+								 reader->slots[leaf], &call_again, NULL))
 		return NULL;
-	slot_getallattrs(reader->slots[segment]);
-	return reader->slots[segment];
+	slot_getallattrs(reader->slots[leaf]);
+	return reader->slots[leaf];
 }
 
 void
 outbox_leaf_reader_close(OutboxLeafReader *reader)
 {
-	for (int i = 0; i < OUTBOX_SEGMENTS; i++)
+	for (int i = 0; i < OUTBOX_LEAVES; i++)
 	{
 		if (reader->leaves[i] == NULL)
 			continue;

@@ -17,9 +17,9 @@
 /* Zeroed before its first use. */
 typedef struct OutboxLeafReader
 {
-	Relation					leaves[OUTBOX_SEGMENTS];
-	struct IndexFetchTableData *fetches[OUTBOX_SEGMENTS]; /* keeps the last block pinned */
-	TupleTableSlot			   *slots[OUTBOX_SEGMENTS];
+	Relation					leaves[OUTBOX_LEAVES];
+	struct IndexFetchTableData *fetches[OUTBOX_LEAVES]; /* keeps the last block pinned */
+	TupleTableSlot			   *slots[OUTBOX_LEAVES];
 } OutboxLeafReader;
 
 /*

@@ -44,7 +44,7 @@ outbox_measure_event(TupleTableSlot *slot)
 
 /* An OutboxEventVisitor. */
 static void
-sum_sizes(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
+sum_sizes(void *arg, int leaf, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
 	Measure *measure = arg;
 	int64	 bytes;
@@ -80,24 +80,24 @@ outbox_measure_up_to(OutboxSlot *slot, const OutboxRange *last, int64 limit)
 	Measure		measure = {.range = &range, .last = last};
 	int64		known = (int64) pg_atomic_read_u64(&slot->backlog);
 	uint64		from = outbox_snapshot_xmin(&range.lower);
-	int			segment = 0;
+	int			leaf = 0;
 
 	outbox_session_begin();
 	outbox_snapshot_take(TopMemoryContext, &range.upper);
 	outbox_session_end();
-	while (segment < OUTBOX_SEGMENTS && measure.bytes <= limit)
+	while (leaf < OUTBOX_LEAVES && measure.bytes <= limit)
 	{
 		Oid filenode;
 
 		outbox_session_begin();
-		from = outbox_event_scan_piece(segment, from, range.upper.xmax, PIECE_EVENTS, &filenode,
+		from = outbox_event_scan_piece(leaf, from, range.upper.xmax, PIECE_EVENTS, &filenode,
 									   sum_sizes, &measure);
 		outbox_session_end();
 		if (from != 0)
 			continue;
-		segment++;
+		leaf++;
 		from = outbox_snapshot_xmin(&range.lower);
 	}
 	outbox_backlog_take(slot, known - measure.bytes);
-	return segment == OUTBOX_SEGMENTS;
+	return leaf == OUTBOX_LEAVES;
 }

@@ -18,7 +18,7 @@
 
 #include "src/fault.h"
 #include "src/guc.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 
 #include "event_scan.h"
 #include "leaf_storage.h"
@@ -35,7 +35,7 @@
 /* A leaf and the snapshot its events must be seen by. */
 typedef struct RelayedCheck
 {
-	int					  segment;
+	int					  leaf;
 	const OutboxSnapshot *delivered;
 } RelayedCheck;
 
@@ -44,8 +44,8 @@ static TimestampTz due_at = 0;		/* an event's time comes, DT_NOEND = none */
 static uint64	   looked_xmax = 0; /* delivered snapshot of the last look */
 static bool		   full_logged = false;
 
-static TimestampTz left_at[OUTBOX_SEGMENTS]; /* when the ring moved on from it, 0 = not known */
-static int		   batch_leaf = -1;			 /* -1 = not known yet */
+static TimestampTz left_at[OUTBOX_LEAVES]; /* when the ring moved on from it, 0 = not known */
+static int		   batch_leaf = -1;		   /* -1 = not known yet */
 
 /* First column of a query's only row as int64 or timestamp; fallback if NULL. */
 static int64
@@ -81,13 +81,13 @@ is_relayed(void *arg)
 	TimestampTz			created_at;
 
 	OUTBOX_MUTATE("rotation_unchecked", return true);
-	if (!outbox_event_at_end(check->segment, BackwardScanDirection, &txid, &created_at))
+	if (!outbox_event_at_end(check->leaf, BackwardScanDirection, &txid, &created_at))
 		return true;
 	if (txid >= check->delivered->xmax)
 		return false;
 	for (uint32 i = 0; i < check->delivered->nxip; i++)
 	{
-		if (outbox_event_exists(check->segment, check->delivered->xip[i]))
+		if (outbox_event_exists(check->leaf, check->delivered->xip[i]))
 			return false;
 	}
 	return true;
@@ -98,15 +98,15 @@ is_relayed(void *arg)
  * of the next leaf came after it; one of them is as good as the time of the move.
  */
 static TimestampTz
-bound_last_event(int segment, TimestampTz now)
+bound_last_event(int leaf, TimestampTz now)
 {
 	uint64 txid;
 
-	if (left_at[segment] == 0 &&
-		!outbox_event_at_end((segment + 1) % OUTBOX_SEGMENTS, ForwardScanDirection, &txid,
-							 &left_at[segment]))
-		left_at[segment] = now;
-	return left_at[segment];
+	if (left_at[leaf] == 0 &&
+		!outbox_event_at_end((leaf + 1) % OUTBOX_LEAVES, ForwardScanDirection, &txid,
+							 &left_at[leaf]))
+		left_at[leaf] = now;
+	return left_at[leaf];
 }
 
 /* Facts that the decision needs; due_at is set to when it may change. */
@@ -116,12 +116,12 @@ gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *deliver
 {
 	int oldest;
 
-	memset(leaves, 0, sizeof(*leaves) * OUTBOX_SEGMENTS);
-	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	memset(leaves, 0, sizeof(*leaves) * OUTBOX_LEAVES);
+	for (int leaf = 0; leaf < OUTBOX_LEAVES; leaf++)
 	{
-		leaves[segment].empty = is_empty(outbox_segment_relation(segment));
-		leaves[segment].first_age_ms = OUTBOX_AGE_UNKNOWN;
-		leaves[segment].last_age_ms = OUTBOX_AGE_UNKNOWN;
+		leaves[leaf].empty = is_empty(outbox_leaf_relation(leaf));
+		leaves[leaf].first_age_ms = OUTBOX_AGE_UNKNOWN;
+		leaves[leaf].last_age_ms = OUTBOX_AGE_UNKNOWN;
 	}
 	due_at = DT_NOEND;
 	if (!leaves[current].empty)
@@ -136,7 +136,7 @@ gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *deliver
 			query_int64(psprintf("SELECT pg_catalog.pg_table_size('outbox.event_%d')", current), 0);
 		due_at = first + retention_ms * 1000 / OUTBOX_RETENTION_PARTS;
 	}
-	oldest = outbox_retention_oldest(leaves, OUTBOX_SEGMENTS, current);
+	oldest = outbox_retention_oldest(leaves, OUTBOX_LEAVES, current);
 	if (oldest >= 0)
 	{
 		RelayedCheck check = {oldest, delivered};
@@ -178,7 +178,7 @@ log_full_ring(bool full, int current)
 static void
 tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 {
-	OutboxLeafFacts		leaves[OUTBOX_SEGMENTS];
+	OutboxLeafFacts		leaves[OUTBOX_LEAVES];
 	OutboxRetentionPlan plan;
 	TimestampTz			now = GetCurrentTimestamp();
 	int64				retention_ms = (int64) outbox_guc_retention * 1000;
@@ -188,18 +188,18 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	bool				locked;
 
 	outbox_session_begin();
-	current = outbox_segment_current();
+	current = outbox_leaf_current();
 	gather_facts(leaves, current, delivered, now, retention_ms);
-	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, current, retention_ms,
+	outbox_retention_decide(leaves, OUTBOX_LEAVES, current, retention_ms,
 							outbox_guc_segment_size * MEGABYTE, &plan);
 	if (plan.empty >= 0)
-		leaf = outbox_segment_relation(plan.empty);
+		leaf = outbox_leaf_relation(plan.empty);
 	outbox_session_end();
 
 	log_full_ring(plan.full, current);
 	if (plan.move_to >= 0)
 	{
-		pg_atomic_write_u32(&slot->segment, (uint32) plan.move_to + 1);
+		pg_atomic_write_u32(&slot->leaf, (uint32) plan.move_to + 1);
 		left_at[current] = GetCurrentTimestamp();
 		OUTBOX_FAULT("retention-moved");
 		count_rotation(slot, true);
@@ -207,7 +207,7 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	if (plan.empty < 0)
 		return;
 
-	check.segment = plan.empty;
+	check.leaf = plan.empty;
 	check.delivered = delivered;
 	if (!outbox_leaf_empty(leaf, is_relayed, &check, &locked) && !locked)
 		count_rotation(slot, false);
@@ -245,7 +245,7 @@ tend_batch_log(OutboxSlot *slot)
 								1 - other),
 					   0);
 	snprintf(name, sizeof(name), "batch_%d", other);
-	leaf = outbox_segment_named_relation(name);
+	leaf = outbox_leaf_named_relation(name);
 	free_leaf = is_empty(leaf);
 	outbox_session_end();
 

@@ -22,7 +22,7 @@ outbox_retention_oldest(const OutboxLeafFacts *leaves, int count, int current)
 
 void
 outbox_retention_decide(const OutboxLeafFacts *leaves, int count, int current, int64_t retention_ms,
-						int64_t segment_bytes, OutboxRetentionPlan *plan)
+						int64_t leaf_bytes, OutboxRetentionPlan *plan)
 {
 	const OutboxLeafFacts *now = &leaves[current];
 	int					   next = (current + 1) % count;
@@ -33,7 +33,7 @@ outbox_retention_decide(const OutboxLeafFacts *leaves, int count, int current, i
 	plan->full = false;
 
 	if (!now->empty &&
-		(now->first_age_ms >= retention_ms / OUTBOX_RETENTION_PARTS || now->bytes >= segment_bytes))
+		(now->first_age_ms >= retention_ms / OUTBOX_RETENTION_PARTS || now->bytes >= leaf_bytes))
 	{
 		if (leaves[next].empty)
 			plan->move_to = next;

@@ -33,11 +33,11 @@ typedef struct OutboxRetentionPlan
 
 /*
  * The ring moves on when the current leaf's first event is older than a seventh of retention_ms or
- * the leaf has reached segment_bytes, and only onto an empty leaf.  Of the others only the oldest
+ * the leaf has reached leaf_bytes, and only onto an empty leaf.  Of the others only the oldest
  * that is not empty may be emptied: when all of it is relayed and older than retention_ms.
  */
 extern void outbox_retention_decide(const OutboxLeafFacts *leaves, int count, int current,
-									int64_t retention_ms, int64_t segment_bytes,
+									int64_t retention_ms, int64_t leaf_bytes,
 									OutboxRetentionPlan *plan);
 
 /* Oldest leaf that is neither current nor empty, -1 = none. */

@@ -170,7 +170,7 @@ outbox_entry_encode(const OutboxEntry *entry, uint8_t key[OUTBOX_ENTRY_KEY])
 	put_big_endian(&at, (uint64_t) entry->seq ^ SIGN_BIT, 8);
 	put_big_endian(&at, entry->block, 4);
 	put_big_endian(&at, entry->offset, 2);
-	put_big_endian(&at, entry->segment, 1);
+	put_big_endian(&at, entry->leaf, 1);
 }
 
 void
@@ -184,7 +184,7 @@ outbox_entry_decode(const uint8_t key[OUTBOX_ENTRY_KEY], OutboxEntry *entry)
 	entry->seq = (int64_t) (get_big_endian(&at, 8) ^ SIGN_BIT);
 	entry->block = (uint32_t) get_big_endian(&at, 4);
 	entry->offset = (uint16_t) get_big_endian(&at, 2);
-	entry->segment = (uint8_t) get_big_endian(&at, 1);
+	entry->leaf = (uint8_t) get_big_endian(&at, 1);
 }
 
 static void

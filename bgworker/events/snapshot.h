@@ -54,8 +54,8 @@ typedef struct OutboxEntry
 	int64_t	 seq;
 	uint32_t block; /* heap tuple */
 	uint16_t offset;
-	uint8_t	 segment; /* leaf */
-	uint8_t	 rank;	  /* OutboxRank */
+	uint8_t	 leaf; /* leaf */
+	uint8_t	 rank; /* OutboxRank */
 } OutboxEntry;
 
 /* Of two uint64_t, for qsort and bsearch. */

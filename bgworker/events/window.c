@@ -85,10 +85,10 @@ look_up_order(WindowScan *scan, uint64 txid)
 
 /* An OutboxEventVisitor. */
 static void
-add_entry(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
+add_entry(void *arg, int leaf, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
 	WindowScan *scan = arg;
-	OutboxEntry entry = {.txid = txid, .seq = seq, .segment = (uint8) segment};
+	OutboxEntry entry = {.txid = txid, .seq = seq, .leaf = (uint8) leaf};
 
 	look_up_order(scan, txid);
 	entry.order = scan->last_order;

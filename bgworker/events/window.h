@@ -20,9 +20,9 @@ typedef struct OutboxWindow
 	OutboxRange		 range;
 	OutboxEntryList *entries; /* in order; see entries.h */
 	size_t			 count;
-	size_t			 next;						 /* first entry that is in no chunk yet */
-	Oid				 filenodes[OUTBOX_SEGMENTS]; /* of the leaves when they were read */
-	bool			 commit_order;				 /* false: track_commit_timestamp is off */
+	size_t			 next;					   /* first entry that is in no chunk yet */
+	Oid				 filenodes[OUTBOX_LEAVES]; /* of the leaves when they were read */
+	bool			 commit_order;			   /* false: track_commit_timestamp is off */
 	/* of a batch, by the rate seen; 0 = outbox.batch_max_bytes; outlives the window */
 	int64			 most_bytes;
 } OutboxWindow;

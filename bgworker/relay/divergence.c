@@ -117,7 +117,7 @@ announce(const OutboxBatchRow *base, bool resend)
 
 /* An OutboxEventVisitor. */
 static void
-count_event(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
+count_event(void *arg, int leaf, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
 	(*(int64 *) arg)++;
 }

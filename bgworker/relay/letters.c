@@ -25,7 +25,7 @@
 #include "src/event_shape.h"
 #include "src/fault.h"
 #include "src/guc.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 #include "src/shmem.h"
 
 #define LOOK_MS		   1000
@@ -329,9 +329,9 @@ outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 
 /* The letters wait while emit() could not write where they would go; inside a transaction. */
 static bool
-may_reissue(int segment)
+may_reissue(int leaf)
 {
-	char *obstacle = outbox_event_obstacle(segment);
+	char *obstacle = outbox_event_obstacle(leaf);
 
 	if (obstacle == NULL)
 		return true;
@@ -366,16 +366,16 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 	bool  isnull;
 	int64 copied;
 	int	  count;
-	int	  segment;
+	int	  leaf;
 
 	outbox_session_begin();
-	segment = outbox_segment_current();
-	if (!may_reissue(segment))
+	leaf = outbox_leaf_current();
+	if (!may_reissue(leaf))
 	{
 		outbox_session_end();
 		return 0;
 	}
-	values[0] = Int16GetDatum(segment);
+	values[0] = Int16GetDatum(leaf);
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
 	values[2] = BoolGetDatum(letters->failing);
 	if (sweep &&

@@ -27,7 +27,7 @@
 #include "bgworker/events/measure.h"
 #include "bgworker/session.h"
 #include "src/guc.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 #include "src/shown.h"
 #include "src/topic.h"
 
@@ -201,10 +201,10 @@ add_letter(LetterRows *rows, const OutboxChunk *chunk, const OutboxWindow *windo
 								  OUTBOX_EVENT_ID,		OUTBOX_EVENT_TYPE,
 								  OUTBOX_EVENT_TXID,	OUTBOX_EVENT_SEQ};
 	TupleTableSlot	*slot = outbox_leaf_reader_fetch(&rows->reader, window->filenodes, entry);
-	int64		  id = nextval_internal(outbox_segment_named_relation("dead_letter_id_seq"), false);
-	Datum		  values[LETTER_COLUMNS];
-	bool		  nulls[LETTER_COLUMNS] = {false};
-	MemoryContext caller;
+	int64			 id = nextval_internal(outbox_leaf_named_relation("dead_letter_id_seq"), false);
+	Datum			 values[LETTER_COLUMNS];
+	bool			 nulls[LETTER_COLUMNS] = {false};
+	MemoryContext	 caller;
 
 	if (slot == NULL)
 		ereport(ERROR,

@@ -32,7 +32,7 @@
 #include "bgworker/session.h"
 #include "src/backlog.h"
 #include "src/fault.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 
 #define STEP_EVENTS	   1000	  /* copies of one transaction, at most */
 #define PLAN_EVENTS	   131072 /* places kept in memory: 8 MB while scanning */
@@ -68,7 +68,7 @@ static bool
 begin_step(void)
 {
 	outbox_session_begin();
-	if (ConditionalLockRelationOid(outbox_segment_named_relation("replay_job"), RowExclusiveLock))
+	if (ConditionalLockRelationOid(outbox_leaf_named_relation("replay_job"), RowExclusiveLock))
 		return true;
 	outbox_session_end();
 	wait_for_lock();

@@ -23,7 +23,7 @@
 #include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/window.h"
 #include "src/event_store.h"
-#include "src/segment.h"
+#include "src/leaf.h"
 
 #define SCAN_EVENTS 20000			  /* read in one transaction */
 #define COPY_BYTES	(4 * 1024 * 1024) /* written in one transaction, and one event more */
@@ -103,7 +103,7 @@ typedef struct PlanFill
 } PlanFill;
 
 static void
-take_event(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
+take_event(void *arg, int leaf, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
 	PlanFill   *fill = arg;
 	OutboxEntry entry = {
@@ -111,7 +111,7 @@ take_event(void *arg, int segment, uint64 txid, int64 seq, TupleTableSlot *slot)
 		.seq = seq,
 		.block = ItemPointerGetBlockNumber(&slot->tts_tid),
 		.offset = ItemPointerGetOffsetNumber(&slot->tts_tid),
-		.segment = (uint8) segment,
+		.leaf = (uint8) leaf,
 	};
 
 	slot_getallattrs(slot);
@@ -125,7 +125,7 @@ void
 outbox_replay_scan_start(OutboxReplayScan *scan, OutboxReplayPlan *plan)
 {
 	outbox_replay_plan_clear(plan);
-	scan->segment = 0;
+	scan->leaf = 0;
 	scan->txid = 0;
 	scan->timed_from = outbox_commit_times_from();
 }
@@ -137,18 +137,18 @@ outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *scan, OutboxRep
 	bool	 first = scan->txid == 0;
 	Oid		 filenode;
 
-	scan->txid = outbox_event_scan_piece(scan->segment, scan->txid, job->snapshot.xmax, SCAN_EVENTS,
+	scan->txid = outbox_event_scan_piece(scan->leaf, scan->txid, job->snapshot.xmax, SCAN_EVENTS,
 										 &filenode, take_event, &fill);
 	if (first)
-		scan->filenodes[scan->segment] = filenode;
-	if (scan->filenodes[scan->segment] != filenode)
+		scan->filenodes[scan->leaf] = filenode;
+	if (scan->filenodes[scan->leaf] != filenode)
 	{
 		outbox_replay_scan_start(scan, plan);
 		return false;
 	}
 	if (scan->txid != 0)
 		return false;
-	if (++scan->segment < OUTBOX_SEGMENTS)
+	if (++scan->leaf < OUTBOX_LEAVES)
 		return false;
 	outbox_replay_plan_finish(plan);
 	return true;
@@ -220,9 +220,8 @@ copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
 static bool
 lock_target(void)
 {
-	return ConditionalLockRelationOid(outbox_segment_ring(), RowExclusiveLock) &&
-		ConditionalLockRelationOid(outbox_segment_relation(outbox_segment_current()),
-								   RowExclusiveLock);
+	return ConditionalLockRelationOid(outbox_leaf_ring(), RowExclusiveLock) &&
+		ConditionalLockRelationOid(outbox_leaf_relation(outbox_leaf_current()), RowExclusiveLock);
 }
 
 int

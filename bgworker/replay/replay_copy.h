@@ -39,10 +39,10 @@ typedef struct OutboxReplayJob
 /* How far the scan of the leaves is. */
 typedef struct OutboxReplayScan
 {
-	int	   segment;
+	int	   leaf;
 	uint64 txid;	   /* first one not read in this leaf */
 	uint64 timed_from; /* now */
-	Oid	   filenodes[OUTBOX_SEGMENTS];
+	Oid	   filenodes[OUTBOX_LEAVES];
 } OutboxReplayScan;
 
 /*

@@ -9,13 +9,13 @@
 #define SEGMENT_BYTES 6 /* an event is a byte */
 
 static bool
-leaf_is_relayed(int segment, const OutboxSnapshot *delivered)
+leaf_is_relayed(int leaf, const OutboxSnapshot *delivered)
 {
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
 
-		if (event->segment == segment && !event->emptied &&
+		if (event->leaf == leaf && !event->emptied &&
 			tables.transactions[event->txid].state == TX_COMMITTED &&
 			!outbox_snapshot_sees(delivered, event->txid))
 			return false;
@@ -25,15 +25,14 @@ leaf_is_relayed(int segment, const OutboxSnapshot *delivered)
 
 /* A running transaction holds a lock on the leaf it wrote to. */
 static bool
-leaf_is_locked(int segment)
+leaf_is_locked(int leaf)
 {
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
 		TxState			state = tables.transactions[event->txid].state;
 
-		if (event->segment == segment && !event->emptied &&
-			(state == TX_RUNNING || state == TX_PREPARED))
+		if (event->leaf == leaf && !event->emptied && (state == TX_RUNNING || state == TX_PREPARED))
 			return true;
 	}
 	return false;
@@ -42,40 +41,39 @@ leaf_is_locked(int segment)
 static void
 gather_facts(OutboxLeafFacts *leaves, const OutboxSnapshot *delivered)
 {
-	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	for (int leaf = 0; leaf < OUTBOX_LEAVES; leaf++)
 	{
-		OutboxLeafFacts *leaf = &leaves[segment];
+		OutboxLeafFacts *facts = &leaves[leaf];
 
-		*leaf = (OutboxLeafFacts) {.empty = true,
-								   .first_age_ms = OUTBOX_AGE_UNKNOWN,
-								   .last_age_ms = OUTBOX_AGE_UNKNOWN};
+		*facts = (OutboxLeafFacts) {.empty = true,
+									.first_age_ms = OUTBOX_AGE_UNKNOWN,
+									.last_age_ms = OUTBOX_AGE_UNKNOWN};
 		for (int i = 0; i < tables.nevents; i++)
 		{
 			const SimEvent *event = &tables.events[i];
 
-			if (event->segment != segment || event->emptied)
+			if (event->leaf != leaf || event->emptied)
 				continue;
-			if (leaf->empty)
-				leaf->first_age_ms = clock_now - event->created_at;
-			leaf->empty = false;
-			leaf->bytes++;
-			leaf->last_age_ms = clock_now - event->created_at;
+			if (facts->empty)
+				facts->first_age_ms = clock_now - event->created_at;
+			facts->empty = false;
+			facts->bytes++;
+			facts->last_age_ms = clock_now - event->created_at;
 		}
-		leaf->relayed = mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(segment, delivered);
+		facts->relayed = mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(leaf, delivered);
 	}
 }
 
 void
 ring_tend(const OutboxSnapshot *delivered)
 {
-	OutboxLeafFacts		leaves[OUTBOX_SEGMENTS];
+	OutboxLeafFacts		leaves[OUTBOX_LEAVES];
 	OutboxRetentionPlan plan;
 
 	gather_facts(leaves, delivered);
-	outbox_retention_decide(leaves, OUTBOX_SEGMENTS, tables.segment, RETENTION_MS, SEGMENT_BYTES,
-							&plan);
+	outbox_retention_decide(leaves, OUTBOX_LEAVES, tables.leaf, RETENTION_MS, SEGMENT_BYTES, &plan);
 	if (plan.move_to >= 0)
-		tables.segment = plan.move_to;
+		tables.leaf = plan.move_to;
 	if (plan.empty >= 0 && !leaf_is_locked(plan.empty) &&
 		(mutant == MUTANT_ROTATION_UNCHECKED || leaf_is_relayed(plan.empty, delivered)))
 	{

@@ -56,7 +56,7 @@ typedef struct SimEvent
 	int64  seq;
 	int	   id; /* its identity, never reissued */
 	int	   key;
-	int	   segment;
+	int	   leaf;
 	int64  created_at;
 	bool   poison;	/* Kafka refuses it */
 	bool   emptied; /* its leaf was emptied */
@@ -104,7 +104,7 @@ typedef struct Tables
 	uint64		   next_txid;
 	uint64		   completed; /* highest txid that has ended */
 	int64		   next_seq;
-	int			   segment; /* current leaf; in memory only */
+	int			   leaf; /* current leaf; in memory only */
 	int			   timeline;
 	SimTransaction transactions[MOST_TRANSACTIONS];
 	int			   nevents;
@@ -131,7 +131,7 @@ extern void tables_end(uint64 txid, TxState state);
 extern void tables_store_batch(SimBatch *batch);
 extern void tables_exclude(const SimExclusion *exclusion);
 extern void tables_fence(void);
-extern void tables_empty_leaf(int segment);
+extern void tables_empty_leaf(int leaf);
 /* Cuts the log and replays it: what runs is aborted, txids and seqs are reissued. */
 extern void tables_cut(int kept, bool new_timeline);
 extern void tables_snapshot(SimSnapshot *snapshot);

@@ -78,11 +78,11 @@ end_transaction(uint64 txid, TxState state, int64 time, int place)
 }
 
 static void
-empty_leaf(int segment)
+empty_leaf(int leaf)
 {
 	for (int i = 0; i < tables.nevents; i++)
 	{
-		if (tables.events[i].segment == segment)
+		if (tables.events[i].leaf == leaf)
 			tables.events[i].emptied = true;
 	}
 }
@@ -163,7 +163,7 @@ tables_emit(uint64 txid, int key, bool poison)
 							   .seq = tables.next_seq,
 							   .id = next_id++,
 							   .key = key,
-							   .segment = tables.segment,
+							   .leaf = tables.leaf,
 							   .created_at = clock_now,
 							   .poison = poison};
 	append(&record);
@@ -207,9 +207,9 @@ tables_fence(void)
 }
 
 void
-tables_empty_leaf(int segment)
+tables_empty_leaf(int leaf)
 {
-	append(&(Record) {.kind = RECORD_EMPTY, .number = segment});
+	append(&(Record) {.kind = RECORD_EMPTY, .number = leaf});
 }
 
 void
@@ -235,7 +235,7 @@ tables_cut(int kept, bool new_timeline)
 		if (!tables.events[i].emptied && tables.events[i].seq > newest)
 		{
 			newest = tables.events[i].seq;
-			tables.segment = tables.events[i].segment;
+			tables.leaf = tables.events[i].leaf;
 		}
 	}
 }

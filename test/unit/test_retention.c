@@ -11,7 +11,7 @@
 
 #define LEAVES	  8
 #define RETENTION 7000
-#define SEGMENT	  1000
+#define LEAF	  1000
 
 /* A leaf as the simulation knows it: times of its events, and their bytes. */
 typedef struct SimLeaf
@@ -48,7 +48,7 @@ plan_next(SimRing *ring, OutboxRetentionPlan *plan)
 		facts[i].last_age_ms = facts[i].empty ? OUTBOX_AGE_UNKNOWN : ring->now - leaf->last;
 		facts[i].relayed = facts[i].empty || leaf->last <= ring->relayed_until;
 	}
-	outbox_retention_decide(facts, LEAVES, ring->current, RETENTION, SEGMENT, plan);
+	outbox_retention_decide(facts, LEAVES, ring->current, RETENTION, LEAF, plan);
 }
 
 static void

@@ -180,7 +180,7 @@ keys_sort_as_entries(Schedule *schedule)
 
 		schedule->entries[i].block = (uint32_t) rand();
 		schedule->entries[i].offset = (uint16_t) rand();
-		schedule->entries[i].segment = (uint8_t) (rand() % 8);
+		schedule->entries[i].leaf = (uint8_t) (rand() % 8);
 		outbox_entry_encode(&schedule->entries[i], keys[i % 2]);
 		outbox_entry_decode(keys[i % 2], &decoded);
 		if (memcmp(&decoded, &schedule->entries[i], sizeof(decoded)) != 0)

@@ -90,18 +90,18 @@ test_uri(void)
 										 ":a",		 "a_b:c",	"/a[b]",   "//[::1",	"//[]",
 										 "//[::1]x", "//h:p",	"//a@b@c", "#a#b",		"/a\n",
 										 "/a\x7F",	 "//h[1]"};
-	char					 segment[64];
+	char					 leaf[64];
 
 	for (size_t i = 0; i < sizeof(references) / sizeof(references[0]); i++)
 		CHECK(outbox_uri_is_reference(references[i]), references[i]);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		CHECK(!outbox_uri_is_reference(others[i]), "no URI reference");
-	CHECK(strcmp(outbox_uri_segment(segment, "shop_order-1.x~", 15), "shop_order-1.x~") == 0,
+	CHECK(strcmp(outbox_uri_segment(leaf, "shop_order-1.x~", 15), "shop_order-1.x~") == 0,
 		  "a usual name stays");
-	CHECK(strcmp(outbox_uri_segment(segment, "a b/c?d#e%\xC3\xA4\"\n", 14),
+	CHECK(strcmp(outbox_uri_segment(leaf, "a b/c?d#e%\xC3\xA4\"\n", 14),
 				 "a%20b%2Fc%3Fd%23e%25%C3%A4%22%0A") == 0,
 		  "all else is encoded");
-	CHECK(strcmp(outbox_uri_segment(segment, "", 0), "") == 0, "nothing stays nothing");
+	CHECK(strcmp(outbox_uri_segment(leaf, "", 0), "") == 0, "nothing stays nothing");
 }
 
 static void

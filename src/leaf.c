@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * segment.c
+ * leaf.c
  *	  Which leaf of the event ring takes new events.
  *
  * Runs in application backends and in the relay.  Everything is looked up by name: a leaf gets a
@@ -25,7 +25,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "segment.h"
+#include "leaf.h"
 #include "shmem.h"
 
 #define TXID_COLUMN "txid"
@@ -33,7 +33,7 @@
 /* What each event needs: the leaves in their order, then the others. */
 enum
 {
-	KEPT_RING = OUTBOX_SEGMENTS,
+	KEPT_RING = OUTBOX_LEAVES,
 	KEPT_SEQUENCE,
 	KEPT_RELATIONS
 };
@@ -63,7 +63,7 @@ forget_kept(Datum arg, int cache_id, uint32 hash_value)
 }
 
 Oid
-outbox_segment_named_relation(const char *name)
+outbox_leaf_named_relation(const char *name)
 {
 	Oid schema = get_namespace_oid("outbox", false);
 	Oid relation = get_relname_relid(name, schema);
@@ -89,7 +89,7 @@ look_up_kept(int place)
 		registered = true;
 	}
 	kept_changed = false;
-	found = outbox_segment_named_relation(kept_names[place]);
+	found = outbox_leaf_named_relation(kept_names[place]);
 	if (!kept_changed)
 		kept[place] = found;
 	return found;
@@ -102,25 +102,25 @@ kept_relation(int place)
 }
 
 Oid
-outbox_segment_relation(int segment)
+outbox_leaf_relation(int leaf)
 {
-	return kept_relation(segment);
+	return kept_relation(leaf);
 }
 
 Oid
-outbox_segment_ring(void)
+outbox_leaf_ring(void)
 {
 	return kept_relation(KEPT_RING);
 }
 
 Oid
-outbox_segment_sequence(void)
+outbox_leaf_sequence(void)
 {
 	return kept_relation(KEPT_SEQUENCE);
 }
 
 Relation
-outbox_segment_open_index(Relation leaf)
+outbox_leaf_open_index(Relation leaf)
 {
 	AttrNumber column = get_attnum(RelationGetRelid(leaf), TXID_COLUMN);
 	List	  *indexes = RelationGetIndexList(leaf);
@@ -156,7 +156,7 @@ find_highest_txid(Oid leaf_oid)
 
 	if (RelationGetNumberOfBlocks(leaf) > 0)
 	{
-		Relation		index = outbox_segment_open_index(leaf);
+		Relation		index = outbox_leaf_open_index(leaf);
 		TupleTableSlot *slot = table_slot_create(leaf, NULL);
 		IndexScanDesc	scan = outbox_compat_index_beginscan(leaf, index, SnapshotAny, 0);
 
@@ -177,38 +177,38 @@ find_highest_txid(Oid leaf_oid)
 }
 
 static int
-find_segment(void)
+find_leaf(void)
 {
 	FullTransactionId highest = InvalidFullTransactionId;
 	int				  found = 0;
 
-	for (int segment = 0; segment < OUTBOX_SEGMENTS; segment++)
+	for (int leaf = 0; leaf < OUTBOX_LEAVES; leaf++)
 	{
-		FullTransactionId txid = find_highest_txid(outbox_segment_relation(segment));
+		FullTransactionId txid = find_highest_txid(outbox_leaf_relation(leaf));
 
 		if (FullTransactionIdFollows(txid, highest))
 		{
 			highest = txid;
-			found = segment;
+			found = leaf;
 		}
 	}
 	return found;
 }
 
 int
-outbox_segment_current(void)
+outbox_leaf_current(void)
 {
 	OutboxSlot *slot = outbox_shmem_slot();
-	uint32		known = slot ? pg_atomic_read_u32(&slot->segment) : 0;
+	uint32		known = slot ? pg_atomic_read_u32(&slot->leaf) : 0;
 	int			found;
 
 	if (known != 0)
 		return (int) known - 1;
 
-	found = find_segment();
+	found = find_leaf();
 
 	/* Another process may have found it meanwhile and moved on: then known is its. */
-	if (slot == NULL || pg_atomic_compare_exchange_u32(&slot->segment, &known, (uint32) found + 1))
+	if (slot == NULL || pg_atomic_compare_exchange_u32(&slot->leaf, &known, (uint32) found + 1))
 		return found;
 	return (int) known - 1;
 }
