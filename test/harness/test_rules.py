@@ -28,6 +28,8 @@ SEEDED = [
     ("tests and expectations match", "test/isolation/specs/a.spec", "session s1\n"),
     ("settings are documented", "src/guc.c", '{"outbox.secret_knob"}\n'),
     ("nothing names this machine", "docs/a.md", "see /" + "work/main/src\n"),
+    ("documents read as sentences", "docs/a.md", "word " * 20 + "end\n"),
+    ("documents read as sentences", "docs/a.md", "| " + "word " * 26 + "|\n"),
     ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
     ("files carry their licence", "src/emit.c", None),
     ("tests wait instead of sleeping", "test/e2e/a.py", "time.sleep(3)\n"),
