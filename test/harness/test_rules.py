@@ -43,6 +43,7 @@ SEEDED = [
     ("documents link to what is there", "docs/a.md", "[b](b.md)\n"),
     ("documents link to what is there", "docs/a.md", "# A b\n\n[a](#a-c)\n"),
     ("nothing names this machine", "docs/a.md", "see /" + "work/main/src\n"),
+    ("rows of documents are short", "docs/a.md", "| " + "word " * 26 + "|\n"),
     ("nothing is left to do", "src/emit.c", "/* TO" + "DO */\n"),
     ("files carry their licence", "src/emit.c", None),
     ("tests wait instead of sleeping", "test/e2e/a.py", "time.sleep(3)\n"),
