@@ -1,313 +1,315 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * http.c
- *	  HTTP on libmicrohttpd: liveness, readiness, metrics, the service's routes.
+ *	  HTTP on libmicrohttpd: its event threads, of which none ever waits.
  *
- * Runs in the services on libmicrohttpd's threads.
+ * One event thread for http_address, one for health_address.  They read requests, answer health
+ * and send answers; handlers run in the pool while the connection is suspended.
  */
 #define _GNU_SOURCE
 #include "http.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <jansson.h>
 #include <microhttpd.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
+#include "http_listen.h"
+#include "http_pool.h"
 #include "log.h"
-#include "metrics.h"
-#include "text.h"
 
-#define BODY_MAX	 (1024 * 1024)
-#define HTTP_THREADS 4
+#define WORKERS		8
+#define WAITING		64
+#define CONNECTIONS 512
 
-/* What is collected of a request until it is whole. */
-typedef struct PendingRequest
+/* Main thread; what the event threads read of it is written before they start. */
+static struct
 {
-	char  *body;
-	size_t len;
-	bool   too_large;
-} PendingRequest;
+	OutboxHttpServer   server;
+	OutboxHttpPool	  *pool;
+	struct MHD_Daemon *daemon;
+	struct MHD_Daemon *health_daemon;
+} http;
+static atomic_bool stopping;
 
-/* written before the daemon starts */
-static struct MHD_Daemon *http_daemon;
-static const OutboxRoute *service_routes;
-static const char *(*service_alive)(void);
-static const char *(*service_ready)(void);
-static bool (*service_admits)(const char *user, const char *password); /* NULL: everybody */
-
-const char *
-outbox_http_header(const OutboxHttpRequest *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
-}
-
-void
-outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format, ...)
-{
-	char	text[1024];
-	va_list arguments;
-	json_t *body;
-
-	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
-	outbox_text_mend(text, sizeof(text));
-	body = json_pack("{s:s}", "error", text);
-	answer->status = status;
-	answer->body = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-	json_decref(body);
-}
-
+/* A thread of the pool. */
 static void
-answer_health(OutboxHttpAnswer *answer, const char *problem)
+work(void *job)
 {
-	json_t *body = json_pack("{s:s*,s:b}", "reason", problem, "ok", problem == NULL);
+	OutboxHttpExchange	   *exchange = job;
+	struct OutboxHttpParts *parts = outbox_http_exchange_parts(exchange);
+	OutboxHttpAnswer		answer = outbox_http_answer_initial;
 
-	answer->status = problem == NULL ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-	answer->body = json_dumps(body, JSON_COMPACT);
-	json_decref(body);
-}
-
-static void
-run_livez(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
-{
-	(void) request;
-	answer_health(answer, service_alive());
-}
-
-static void
-run_readyz(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
-{
-	(void) request;
-	answer_health(answer, service_ready());
-}
-
-static void
-run_metrics(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
-{
-	(void) request;
-	answer->content_type = "text/plain; version=0.0.4; charset=utf-8";
-	answer->body = outbox_metrics_text();
-	answer->status = answer->body != NULL ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
-}
-
-static const OutboxRoute own_routes[] = {
-	{"GET", "/livez", run_livez},
-	{"GET", "/readyz", run_readyz},
-	{"GET", "/metrics", run_metrics},
-	{NULL, NULL, NULL},
-};
-
-/* The route for a request; *path_known says that another method would do. */
-static const OutboxRoute *
-find_route(const OutboxRoute *routes, OutboxHttpRequest *request, bool *path_known)
-{
-	for (const OutboxRoute *route = routes; route != NULL && route->method != NULL; route++)
-	{
-		size_t len = strlen(route->path);
-		bool   prefix = route->path[len - 1] == '/';
-
-		if (prefix ? strncmp(request->path, route->path, len) != 0 :
-					 strcmp(request->path, route->path) != 0)
-			continue;
-		*path_known = true;
-		if (strcmp(request->method, route->method) != 0)
-			continue;
-		request->rest = request->path + len;
-		return route;
-	}
-	return NULL;
-}
-
-void
-outbox_http_protect(bool (*admits)(const char *user, const char *password))
-{
-	service_admits = admits;
-}
-
-/* Health is asked by who has no password: it tells nothing but good or bad. */
-static bool
-is_admitted(const OutboxHttpRequest *request)
-{
-	char *password = NULL;
-	char *user;
-	bool  admitted;
-
-	if (service_admits == NULL || strcmp(request->path, "/livez") == 0 ||
-		strcmp(request->path, "/readyz") == 0)
-		return true;
-	user = MHD_basic_auth_get_username_password(request->connection, &password);
-	admitted = user != NULL && password != NULL && service_admits(user, password);
-	MHD_free(user);
-	MHD_free(password);
-	return admitted;
-}
-
-static void
-dispatch(OutboxHttpRequest *request, OutboxHttpAnswer *answer)
-{
-	bool			   path_known = false;
-	const OutboxRoute *route;
-
-	if (!is_admitted(request))
-	{
-		outbox_http_error(answer, MHD_HTTP_UNAUTHORIZED, "a user and a password are needed");
-		return;
-	}
-	route = find_route(own_routes, request, &path_known);
-	if (route == NULL)
-		route = find_route(service_routes, request, &path_known);
-	if (route != NULL)
-		route->run(request, answer);
-	else if (path_known)
-		outbox_http_error(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed");
+	outbox_http_dispatch(parts, &answer);
+	if (outbox_http_exchange_is_parked(exchange))
+		outbox_http_answer_free(&answer);
 	else
-		outbox_http_error(answer, MHD_HTTP_NOT_FOUND, "no such resource");
+	{
+		outbox_http_answer_match(&answer, outbox_http_request_of(parts));
+		outbox_http_exchange_finish(exchange, &answer);
+	}
+	outbox_http_exchange_release(exchange);
 }
 
-static enum MHD_Result
-send_answer(struct MHD_Connection *connection, OutboxHttpAnswer *answer)
+static OutboxHttpConnection *
+connection_of(struct MHD_Connection *mhd)
 {
-	struct MHD_Response *response;
-	enum MHD_Result		 result;
-
-	response = MHD_create_response_from_buffer(answer->body != NULL ? strlen(answer->body) : 0,
-											   answer->body != NULL ? answer->body : (void *) "",
-											   answer->body != NULL ? MHD_RESPMEM_MUST_FREE :
-																	  MHD_RESPMEM_PERSISTENT);
-	if (response == NULL)
-	{
-		free(answer->body);
-		return MHD_NO;
-	}
-	MHD_add_response_header(response, "Content-Type", answer->content_type);
-	if (answer->status == MHD_HTTP_UNAUTHORIZED)
-		MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"outbox\"");
-	result = MHD_queue_response(connection, (unsigned) answer->status, response);
-	MHD_destroy_response(response);
-	return result;
+	return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
 static void
-collect_body(PendingRequest *pending, const char *data, size_t size)
+on_connection(void *arg, struct MHD_Connection *mhd, void **context,
+			  enum MHD_ConnectionNotificationCode code)
 {
-	char *grown;
-
-	if (pending->too_large || pending->len + size > BODY_MAX)
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		*context = outbox_http_connection_opened(
+			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+			arg != NULL);
+	else if (*context != NULL)
 	{
-		pending->too_large = true;
-		return;
+		outbox_http_connection_closed(*context);
+		*context = NULL;
 	}
-	grown = realloc(pending->body, pending->len + size + 1);
-	if (grown == NULL)
-	{
-		pending->too_large = true;
-		return;
-	}
-	memcpy(grown + pending->len, data, size);
-	pending->body = grown;
-	pending->len += size;
-	pending->body[pending->len] = '\0';
 }
 
-static enum MHD_Result
-handle_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
-			   const char *version, const char *data, size_t *size, void **state)
+/* The request line is there; the target is as it came. */
+static void *
+on_target(void *arg, const char *target, struct MHD_Connection *mhd)
 {
-	PendingRequest	 *pending = *state;
-	OutboxHttpAnswer  answer = {MHD_HTTP_OK, "application/json", NULL};
-	OutboxHttpRequest request = {method, url, "", "", 0, connection};
+	OutboxHttpExchange	 *exchange = outbox_http_exchange_new(mhd, target != NULL ? target : "");
+	OutboxHttpConnection *connection = connection_of(mhd);
 
 	(void) arg;
-	(void) version;
-	if (pending == NULL)
+	if (connection != NULL)
+		outbox_http_connection_enter(connection, OUTBOX_HTTP_HEAD, exchange);
+	return exchange;
+}
+
+static enum MHD_Result
+send_answer(struct MHD_Connection *mhd, OutboxHttpExchange *exchange, OutboxHttpAnswer *answer)
+{
+	outbox_http_connection_enter(connection_of(mhd), OUTBOX_HTTP_ANSWER, exchange);
+	return outbox_http_answer_send(answer, mhd) ? MHD_YES : MHD_NO;
+}
+
+/* The headers are there: judged before a byte of the body is read. */
+static enum MHD_Result
+begin_request(struct MHD_Connection *mhd, OutboxHttpExchange *exchange, const char *method,
+			  const char *version)
+{
+	OutboxHttpConnection   *connection = connection_of(mhd);
+	struct OutboxHttpParts *parts = outbox_http_exchange_parts(exchange);
+	OutboxHttpAnswer		answer = outbox_http_answer_initial;
+	const char			   *wrong = outbox_http_request_begin(parts, mhd, method, version);
+
+	if (wrong != NULL)
+		outbox_http_error(&answer, MHD_HTTP_BAD_REQUEST, "%s", wrong);
+	else if (!outbox_http_connection_is_crowded(connection))
 	{
-		*state = calloc(1, sizeof(PendingRequest));
-		return *state != NULL ? MHD_YES : MHD_NO;
-	}
-	if (*size > 0)
-	{
-		collect_body(pending, data, *size);
-		*size = 0;
+		outbox_http_connection_enter(connection, OUTBOX_HTTP_BODY, exchange);
 		return MHD_YES;
 	}
-	if (pending->too_large)
-		outbox_http_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than 1 MiB");
-	else
+	else if (!outbox_http_dispatch_health(outbox_http_request_of(parts), &answer))
+		outbox_http_busy(&answer, "too many connections");
+	answer.close = true;
+	return send_answer(mhd, exchange, &answer);
+}
+
+/* Fills the answer of a whole request that no handler is needed for. */
+static bool
+answer_at_once(OutboxHttpConnection *connection, struct OutboxHttpParts *parts,
+			   OutboxHttpAnswer *answer)
+{
+	const OutboxHttpRequest *request = outbox_http_request_of(parts);
+
+	if (outbox_http_dispatch_health(request, answer))
+		return true;
+	if (outbox_http_connection_is_health(connection))
+		outbox_http_error(answer, MHD_HTTP_NOT_FOUND, "no such resource");
+	else if (outbox_http_request_refusal(parts) == MHD_HTTP_CONTENT_TOO_LARGE)
+		outbox_http_error(answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than 1 MiB");
+	else if (outbox_http_request_refusal(parts) != 0)
+		outbox_http_busy(answer, "too many bodies at once");
+	else if (stopping)
 	{
-		if (pending->body != NULL)
-		{
-			request.body = pending->body;
-			request.body_len = pending->len;
-		}
-		dispatch(&request, &answer);
+		outbox_http_busy(answer, "the program ends");
+		answer->close = true;
 	}
-	return send_answer(connection, &answer);
+	else
+		return false;
+	return true;
+}
+
+static enum MHD_Result
+end_request(struct MHD_Connection *mhd, OutboxHttpExchange *exchange)
+{
+	OutboxHttpConnection *connection = connection_of(mhd);
+	OutboxHttpAnswer	  answer = outbox_http_answer_initial;
+
+	if (outbox_http_exchange_take(exchange, &answer) ||
+		answer_at_once(connection, outbox_http_exchange_parts(exchange), &answer))
+		return send_answer(mhd, exchange, &answer);
+	outbox_http_connection_enter(connection, OUTBOX_HTTP_WORK, exchange);
+	outbox_http_exchange_suspend(exchange);
+	if (outbox_http_pool_push(http.pool, exchange))
+		return MHD_YES;
+	outbox_http_busy(&answer, "too many requests at once");
+	outbox_http_exchange_finish(exchange, &answer);
+	outbox_http_exchange_release(exchange);
+	return MHD_YES;
+}
+
+/* Called when the headers are there, for each part of the body, at its end, and when resumed. */
+static enum MHD_Result
+on_request(void *arg, struct MHD_Connection *mhd, const char *target, const char *method,
+		   const char *version, const char *data, size_t *size, void **state)
+{
+	OutboxHttpExchange	   *exchange = *state;
+	struct OutboxHttpParts *parts;
+
+	(void) arg;
+	(void) target;
+	if (exchange == NULL || connection_of(mhd) == NULL)
+		return MHD_NO; /* out of memory: closed */
+	parts = outbox_http_exchange_parts(exchange);
+	if (outbox_http_request_of(parts)->method == NULL)
+		return begin_request(mhd, exchange, method, version);
+	if (*size == 0)
+		return end_request(mhd, exchange);
+	outbox_http_request_add_body(parts, data, *size);
+	*size = 0;
+	return MHD_YES;
 }
 
 static void
-forget_request(void *arg, struct MHD_Connection *connection, void **state,
-			   enum MHD_RequestTerminationCode code)
+on_completed(void *arg, struct MHD_Connection *mhd, void **state,
+			 enum MHD_RequestTerminationCode code)
 {
-	PendingRequest *pending = *state;
+	OutboxHttpConnection *connection = connection_of(mhd);
 
 	(void) arg;
-	(void) connection;
 	(void) code;
-	if (pending != NULL)
-	{
-		free(pending->body);
-		free(pending);
-	}
+	if (connection != NULL)
+		outbox_http_connection_enter(connection, OUTBOX_HTTP_IDLE, NULL);
+	if (*state != NULL)
+		outbox_http_exchange_forget(*state);
 	*state = NULL;
 }
 
-bool
-outbox_http_check_address(const char *value, char *error, size_t size)
+static void
+fill_limits(OutboxHttpLimits *limits)
 {
-	struct in_addr address;
+	static const OutboxHttpLimits defaults = {.connections = CONNECTIONS,
+											  .idle_ms = 30000,
+											  .head_ms = 10000,
+											  .body_ms = 30000,
+											  .request_ms = 60000,
+											  .answer_ms = 30000};
+	struct rlimit				  files;
 
-	if (inet_pton(AF_INET, value, &address) == 1)
+	if (limits->connections == 0)
+		limits->connections = defaults.connections;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY &&
+		(rlim_t) limits->connections > files.rlim_cur / 2)
+		limits->connections = (int) (files.rlim_cur / 2);
+	if (limits->idle_ms == 0)
+		limits->idle_ms = defaults.idle_ms;
+	if (limits->head_ms == 0)
+		limits->head_ms = defaults.head_ms;
+	if (limits->body_ms == 0)
+		limits->body_ms = defaults.body_ms;
+	if (limits->request_ms == 0)
+		limits->request_ms = defaults.request_ms;
+	if (limits->answer_ms == 0)
+		limits->answer_ms = defaults.answer_ms;
+}
+
+/* Has the socket in any case.  The library has room for more than may be: they get health. */
+static struct MHD_Daemon *
+start_daemon(int socket, bool health)
+{
+	unsigned		   room = (unsigned) http.server.limits.connections;
+	struct MHD_Daemon *daemon;
+
+	if (socket < 0)
+		return NULL;
+	daemon =
+		MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+						 on_request, NULL, MHD_OPTION_LISTEN_SOCKET, socket,
+						 MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+						 on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+						 health ? (void *) &http : NULL, MHD_OPTION_CONNECTION_LIMIT,
+						 room + room / 4 + 4, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
+	if (daemon == NULL)
+		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "the library does not start");
+	return daemon;
+}
+
+static bool
+start_daemons(void)
+{
+	const OutboxHttpServer *server = &http.server;
+
+	http.daemon = start_daemon(outbox_http_listen(server->address, server->port), false);
+	if (http.daemon == NULL)
+		return false;
+	if (server->health_address == NULL || server->health_address[0] == '\0')
 		return true;
-	snprintf(error, size, "no IPv4 address, as 127.0.0.1 or 0.0.0.0: a name is not looked up");
-	return false;
+	http.health_daemon = start_daemon(outbox_http_listen_health(server->health_address), true);
+	return http.health_daemon != NULL;
+}
+
+/* No page of a browser comes to a Unix socket, and one elsewhere has names we do not know. */
+static void
+setup_site(void)
+{
+	OutboxHttpServer *server = &http.server;
+
+	if (server->site.hosts != NULL && server->site.hosts[0] == '\0' &&
+		(server->address[0] == '/' || !outbox_http_is_local(server->address)))
+		server->site.hosts = NULL;
+	outbox_http_dispatch_setup(&server->site);
 }
 
 bool
-outbox_http_start(const char *address, int port, const OutboxRoute *routes,
-				  const char *(*alive)(void), const char *(*ready)(void) )
+outbox_http_start(const OutboxHttpServer *server)
 {
-	struct sockaddr_in where = {0};
-
-	where.sin_family = AF_INET;
-	where.sin_port = htons((uint16_t) port);
-	if (inet_pton(AF_INET, address, &where.sin_addr) != 1)
+	http.server = *server;
+	stopping = false;
+	fill_limits(&http.server.limits);
+	setup_site();
+	http.pool = outbox_http_pool_start(server->workers > 0 ? server->workers : WORKERS,
+									   server->waiting > 0 ? server->waiting : WAITING, work);
+	if (http.pool == NULL || !outbox_http_connections_start(&http.server.limits))
 	{
-		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "\"%s\" is not an IPv4 address", address);
+		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "no memory or thread");
 		return false;
 	}
-	service_routes = routes;
-	service_alive = alive;
-	service_ready = ready;
-	http_daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t) port, NULL, NULL,
-								   handle_request, NULL, MHD_OPTION_SOCK_ADDR, &where,
-								   MHD_OPTION_NOTIFY_COMPLETED, forget_request, NULL,
-								   MHD_OPTION_THREAD_POOL_SIZE, (unsigned) HTTP_THREADS,
-								   MHD_OPTION_CONNECTION_TIMEOUT, 30u, MHD_OPTION_END);
-	if (http_daemon == NULL)
-		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "cannot listen on %s:%d: %s", address, port,
-				   strerror(errno));
-	return http_daemon != NULL;
+	if (start_daemons())
+		return true;
+	outbox_http_stop();
+	return false;
 }
 
 void
 outbox_http_stop(void)
 {
-	if (http_daemon != NULL)
-		MHD_stop_daemon(http_daemon);
-	http_daemon = NULL;
+	if (http.pool == NULL)
+		return;
+	stopping = true;
+	outbox_http_pool_stop(http.pool);
+	outbox_http_connections_stop();
+	if (http.daemon != NULL)
+		MHD_stop_daemon(http.daemon);
+	if (http.health_daemon != NULL)
+		MHD_stop_daemon(http.health_daemon);
+	if (http.daemon != NULL)
+		outbox_http_unlisten(http.server.address);
+	if (http.health_daemon != NULL)
+		outbox_http_unlisten(http.server.health_address);
+	outbox_http_pool_free(http.pool);
+	http.daemon = http.health_daemon = NULL;
+	http.pool = NULL;
 }

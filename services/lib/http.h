@@ -1,63 +1,35 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * http.h
- *	  The service's HTTP side: /livez, /readyz, /metrics and a service's own routes.
+ *	  The HTTP side of a program: /livez, /readyz, /metrics and its own routes.
  */
 #ifndef OUTBOX_HTTP_H
 #define OUTBOX_HTTP_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
-typedef struct OutboxHttpRequest
+#include "http_answer.h"
+#include "http_connection.h"
+#include "http_dispatch.h"
+#include "http_exchange.h"
+#include "http_request.h"
+#include "http_route.h"
+
+typedef struct OutboxHttpServer
 {
-	const char *method;
-	const char *path; /* without query */
-	const char *rest; /* what follows the route's path */
-	const char *body; /* terminated; "" when there is none */
-	size_t		body_len;
-	void	   *connection; /* http.c */
-} OutboxHttpRequest;
+	OutboxHttpSite	 site;
+	const char		*address;		 /* http_address */
+	int				 port;			 /* without meaning where address is a path */
+	const char		*health_address; /* "" or NULL: none */
+	OutboxHttpLimits limits;		 /* a zero: the default */
+	int				 workers;		 /* threads of handlers; 0: the default */
+	int				 waiting;		 /* requests that wait for one; 0: the default */
+} OutboxHttpServer;
 
-typedef struct OutboxHttpAnswer
-{
-	int			status;
-	const char *content_type; /* a string constant; initially application/json */
-	char	   *body;		  /* malloc'ed; NULL: empty */
-} OutboxHttpAnswer;
+/* Serves until stopped; main thread.  false: could not listen or start, logged. */
+extern bool outbox_http_start(const OutboxHttpServer *server);
 
-/* Called on one of several HTTP threads. */
-typedef void (*OutboxRouteFn)(const OutboxHttpRequest *request, OutboxHttpAnswer *answer);
-
-typedef struct OutboxRoute
-{
-	const char	 *method;
-	const char	 *path; /* ends in '/': whatever begins with it */
-	OutboxRouteFn run;
-} OutboxRoute;
-
-/* NULL when the header is absent; lives as long as the request. */
-extern const char *outbox_http_header(const OutboxHttpRequest *request, const char *name);
-
-/* {"error": text} with the status. */
-extern void outbox_http_error(OutboxHttpAnswer *answer, int status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-/*
- * Asks for a password (basic authentication) on every route but /livez and
- * /readyz; before outbox_http_start.  admits is called on the HTTP threads.
- */
-extern void outbox_http_protect(bool (*admits)(const char *user, const char *password));
-
-/* Option check of http_address. */
-extern bool outbox_http_check_address(const char *value, char *error, size_t size);
-
-/*
- * Serves on address:port until stopped.  alive and ready say what is wrong (a
- * string constant) or NULL.  false: could not listen, logged.
- */
-extern bool outbox_http_start(const char *address, int port, const OutboxRoute *routes,
-							  const char *(*alive)(void), const char *(*ready)(void) );
+/* Takes no more, waits for handlers that run, and sends their answers. */
 extern void outbox_http_stop(void);
 
 #endif /* OUTBOX_HTTP_H */

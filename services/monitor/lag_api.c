@@ -4,7 +4,7 @@
  *	  The JSON answers.  Seconds behind are counted up to the moment of the
  *	  answer, offsets are of measured_at.
  *
- * Runs in outbox-monitor, HTTP threads.
+ * Runs in outbox-monitor, threads of the HTTP pool.
  */
 #include "lag_api.h"
 
@@ -159,8 +159,8 @@ run_letters(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 }
 
 const OutboxRoute outbox_lag_routes[] = {
-	{"GET", "/consumer-lag", run_all},
-	{"GET", "/consumer-lag/", run_group},
-	{"GET", "/dead-letters", run_letters},
-	{NULL, NULL, NULL},
+	{"GET", "/consumer-lag", run_all, OUTBOX_RIGHT_READ},
+	{"GET", "/consumer-lag/", run_group, OUTBOX_RIGHT_READ},
+	{"GET", "/dead-letters", run_letters, OUTBOX_RIGHT_READ},
+	{NULL, NULL, NULL, OUTBOX_RIGHT_NONE},
 };

@@ -25,6 +25,7 @@
 #include "services/lib/arguments.h"
 #include "services/lib/auth.h"
 #include "services/lib/http.h"
+#include "services/lib/http_listen.h"
 #include "services/lib/log.h"
 #include "services/lib/startup.h"
 
@@ -39,11 +40,15 @@ check_together(const OutboxConfig *config, char *error, size_t size)
 
 	if (outbox_monitor.auth_file[0] != '\0')
 		(void) outbox_auth_load(outbox_monitor.auth_file, reason, sizeof(reason));
-	else if (strncmp(outbox_monitor.http_address, "127.", 4) != 0)
+	else if (!outbox_http_is_local(outbox_monitor.http_address))
 	{
 		blamed = &outbox_monitor.http_address;
 		snprintf(reason, sizeof(reason), "not a loopback address: auth_file is needed");
 	}
+	if (reason[0] == '\0' &&
+		!outbox_http_check_places(outbox_monitor.http_address, outbox_monitor.http_port,
+								  outbox_monitor.health_address, reason, sizeof(reason)))
+		blamed = &outbox_monitor.health_address;
 	if (reason[0] == '\0' && !outbox_sinks_check(reason, sizeof(reason)))
 		blamed = &outbox_monitor.pagerduty_routing_key_file;
 	if (reason[0] == '\0' && !outbox_alerts_check(reason, sizeof(reason)))
@@ -70,13 +75,28 @@ check_online(char *error, size_t size)
 }
 
 static bool
+start_http(void)
+{
+	const OutboxHttpServer server =
+		{.site = {.routes = outbox_lag_routes,
+				  .alive = outbox_poller_alive,
+				  .ready = outbox_poller_ready,
+				  .admits = outbox_monitor.auth_file[0] != '\0' ? outbox_auth_admits : NULL,
+				  .hosts = outbox_monitor.http_hosts},
+		 .address = outbox_monitor.http_address,
+		 .port = outbox_monitor.http_port,
+		 .health_address = outbox_monitor.health_address,
+		 .limits = {.per_address = outbox_monitor.http_connections_per_address}};
+
+	return outbox_http_start(&server);
+}
+
+static bool
 start_threads(void)
 {
 	outbox_lag_metrics_setup();
 	return outbox_sinks_open(outbox_alerts_save) && outbox_alerts_open() && outbox_sinks_start() &&
-		outbox_letters_start() && outbox_poller_start() &&
-		outbox_http_start(outbox_monitor.http_address, outbox_monitor.http_port, outbox_lag_routes,
-						  outbox_poller_alive, outbox_poller_ready);
+		outbox_letters_start() && outbox_poller_start() && start_http();
 }
 
 static int
@@ -89,8 +109,6 @@ run_monitor(void)
 	outbox_startup_await_ends(&signals);
 	outbox_log_setup(PROGRAM, (OutboxLogLevel) outbox_monitor.log_level);
 	outbox_log_start();
-	if (outbox_monitor.auth_file[0] != '\0')
-		outbox_http_protect(outbox_auth_admits);
 	if (!start_threads())
 		return EXIT_FAILURE;
 	outbox_log(OUTBOX_LOG_INFO, "started", "cluster %s", outbox_monitor.cluster_name);

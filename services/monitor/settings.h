@@ -24,6 +24,8 @@ typedef struct OutboxMonitorSettings
 	const char *state_file;
 	const char *auth_file;
 	const char *http_address;
+	const char *http_hosts;		/* one a line */
+	const char *health_address; /* "": none */
 	int			kafka_timeout_ms;
 	int			poll_seconds;
 	int			lag_threshold_seconds;
@@ -31,7 +33,8 @@ typedef struct OutboxMonitorSettings
 	int			dead_letter_threshold;
 	int			alertmanager_repeat_seconds;
 	int			http_port;
-	int			log_level; /* OutboxLogLevel */
+	int			http_connections_per_address; /* 0: any number */
+	int			log_level;					  /* OutboxLogLevel */
 } OutboxMonitorSettings;
 
 extern OutboxMonitorSettings outbox_monitor;

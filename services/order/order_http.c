@@ -3,7 +3,7 @@
  * order_http.c
  *	  Orders over HTTP: placed in one transaction with their event, and shown.
  *
- * Runs in outbox-order on the HTTP threads; each keeps its own connection.
+ * Runs in outbox-order on the threads of the HTTP pool; each keeps its own connection.
  * Answers of POST: 201 placed or placed before with the same key and body; 400 bad
  * request; 409 the key's first request is under way; 422 the key came with another
  * body; 503 the database is away (safe to repeat with the same key).
@@ -226,7 +226,7 @@ show_order(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 }
 
 const OutboxRoute order_routes[] = {
-	{"POST", "/orders", trace_order},
-	{"GET", "/orders/", show_order},
-	{NULL, NULL, NULL},
+	{"POST", "/orders", trace_order, OUTBOX_RIGHT_NONE},
+	{"GET", "/orders/", show_order, OUTBOX_RIGHT_NONE},
+	{NULL, NULL, NULL, OUTBOX_RIGHT_NONE},
 };

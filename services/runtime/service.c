@@ -210,6 +210,22 @@ join_members(pthread_t *threads, int started)
 	}
 }
 
+static bool
+start_http(const OutboxService *service)
+{
+	const OutboxHttpServer server = {.site = {.routes = service->routes,
+											  .alive = find_dead,
+											  .ready = find_unready,
+											  .hosts = outbox_settings.http_hosts},
+									 .address = outbox_settings.http_address,
+									 .port = outbox_settings.http_port,
+									 .health_address = outbox_settings.health_address,
+									 .limits = {.per_address =
+													outbox_settings.http_connections_per_address}};
+
+	return outbox_http_start(&server);
+}
+
 static void *
 end_http(void *arg)
 {
@@ -258,8 +274,7 @@ run_service(const OutboxService *service)
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
 	if (members == NULL || (service->start != NULL && !service->start()))
 		return EXIT_FAILURE;
-	if (!outbox_http_start(outbox_settings.http_address, outbox_settings.http_port, service->routes,
-						   find_dead, find_unready))
+	if (!start_http(service))
 		return EXIT_FAILURE;
 	outbox_log(OUTBOX_LOG_INFO, "started", "consumer %s, %d thread(s)", outbox_settings.group_id,
 			   member_count);

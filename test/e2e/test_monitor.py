@@ -4,6 +4,7 @@
 import base64
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import time
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from harness import Environment, ShiftedClock, wait_until
+from harness.environment import free_port
 from harness.receiver import Receiver
 
 FAST = {"poll_seconds": 1, "kafka_timeout_ms": 3000}
@@ -623,6 +625,22 @@ def test_passwords(service, kafka, session):
     assert [status(page) for page in ("/livez", "/readyz")] == [200, 200]
 
 
+def test_health_address(service, kafka):
+    """Health alone, at an address of its own: nothing else is shown there. On a loopback address a strange name is refused."""
+    port = free_port()
+    watch = service("outbox-monitor", {"bootstrap_servers": kafka.bootstrap, "health_address": f"[::1]:{port}", **FAST})
+
+    def status(host, path, name=None):
+        connection = http.client.HTTPConnection(host, port if host == "::1" else watch.config["http_port"], timeout=20)
+        connection.request("GET", path, headers={"Host": name} if name else {})
+        answer = connection.getresponse().status
+        connection.close()
+        return answer
+    assert [status("::1", page) for page in ("/livez", "/readyz", "/metrics", "/consumer-lag")] == [200, 200, 404, 404]
+    assert [status("127.0.0.1", page) for page in ("/livez", "/metrics", "/consumer-lag")] == [200] * 3
+    assert [status("127.0.0.1", page, "evil.example") for page in ("/metrics", "/livez")] == [421, 200]
+
+
 def test_sample():
     """The sample file is valid."""
     conf = Environment().root / "examples" / "monitoring" / "monitor.conf"
@@ -648,6 +666,10 @@ def test_sample():
     ("pagerduty_routing_key_file = {auth}.none\n", "line 2: pagerduty_routing_key_file: the file cannot be read"),
     ("state_file = {auth}.none/x\n", "line 2: state_file: the file cannot be read and written"),
     ("http_address = localhost\n", "http_address: no IPv4 address"),
+    ("http_address = ::\n", "http_address: not a loopback address: auth_file is needed"),
+    ("health_address = localhost:1\n", "health_address: neither an address with a port"),
+    ("health_address = 127.0.0.1:8189\n", "health_address: http_address and http_port are the same place"),
+    ("http_hosts = a:1\n", "http_hosts: an item is neither a name without a port nor *"),
     ("kafka_properties = session.timeout.ms=6000\n", '"session.timeout.ms" is of no use on this side'),
     ("kafka_properties = fetch.wait.max.ms=6000\n", '"fetch.wait.max.ms" is set by outbox itself'),
     ("webhook_url = example.org\n", "webhook_url"),

@@ -274,6 +274,25 @@ def test_session_ends_in_a_request(shop):
     assert value(shop, "order", "select count(*) from shop.orders where order_id = %s", (answer["orderId"],)) == 1
 
 
+def test_locked_table(shop):
+    """24 orders wait for a lock on their table: probes are answered at once, and afterwards every order is placed."""
+    service = shop.services["order"]
+    waiting = "select count(*) from pg_locks where not granted and relation = 'shop.orders'::regclass"
+
+    def probe(path):
+        began = time.monotonic()
+        status = service.request("GET", path)[0]
+        assert status == 200 or path == "/readyz"  # answers of payments may wait for the table as well
+        return time.monotonic() - began
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with shop.postgres.connect(shop.databases["order"], autocommit=False) as locker:
+            locker.execute("lock table shop.orders")
+            placing = pool.submit(place_by_all, shop)
+            wait_until(lambda: value(shop, "order", waiting) >= 8, 30, "orders to wait")
+            assert max(probe(path) for path in ("/livez", "/readyz") * 10) < 0.1
+        assert placing.result(60) == {201}
+
+
 def test_function_made_anew(shop):
     """What a kept session has prepared is of a function that has another result since: the request is served."""
     assert place_by_all(shop) == {201}
