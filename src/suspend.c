@@ -72,16 +72,16 @@ request_looks(bool committed)
 	foreach(cell, looks)
 	{
 		Oid			database = ((Look *) lfirst(cell))->database;
-		OutboxSlot *slot = outbox_shmem_slot_of(database, committed);
+		OutboxSlot *slot;
 
-		if (slot == NULL)
-			continue; /* outbox_suspend_look_at_commit has warned */
-		if (!committed)
+		if (committed)
 		{
-			outbox_shmem_release(slot, database);
+			(void) outbox_worker_ask(database); /* outbox_suspend_look_at_commit has warned */
 			continue;
 		}
-		outbox_worker_ask(slot, database);
+		slot = outbox_shmem_slot_of(database, false);
+		if (slot != NULL)
+			outbox_shmem_release(slot, database);
 	}
 	looks = NIL;
 	outbox_shmem_wake(&outbox_shared->launcher_proc);

@@ -13,6 +13,7 @@
 
 #include "miscadmin.h"
 
+#include "fault.h"
 #include "worker.h"
 
 const OutboxWorkerKind outbox_worker_kinds[OUTBOX_KINDS] = {
@@ -46,10 +47,16 @@ lock_slot(OutboxSlot *slot, Oid database)
 	return slot->database == database;
 }
 
+/*
+ * A line of the log takes interrupts; none may come between a step and what its caller does
+ * next, which is to wake the launcher.
+ */
 static void
 unlock_slot(Oid database)
 {
+	HOLD_INTERRUPTS();
 	LWLockRelease(outbox_shared->lock);
+	OUTBOX_FAULT_WHEN(move_count > 0, "worker-moved");
 	for (int i = 0; i < move_count; i++)
 	{
 		const Move *move = &moves[i];
@@ -60,6 +67,7 @@ unlock_slot(Oid database)
 			 move->step.happens ? outbox_launch_state_name(move->step.next) : "does not happen");
 	}
 	move_count = 0;
+	RESUME_INTERRUPTS();
 }
 
 /* The one place that sets a worker's state; the slot is locked. */
@@ -103,16 +111,47 @@ outbox_worker_is_switch(const char *setting)
 
 /* ------------------------------------------------------------- backends */
 
-void
-outbox_worker_ask(OutboxSlot *slot, Oid database)
+static void
+ask_worker(OutboxSlot *slot, int kind, int shard, bool missing)
 {
-	if (lock_slot(slot, database))
-		OUTBOX_EACH_WORKER(kind, shard)
-		{
-			slot->workers[kind][shard].failures = 0;
-			set_state(slot, kind, shard, OUTBOX_LAUNCH_ASK);
-		}
-	unlock_slot(database);
+	OutboxWorker *worker = &slot->workers[kind][shard];
+
+	if (missing && worker->pid != 0)
+		return;
+	if (!missing)
+		worker->failures = 0;
+	set_state(slot, kind, shard, OUTBOX_LAUNCH_ASK);
+}
+
+/*
+ * All workers of the database, or those that are not there.  The slot may be given back by
+ * another session before it is locked, and is then made anew.
+ */
+static bool
+ask_workers(Oid database, bool missing)
+{
+	OutboxSlot *slot;
+	bool		ours;
+
+	do
+	{
+		slot = outbox_shmem_slot_of(database, true);
+		if (slot == NULL)
+			return false;
+		OUTBOX_FAULT("worker-ask");
+		ours = lock_slot(slot, database);
+		if (ours)
+			OUTBOX_EACH_WORKER(kind, shard)
+				ask_worker(slot, kind, shard, missing);
+		unlock_slot(database);
+	} while (!ours);
+	return true;
+}
+
+bool
+outbox_worker_ask(Oid database)
+{
+	return ask_workers(database, false);
 }
 
 static void
@@ -227,14 +266,10 @@ outbox_worker_read(const OutboxWorkerPlace *place, OutboxWorker *copy)
 	return ours;
 }
 
-void
-outbox_worker_ask_missing(OutboxSlot *slot, Oid database)
+bool
+outbox_worker_ask_missing(Oid database)
 {
-	if (lock_slot(slot, database))
-		OUTBOX_EACH_WORKER(kind, shard)
-			if (slot->workers[kind][shard].pid == 0)
-				set_state(slot, kind, shard, OUTBOX_LAUNCH_ASK);
-	unlock_slot(database);
+	return ask_workers(database, true);
 }
 
 bool

@@ -47,8 +47,11 @@ typedef struct OutboxWorkersKept
 /* Is it the switch of a kind of workers? */
 extern bool outbox_worker_is_switch(const char *setting);
 
-/* Backend: all workers of the database look at their switch, at once. */
-extern void outbox_worker_ask(OutboxSlot *slot, Oid database);
+/*
+ * Backend: all workers of the database look at their switch, at once; its slot is made if
+ * needed.  False: all slots are taken.
+ */
+extern bool outbox_worker_ask(Oid database);
 
 /*
  * Backend: ends the database's workers and keeps them away until outbox_worker_resume.
@@ -78,8 +81,8 @@ extern void outbox_worker_progressed(const OutboxWorkerPlace *place);
 /* Launcher: a copy.  False: the slot has changed hands. */
 extern bool outbox_worker_read(const OutboxWorkerPlace *place, OutboxWorker *copy);
 
-/* Launcher, at its start: workers of the database that are not there are asked for. */
-extern void outbox_worker_ask_missing(OutboxSlot *slot, Oid database);
+/* Launcher, at its start: the same, but of workers that are not there. */
+extern bool outbox_worker_ask_missing(Oid database);
 
 /*
  * Launcher: true: register it for this place, whose start is set; it is LOOKING.  False: it

@@ -309,10 +309,7 @@ ask_pending(void)
 
 	for (; pending != NIL && asked < MOST_LOOKING; asked++)
 	{
-		Oid			database = linitial_oid(pending);
-		OutboxSlot *slot = outbox_shmem_slot_of(database, true);
-
-		if (slot == NULL)
+		if (!outbox_worker_ask_missing(linitial_oid(pending)))
 		{
 			if (!slots_logged)
 				ereport(LOG,
@@ -322,7 +319,6 @@ ask_pending(void)
 			slots_logged = true;
 			return;
 		}
-		outbox_worker_ask_missing(slot, database);
 		pending = list_delete_first(pending);
 	}
 }
@@ -386,10 +382,8 @@ begin(void)
 		}
 	foreach(cell, databases)
 	{
-		OutboxSlot *slot = outbox_shmem_slot_of(lfirst_oid(cell), false);
-
-		if (slot != NULL)
-			outbox_worker_ask_missing(slot, lfirst_oid(cell));
+		if (outbox_shmem_slot_of(lfirst_oid(cell), false) != NULL)
+			(void) outbox_worker_ask_missing(lfirst_oid(cell));
 		else
 			pending = lappend_oid(pending, lfirst_oid(cell));
 	}

@@ -4,6 +4,7 @@
 Prove what start_relay and stop_relay promise, and what the design says of the worker.
 """
 
+import concurrent.futures
 import time
 
 import psycopg
@@ -137,6 +138,70 @@ def test_states_are_logged(own_postgres, make_database, kafka):
                            "on, looking -> running")
     database.stop_relay()
     wait_for_steps(since, "ask, running -> asked", "off, looking -> ending", "gone, ending -> absent")
+
+
+def set_switch(connection, database, on):
+    """By hand, from another database."""
+    statement = sql.SQL("alter database {} set outbox.relay = {}")
+    connection.execute(statement.format(sql.Identifier(database.name), sql.Literal(on)))
+
+
+def has_slot(database):
+    return database.value("select exists (select from outbox.databases where database = current_database())")
+
+
+def wait_for_look(database):
+    wait_until(lambda: not has_slot(database), 30, "the look after CREATE EXTENSION to be over")
+
+
+def give_slot_back(cluster, database):
+    """Have a transaction that is rolled back give back the slot, which nobody uses."""
+    with cluster.connect(autocommit=False) as connection:
+        set_switch(connection, database, False)
+        connection.rollback()
+    assert not has_slot(database)
+
+
+def test_no_look_is_lost(faulty, make_database, points):
+    """Whoever asks for a look finds the database's slot given back just now: it is made anew, and the relay comes.
+    So it is with a session that turns the switch on, and with the launcher after the server's start."""
+    database = make_database(faulty)
+    wait_for_look(database)
+    points.arm("worker-ask", "wait")
+    with concurrent.futures.ThreadPoolExecutor() as pool, faulty.connect() as connection:
+        done = pool.submit(set_switch, connection, database, True)
+        points.await_fired("worker-ask")
+        give_slot_back(faulty, database)
+        points.release("worker-ask")
+        done.result(30)
+    wait_for_relay(database)
+
+    looked_at = faulty.execute("select datname from pg_database where datallowconn order by ctid")
+    points.arm("worker-ask", "wait", looked_at.index((database.name,)) + 1)
+    faulty.restart()
+    points.await_fired("worker-ask")
+    give_slot_back(faulty, database)
+    points.release("worker-ask")
+    wait_for_relay(database)
+
+
+def test_interrupted_resume(faulty, make_database, points):
+    """A command that is cancelled just when it has let the relay go on tells the launcher all the same."""
+    database = make_database(faulty)
+    wait_for_look(database)
+    database.start_relay()
+    first = wait_for_relay(database)
+    with concurrent.futures.ThreadPoolExecutor() as pool, database.connect() as connection:
+        points.arm("worker-moved", "wait")
+        done = pool.submit(connection.execute, "alter extension outbox update")
+        points.await_fired("worker-moved")
+        wait_until(lambda: first not in faulty.processes("outbox relay"), 30, "the relay's end")
+        points.arm("worker-moved", "wait")
+        points.await_fired("worker-moved")
+        faulty.execute("select pg_cancel_backend(%s)", (connection.info.backend_pid,))
+        points.release("worker-moved")
+        assert isinstance(done.exception(30), (psycopg.errors.QueryCanceled, type(None)))
+    wait_for_relay(database, first)
 
 
 def test_server_restart(own_postgres, make_database, kafka):
