@@ -3,8 +3,8 @@
  * shown.c
  *	  Bytes of records as people of this database see them, in views and functions.
  *
- * Runs in application backends.  What lies in a record is UTF-8 or anything else; whatever the
- * bytes are, a view shows them and does not fail.
+ * Runs in application backends, and in the relay where it words a message.  What lies in a record
+ * is UTF-8 or anything else; whatever the bytes are, a view shows them and does not fail.
  */
 #include "postgres.h"
 

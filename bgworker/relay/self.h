@@ -46,7 +46,10 @@ typedef struct OutboxTurn
 #define OUTBOX_HOLD(why) ((OutboxTurn) {.kind = OUTBOX_TURN_HOLDS, .text = (why)})
 #define OUTBOX_DIVERGE	 ((OutboxTurn) {.kind = OUTBOX_TURN_DIVERGES})
 
-/* Who else sends, as far as this way to a fence has shown.  Writers: connect.c, presence.c. */
+/*
+ * Who else sends, as far as this way to a fence has shown.  Writers: connect.c, presence.c;
+ * transition.c resets it.
+ */
 typedef struct OutboxSight
 {
 	bool		looked; /* CONNECTING: the cursor is read, the group of living relays is not */
@@ -57,7 +60,7 @@ typedef struct OutboxSight
 	TimestampTz joining_since; /* our own member is not seen since then, 0 = it is */
 } OutboxSight;
 
-/* What holds until Kafka commits a batch. */
+/* What holds until Kafka commits a batch.  Writers: connect.c, divergence.c; deliver.c ends it. */
 typedef struct OutboxUntilCommit
 {
 	bool overruled;	   /* a person or on_divergence has decided: no comparison */
@@ -74,7 +77,7 @@ typedef struct OutboxRelay
 	OutboxRelayState state;	  /* set by outbox_relay_enter alone */
 	TimestampTz entered_at;	  /* since when it is in this state, or has heard of the sender in it */
 	bool		silence_told; /* last_error has said that no answer comes in it */
-	OutboxPeer	peer;		  /* the sender */
+	OutboxPeer	peer;		  /* the sender; written where it is asked and where it answers */
 	OutboxUntilCommit until_commit;
 
 	/* last.c */

@@ -3,7 +3,7 @@
  * transition.h
  *	  The relay goes from state to state, and what falls on the way.
  *
- * Process: the relay.  Every part of the relay may use this; it uses none of them.
+ * Process: the relay.  Every part of the relay may use this; it uses the link and the hand alone.
  */
 #ifndef OUTBOX_TRANSITION_H
 #define OUTBOX_TRANSITION_H
