@@ -119,8 +119,7 @@ def test_relay_is_struck_while_the_ring_rotates(struck, faulty, kafka, points, t
 @lengths(1)
 def test_crash_between_refusal_row_and_resend(struck, kafka, points, topic_name, unique, rounds):
     """Poison: a crash at the refusal, after its row and before the batch is sent again; one row, no event lost."""
-    refusing = struck.declare(unique("refusing"), 1)
-    kafka.create_topic(refusing, 1, {"max.message.bytes": "2000"})
+    refusing = struck.declare(kafka.create_topic(unique("refusing"), 1, {"max.message.bytes": "2000"}), 1)
     orders = [("kill", "relay-refusal-committed"), ("kill", "relay-read-again")]
     if rounds > 1:
         orders += [("kill", "sender-aborted"), ("kill", "relay-refused")]

@@ -347,6 +347,7 @@ def test_sinks(monitor, kafka, receiver, unique, session):
     labels = {"alertname": "OutboxConsumerLag", "cluster": "main", "severity": "critical", "group": group}
     assert firing == {"labels": labels, "annotations": {"summary": hook["summary"]}, "startsAt": since}
     assert not posted("/v2/enqueue") and "/v2/enqueue" in receiver.attempts
+    wait_until(lambda: any("outbox_alerts_failed_total" in series for series in watch.metrics()), 60, "the failed try's count")
     told = {series.split("{")[0] for series in watch.metrics()}
     services = {"outbox_consumer_halted_partitions", "outbox_consumer_infra_errors_total", "outbox_consumer_breaker_open",
                 "outbox_consumer_log_changes_total", "outbox_consumer_lost_records_total", "outbox_dead_letters_unpublished"}

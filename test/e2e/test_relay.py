@@ -127,8 +127,7 @@ def test_refused_topic_costs_one_round(relay, postgres, kafka, topic, unique):
 
 def test_refused_event_becomes_a_dead_letter(relay, kafka, topic_name):
     """Design I7: what Kafka refuses is a row before the batch is sent again; the others of the batch arrive once."""
-    topic = relay.declare(topic_name, 1)
-    kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"})
+    topic = relay.declare(kafka.create_topic(topic_name, 1, {"max.message.bytes": "2000"}), 1)
     with relay.connect(autocommit=False) as connection:
         connection.execute("select outbox.emit(%s, 'before', 'T', '{}')", (topic,))
         connection.execute(f"select outbox.emit(%s, 'large', 'T', {OVERSIZED})", (topic,))

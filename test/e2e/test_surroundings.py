@@ -90,9 +90,11 @@ def test_demoted_primary(hazard, own_postgres, make_database):
     hazard.produce("before")
     hazard.flush()
     old.wait_for("select count(*) = 1 from hazard.taken", 60)
+    loaded = old.value("select pg_conf_load_time()")
     old.cluster.execute("alter system set default_transaction_read_only = on")
     try:
         old.cluster.reload()
+        old.wait_for("select pg_conf_load_time() > %s", 60, [loaded])
         hazard.produce("after")
         hazard.flush()
         new.wait_for("select count(*) = 1 from hazard.taken where event->>'what' = 'after'", 60)
