@@ -129,11 +129,12 @@ answer_all(void)
 	pthread_mutex_lock(&table_lock);
 	for (OutboxHttpConnection *each = first; each != NULL; each = each->next)
 	{
-		if (each->exchange == NULL || each->shut)
+		if (each->exchange == NULL)
 			continue;
+		/* Also of a shut one: the library must not end with it suspended. */
 		if (each->phase == OUTBOX_HTTP_WORK)
 			answer_for_handler(each->exchange, "the program ends");
-		if (each->phase == OUTBOX_HTTP_WORK || each->phase == OUTBOX_HTTP_ANSWER)
+		if (!each->shut && (each->phase == OUTBOX_HTTP_WORK || each->phase == OUTBOX_HTTP_ANSWER))
 			any = true;
 	}
 	pthread_mutex_unlock(&table_lock);

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -560,6 +561,23 @@ def test_stop_with_a_parked_request(web):
         server.child.send_signal(signal.SIGTERM)
         data, _ = read_to_end(parked)
     assert data.startswith(b"HTTP/1.1 503") and b"the program ends" in data and server.child.wait(20) == 0
+
+
+def test_stop_with_a_parked_request_of_an_ended_connection(web):
+    """A connection ends for a newer one as its request comes, and the handler parks it: the exit code is 0."""
+    server = web(workers=1, connections=3)
+    with server.connect() as parked:
+        parked.sendall(request("GET", "/echo/x"))
+        assert read_answer(parked)[0] == server.status("GET", "/livez") == 200
+        server.child.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{server.child.pid}/task")
+        wait_until(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()), 20, "all threads to stop")
+        with server.connect(), server.connect(), server.connect():
+            parked.sendall(request("GET", "/park"))
+            server.child.send_signal(signal.SIGCONT)
+            wait_until(lambda: server.status("GET", "/echo/x") in (200, 503), 20, "the server to go on")
+            server.child.send_signal(signal.SIGTERM)
+            assert server.child.wait(20) == 0
 
 
 @pytest.mark.parametrize("setting, reason", [
