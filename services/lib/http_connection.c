@@ -209,6 +209,15 @@ count_like_locked(const OutboxHttpConnection *newest, bool like)
 	return found;
 }
 
+/* Ends one when there are more than most.  false: there still are. */
+static bool
+make_room_locked(const OutboxHttpConnection *newest, bool like, int most)
+{
+	if (count_like_locked(newest, like) <= most)
+		return true;
+	return end_longest_locked(newest, like) && count_like_locked(newest, like) <= most;
+}
+
 OutboxHttpConnection *
 outbox_http_connection_opened(int socket, const struct sockaddr *address, bool health)
 {
@@ -226,11 +235,10 @@ outbox_http_connection_opened(int socket, const struct sockaddr *address, bool h
 	if (first != NULL)
 		first->previous = connection;
 	first = connection;
-	if (!health && limits.per_address > 0 &&
-		count_like_locked(connection, true) > limits.per_address)
-		connection->crowded = !end_longest_locked(connection, true);
-	if (count_like_locked(connection, false) > limits.connections)
-		connection->crowded |= !end_longest_locked(connection, false);
+	if (!health && limits.per_address > 0)
+		connection->crowded = !make_room_locked(connection, true, limits.per_address);
+	if (!make_room_locked(connection, false, limits.connections))
+		connection->crowded = true;
 	pthread_mutex_unlock(&table_lock);
 	return connection;
 }

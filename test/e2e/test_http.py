@@ -290,6 +290,20 @@ def test_too_many_connections(web):
     wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "room")
 
 
+def test_limit_of_connections_holds(web):
+    """An idle connection that ends makes no room while all others have requests under way; health is answered."""
+    server = web(connections=4)
+    wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "a first answer")
+    streams = begin_bodies(server, 4)
+    for _ in range(8):
+        streams += [server.connect(), server.connect()]
+        streams[-1].sendall(request("GET", "/echo/x"))
+        data, _ = read_to_end(streams[-1])
+        assert data.startswith(b"HTTP/1.1 503") and b"too many connections" in data
+    assert server.status("GET", "/livez") == 200
+    close_all(streams)
+
+
 def test_oldest_idle_connection_ends(web):
     """Above the limit the connection that is idle longest ends, whoever asks is served."""
     server = web(connections=4)
