@@ -41,7 +41,8 @@ work(void *job)
 	struct OutboxHttpParts *parts = outbox_http_exchange_parts(exchange);
 	OutboxHttpAnswer		answer = outbox_http_answer_initial;
 
-	outbox_http_dispatch(parts, &answer);
+	if (outbox_http_exchange_is_awaited(exchange)) /* else it got 503 before its turn */
+		outbox_http_dispatch(parts, &answer);
 	if (outbox_http_exchange_is_parked(exchange))
 		outbox_http_answer_free(&answer);
 	else

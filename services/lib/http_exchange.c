@@ -84,6 +84,17 @@ outbox_http_exchange_finish(OutboxHttpExchange *exchange, OutboxHttpAnswer *answ
 }
 
 bool
+outbox_http_exchange_is_awaited(const OutboxHttpExchange *exchange)
+{
+	bool awaited;
+
+	pthread_mutex_lock(&exchange_lock);
+	awaited = exchange->state == EXCHANGE_SUSPENDED;
+	pthread_mutex_unlock(&exchange_lock);
+	return awaited;
+}
+
+bool
 outbox_http_exchange_take(OutboxHttpExchange *exchange, OutboxHttpAnswer *answer)
 {
 	bool there;

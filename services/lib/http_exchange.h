@@ -38,6 +38,9 @@ extern void outbox_http_exchange_suspend(OutboxHttpExchange *exchange);
 /* Any thread: has the answer sent if there is none yet, else frees it. */
 extern void outbox_http_exchange_finish(OutboxHttpExchange *exchange, OutboxHttpAnswer *answer);
 
+/* Any thread: does the client still wait for an answer? */
+extern bool outbox_http_exchange_is_awaited(const OutboxHttpExchange *exchange);
+
 /* Did the handler park it?  Worker. */
 extern bool outbox_http_exchange_is_parked(const OutboxHttpExchange *exchange);
 

@@ -207,6 +207,18 @@ def test_request_takes_too_long(web):
     wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "the handler to be done")
 
 
+def test_request_that_got_503_before_its_turn(web):
+    """Its handler does not run when a thread is free at last."""
+    server = web(request_ms=300, workers=1)
+    streams = send_all(server, 1, "/wait")
+    assert server.status("GET", "/livez") == 200 and server.status("POST", "/mark") == 503
+    server.open_gate()
+    wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "the handler to be done")
+    assert not server.gate.with_name("gate.mark").exists()
+    assert server.status("POST", "/mark") == 200 and server.gate.with_name("gate.mark").exists()
+    close_all(streams)
+
+
 def test_idle_clients(web):
     """2,000 idle clients: probes are answered at once, and so is who asks for something else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,9 +6,11 @@
  * Built for test/e2e/test_http.py, never installed.  The gate is a file: who waits, waits until it
  * is there.
  */
+#include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,6 +56,17 @@ run_wait(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 	(void) request;
 	await_gate();
 	answer->body = strdup("{\"waited\":true}");
+}
+
+static void
+run_mark(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+{
+	char path[4096];
+
+	(void) request;
+	(void) answer;
+	snprintf(path, sizeof(path), "%s.mark", gate);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
 }
 
 static void
@@ -127,6 +140,7 @@ static const OutboxRoute routes[] = {
 	{"GET", "/park", run_park, OUTBOX_RIGHT_READ},
 	{"GET", "/echo/", run_echo, OUTBOX_RIGHT_NONE},
 	{"POST", "/echo/", run_echo, OUTBOX_RIGHT_NONE},
+	{"POST", "/mark", run_mark, OUTBOX_RIGHT_NONE},
 	{"POST", "/bytes", run_bytes, OUTBOX_RIGHT_OPERATE},
 	{"GET", "/page", run_page, OUTBOX_RIGHT_READ},
 	{NULL, NULL, NULL, OUTBOX_RIGHT_NONE},
