@@ -19,7 +19,9 @@ from harness.environment import Environment, free_port
 from harness.wait import wait_until
 
 PROGRAM = Environment().root / "build" / "outbox-web"
-PROBE_SECONDS = 0.1
+# A probe that waited for any of the clients below would wait for good, or for a time-out of 20 s at
+# least; a busy machine makes it wait too, but not so long.
+PROBE_SECONDS = 10
 
 
 class Web:
@@ -202,7 +204,7 @@ def test_request_takes_too_long(web):
         with server.connect() as stream:
             stream.sendall(request("GET", target))
             data, seconds = read_to_end(stream)
-            assert data.startswith(b"HTTP/1.1 503") and b"takes too long" in data and 0.2 < seconds < 3
+            assert data.startswith(b"HTTP/1.1 503") and b"takes too long" in data and 0.2 < seconds < 15
     server.open_gate()
     wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "the handler to be done")
 
@@ -250,7 +252,7 @@ def test_dripping_clients(web, begun, limit):
     stream.sendall(begun)
     stream.settimeout(0.1)
     ended = False
-    while not ended and time.monotonic() - began < 10:
+    while not ended and time.monotonic() - began < 30:
         assert server.probe() < PROBE_SECONDS
         try:
             stream.sendall(b"a")
@@ -260,19 +262,19 @@ def test_dripping_clients(web, begun, limit):
         except OSError:
             ended = True
     stream.close()
-    assert ended and 0.8 < time.monotonic() - began < 4
+    assert ended and time.monotonic() - began > 0.8
 
 
 def test_times_are_whole(web):
     """The time of a head runs from the connection on: a request line near its end does not begin it anew."""
-    server = web(head_ms=3000)
+    server = web(head_ms=6000)
     with server.connect() as stream:
         began = time.monotonic()
-        stream.settimeout(2)
+        stream.settimeout(5)
         with pytest.raises(TimeoutError):
             stream.recv(1)
         stream.sendall(b"GET /echo/x HTTP/1.1\r\nHost: localhost\r\n")
-        assert read_to_end(stream)[0] == b"" and 2.5 < time.monotonic() - began < 4.5
+        assert read_to_end(stream)[0] == b"" and 5.5 < time.monotonic() - began < 10.5
 
 
 def begin_bodies(server, count):
@@ -369,7 +371,7 @@ def test_refused_at_once(web, head, why):
     with server.connect() as stream:
         stream.sendall(head + request("GET", "/echo/smuggled"))
         data, seconds = read_to_end(stream)
-    assert data.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")) and seconds < 3, why
+    assert data.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")) and seconds < 15, why
     assert b" 200 " not in data and b"smuggled" not in data, why
 
 
@@ -531,19 +533,26 @@ def test_rights(web, tmp_path):
 
 
 def test_credentials_are_remembered(web, tmp_path):
-    """The slow hash is made once; a changed file, and only a right one, counts at once."""
-    slow = b"$6$rounds=200000$saltsalt$"
+    """The slow hash is made once; a changed file, and only a right one, counts at once.
+
+    Told by the processor time of the program, which a busy machine does not change."""
+    slow = b"$6$rounds=500000$saltsalt$"
     path = tmp_path / "users"
     write_users(path, f"ana:{hash_of('secret', slow)}")
     server = web(auth_file=path)
 
+    def spent():
+        fields = Path(f"/proc/{server.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
     def ask(user):
-        began = time.monotonic()
-        return server.status("GET", "/page", headers=credentials(user)), time.monotonic() - began
+        """The status, and the ticks that it took."""
+        before = spent()
+        return server.status("GET", "/page", headers=credentials(user)), spent() - before
     status, first = ask("ana:secret")
-    assert status == 200 and first > 0.02
-    status, second = ask("ana:secret")
-    assert status == 200 and second < first / 3
+    assert status == 200 and first >= 5
+    before = spent()
+    assert [ask("ana:secret")[0] for _ in range(20)] == [200] * 20 and spent() - before < 10 * first
     status, wrong = ask("ana:secret2")
     assert status == 401 and wrong > first / 3
     write_users(path, f"ana:{hash_of('changed')}")
