@@ -51,10 +51,26 @@ BEGIN
 END $$;
 
 /*
+ * Which of the events the consumer has processed; NULL: none.  Planned with its values, so that the
+ * leaves of other days are neither locked nor looked into.
+ */
+CREATE FUNCTION outbox.processed_ids(consumer text, ids uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	processed uuid[];
+BEGIN
+	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i
+		WHERE i.consumer = $1 AND i.event_id = ANY ($2)
+			AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
+	INTO processed
+	USING processed_ids.consumer, ids,
+		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(ids) a (id));
+	RETURN processed;
+END $$;
+
+/*
  * Which of the records to be held have been processed before: their places, counted from 1.
- * part_seen: each partition's seen_to; the others as in begin_batch, ids: what is claimed.  The
- * look-up is planned with its values, so that the leaves of other days are neither locked nor
- * looked into.
+ * part_seen: each partition's seen_to; the others as in begin_batch, ids: what is claimed.
  */
 CREATE FUNCTION outbox.held_and_processed(consumer text, claims text[], part_seen bigint[],
 	part_of integer[], offsets bigint[], ids uuid[])
@@ -71,12 +87,7 @@ BEGIN
 	IF places IS NULL THEN
 		RETURN '{}';
 	END IF;
-	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i
-		WHERE i.consumer = $1 AND i.event_id = ANY ($2)
-			AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
-	INTO processed
-	USING held_and_processed.consumer, held,
-		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(held) h (id));
+	processed := outbox.processed_ids(consumer, held);
 	RETURN ARRAY(SELECT h.place FROM unnest(places, held) h (place, id)
 		WHERE h.id = ANY (processed));
 END $$;
@@ -99,13 +110,7 @@ BEGIN
 	IF asked = '{}' THEN
 		RETURN '{}';
 	END IF;
-	/* Planned with its values: leaves of other days are neither locked nor looked into. */
-	EXECUTE 'SELECT array_agg(i.event_id) FROM outbox.idempotency i
-		WHERE i.consumer = $1 AND i.event_id = ANY ($2)
-			AND outbox.idempotency_leaf(i.event_id) = ANY ($3)'
-	INTO processed
-	USING known_by_old_id.consumer, asked,
-		ARRAY(SELECT DISTINCT outbox.idempotency_leaf(id) FROM unnest(asked) a (id));
+	processed := outbox.processed_ids(consumer, asked);
 	RETURN ARRAY(SELECT r.place::integer
 		FROM unnest(part_of, offsets, old_ids) WITH ORDINALITY r (part, "offset", old_id, place)
 		WHERE r.old_id IS NOT NULL AND r."offset" < part_old[r.part]

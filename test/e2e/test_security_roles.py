@@ -40,7 +40,7 @@ FUNCTIONS = {
     "held_and_processed": "", "idempotency_empty": "", "idempotency_leaf": "", "idempotency_leaves_since": "",
     "idempotency_maintain": "consumer", "idempotency_retention": "consumer",
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
-    "outgoing_handler": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
+    "outgoing_handler": "", "processed_ids": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
     "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
