@@ -26,6 +26,7 @@
 #include "services/lib/auth.h"
 #include "services/lib/http.h"
 #include "services/lib/http_listen.h"
+#include "services/lib/http_settings.h"
 #include "services/lib/log.h"
 #include "services/lib/startup.h"
 
@@ -40,15 +41,13 @@ check_together(const OutboxConfig *config, char *error, size_t size)
 
 	if (outbox_monitor.auth_file[0] != '\0')
 		(void) outbox_auth_load(outbox_monitor.auth_file, reason, sizeof(reason));
-	else if (!outbox_http_is_local(outbox_monitor.http_address))
+	else if (!outbox_http_is_local(outbox_http_settings.address))
 	{
-		blamed = &outbox_monitor.http_address;
+		blamed = &outbox_http_settings.address;
 		snprintf(reason, sizeof(reason), "not a loopback address: auth_file is needed");
 	}
-	if (reason[0] == '\0' &&
-		!outbox_http_check_places(outbox_monitor.http_address, outbox_monitor.http_port,
-								  outbox_monitor.health_address, reason, sizeof(reason)))
-		blamed = &outbox_monitor.health_address;
+	if (reason[0] == '\0' && !outbox_http_settings_check(config, error, size))
+		return false;
 	if (reason[0] == '\0' && !outbox_sinks_check(reason, sizeof(reason)))
 		blamed = &outbox_monitor.pagerduty_routing_key_file;
 	if (reason[0] == '\0' && !outbox_alerts_check(reason, sizeof(reason)))
@@ -77,18 +76,14 @@ check_online(char *error, size_t size)
 static bool
 start_http(void)
 {
-	const OutboxHttpServer server =
-		{.site = {.routes = outbox_lag_routes,
-				  .alive = outbox_poller_alive,
-				  .ready = outbox_poller_ready,
-				  .admits = outbox_monitor.auth_file[0] != '\0' ? outbox_auth_admits : NULL,
-				  .hosts = outbox_monitor.http_hosts},
-		 .address = outbox_monitor.http_address,
-		 .port = outbox_monitor.http_port,
-		 .health_address = outbox_monitor.health_address,
-		 .limits = {.per_address = outbox_monitor.http_connections_per_address}};
+	const OutboxHttpSite site = {.routes = outbox_lag_routes,
+								 .alive = outbox_poller_alive,
+								 .ready = outbox_poller_ready,
+								 .admits = outbox_monitor.auth_file[0] != '\0' ?
+									 outbox_auth_admits :
+									 NULL};
 
-	return outbox_http_start(&server);
+	return outbox_http_settings_start(&site);
 }
 
 static bool
@@ -139,6 +134,8 @@ main(int argc, char **argv)
 
 	outbox_startup();
 	outbox_config_add(&config, outbox_monitor_options);
+	outbox_config_add(&config, outbox_http_options);
+	outbox_config_default(&config, &outbox_http_settings.port, "8189");
 	code = outbox_arguments_read(argc, argv, &program, &config);
 	if (code < 0)
 		code = run_monitor();

@@ -11,8 +11,6 @@
 #include "group_settings.h"
 #include "kafka_client.h"
 #include "services/lib/arguments.h"
-#include "services/lib/http_guard.h"
-#include "services/lib/http_listen.h"
 #include "services/lib/log.h"
 
 OutboxMonitorSettings outbox_monitor;
@@ -86,23 +84,6 @@ const OutboxOption outbox_monitor_options[] = {
 	{.name = "auth_file", .kind = OUTBOX_OPTION_TEXT, .variable = &outbox_monitor.auth_file,
 		.initial = "",
 		.text = "`user:hash` lines of crypt(3); none: only on a loopback address or a socket"},
-	{.name = "http_address", .kind = OUTBOX_OPTION_TEXT, .variable = &outbox_monitor.http_address,
-		.initial = "127.0.0.1", .check = outbox_http_check_address,
-		.text = "where HTTP listens: an IPv4 or IPv6 address, or the path of a socket"},
-	{.name = "http_port", .kind = OUTBOX_OPTION_INTEGER, .variable = &outbox_monitor.http_port,
-		.initial = "8189", .min = 1, .max = 65535,
-		.text = "port of HTTP"},
-	{.name = "http_hosts", .kind = OUTBOX_OPTION_LINES, .variable = &outbox_monitor.http_hosts,
-		.initial = "", .check = outbox_http_check_hosts,
-		.text = "names that a request's Host may have, one a line; `*`: any"},
-	{.name = "http_connections_per_address", .kind = OUTBOX_OPTION_INTEGER,
-		.variable = &outbox_monitor.http_connections_per_address,
-		.initial = "0", .min = 0, .max = 100000,
-		.text = "connections that one client's address may have, 0: any number"},
-	{.name = "health_address", .kind = OUTBOX_OPTION_TEXT,
-		.variable = &outbox_monitor.health_address,
-		.initial = "", .check = outbox_http_check_health_address,
-		.text = "`address:port` or socket that has `/livez` and `/readyz` only"},
 	{.name = "log_level", .kind = OUTBOX_OPTION_CHOICE, .variable = &outbox_monitor.log_level,
 		.initial = "info", .choices = outbox_log_level_names,
 		.text = "least severe lines that are logged"},

@@ -23,18 +23,13 @@ typedef struct OutboxMonitorSettings
 	const char *alertmanager_url;
 	const char *state_file;
 	const char *auth_file;
-	const char *http_address;
-	const char *http_hosts;		/* one a line */
-	const char *health_address; /* "": none */
 	int			kafka_timeout_ms;
 	int			poll_seconds;
 	int			lag_threshold_seconds;
 	int			members_grace_seconds;
 	int			dead_letter_threshold;
 	int			alertmanager_repeat_seconds;
-	int			http_port;
-	int			http_connections_per_address; /* 0: any number */
-	int			log_level;					  /* OutboxLogLevel */
+	int			log_level; /* OutboxLogLevel */
 } OutboxMonitorSettings;
 
 extern OutboxMonitorSettings outbox_monitor;

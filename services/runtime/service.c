@@ -27,6 +27,7 @@
 #include "trace.h"
 #include "services/lib/arguments.h"
 #include "services/lib/clock.h"
+#include "services/lib/http_settings.h"
 #include "services/lib/startup.h"
 
 #define LIVE_MS			 30000
@@ -213,17 +214,11 @@ join_members(pthread_t *threads, int started)
 static bool
 start_http(const OutboxService *service)
 {
-	const OutboxHttpServer server = {.site = {.routes = service->routes,
-											  .alive = find_dead,
-											  .ready = find_unready,
-											  .hosts = outbox_settings.http_hosts},
-									 .address = outbox_settings.http_address,
-									 .port = outbox_settings.http_port,
-									 .health_address = outbox_settings.health_address,
-									 .limits = {.per_address =
-													outbox_settings.http_connections_per_address}};
+	const OutboxHttpSite site = {.routes = service->routes,
+								 .alive = find_dead,
+								 .ready = find_unready};
 
-	return outbox_http_start(&server);
+	return outbox_http_settings_start(&site);
 }
 
 static void *
@@ -302,11 +297,12 @@ outbox_service_main(int argc, char **argv, const OutboxService *service)
 
 	outbox_startup();
 	outbox_config_add(&config, outbox_settings_options);
+	outbox_config_add(&config, outbox_http_options);
 	outbox_config_add(&config, service->options);
 	if (service->group != NULL)
 		outbox_config_default(&config, &outbox_settings.group_id, service->group);
 	if (service->http_port != NULL)
-		outbox_config_default(&config, &outbox_settings.http_port, service->http_port);
+		outbox_config_default(&config, &outbox_http_settings.port, service->http_port);
 	outbox_service_check_begin(service);
 	code = outbox_arguments_read(argc, argv, &program, &config);
 	if (code < 0)

@@ -17,7 +17,7 @@
 #include "trace.h"
 #include "services/kafka/online.h"
 #include "services/lib/arguments.h"
-#include "services/lib/http_listen.h"
+#include "services/lib/http_settings.h"
 #include "services/lib/log.h"
 
 #define TOPICS_MAX 64 /* the runtime reads no more */
@@ -57,13 +57,7 @@ outbox_service_check(const OutboxConfig *config, char *error, size_t size)
 		outbox_config_blame(config, &outbox_settings.retry_backoff_ms, reason, error, size);
 		return false;
 	}
-	if (!outbox_http_check_places(outbox_settings.http_address, outbox_settings.http_port,
-								  outbox_settings.health_address, reason, sizeof(reason)))
-	{
-		outbox_config_blame(config, &outbox_settings.health_address, reason, error, size);
-		return false;
-	}
-	return outbox_trace_check(error, size);
+	return outbox_http_settings_check(config, error, size) && outbox_trace_check(error, size);
 }
 
 /* The topics of the handlers, each once. */

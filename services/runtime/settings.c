@@ -13,8 +13,6 @@
 #include "consumer_conf.h"
 #include "services/lib/arguments.h"
 #include "services/lib/conninfo.h"
-#include "services/lib/http_guard.h"
-#include "services/lib/http_listen.h"
 #include "services/lib/log.h"
 
 #define INSTANCE_ID_MAX 240
@@ -103,23 +101,6 @@ const OutboxOption outbox_settings_options[] = {
 		.variable = &outbox_settings.statement_timeout_ms,
 		.initial = "30000", .min = 0, .max = 3600000,
 		.text = "longest SQL statement, 0 for any"},
-	{.name = "http_address", .kind = OUTBOX_OPTION_TEXT, .variable = &outbox_settings.http_address,
-		.initial = "127.0.0.1", .check = outbox_http_check_address,
-		.text = "where HTTP listens: an IPv4 or IPv6 address, or the path of a socket"},
-	{.name = "http_port", .kind = OUTBOX_OPTION_INTEGER, .variable = &outbox_settings.http_port,
-		.min = 1, .max = 65535,
-		.text = "port of HTTP"},
-	{.name = "http_hosts", .kind = OUTBOX_OPTION_LINES, .variable = &outbox_settings.http_hosts,
-		.initial = "", .check = outbox_http_check_hosts,
-		.text = "names that a request's Host may have, one a line; `*`: any"},
-	{.name = "http_connections_per_address", .kind = OUTBOX_OPTION_INTEGER,
-		.variable = &outbox_settings.http_connections_per_address,
-		.initial = "0", .min = 0, .max = 100000,
-		.text = "connections that one client's address may have, 0: any number"},
-	{.name = "health_address", .kind = OUTBOX_OPTION_TEXT,
-		.variable = &outbox_settings.health_address,
-		.initial = "", .check = outbox_http_check_health_address,
-		.text = "`address:port` or socket that has `/livez` and `/readyz` only"},
 	{.name = "idle_seconds", .kind = OUTBOX_OPTION_INTEGER,
 		.variable = &outbox_settings.idle_seconds,
 		.initial = "60", .min = 1, .max = 86400,

@@ -31,9 +31,6 @@ typedef struct OutboxSettings
 	const char *database;		   /* connection string */
 	const char *group_id;		   /* consumer group, and the consumer's name in the database */
 	const char *group_instance_id; /* "": dynamic members */
-	const char *http_address;
-	const char *http_hosts;		/* one a line */
-	const char *health_address; /* "": none */
 	const char *kafka_properties;
 	const char *otlp_endpoint; /* "": not given */
 	int			threads;
@@ -50,8 +47,6 @@ typedef struct OutboxSettings
 	int			dlt_order;
 	int			dlt_headers;
 	int			statement_timeout_ms;
-	int			http_port;
-	int			http_connections_per_address; /* 0: any number */
 	int			idle_seconds;
 	int			log_level; /* OutboxLogLevel */
 	int			otlp_queue_spans;
