@@ -8,9 +8,9 @@
 #include "postgres.h"
 
 #include "access/transam.h"
-#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "clock_step.h"
 #include "shmem.h"
 
@@ -22,10 +22,7 @@
 static int64
 measure_distance(TimestampTz wall)
 {
-	instr_time now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return wall - (int64) INSTR_TIME_GET_MICROSEC(now);
+	return wall - outbox_clock_now();
 }
 
 static void

@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "src/clock.h"
 #include "src/fault.h"
 #include "src/guc.h"
 #include "src/leaf.h"
@@ -24,7 +25,6 @@
 #include "leaf_storage.h"
 #include "retention.h"
 #include "retention_plan.h"
-#include "bgworker/clock.h"
 #include "bgworker/session.h"
 
 #define LOOK_MIN_MS 200

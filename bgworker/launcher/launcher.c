@@ -35,7 +35,7 @@
 
 #include "launcher.h"
 #include "marker.h"
-#include "bgworker/clock.h"
+#include "src/clock.h"
 #include "src/compat.h"
 #include "src/worker.h"
 

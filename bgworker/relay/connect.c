@@ -15,9 +15,9 @@
 #include "presence.h"
 #include "standby.h"
 #include "transition.h"
-#include "bgworker/clock.h"
 #include "bgworker/events/retention.h"
 #include "bgworker/session.h"
+#include "src/clock.h"
 #include "src/fault.h"
 
 #define COPIED_REASON \

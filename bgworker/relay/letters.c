@@ -20,8 +20,8 @@
 #include "utils/xid8.h"
 
 #include "letters.h"
-#include "bgworker/clock.h"
 #include "bgworker/session.h"
+#include "src/clock.h"
 #include "src/event_shape.h"
 #include "src/fault.h"
 #include "src/guc.h"

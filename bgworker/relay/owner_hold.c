@@ -12,8 +12,8 @@
 
 #include "owner_hold.h"
 #include "transition.h"
-#include "bgworker/clock.h"
 #include "bgworker/owner.h"
+#include "src/clock.h"
 
 static void
 tell(OutboxRelay *relay, const char *foreign)

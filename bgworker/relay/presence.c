@@ -10,7 +10,7 @@
 
 #include "hello.h"
 #include "presence.h"
-#include "bgworker/clock.h"
+#include "src/clock.h"
 
 #define ALONE_HOLDS_MS 1000 /* a look at the group is good for so long */
 #define ASK_AGAIN_MS   250

@@ -18,9 +18,9 @@
 #include "steps.h"
 #include "transition.h"
 #include "work.h"
-#include "bgworker/clock.h"
 #include "bgworker/events/retention.h"
 #include "src/backlog.h"
+#include "src/clock.h"
 #include "src/guc.h"
 
 #define REFRESH_MS	  (3600 * 1000)

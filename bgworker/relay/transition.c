@@ -11,7 +11,7 @@
 
 #include "link.h"
 #include "transition.h"
-#include "bgworker/clock.h"
+#include "src/clock.h"
 #include "src/guc.h"
 
 #define BACKOFF_FIRST_MS 100

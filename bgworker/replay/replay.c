@@ -27,10 +27,10 @@
 
 #include "replay.h"
 #include "replay_copy.h"
-#include "bgworker/clock.h"
 #include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
 #include "src/backlog.h"
+#include "src/clock.h"
 #include "src/fault.h"
 #include "src/leaf.h"
 

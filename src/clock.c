@@ -3,7 +3,7 @@
  * clock.c
  *	  A clock that does not step.
  *
- * Runs in the relay and in the launcher.
+ * Runs in application backends, the relay and the launcher.
  */
 #include "postgres.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * clock.h
- *	  The clock of the relay's and the launcher's own waits.
+ *	  A clock that does not step: of waits, and what the wall clock is compared with.
  *
- * Process: relay, launcher.
+ * Process: application backends, relay, launcher.
  */
 #ifndef OUTBOX_CLOCK_H
 #define OUTBOX_CLOCK_H
