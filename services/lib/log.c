@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "log_writer.h"
 #include "text.h"
+#include "wall_time.h"
 
 const char *const outbox_log_level_names[] = {"debug", "info", "warning", "error", NULL};
 
@@ -49,15 +49,9 @@ outbox_log_text(const char *text)
 static json_t *
 make_timestamp(void)
 {
-	struct timespec now;
-	struct tm		utc;
-	char			seconds[32];
-	char			text[48];
+	char text[OUTBOX_TIME_TEXT];
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &utc);
-	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text, sizeof(text), "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
+	outbox_format_time(outbox_wall_ms(), text);
 	return json_string(text);
 }
 

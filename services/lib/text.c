@@ -59,6 +59,16 @@ outbox_text_copy(char *buffer, size_t size, const char *text)
 }
 
 char *
+outbox_text_keep(const char *text)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		abort();
+	return copy;
+}
+
+char *
 outbox_text_header(const void *bytes, size_t len, size_t max)
 {
 	const char *from = bytes;

@@ -19,6 +19,9 @@ extern void outbox_text_mend(char *buffer, size_t size);
 /* Copies text, cut to the buffer, and mends it. */
 extern void outbox_text_copy(char *buffer, size_t size, const char *text);
 
+/* A copy, malloc'ed; a lack of memory ends the process. */
+extern char *outbox_text_keep(const char *text);
+
 /*
  * What a header holds as text, malloc'ed: control characters, noncharacters and bytes that are no
  * UTF-8 as % and two hex digits, so that two values stay two; at most max bytes, cut between two

@@ -22,9 +22,9 @@
 #include "settings.h"
 #include "sink_body.h"
 #include "sinks.h"
-#include "wall_time.h"
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
+#include "services/lib/wall_time.h"
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static json_t		  *firing;		/* {key: alert}; guarded by table_lock */

@@ -16,8 +16,8 @@
 #include "alerts.h"
 #include "lag_published.h"
 #include "settings.h"
-#include "wall_time.h"
 #include "services/lib/clock.h"
+#include "services/lib/wall_time.h"
 
 static json_t *
 make_alert(const OutboxLagGroup *group, const char *key, double seconds, OutboxAlertChange change)

@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wall_time.h"
 #include "services/kafka/message.h"
 #include "services/lib/clock.h"
+#include "services/lib/wall_time.h"
 
 #define ROUND_MAX	 500 /* partitions read at once */
 #define ROUNDS		 4	 /* a round may take this part of the time-out */

@@ -14,7 +14,7 @@
 #include "kafka_ends.h"
 #include "kafka_groups.h"
 #include "kafka_offsets.h"
-#include "wall_time.h"
+#include "services/lib/wall_time.h"
 
 /* Poller thread. */
 struct OutboxKafkaLag

@@ -12,7 +12,7 @@
 
 #include "lag_published.h"
 #include "letters.h"
-#include "wall_time.h"
+#include "services/lib/wall_time.h"
 
 /* What is not known is null. */
 static json_t *

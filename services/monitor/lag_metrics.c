@@ -13,8 +13,8 @@
 #include "lag_published.h"
 #include "letters.h"
 #include "settings.h"
-#include "wall_time.h"
 #include "services/lib/metrics.h"
+#include "services/lib/wall_time.h"
 
 static void
 write_head(FILE *out, const char *name, const char *help)

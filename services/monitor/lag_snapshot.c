@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/lib/text.h"
+
 static void *
 grow(void *memory, size_t count, size_t *room, size_t size)
 {
@@ -23,16 +25,6 @@ grow(void *memory, size_t count, size_t *room, size_t size)
 	return memory;
 }
 
-static char *
-copy_text(const char *text)
-{
-	char *copy = strdup(text);
-
-	if (copy == NULL)
-		abort();
-	return copy;
-}
-
 OutboxLagGroup *
 outbox_lag_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name)
 {
@@ -42,7 +34,7 @@ outbox_lag_snapshot_add_group(OutboxLagSnapshot *snapshot, const char *name)
 							sizeof(OutboxLagGroup));
 	group = &snapshot->groups[snapshot->group_count++];
 	memset(group, 0, sizeof(*group));
-	group->name = copy_text(name);
+	group->name = outbox_text_keep(name);
 	group->members = group->total_lag = OUTBOX_LAG_NULL;
 	return group;
 }
@@ -62,7 +54,7 @@ outbox_group_partition(OutboxLagGroup *group, const char *topic, int32_t number)
 							 sizeof(OutboxLagPartition));
 	partition = &group->partitions[group->partition_count++];
 	memset(partition, 0, sizeof(*partition));
-	partition->topic = copy_text(topic);
+	partition->topic = outbox_text_keep(topic);
 	partition->partition = number;
 	partition->committed = partition->end = partition->stable = OUTBOX_LAG_NULL;
 	partition->start = partition->start_before = OUTBOX_LAG_NULL;
@@ -98,8 +90,8 @@ outbox_lag_snapshot_find(const OutboxLagSnapshot *snapshot, const char *name)
 				   compare_groups);
 }
 
-OutboxLagPartition *
-outbox_group_find(const OutboxLagGroup *group, const char *topic, int32_t partition)
+static OutboxLagPartition *
+find_partition(const OutboxLagGroup *group, const char *topic, int32_t partition)
 {
 	OutboxLagPartition wanted = {.topic = (char *) topic, .partition = partition};
 
@@ -163,7 +155,7 @@ outbox_lag_snapshot_carry(OutboxLagSnapshot *snapshot, OutboxLagSnapshot *before
 			OutboxLagPartition *target;
 
 			if (group->answered)
-				target = outbox_group_find(group, source->topic, source->partition);
+				target = find_partition(group, source->topic, source->partition);
 			else
 			{
 				target = outbox_group_partition(group, source->topic, source->partition);

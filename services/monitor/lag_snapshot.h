@@ -85,8 +85,6 @@ extern void outbox_group_drop(OutboxLagGroup *group, OutboxLagPartition *partiti
 /* NULL: not there.  The groups must be sorted. */
 extern OutboxLagGroup *outbox_lag_snapshot_find(const OutboxLagSnapshot *snapshot,
 												const char				*name);
-extern OutboxLagPartition *outbox_group_find(const OutboxLagGroup *group, const char *topic,
-											 int32_t partition);
 
 /* After the groups are added, and after the partitions of each are. */
 extern void outbox_lag_snapshot_sort(OutboxLagSnapshot *snapshot);

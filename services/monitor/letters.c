@@ -18,13 +18,13 @@
 #include "alerts.h"
 #include "database_list.h"
 #include "settings.h"
-#include "wall_time.h"
 #include "services/lib/config.h"
 #include "services/lib/db.h"
 #include "services/lib/db_session.h"
 #include "services/lib/log.h"
 #include "services/lib/metrics.h"
 #include "services/lib/text.h"
+#include "services/lib/wall_time.h"
 #include "src/common/setting_text.h"
 
 #define STATEMENT_MS 5000
@@ -110,16 +110,6 @@ add_database(const char *conninfo)
 	return true;
 }
 
-static char *
-copy_text(const char *text)
-{
-	char *copy = strdup(text);
-
-	if (copy == NULL)
-		abort();
-	return copy;
-}
-
 static Subject *
 find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 {
@@ -133,8 +123,8 @@ find_subject(LetterDatabase *database, const char *consumer, const char *topic)
 	subject = calloc(1, sizeof(*subject));
 	if (subject == NULL)
 		abort();
-	subject->consumer = copy_text(consumer);
-	subject->topic = copy_text(topic);
+	subject->consumer = outbox_text_keep(consumer);
+	subject->topic = outbox_text_keep(topic);
 	subject->next = database->subjects;
 	database->subjects = subject;
 	return subject;
@@ -215,9 +205,9 @@ take_answer(LetterDatabase *database, const PGresult *result)
 	{
 		Depth *depth = &depths[row];
 
-		depth->consumer = copy_text(PQgetvalue(result, row, 0));
-		depth->topic = copy_text(PQgetvalue(result, row, 1));
-		depth->state = copy_text(PQgetvalue(result, row, 2));
+		depth->consumer = outbox_text_keep(PQgetvalue(result, row, 0));
+		depth->topic = outbox_text_keep(PQgetvalue(result, row, 1));
+		depth->state = outbox_text_keep(PQgetvalue(result, row, 2));
 		depth->letters = atol(PQgetvalue(result, row, 3));
 		depth->oldest_seconds = atof(PQgetvalue(result, row, 4));
 		if (strcmp(depth->state, "open") == 0)
@@ -309,7 +299,7 @@ run_letters(void *arg)
 bool
 outbox_letters_start(void)
 {
-	char *copy = copy_text(outbox_monitor.databases);
+	char *copy = outbox_text_keep(outbox_monitor.databases);
 	char *rest = copy;
 	char *conninfo;
 	bool  good = true;

@@ -3,7 +3,7 @@
  * wall_time.c
  *	  The wall clock, and a time of it as text.
  *
- * Runs in outbox-monitor, any thread.
+ * Runs in the services, any thread.
  */
 #include "wall_time.h"
 
