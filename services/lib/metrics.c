@@ -109,18 +109,26 @@ find_series(OutboxMetric *metric, const char *labels)
 	return series;
 }
 
+/* The series of these labels, or NULL; registry_lock is held either way. */
+static OutboxMetricSeries *
+lock_series(OutboxMetric *metric, va_list labels)
+{
+	char text[LABEL_SIZE];
+
+	format_labels(text, sizeof(text), labels);
+	pthread_mutex_lock(&registry_lock);
+	return find_series(metric, text);
+}
+
 void
 outbox_metric_add(OutboxMetric *metric, double amount, ...)
 {
 	OutboxMetricSeries *series;
-	char				text[LABEL_SIZE];
 	va_list				labels;
 
 	va_start(labels, amount);
-	format_labels(text, sizeof(text), labels);
+	series = lock_series(metric, labels);
 	va_end(labels);
-	pthread_mutex_lock(&registry_lock);
-	series = find_series(metric, text);
 	if (series != NULL)
 		series->value += amount;
 	pthread_mutex_unlock(&registry_lock);
@@ -130,14 +138,11 @@ void
 outbox_metric_set(OutboxMetric *metric, double value, ...)
 {
 	OutboxMetricSeries *series;
-	char				text[LABEL_SIZE];
 	va_list				labels;
 
 	va_start(labels, value);
-	format_labels(text, sizeof(text), labels);
+	series = lock_series(metric, labels);
 	va_end(labels);
-	pthread_mutex_lock(&registry_lock);
-	series = find_series(metric, text);
 	if (series != NULL)
 		series->value = value;
 	pthread_mutex_unlock(&registry_lock);
@@ -147,17 +152,14 @@ void
 outbox_metric_observe(OutboxMetric *metric, double value, unsigned count, ...)
 {
 	OutboxMetricSeries *series;
-	char				text[LABEL_SIZE];
 	va_list				labels;
 	size_t				bucket = 0;
 
-	va_start(labels, count);
-	format_labels(text, sizeof(text), labels);
-	va_end(labels);
 	while (bucket < metric->bucket_count && value > metric->buckets[bucket])
 		bucket++;
-	pthread_mutex_lock(&registry_lock);
-	series = find_series(metric, text);
+	va_start(labels, count);
+	series = lock_series(metric, labels);
+	va_end(labels);
 	if (series != NULL)
 	{
 		series->buckets[bucket] += count;
