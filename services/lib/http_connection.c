@@ -94,8 +94,10 @@ run_timer(void *arg)
 	pthread_mutex_lock(&table_lock);
 	while (!stopping)
 	{
+		int64_t now = outbox_clock_ms();
+
 		for (OutboxHttpConnection *each = first; each != NULL; each = each->next)
-			look_after_locked(each, outbox_clock_ms());
+			look_after_locked(each, now);
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += TICK_MS * 1000000;
 		until.tv_sec += until.tv_nsec / 1000000000;
