@@ -15,13 +15,6 @@
 
 OutboxBatch outbox_batch;
 
-/* Does the topic have an event in the batch that was handed over? */
-bool
-outbox_batch_uses(const OutboxTopic *topic)
-{
-	return topic->used_in_batch == outbox_batch.serial;
-}
-
 /* Every event of the topic is refused, by Kafka or by librdkafka. */
 void
 outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
@@ -31,10 +24,11 @@ outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t 
 	outbox_refusals_note_topic(index, topic, code, text);
 }
 
+/* Does the topic have an event in the batch that was handed over? */
 static bool
 is_used(const char *topic)
 {
-	return outbox_batch_uses(outbox_topic_find(topic, strlen(topic)));
+	return outbox_topic_find(topic, strlen(topic))->used_in_batch == outbox_batch.serial;
 }
 
 /* A topic of the batch that lost partitions since the last call; NULL: none. */

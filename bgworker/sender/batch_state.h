@@ -41,7 +41,6 @@ typedef struct OutboxBatch
 
 extern OutboxBatch outbox_batch;
 
-extern bool outbox_batch_uses(const OutboxTopic *topic);
 extern void outbox_batch_note_topic(uint32_t index, OutboxTopic *topic, rd_kafka_resp_err_t code,
 									const char *text);
 extern const OutboxTopic *outbox_batch_take_shrunk(void);
