@@ -36,13 +36,13 @@ read_cursor(OutboxWireReader *body, OutboxCursorRead *cursor)
 }
 
 static void
-read_members(OutboxWireReader *body, OutboxMembers *members)
+read_members(OutboxWireReader *body, OutboxLiving *members)
 {
 	members->allowed = outbox_wire_get_u8(body) != 0;
 	members->joined = outbox_wire_get_u8(body) != 0;
 	members->problem = outbox_link_text(body);
 	members->count = outbox_wire_get_u16(body);
-	members->members = palloc((members->count + 1) * sizeof(OutboxMember));
+	members->members = palloc((members->count + 1) * sizeof(OutboxLivingSender));
 	for (int i = 0; i < members->count; i++)
 	{
 		members->members[i].client = outbox_link_text(body);

@@ -27,20 +27,20 @@ typedef struct OutboxCursorRead
 	int64			  usual_ms;	  /* the same by the settings; 0 = not told yet */
 } OutboxCursorRead;
 
-typedef struct OutboxMember
+typedef struct OutboxLivingSender
 {
 	char *client;
 	char *host;
-} OutboxMember;
+} OutboxLivingSender;
 
-typedef struct OutboxMembers
+typedef struct OutboxLiving
 {
-	bool		  allowed; /* we may be in the group, and see it; else problem says why not */
-	bool		  joined;  /* our own sender is a member */
-	char		 *problem;
-	int			  count;
-	OutboxMember *members;
-} OutboxMembers;
+	bool				allowed; /* we may be in the group, and see it; else problem says why not */
+	bool				joined;	 /* our own sender is a member */
+	char			   *problem;
+	int					count;
+	OutboxLivingSender *members;
+} OutboxLiving;
 
 typedef struct OutboxCommitted
 {
@@ -79,7 +79,7 @@ typedef struct OutboxAnswer
 	{
 		OutboxOpened	 opened;
 		OutboxCursorRead cursor;
-		OutboxMembers	 members;
+		OutboxLiving	 members;
 		OutboxCommitted	 committed;
 		OutboxRefused	 refused;
 		OutboxFailed	 failed;

@@ -34,7 +34,7 @@ outbox_presence_is_alone(OutboxRelay *relay)
 
 /* The first member that is another relay's, as text; NULL: there is none. */
 static char *
-find_other(const OutboxIdentity *identity, const OutboxMembers *members)
+find_other(const OutboxIdentity *identity, const OutboxLiving *members)
 {
 	char own[OUTBOX_TOKEN_SIZE];
 
@@ -42,7 +42,7 @@ find_other(const OutboxIdentity *identity, const OutboxMembers *members)
 							 &identity->directory, identity->database);
 	for (int i = 0; i < members->count; i++)
 	{
-		const OutboxMember *member = &members->members[i];
+		const OutboxLivingSender *member = &members->members[i];
 
 		if (outbox_alive_is_other(own, member->client))
 			return psprintf("%s at %s", member->client, member->host);
@@ -119,7 +119,7 @@ hold_for_other(OutboxRelay *relay, const char *other)
 
 /* What the members of this moment say, and since when. */
 static OutboxAliveView
-see(OutboxRelay *relay, const OutboxMembers *members, bool other, TimestampTz now)
+see(OutboxRelay *relay, const OutboxLiving *members, bool other, TimestampTz now)
 {
 	OutboxSight	   *sight = &relay->sight;
 	OutboxAliveView view = {.other = other,
@@ -148,7 +148,7 @@ note_alone(OutboxRelay *relay, TimestampTz now)
 }
 
 OutboxTurn
-outbox_presence_take(OutboxRelay *relay, const OutboxMembers *members)
+outbox_presence_take(OutboxRelay *relay, const OutboxLiving *members)
 {
 	char			  *other = find_other(&relay->identity, members);
 	TimestampTz		   now = outbox_clock_now();

@@ -18,6 +18,6 @@
 extern bool outbox_presence_is_alone(OutboxRelay *relay);
 
 /* MEMBERS, in CONNECTING and FENCING.  Diverges when another one outlives every session. */
-extern OutboxTurn outbox_presence_take(OutboxRelay *relay, const OutboxMembers *members);
+extern OutboxTurn outbox_presence_take(OutboxRelay *relay, const OutboxLiving *members);
 
 #endif /* OUTBOX_PRESENCE_H */

@@ -92,7 +92,7 @@ outbox_alive_join(const OutboxSettings *settings)
 	conf = outbox_alive_conf(settings, &failure);
 	if (conf == NULL)
 	{
-		outbox_log("cannot join group \"%s\": %s", settings->alive_group, failure.text);
+		outbox_process_log("cannot join group \"%s\": %s", settings->alive_group, failure.text);
 		return;
 	}
 	rd_kafka_conf_set_rebalance_cb(conf, give_back);
@@ -101,7 +101,7 @@ outbox_alive_join(const OutboxSettings *settings)
 	{
 		rd_kafka_conf_destroy(conf);
 		outbox_explain_without_values(settings, error);
-		outbox_log("cannot join group \"%s\": %s", settings->alive_group, error);
+		outbox_process_log("cannot join group \"%s\": %s", settings->alive_group, error);
 		return;
 	}
 	watch_member();

@@ -83,7 +83,7 @@ print_log(const rd_kafka_t *client, int level, const char *facility, const char 
 		outbox_note_shrunk_topic(text);
 	if (level == LOG_LEVEL_NOTICE && notices_unasked)
 		return;
-	outbox_log("kafka: %s: %s%s", facility, text, level <= 2 ? " (critical)" : "");
+	outbox_process_log("kafka: %s: %s%s", facility, text, level <= 2 ? " (critical)" : "");
 }
 
 static void

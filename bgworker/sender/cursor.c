@@ -216,7 +216,7 @@ outbox_cursor_read(const OutboxSettings *settings, bool stable, OutboxCursor *cu
 	 * cursor topic
 	 */
 	if (ok && !stable && !outbox_topics_ensure(consumer, settings->cursor_topic, &ignored))
-		outbox_log("%s failed: %s", ignored.tried, ignored.text);
+		outbox_process_log("%s failed: %s", ignored.tried, ignored.text);
 	close_consumer(consumer);
 	return ok;
 }
@@ -259,7 +259,7 @@ open_committer(const OutboxSettings *settings)
 	committer = open_consumer(settings, true, &failure);
 	if (committer == NULL)
 	{
-		outbox_log("cannot store the cursor: %s", failure.text);
+		outbox_process_log("cannot store the cursor: %s", failure.text);
 		return false;
 	}
 	commit_queue = rd_kafka_queue_new(committer);
@@ -286,8 +286,8 @@ take_commit_answer(void)
 			behind_since = waiting_since;
 		else
 		{
-			outbox_log("storing cursor %" PRId64 " failed, will be tried again: %s",
-					   under_way.batch_no, rd_kafka_event_error_string(event));
+			outbox_process_log("storing cursor %" PRId64 " failed, will be tried again: %s",
+							   under_way.batch_no, rd_kafka_event_error_string(event));
 			if (!has_waiting)
 				waiting = under_way;
 			has_waiting = true;
@@ -306,8 +306,8 @@ send_commit(const OutboxSettings *settings)
 	rd_kafka_topic_partition_list_destroy(list);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		outbox_log("storing cursor %" PRId64 " failed, will be tried again: %s", waiting.batch_no,
-				   rd_kafka_err2str(code));
+		outbox_process_log("storing cursor %" PRId64 " failed, will be tried again: %s",
+						   waiting.batch_no, rd_kafka_err2str(code));
 		retry_at = outbox_clock_us() + COMMIT_RETRY_US;
 		return;
 	}

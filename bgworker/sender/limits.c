@@ -84,9 +84,10 @@ take_resource(const rd_kafka_ConfigResource_t *resource, void *arg)
 	else if (outbox_error_classify(code) == OUTBOX_ERROR_AUTH && !topic->limits_denied_told)
 	{
 		topic->limits_denied_told = true;
-		outbox_log("the settings of topic \"%s\" may not be read, what it does not take is found "
-				   "by trying: %s",
-				   name, rd_kafka_err2str(code));
+		outbox_process_log("the settings of topic \"%s\" may not be read, what it does not take is "
+						   "found "
+						   "by trying: %s",
+						   name, rd_kafka_err2str(code));
 	}
 }
 

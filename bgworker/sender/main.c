@@ -71,14 +71,14 @@ stop(int code)
 static void
 stop_for_protocol(const char *what)
 {
-	outbox_log("%s: the relay and the sender do not understand each other", what);
+	outbox_process_log("%s: the relay and the sender do not understand each other", what);
 	stop(2);
 }
 
 static void
 stop_for_memory(void)
 {
-	outbox_log("out of memory");
+	outbox_process_log("out of memory");
 	stop(1);
 }
 
@@ -119,8 +119,9 @@ fail(const OutboxFailure *failure)
 	OutboxProgress progress;
 	size_t		   mark;
 
-	outbox_log("%s failed (%s, Kafka error %d): %s", failure->tried,
-			   outbox_error_class_name(failure->class), failure->kafka_error, failure->text);
+	outbox_process_log("%s failed (%s, Kafka error %d): %s", failure->tried,
+					   outbox_error_class_name(failure->class), failure->kafka_error,
+					   failure->text);
 	outbox_producer_drop();
 	if (state != SENDER_CLOSED)
 		state = SENDER_FAILED;
@@ -250,8 +251,9 @@ do_declare(OutboxWireReader *body)
 		stop_for_protocol("bad DECLARE frame");
 	if (name_len == 0 || name_len >= sizeof(topic.name) || memchr(name, '\0', name_len) != NULL)
 	{
-		outbox_log("a topic was declared with a name of %u bytes that is none; it is passed over",
-				   name_len);
+		outbox_process_log("a topic was declared with a name of %u bytes that is none; it is "
+						   "passed over",
+						   name_len);
 		return;
 	}
 	memcpy(topic.name, name, name_len);
@@ -305,8 +307,8 @@ answer_refused(const OutboxBatchResult *result)
 {
 	size_t mark = begin_answer(OUTBOX_FRAME_REFUSED);
 
-	outbox_log("%u events of the batch were refused, %u are suspected: %s", result->told,
-			   result->suspects, result->refused_text);
+	outbox_process_log("%u events of the batch were refused, %u are suspected: %s", result->told,
+					   result->suspects, result->refused_text);
 	outbox_wire_put_u8(&answer, result->fence ? 1 : 0);
 	outbox_wire_put_u32(&answer, result->suspects);
 	outbox_wire_put_u32(&answer, result->per_request);
@@ -405,7 +407,7 @@ make_declared_topics(void)
 
 	if (state == SENDER_OPENED && looked && outbox_topics_untried() &&
 		!outbox_cursor_read(&settings, false, &ignored, &failure))
-		outbox_log("%s failed: %s", failure.tried, failure.text);
+		outbox_process_log("%s failed: %s", failure.tried, failure.text);
 }
 
 /* Does every frame that is there as a whole; returns the size of the next, or 0. */
@@ -444,7 +446,7 @@ make_room(size_t frame_size)
 	input = realloc(input, input_capacity);
 	if (input == NULL)
 	{
-		outbox_log("out of memory for a frame of %zu bytes", frame_size);
+		outbox_process_log("out of memory for a frame of %zu bytes", frame_size);
 		stop(1);
 	}
 }

@@ -18,7 +18,7 @@
 
 /* One line on stderr, which the relay's server log receives. */
 void
-outbox_log(const char *format, ...)
+outbox_process_log(const char *format, ...)
 {
 	char	text[LONG_TEXT_SIZE];
 	char	line[1024];
@@ -58,6 +58,6 @@ outbox_pause_briefly(void)
 void
 outbox_exit_out_of_memory(void)
 {
-	outbox_log("out of memory");
+	outbox_process_log("out of memory");
 	exit(1);
 }

@@ -15,7 +15,7 @@
 /* A fault point of the sender. */
 #define OUTBOX_FAULT(name) OUTBOX_FAULT_AT(outbox_fault_pass, name)
 
-extern void outbox_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+extern void outbox_process_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern int64_t outbox_clock_us(void);
 extern void outbox_pause_briefly(void);
 extern void outbox_exit_out_of_memory(void);

@@ -52,7 +52,7 @@ need_memory(void *memory)
 {
 	if (memory == NULL)
 	{
-		outbox_log("out of memory");
+		outbox_process_log("out of memory");
 		exit(1);
 	}
 	return memory;

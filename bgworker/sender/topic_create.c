@@ -78,7 +78,7 @@ note_create_error(OutboxTopic *topic, rd_kafka_resp_err_t code, const char *text
 			 "topic \"%s\" could not be created: %s", topic->name,
 			 text != NULL ? text : rd_kafka_err2str(code));
 	if (!known)
-		outbox_log("%s", topic->create_text);
+		outbox_process_log("%s", topic->create_text);
 }
 
 static bool
@@ -171,7 +171,7 @@ take_results(const rd_kafka_CreateTopics_result_t *result)
 		OutboxTopic		   *topic = outbox_topic_find(name, strlen(name));
 
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			outbox_log("created topic \"%s\"", name);
+			outbox_process_log("created topic \"%s\"", name);
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR || code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 			topic->create_error = RD_KAFKA_RESP_ERR_NO_ERROR;
 		else

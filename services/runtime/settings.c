@@ -17,7 +17,7 @@
 
 #define INSTANCE_ID_MAX 240
 
-OutboxSettings outbox_settings;
+OutboxConsumerSettings outbox_settings;
 
 static const char *const order_choices[] = {"hold", "skip", NULL};
 static const char *const headers_choices[] = {"standard", "spring", NULL};

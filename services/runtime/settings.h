@@ -25,7 +25,7 @@ enum
 };
 
 /* Written by the main thread before the others start; read by any. */
-typedef struct OutboxSettings
+typedef struct OutboxConsumerSettings
 {
 	const char *bootstrap_servers;
 	const char *database;		   /* connection string */
@@ -50,9 +50,9 @@ typedef struct OutboxSettings
 	int			idle_seconds;
 	int			log_level; /* OutboxLogLevel */
 	int			otlp_queue_spans;
-} OutboxSettings;
+} OutboxConsumerSettings;
 
-extern OutboxSettings outbox_settings;
+extern OutboxConsumerSettings outbox_settings;
 
 /* For outbox_config_add; ended by a NULL name. */
 extern const OutboxOption outbox_settings_options[];
