@@ -277,6 +277,11 @@ def hazard_program(session):
     return take_program(session, "outbox-hazard")
 
 
+@pytest.fixture(scope="session")
+def web_program(session):
+    return take_program(session, "outbox-web")
+
+
 @pytest.fixture
 def hazard(kafka, database, service, unique, hazard_program, topic_name):
     """A HazardTest on a topic of its own: outbox-hazard, not started, and a producer; no relay runs."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import Environment, free_port
+from harness.environment import free_port
+from harness.process import ChildProcess
 from harness.wait import wait_until
 
-PROGRAM = Environment().root / "build" / "outbox-web"
 # A probe that waited for any of the clients below would wait for good, or for a time-out of 20 s at
 # least; a busy machine makes it wait too, but not so long.
 PROBE_SECONDS = 10
@@ -27,25 +27,26 @@ PROBE_SECONDS = 10
 class Web:
     """The program with its configuration file; ask() is one request on a connection of its own."""
 
-    def __init__(self, folder, **config):
-        self.folder = folder
+    def __init__(self, session, program, folder, **config):
+        self.program = program
+        self.folder = session.environment.make_directory(folder)
         self.gate = folder / "gate"
         self.config = {"http_address": "127.0.0.1", "http_port": free_port(), "gate": self.gate, **config}
         self.health_port = None
         if self.config.get("health_address") == "own":
             self.health_port = free_port()
             self.config["health_address"] = f"127.0.0.1:{self.health_port}"
-        self.child = None
+        self.child = ChildProcess(session, f"web-{folder.name}")
         self.start()
 
     def start(self):
         path = self.folder / "web.conf"
         path.write_text("".join(f"{name} = {value}\n" for name, value in self.config.items()))
-        self.child = subprocess.Popen([PROGRAM, "--config", path], stderr=subprocess.PIPE)
+        self.child.spawn([self.program, "--config", path])
         wait_until(self.answers, 20, "the server to answer", interval=0.02)
 
     def answers(self):
-        assert self.child.poll() is None, self.child.stderr.read()
+        self.child.require_running()
         with contextlib.suppress(OSError):
             return self.ask("GET", "/livez")[0] == 200
         return False
@@ -54,11 +55,7 @@ class Web:
         self.gate.write_text("")
 
     def stop(self, with_signal=signal.SIGTERM):
-        if self.child.poll() is None:
-            self.child.send_signal(with_signal)
-        code = self.child.wait(20)
-        self.child.stderr.close()
-        return code
+        return self.child.stop(with_signal, 20)
 
     def connect(self, port=None):
         address = self.config["http_address"]
@@ -125,14 +122,18 @@ def read_to_end(stream):
 
 
 @pytest.fixture
-def web(tmp_path):
+def folder(session, unique):
+    """An empty folder of the program's user."""
+    return session.environment.make_directory(session.data / unique("web"))
+
+
+@pytest.fixture
+def web(session, web_program, unique):
     """web(**config) starts the program; what was started is ended."""
     started = []
 
     def start(**config):
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Web(folder, **config))
+        started.append(Web(session, web_program, session.data / unique("web"), **config))
         return started[-1]
     yield start
     for each in started:
@@ -461,9 +462,9 @@ def test_ipv6(web):
     assert server.status("GET", "/echo/x", headers=[("Host", "[::1]:80")]) == 200
 
 
-def test_unix_socket(web, tmp_path):
+def test_unix_socket(web, folder):
     """A socket's file: made anew when a killed program has left it, taken away at the end."""
-    path = tmp_path / "http.sock"
+    path = folder / "http.sock"
     server = web(http_address=str(path))
     assert server.status("GET", "/echo/x", headers=[("Host", "any.name")]) == 200
     server.stop(signal.SIGKILL)
@@ -509,9 +510,9 @@ def credentials(text, scheme="Basic"):
     return [("Authorization", f"{scheme} {base64.b64encode(text.encode()).decode()}")]
 
 
-def test_rights(web, tmp_path):
+def test_rights(web, folder):
     """401 without a user, 403 without the right; the scheme in any case; what is no credential admits nobody."""
-    path = tmp_path / "users"
+    path = folder / "users"
     write_users(path, f"ana:{hash_of('secret')}", f"bob:{hash_of('secret')}:operate", f"eve:{hash_of('a:b')}:read,operate")
     server = web(auth_file=path)
 
@@ -532,12 +533,12 @@ def test_rights(web, tmp_path):
     assert server.status("GET", "/livez") == 200 and server.status("GET", "/none") == 401
 
 
-def test_credentials_are_remembered(web, tmp_path):
+def test_credentials_are_remembered(web, folder):
     """The slow hash is made once; a changed file, and only a right one, counts at once.
 
     Told by the processor time of the program, which a busy machine does not change."""
     slow = b"$6$rounds=500000$saltsalt$"
-    path = tmp_path / "users"
+    path = folder / "users"
     write_users(path, f"ana:{hash_of('secret', slow)}")
     server = web(auth_file=path)
 
@@ -584,7 +585,7 @@ def test_stop(web):
         assert server.probe() < PROBE_SECONDS
         server.open_gate()
         assert read_answer(waiting)[0] == 200
-    assert server.child.wait(20) == 0
+    assert server.child.process.wait(20) == 0
 
 
 def test_stop_with_a_parked_request(web):
@@ -595,7 +596,7 @@ def test_stop_with_a_parked_request(web):
         wait_until(lambda: server.status("GET", "/echo/x") == 200, 20, "a free thread")
         server.child.send_signal(signal.SIGTERM)
         data, _ = read_to_end(parked)
-    assert data.startswith(b"HTTP/1.1 503") and b"the program ends" in data and server.child.wait(20) == 0
+    assert data.startswith(b"HTTP/1.1 503") and b"the program ends" in data and server.child.process.wait(20) == 0
 
 
 def test_stop_with_a_parked_request_of_an_ended_connection(web):
@@ -604,15 +605,13 @@ def test_stop_with_a_parked_request_of_an_ended_connection(web):
     with server.connect() as parked:
         parked.sendall(request("GET", "/echo/x"))
         assert read_answer(parked)[0] == server.status("GET", "/livez") == 200
-        server.child.send_signal(signal.SIGSTOP)
-        tasks = Path(f"/proc/{server.child.pid}/task")
-        wait_until(lambda: all(") T " in (task / "stat").read_text() for task in tasks.iterdir()), 20, "all threads to stop")
+        server.child.freeze()
         with server.connect(), server.connect(), server.connect():
             parked.sendall(request("GET", "/park"))
             server.child.send_signal(signal.SIGCONT)
             wait_until(lambda: server.status("GET", "/echo/x") in (200, 503), 20, "the server to go on")
             server.child.send_signal(signal.SIGTERM)
-            assert server.child.wait(20) == 0
+            assert server.child.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("setting, reason", [
@@ -626,8 +625,8 @@ def test_stop_with_a_parked_request_of_an_ended_connection(web):
     ("health_address = localhost:8281", "health_address: neither an address with a port"),
     ("http_hosts = a:80", "http_hosts: an item is neither a name without a port nor *"),
 ])
-def test_wrong_settings(tmp_path, setting, reason):
-    path = tmp_path / "web.conf"
+def test_wrong_settings(web_program, folder, setting, reason):
+    path = folder / "web.conf"
     path.write_text(f"{setting}\n")
-    done = subprocess.run([PROGRAM, "--config", path, "--check-config"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([web_program, "--config", path, "--check-config"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and reason in done.stderr
