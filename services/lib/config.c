@@ -69,17 +69,26 @@ find_variable(const OutboxConfig *config, const void *variable)
 }
 
 char *
-outbox_config_next_item(char **rest)
+outbox_config_next_line(char **rest, int *number)
 {
 	char *line;
 
 	while ((line = strsep(rest, "\n")) != NULL)
 	{
+		(*number)++;
 		line = outbox_setting_trim(line);
 		if (*line != '\0' && *line != '#')
 			return line;
 	}
 	return NULL;
+}
+
+char *
+outbox_config_next_item(char **rest)
+{
+	int number = 0;
+
+	return outbox_config_next_line(rest, &number);
 }
 
 /* Text of each line; what is wrong, to follow "line 2" of a list. */

@@ -86,6 +86,9 @@ extern void outbox_config_blame(const OutboxConfig *config, const void *variable
 /* The next item of a list, trimmed, comments and empty lines left out; NULL: none.  Cuts *rest. */
 extern char *outbox_config_next_item(char **rest);
 
+/* The same; adds the lines that it passes, the item's own with them, to *number. */
+extern char *outbox_config_next_line(char **rest, int *number);
+
 /* The options for --help, on standard output; scripts/settings-tables reads them. */
 extern void outbox_config_help(const OutboxConfig *config);
 

@@ -15,7 +15,6 @@
 #include "services/kafka/online.h"
 #include "services/lib/config.h"
 #include "services/lib/conninfo.h"
-#include "src/common/setting_text.h"
 
 bool
 outbox_database_list_check(const char *value, char *error, size_t size)
@@ -25,13 +24,11 @@ outbox_database_list_check(const char *value, char *error, size_t size)
 	char  *line;
 	char   reason[256];
 	size_t count = 0;
+	int	   number = 0;
 	bool   good = copy != NULL;
 
-	for (int number = 1; good && (line = strsep(&rest, "\n")) != NULL; number++)
+	while (good && (line = outbox_config_next_line(&rest, &number)) != NULL)
 	{
-		line = outbox_setting_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
 		if (++count > OUTBOX_DATABASES_MAX)
 			snprintf(reason, sizeof(reason), "is one connection string too many: %d are the most",
 					 OUTBOX_DATABASES_MAX);

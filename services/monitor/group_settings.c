@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/lib/config.h"
 #include "src/common/setting_text.h"
 
 bool
@@ -22,14 +23,12 @@ outbox_group_check_patterns(const char *value, char *error, size_t size)
 	char	   *rest = copy;
 	char	   *line;
 	const char *flaw = NULL;
+	int			number = 0;
 
 	if (copy == NULL)
 		abort();
-	for (int number = 1; flaw == NULL && (line = strsep(&rest, "\n")) != NULL; number++)
+	while (flaw == NULL && (line = outbox_config_next_line(&rest, &number)) != NULL)
 	{
-		line = outbox_setting_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
 		flaw = strchr(line, ';') != NULL ? "has \";\" in it: each pattern has a line of its own, "
 										   "and ? stands for a group's \";\"" :
 										   outbox_setting_decorated(line);
@@ -60,18 +59,15 @@ outbox_group_check_thresholds(const char *value, char *error, size_t size)
 	char *copy = strdup(value);
 	char *rest = copy;
 	char *line;
+	int	  number_of_line = 0;
 	bool  good = copy != NULL;
 
-	for (int number_of_line = 1; good && (line = strsep(&rest, "\n")) != NULL; number_of_line++)
+	while (good && (line = outbox_config_next_line(&rest, &number_of_line)) != NULL)
 	{
 		char *number = strrchr(line, '=');
 		char *end = NULL;
-		long  seconds;
+		long  seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
 
-		line = outbox_setting_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
-		seconds = number != NULL ? strtol(number + 1, &end, 10) : 0;
 		good = seconds >= 1 && seconds <= OUTBOX_GROUP_THRESHOLD_MAX_S && *end == '\0';
 		if (good && holds_threshold(line))
 		{
