@@ -53,6 +53,20 @@ work(void *job)
 	outbox_http_exchange_release(exchange);
 }
 
+static bool
+is_awaited(const void *job)
+{
+	return outbox_http_exchange_is_awaited(job);
+}
+
+static void
+drop(void *job)
+{
+	outbox_http_exchange_release(job);
+}
+
+static const OutboxHttpJobs jobs = {.run = work, .is_wanted = is_awaited, .drop = drop};
+
 static OutboxHttpConnection *
 connection_of(struct MHD_Connection *mhd)
 {
@@ -282,7 +296,7 @@ outbox_http_start(const OutboxHttpServer *server)
 	fill_limits(&http.server.limits);
 	setup_site();
 	http.pool = outbox_http_pool_start(server->workers > 0 ? server->workers : WORKERS,
-									   server->waiting > 0 ? server->waiting : WAITING, work);
+									   server->waiting > 0 ? server->waiting : WAITING, &jobs);
 	if (http.pool == NULL || !outbox_http_connections_start(&http.server.limits))
 	{
 		outbox_log(OUTBOX_LOG_ERROR, "http_failed", "no memory or thread");

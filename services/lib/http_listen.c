@@ -154,7 +154,9 @@ outbox_http_is_local(const char *address)
 	if (place.address.any.sa_family == AF_INET)
 		return ntohl(place.address.v4.sin_addr.s_addr) >> 24 == 127;
 	return place.address.any.sa_family == AF_UNIX ||
-		IN6_IS_ADDR_LOOPBACK(&place.address.v6.sin6_addr);
+		IN6_IS_ADDR_LOOPBACK(&place.address.v6.sin6_addr) ||
+		(IN6_IS_ADDR_V4MAPPED(&place.address.v6.sin6_addr) &&
+		 place.address.v6.sin6_addr.s6_addr[12] == 127);
 }
 
 /* A socket's file that nobody listens on is what a killed program has left. */

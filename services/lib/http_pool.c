@@ -13,7 +13,7 @@
 
 struct OutboxHttpPool
 {
-	void (*run)(void *job); /* this and the sizes: written before the threads start */
+	OutboxHttpJobs	kind; /* this and the sizes: written before the threads start */
 	int				threads;
 	int				most;  /* jobs at once, under way or waiting; also slots of the ring */
 	pthread_mutex_t lock;  /* guards what follows */
@@ -44,7 +44,7 @@ work(void *arg)
 		pool->waiting--;
 		pool->under_way++;
 		pthread_mutex_unlock(&pool->lock);
-		pool->run(job);
+		pool->kind.run(job);
 		pthread_mutex_lock(&pool->lock);
 		pool->under_way--;
 	}
@@ -53,14 +53,14 @@ work(void *arg)
 }
 
 OutboxHttpPool *
-outbox_http_pool_start(int threads, int room, void (*run)(void *job))
+outbox_http_pool_start(int threads, int room, const OutboxHttpJobs *jobs)
 {
 	int				most = threads + room;
 	OutboxHttpPool *pool = calloc(1, sizeof(OutboxHttpPool) + (size_t) most * sizeof(void *));
 
 	if (pool == NULL)
 		return NULL;
-	pool->run = run;
+	pool->kind = *jobs;
 	pool->most = most;
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->wake, NULL);
@@ -75,12 +75,32 @@ outbox_http_pool_start(int threads, int room, void (*run)(void *job))
 	return NULL;
 }
 
+/* Under the lock: waiting jobs that nobody wants any more leave, the others keep their order. */
+static void
+drop_unwanted(OutboxHttpPool *pool)
+{
+	int kept = 0;
+
+	for (int i = 0; i < pool->waiting; i++)
+	{
+		void *job = pool->jobs[(pool->first + i) % pool->most];
+
+		if (pool->kind.is_wanted(job))
+			pool->jobs[(pool->first + kept++) % pool->most] = job;
+		else
+			pool->kind.drop(job);
+	}
+	pool->waiting = kept;
+}
+
 bool
 outbox_http_pool_push(OutboxHttpPool *pool, void *job)
 {
 	bool taken;
 
 	pthread_mutex_lock(&pool->lock);
+	if (pool->waiting + pool->under_way >= pool->most)
+		drop_unwanted(pool);
 	taken = !pool->stopping && pool->waiting + pool->under_way < pool->most;
 	if (taken)
 	{

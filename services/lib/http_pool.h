@@ -10,11 +10,20 @@
 
 typedef struct OutboxHttpPool OutboxHttpPool;
 
-/* Jobs are given to run, on the pool's threads.  NULL: no memory, no thread. */
-extern OutboxHttpPool *outbox_http_pool_start(int threads, int room, void (*run)(void *job));
+/* What is done with a job.  The last two run under the pool's lock, on the thread that pushes. */
+typedef struct OutboxHttpJobs
+{
+	void (*run)(void *job);				/* on the pool's threads */
+	bool (*is_wanted)(const void *job); /* of one that waits: is it to be run still? */
+	void (*drop)(void *job);			/* instead of run */
+} OutboxHttpJobs;
+
+/* NULL: no memory, no thread. */
+extern OutboxHttpPool *outbox_http_pool_start(int threads, int room, const OutboxHttpJobs *jobs);
 
 /*
- * Never waits; any thread.  false: every thread has a job and the room before them is full, or the
+ * Never waits; any thread.  Where the room is full, jobs in it that are not wanted any more are
+ * dropped.  false: every thread has a job and the room before them is full of wanted ones, or the
  * pool is stopped.
  */
 extern bool outbox_http_pool_push(OutboxHttpPool *pool, void *job);

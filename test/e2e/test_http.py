@@ -222,6 +222,18 @@ def test_request_that_got_503_before_its_turn(web):
     close_all(streams)
 
 
+def test_request_that_got_503_makes_room(web):
+    """What waited in a full pool until it got 503 keeps nobody out: the next one waits in its place."""
+    server = web(request_ms=1000, workers=1, waiting=1)
+    stuck = send_all(server, 2, "/wait")
+    assert [read_answer(stream)[0] for stream in stuck] == [503, 503]
+    with server.connect() as stream:
+        stream.sendall(request("GET", "/echo/x"))
+        assert b"takes too long" in read_to_end(stream)[0]  # it was taken in, not refused
+    server.open_gate()
+    close_all(stuck)
+
+
 def test_idle_clients(web):
     """2,000 idle clients: probes are answered at once, and so is who asks for something else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

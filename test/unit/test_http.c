@@ -224,7 +224,9 @@ test_addresses(void)
 		  "addresses without a port");
 	CHECK(outbox_http_is_local("127.9.9.9") && outbox_http_is_local("::1") &&
 			  outbox_http_is_local("/x") && !outbox_http_is_local("::") &&
-			  !outbox_http_is_local("128.0.0.1") && !outbox_http_is_local("0.0.0.0"),
+			  outbox_http_is_local("::ffff:127.0.0.1") &&
+			  !outbox_http_is_local("::ffff:10.0.0.1") && !outbox_http_is_local("128.0.0.1") &&
+			  !outbox_http_is_local("0.0.0.0"),
 		  "who is local");
 	CHECK(!outbox_http_check_places("127.0.0.1", 80, "127.0.0.1:80", error, sizeof(error)) &&
 			  !outbox_http_check_places("::1", 80, "[0::1]:80", error, sizeof(error)) &&
@@ -237,6 +239,18 @@ test_addresses(void)
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static int			   done;
 
+static bool
+is_wanted(const void *job)
+{
+	return *(const int *) job != 0;
+}
+
+static void
+drop(void *job)
+{
+	*(int *) job = -1;
+}
+
 static void
 pass_gate(void *job)
 {
@@ -248,9 +262,11 @@ pass_gate(void *job)
 static void
 test_pool(void)
 {
-	OutboxHttpPool *pool = outbox_http_pool_start(2, 3, pass_gate);
-	int				one = 1;
-	int				taken = 0;
+	const OutboxHttpJobs jobs = {.run = pass_gate, .is_wanted = is_wanted, .drop = drop};
+	OutboxHttpPool		*pool = outbox_http_pool_start(2, 3, &jobs);
+	int					 one = 1;
+	int					 given_up = 1;
+	int					 taken = 0;
 
 	pthread_mutex_lock(&gate);
 	for (int i = 0; i < 20; i++)
@@ -259,6 +275,21 @@ test_pool(void)
 	pthread_mutex_unlock(&gate);
 	outbox_http_pool_stop(pool);
 	CHECK(done == 5, "what was taken is done at the end");
+	outbox_http_pool_free(pool);
+
+	pool = outbox_http_pool_start(1, 2, &jobs);
+	pthread_mutex_lock(&gate);
+	taken = outbox_http_pool_push(pool, &one);
+	taken += outbox_http_pool_push(pool, &one);
+	taken += outbox_http_pool_push(pool, &given_up);
+	CHECK(taken == 3 && !outbox_http_pool_push(pool, &one), "the room is full");
+	given_up = 0;
+	CHECK(outbox_http_pool_push(pool, &one) && given_up == -1,
+		  "a waiting job that nobody wants any more makes room");
+	CHECK(!outbox_http_pool_push(pool, &one), "the others keep theirs");
+	pthread_mutex_unlock(&gate);
+	outbox_http_pool_stop(pool);
+	CHECK(done == 8, "what was taken is done at the end, but for what was dropped");
 	CHECK(!outbox_http_pool_push(pool, &one), "nothing is taken after it");
 	outbox_http_pool_free(pool);
 }
