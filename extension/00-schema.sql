@@ -15,6 +15,14 @@ SET LOCAL default_table_access_method = heap;
 
 CREATE SCHEMA outbox;
 
+/*
+ * The version of the library that this session runs, as '1.0'.  That of the objects is
+ * pg_extension.extversion; the two differ between the installation of new files and ALTER
+ * EXTENSION outbox UPDATE.
+ */
+CREATE FUNCTION outbox.version() RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_version';
+
 /* ---------------------------------------------------------------- types */
 
 /*
