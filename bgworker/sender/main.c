@@ -4,7 +4,7 @@
  *	  The sender's frame loop: reads what the relay writes, does it, answers.
  *
  * Runs in the sender: frames on descriptor 0, answers on descriptor 1, one log
- * line per event of note on stderr.  End of input is the order to stop.
+ * line per event of note on descriptor 2.  End of input is the order to stop.
  */
 
 #include <errno.h>
