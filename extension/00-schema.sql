@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* Objects of the extension.  The files of this directory, joined in the order of
- * their names, are outbox--1.0.sql.
+ * their names, are the install script (scripts/install-script).
  */
 
 \echo Use "CREATE EXTENSION outbox" to load this file. \quit

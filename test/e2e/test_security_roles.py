@@ -9,7 +9,7 @@ from psycopg import sql
 
 # Every function, and the roles that may call it; "" is nobody but the owner. A new one needs a line here.
 FUNCTIONS = {
-    "admit": "", "change_emit": "", "grantee_in": "", "grantee_out": "", "grantee_recv": "", "grantee_send": "", "let_in": "", "need": "", "take_grant": "", "version": "writer consumer operator watcher",
+    "admit": "", "change_emit": "", "grantee_in": "", "grantee_out": "", "grantee_recv": "", "grantee_send": "", "give_again": "", "let_in": "", "renew_grants": "", "need": "", "take_grant": "", "version": "writer consumer operator watcher",
     "adopt": "operator", "advance_offset": "consumer", "begin_batch": "consumer", "bytes_text": "operator watcher",
     "change_consume": "", "change_operate": "", "change_replay": "", "change_watch": "",
     "check_grant": "", "ask_relay": "", "check_replay": "", "check_target": "", "check_start": "",
