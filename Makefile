@@ -80,16 +80,19 @@ else
 
 EXTENSION = outbox
 MODULE_big = outbox
-DATA_built = outbox--1.0.sql
+DATA = $(sort $(wildcard outbox--*.sql) $(OBJECTS_SCRIPT))
 # The rooms of the library; the sender is a program of its own.
 ROOMS = src src/common bgworker bgworker/launcher bgworker/events bgworker/relay bgworker/replay
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard $(ROOMS:%=%/*.c))))
 PGFILEDESC = "outbox - transactional outbox relayed to Kafka"
 
-# VARIANT_CFLAGS makes a test build of another kind (scripts/build-variant).
-# As system headers PostgreSQL's own are not held to our warnings.
 # The version of the objects the library works with: that of the control file.
 OBJECTS_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" outbox.control)
+# Their script is in the tree as well; it follows extension/.
+OBJECTS_SCRIPT = outbox--$(OBJECTS_VERSION).sql
+
+# VARIANT_CFLAGS makes a test build of another kind (scripts/build-variant).
+# As system headers PostgreSQL's own are not held to our warnings.
 PG_CPPFLAGS = -DOUTBOX_VERSION='"$(OBJECTS_VERSION)"' -I. -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
 PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wno-unused-parameter $(WERROR) $(VARIANT_CFLAGS)
 EXTRA_CLEAN = build $(OBJS:.o=.d)
@@ -100,14 +103,14 @@ include $(PGXS)
 
 -include $(OBJS:.o=.d)
 
-outbox--1.0.sql: $(sort $(wildcard extension/*.sql)) extension
-	awk 'FNR == 1 && NR > 1 { print "" } { print }' $(filter %.sql,$^) >$@
+$(OBJECTS_SCRIPT): $(sort $(wildcard extension/*.sql extension/update/*.sql)) extension outbox.control
+	scripts/install-script
 
 # Programs beside the server: the relay's child process, and the services.
 PROGRAMS ?= bgworker/sender services
 
 .PHONY: $(PROGRAMS) install-shop clean-run
-all: $(PROGRAMS)
+all: $(OBJECTS_SCRIPT) $(PROGRAMS)
 
 $(PROGRAMS):
 	$(MAKE) -C $@ all PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS)

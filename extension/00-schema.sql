@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: PostgreSQL */
 /* Objects of the extension.  The files of this directory, joined in the order of
- * their names, are outbox--1.0.sql.
+ * their names, are the install script (scripts/install-script).
  */
 
 \echo Use "CREATE EXTENSION outbox" to load this file. \quit
@@ -14,6 +14,14 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL default_table_access_method = heap;
 
 CREATE SCHEMA outbox;
+
+/*
+ * The version of the library that this session runs, as '1.0'.  That of the objects is
+ * pg_extension.extversion; the two differ between the installation of new files and ALTER
+ * EXTENSION outbox UPDATE.
+ */
+CREATE FUNCTION outbox.version() RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_version';
 
 /* ---------------------------------------------------------------- types */
 

@@ -57,20 +57,30 @@ BEGIN
 END
 $$;
 
+/* What every role with a grant has, and keeps: the schema, and to ask for the version. */
+CREATE FUNCTION outbox.let_in(role regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	identifier text := outbox.role_identifier(role);
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', identifier);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.version() TO %s', identifier);
+END
+$$;
+
 /*
  * Lets a role use the schema.  One that has no privilege on it yet was given no topic: what stands
  * there for its number is a dropped role's, and goes.
  */
 CREATE FUNCTION outbox.admit(role regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	identifier text := outbox.role_identifier(role);
 BEGIN
+	PERFORM outbox.role_identifier(role);
 	IF NOT EXISTS (SELECT FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
 			WHERE n.nspname = 'outbox' AND a.grantee = admit.role) THEN
 		DELETE FROM outbox.topic_grant g WHERE g.grantee = admit.role;
 	END IF;
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', identifier);
+	PERFORM outbox.let_in(role);
 END
 $$;
 
@@ -105,8 +115,7 @@ BEGIN
 	ELSIF NEW.grantee::oid = 0 THEN
 		RETURN NULL;
 	END IF;
-	EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s',
-		outbox.role_identifier(NEW.grantee::regrole));
+	PERFORM outbox.let_in(NEW.grantee::regrole);
 	PERFORM outbox.change_emit('GRANT ... TO', NEW.grantee::regrole);
 	RETURN NEW;
 END

@@ -125,6 +125,40 @@ END
 $$;
 
 /*
+ * Gives every role that has one of the grants what the grant brings now: after an update, whose
+ * lists may name more.  Which grant a role has is told by a function that no other one brings.
+ * Internal: update scripts call it, by renew_grants().
+ */
+CREATE FUNCTION outbox.give_again() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT g.change, a.grantee::regrole AS role
+		FROM (VALUES
+			('emit', 'emit_json', 1), ('consume', 'claim_many', 2),
+			('watch', 'relay_slot', 3), ('operate', 'start_relay', 4)) g (change, mark, place)
+			JOIN pg_proc p ON p.pronamespace = 'outbox'::regnamespace AND p.proname = g.mark
+			CROSS JOIN LATERAL aclexplode(p.proacl) a
+		WHERE a.grantee NOT IN (0, p.proowner)
+		ORDER BY g.place, a.grantee
+	LOOP
+		PERFORM outbox.let_in(given.role);
+		EXECUTE format('SELECT outbox.%I($1, $2)', 'change_' || given.change)
+			USING 'GRANT ... TO', given.role;
+	END LOOP;
+END
+$$;
+
+/*
+ * The same inside of an update script, so that the rights are the roles' and not noted as the
+ * extension's own, which no dump would take along.
+ */
+CREATE FUNCTION outbox.renew_grants() RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME', 'outbox_renew_grants';
+
+/*
  * Only the owner has anything when the script ends: neither PUBLIC nor whom ALTER DEFAULT
  * PRIVILEGES names.  Also of the types of rows: whoever makes a column of one stands in the way of
  * DROP EXTENSION.

@@ -8,6 +8,10 @@ SELECT outbox.declare_topic('rights.b');
 SELECT outbox.grant_topic('rights.a', 'regress_rights_all'), outbox.grant_consume('regress_rights_all'),
 	outbox.grant_watch('regress_rights_all'), outbox.grant_operate('regress_rights_all');
 
+-- Library and objects are of one version, which whoever has a grant may ask for.
+SET ROLE regress_rights_all;
+SELECT outbox.version() = e.extversion AS same FROM pg_extension e WHERE e.extname = 'outbox';
+RESET ROLE;
 -- No object of the extension gives PUBLIC anything, whatever kind it is of: by its privileges, its columns' or the initial ones.
 WITH object AS (
 	SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid

@@ -10,6 +10,7 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 
 #include "guc.h"
 #include "shmem.h"
@@ -17,6 +18,8 @@
 #include "bgworker/launcher/launcher.h"
 
 PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(outbox_version);
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -29,4 +32,11 @@ _PG_init(void)
 	outbox_shmem_request();
 	outbox_launcher_register();
 	outbox_utility_install();
+}
+
+/* outbox.version(): of this library. */
+Datum
+outbox_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(OUTBOX_VERSION));
 }

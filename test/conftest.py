@@ -268,6 +268,11 @@ def take_program(session, name):
 
 
 @pytest.fixture(scope="session")
+def consume_next_program(session):
+    return take_program(session, "outbox-consume-next")
+
+
+@pytest.fixture(scope="session")
 def sequence_program(session):
     return take_program(session, "outbox-sequence")
 

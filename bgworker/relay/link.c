@@ -3,10 +3,10 @@
  * link.c
  *	  The relay's child process, the sender, and the frames to and from it.
  *
- * Runs in the relay.  The child gets a socketpair as its standard input and output and nothing
- * else: default signal handlers, its own process group, no other descriptors, and it dies with the
- * worker.  The worker ends and reaps it before it leaves shared memory: where the postmaster is
- * process 1 an orphan would be taken for a crashed backend.
+ * Runs in the relay.  The child gets a socketpair as its standard input and output, a pipe as its
+ * standard error (sender_log.c) and nothing else: default signal handlers, its own process group,
+ * no other descriptors, and it dies with the worker.  The worker ends and reaps it before it leaves
+ * shared memory: where the postmaster is process 1 an orphan would be taken for a crashed backend.
  */
 #include "postgres.h"
 
@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 
 #include "link.h"
+#include "sender_log.h"
 #include "src/compat.h"
 #include "src/encoding.h"
 
@@ -37,8 +38,10 @@
 
 typedef struct OutboxLink
 {
-	int			  pid; /* 0 = none */
+	int			  pid;	  /* 0 = none */
+	int			  status; /* that the last one ended with; -1: unknown */
 	int			  fd;
+	bool		  ended; /* by itself, as its socket tells */
 	WaitEventSet *events;
 	int			  position;	 /* of the socket in events */
 	uint32		  waits_for; /* what the socket is registered for */
@@ -57,7 +60,7 @@ typedef struct OutboxLink
 	size_t	 consumed;
 } OutboxLink;
 
-static OutboxLink sender = {.fd = -1};
+static OutboxLink sender = {.fd = -1, .status = -1};
 
 static void
 stop_at_exit(int code, Datum arg)
@@ -67,7 +70,7 @@ stop_at_exit(int code, Datum arg)
 
 /* In the child, between fork and exec: async-signal-safe calls only. */
 static void
-become_sender(int fd, pid_t parent, const char *path)
+become_sender(int fd, int log_fd, pid_t parent, const char *path)
 {
 	static const int signals[] = {SIGHUP,  SIGINT,	SIGTERM, SIGQUIT, SIGPIPE, SIGALRM,
 								  SIGUSR1, SIGUSR2, SIGCHLD, SIGURG,  SIGFPE};
@@ -84,7 +87,7 @@ become_sender(int fd, pid_t parent, const char *path)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
 		_exit(1);
-	if (dup2(fd, 0) < 0 || dup2(fd, 1) < 0)
+	if (dup2(fd, 0) < 0 || dup2(fd, 1) < 0 || dup2(log_fd, 2) < 0)
 		_exit(1);
 	if (close_range(3, ~0U, 0) != 0)
 		_exit(1);
@@ -104,11 +107,12 @@ register_socket(uint32 waits_for)
 static void
 watch_socket(void)
 {
-	sender.events = outbox_compat_make_event_set(3);
+	sender.events = outbox_compat_make_event_set(4);
 	AddWaitEventToSet(sender.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(sender.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	sender.position = AddWaitEventToSet(sender.events, WL_SOCKET_READABLE, sender.fd, NULL, NULL);
 	sender.waits_for = WL_SOCKET_READABLE;
+	AddWaitEventToSet(sender.events, WL_SOCKET_READABLE, outbox_sender_log_fd(), NULL, NULL);
 }
 
 void
@@ -117,6 +121,7 @@ outbox_link_start(void)
 	static bool registered = false;
 	char		path[MAXPGPATH];
 	int			pair[2];
+	int			log_fd;
 	int			size = PIPE_SIZE;
 	pid_t		parent = getpid();
 	pid_t		pid;
@@ -135,19 +140,23 @@ outbox_link_start(void)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not make a socket pair: %m")));
 	(void) setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	log_fd = outbox_sender_log_open();
 
 	sigprocmask(SIG_SETMASK, &BlockSig, NULL); /* no handler of ours may run in the child */
 	pid = fork();
 	if (pid == 0)
-		become_sender(pair[1], parent, path);
+		become_sender(pair[1], log_fd, parent, path);
 	sigprocmask(SIG_SETMASK, &UnBlockSig, NULL);
 	close(pair[1]);
+	close(log_fd);
 	if (pid < 0)
 	{
 		close(pair[0]);
+		outbox_sender_log_close(0);
 		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not start the sender: %m")));
 	}
 	sender.pid = pid;
+	sender.ended = false;
 	sender.fd = pair[0];
 	if (fcntl(sender.fd, F_SETFL, O_NONBLOCK) != 0)
 		ereport(ERROR,
@@ -155,21 +164,49 @@ outbox_link_start(void)
 	watch_socket();
 }
 
-/* The end of its input has told the sender to go; one that does not is killed. */
-static void
+/* The end of its input has told the sender to go; one that does not is killed.  -1: unknown. */
+static int
 reap_sender(bool leave)
 {
+	int status;
+
 	for (int waited = 0; leave && waited < LEAVE_MS; waited++)
 	{
-		pid_t ended = waitpid(sender.pid, NULL, WNOHANG);
+		pid_t ended = waitpid(sender.pid, &status, WNOHANG);
 
-		if (ended == sender.pid || (ended < 0 && errno != EINTR))
-			return;
+		if (ended == sender.pid)
+			return status;
+		if (ended < 0 && errno != EINTR)
+			return -1;
 		pg_usleep(1000L);
 	}
 	kill(sender.pid, SIGKILL);
-	while (waitpid(sender.pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	for (;;)
+	{
+		pid_t ended = waitpid(sender.pid, &status, 0);
+
+		if (ended == sender.pid)
+			return status;
+		if (ended < 0 && errno != EINTR)
+			return -1;
+	}
+}
+
+/* Its last lines, and how it ended, unless it was told to or killed here. */
+static void
+bury_sender(bool leave)
+{
+	int	 pid = sender.pid;
+	int	 status = sender.status = reap_sender(leave);
+	bool expected =
+		!sender.ended && (status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+
+	sender.pid = 0;
+	outbox_sender_log_close(pid);
+	if (status >= 0 && !expected)
+		ereport(LOG,
+				(errmsg_internal("outbox-sender %d: %s", pid, wait_result_to_str(status)),
+				 errhidestmt(true), errhidecontext(true)));
 }
 
 void
@@ -182,8 +219,8 @@ outbox_link_stop(bool leave)
 		close(sender.fd);
 	sender.fd = -1;
 	if (sender.pid > 0)
-		reap_sender(leave);
-	sender.pid = 0;
+		bury_sender(leave);
+	outbox_sender_log_close(0);
 	sender.small_len = sender.small_sent = 0;
 	sender.bulk = NULL;
 	sender.bulk_len = sender.bulk_sent = 0;
@@ -194,6 +231,12 @@ int
 outbox_link_pid(void)
 {
 	return sender.pid;
+}
+
+const char *
+outbox_link_ending(void)
+{
+	return sender.status < 0 ? "it is not known how" : wait_result_to_str(sender.status);
 }
 
 void
@@ -278,17 +321,26 @@ receive(void)
 	}
 }
 
-bool
-outbox_link_pump(void)
+static bool
+pump_frames(void)
 {
-	if (sender.fd < 0)
-		return false;
 	if (!send_piece(sender.small, sender.small_len, &sender.small_sent))
 		return false;
 	if (sender.small_sent == sender.small_len &&
 		!send_piece(sender.bulk, sender.bulk_len, &sender.bulk_sent))
 		return false;
 	return receive();
+}
+
+bool
+outbox_link_pump(void)
+{
+	if (sender.fd < 0)
+		return false;
+	if (!outbox_sender_log_read(sender.pid))
+		kill(sender.pid, SIGKILL); /* it ends: nothing else closes its standard error */
+	sender.ended = !pump_frames();
+	return !sender.ended;
 }
 
 bool

@@ -14,13 +14,17 @@
 extern void outbox_link_start(void);
 
 /*
- * Ends and reaps the sender, drops what is in the pipe.  Harmless if there is none.  leave: it has
- * 200 ms to say good-bye to Kafka; else it is killed at once, and for 10 s still counts as alive.
+ * Ends and reaps the sender, drops what is in the pipe, and logs its last lines and how it ended
+ * where that was not asked for.  Harmless if there is none.  leave: it has 200 ms to say good-bye
+ * to Kafka; else it is killed at once, and for 10 s still counts as alive.
  */
 extern void outbox_link_stop(bool leave);
 
 /* Process id of the sender, 0 = none. */
 extern int outbox_link_pid(void);
+
+/* How the last sender ended: its exit code or signal, for people; palloc'd or constant. */
+extern const char *outbox_link_ending(void);
 
 /*
  * Hands over bytes of whole frames.  They are sent from this memory by
@@ -34,7 +38,7 @@ extern void outbox_link_give_small(const OutboxWireBuffer *frame);
 /* Everything given is in the pipe. */
 extern bool outbox_link_idle(void);
 
-/* Sends and receives what can be without waiting.  false: the sender is gone. */
+/* Sends, receives and logs what can be without waiting.  false: the sender is gone. */
 extern bool outbox_link_pump(void);
 
 /* Next whole frame received; its body is valid until the next pump. */

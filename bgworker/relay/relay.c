@@ -257,7 +257,9 @@ read_answers(OutboxRelay *relay)
 		return;
 	if (!outbox_link_pump())
 	{
-		outbox_relay_fail(relay, true, "the sender has ended", 0);
+		outbox_link_stop(false);
+		outbox_relay_fail(relay, true, psprintf("the sender has ended: %s", outbox_link_ending()),
+						  0);
 		return;
 	}
 	while (relay->peer != OUTBOX_PEER_NONE && outbox_link_next(&type, &body))

@@ -4,7 +4,7 @@
  *	  The sender's frame loop: reads what the relay writes, does it, answers.
  *
  * Runs in the sender: frames on descriptor 0, answers on descriptor 1, one log
- * line per event of note on stderr.  End of input is the order to stop.
+ * line per event of note on descriptor 2.  End of input is the order to stop.
  */
 
 #include <errno.h>
@@ -474,18 +474,29 @@ await_input(void)
 	}
 }
 
+/* For a person; the relay gives no argument. */
+static int
+answer_argument(const char *program, const char *argument)
+{
+	if (strcmp(argument, "--version") == 0)
+	{
+		printf("outbox-sender %s\n", OUTBOX_VERSION);
+		return 0;
+	}
+	printf("usage: %s [--help | --version]\n"
+		   "Reads frames from standard input and answers on standard output.\n"
+		   "Started by the relay of the PostgreSQL extension outbox.\n",
+		   program);
+	return strcmp(argument, "--help") == 0 ? 0 : 2;
+}
+
 int
 main(int argc, char **argv)
 {
 	size_t next = 0;
 
 	if (argc > 1)
-	{
-		printf("usage: %s\nReads frames from standard input and answers on standard output.\n"
-			   "Started by the relay of the PostgreSQL extension outbox.\n",
-			   argv[0]);
-		return strcmp(argv[1], "--help") == 0 ? 0 : 2;
-	}
+		return answer_argument(argv[0], argv[1]);
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setvbuf(stderr, NULL, _IOLBF, 0);

@@ -17,6 +17,7 @@
 #include "services/lib/arguments.h"
 #include "services/lib/db.h"
 #include "services/lib/db_session.h"
+#include "services/lib/objects.h"
 #include "services/lib/text.h"
 
 #define STATEMENT_MS 5000
@@ -49,6 +50,7 @@ outbox_online_database(const char *name, const char *conninfo, const char *sql, 
 {
 	OutboxDb  db;
 	PGresult *result = NULL;
+	char	  reason[512];
 	int		  code = EXIT_SUCCESS;
 
 	if (!outbox_db_open(&db, conninfo, STATEMENT_MS))
@@ -61,6 +63,8 @@ outbox_online_database(const char *name, const char *conninfo, const char *sql, 
 					error, size, "%s: %s", name, db.error.message);
 	else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
 		code = fail(OUTBOX_EXIT_SETTINGS, error, size, "%s: %s", name, PQgetvalue(result, 0, 0));
+	else if (!outbox_objects_check(conninfo, reason, sizeof(reason)))
+		code = fail(OUTBOX_EXIT_SETTINGS, error, size, "%s: %s", name, reason);
 	PQclear(result);
 	outbox_db_close(&db);
 	return code;

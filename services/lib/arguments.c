@@ -52,7 +52,7 @@ print_help(const OutboxProgram *program, const OutboxConfig *config)
 {
 	printf("%s: %s\n\nUsage: %s --config FILE [--check-config[=online]]\n\n"
 		   "--check-config says whether the settings are right and ends; =online asks database and "
-		   "Kafka, too.\n"
+		   "Kafka, too.  --version prints the program's name and version.\n"
 		   "Exit code: 0 right, 2 wrong settings, 1 anything else.\n\n"
 		   "Settings, one \"name = value\" a line in FILE, in UTF-8; the environment "
 		   "(OUTBOX_<NAME>) wins.\n"
@@ -89,6 +89,7 @@ outbox_arguments_read(int argc, char **argv, const OutboxProgram *program, Outbo
 		{"config", required_argument, NULL, 'c'},
 		{"check-config", optional_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
 	const char *path = NULL;
@@ -106,6 +107,11 @@ outbox_arguments_read(int argc, char **argv, const OutboxProgram *program, Outbo
 		{
 			check = true;
 			online = optarg != NULL;
+		}
+		else if (argument == 'v')
+		{
+			printf("%s %s\n", name, OUTBOX_VERSION);
+			return EXIT_SUCCESS;
 		}
 		else
 		{

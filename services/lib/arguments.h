@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * arguments.h
- *	  The arguments every program takes: --config, --check-config, --help.
+ *	  The arguments every program takes: --config, --check-config, --help, --version.
  */
 #ifndef OUTBOX_ARGUMENTS_H
 #define OUTBOX_ARGUMENTS_H

@@ -28,6 +28,7 @@
 #include "services/lib/arguments.h"
 #include "services/lib/clock.h"
 #include "services/lib/http_settings.h"
+#include "services/lib/objects.h"
 #include "services/lib/startup.h"
 
 #define LIVE_MS			 30000
@@ -247,6 +248,18 @@ stop_http(void)
 	_exit(EXIT_FAILURE);
 }
 
+/* false: program and database are of versions that do not go together; the log says so. */
+static bool
+check_objects(void)
+{
+	char reason[512];
+	bool serve = outbox_objects_check(outbox_settings.database, reason, sizeof(reason));
+
+	if (!serve)
+		outbox_log(OUTBOX_LOG_ERROR, "objects_refused", "%s", reason);
+	return serve;
+}
+
 static int
 run_service(const OutboxService *service)
 {
@@ -257,6 +270,8 @@ run_service(const OutboxService *service)
 	outbox_startup_await_ends(&signals);
 	fill_runtime(service);
 	outbox_log_start();
+	if (!check_objects())
+		return OUTBOX_EXIT_SETTINGS;
 	if (runtime.handlers == NULL)
 		runtime.handlers = service->make_handlers();
 	if (runtime.handlers == NULL)

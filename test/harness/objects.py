@@ -90,14 +90,20 @@ def differences(before, after):
     return lines
 
 
+def objects_of(cluster, name):
+    """The entries of the extension's objects in the database of that name, with the rights of roles."""
+    found = entries(cluster.run("pg_dump", "--schema-only", "--binary-upgrade", "-d", cluster.dsn(name)))
+    for kind, query in _QUERIES.items():
+        for (line,) in cluster.execute(query, dbname=name):
+            found[f"{kind}: {line}"] = []
+    return found
+
+
 def installed(session, variant):
     """The entries of what CREATE EXTENSION makes in that variant's server."""
     cluster = PostgresCluster(session, variant, variant=variant).start()
     cluster.create_database("objects")
-    found = entries(cluster.run("pg_dump", "--schema-only", "--binary-upgrade", "-d", cluster.dsn("objects")))
-    for name, query in _QUERIES.items():
-        for (line,) in cluster.execute(query, dbname="objects"):
-            found[f"{name}: {line}"] = []
+    found = objects_of(cluster, "objects")
     cluster.stop()
     return found
 

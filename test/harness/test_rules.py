@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """scripts/check-rules finds what it is there to find."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -114,6 +115,46 @@ def test_a_seeded_violation_is_found(tree, rule, name, text):
         spdx = SPDX if code else "# SPDX-License-Identifier: PostgreSQL\n" if name.endswith(".py") else ""
         (tree / name).write_text(spdx + text)
     assert broken_rules(tree) == [rule]
+
+
+def test_scripts_follow_extension(tree):
+    """outbox--VERSION.sql is in the tree, and is what scripts/install-script makes of extension/."""
+    shutil.copy(Environment().root / "scripts/install-script", tree / "scripts")
+    (tree / "outbox.control").write_text("default_version = '1.0'\n")
+    assert broken_rules(tree) == ["scripts are what extension says"]
+    subprocess.run([tree / "scripts/install-script"], check=True)
+    assert broken_rules(tree) == []
+    with open(tree / "extension/00-schema.sql", "a") as source:
+        source.write("/* one line more */\n")
+    assert broken_rules(tree) == ["scripts are what extension says"]
+
+
+def release(tree, version, text):
+    (tree / f"outbox--{version}.sql").write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with open(tree / "extension/released", "a") as released:
+        released.write(f"{digest}  outbox--{version}.sql\n")
+
+
+def test_released_scripts_stay(tree):
+    """A version that is released is kept as it is, and has a way to the next one."""
+    def describe(control, changelog):
+        (tree / "outbox.control").write_text(f"default_version = '{control}'\n")
+        (tree / "CHANGELOG.md").write_text(changelog)
+        return [line for line in run_rules(tree).stdout.splitlines() if line.startswith("# ")]
+
+    assert describe("1.0", "## 1.0 (unreleased)\n") == []
+    assert describe("1.1", "## 1.0 (unreleased)\n") == ["# outbox.control: is of version 1.1, CHANGELOG.md begins with 1.0"]
+    unkept = "# extension/released: has no outbox--1.0.sql, which CHANGELOG.md says is released"
+    assert describe("1.0", "## 1.0 (2027-01-01)\n") == [unkept]
+    release(tree, "1.0", "SELECT 1;\n")
+    assert describe("1.0", "## 1.0 (2027-01-01)\n") == []
+    later = ("1.1", "## 1.1 (unreleased)\n\n## 1.0 (2027-01-01)\n")
+    assert describe(*later) == ["# outbox--1.0--1.1.sql: there is no way from 1.0 to 1.1"]
+    (tree / "outbox--1.0--1.1.sql").write_text("SELECT 1;\n")
+    assert describe(*later) == []
+    (tree / "outbox--1.0.sql").write_text("SELECT 2;\n")
+    assert describe(*later) == ["# outbox--1.0.sql: is released and has changed"]
 
 
 HELP = """#!/bin/sh

@@ -4,6 +4,7 @@
  *	  The sender against librdkafka's mock cluster, which can be told to fail:
  *	  frames go in and come out through a socketpair.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@
 static rd_kafka_mock_cluster_t *cluster;
 static int						channel;
 static pid_t					child;
+static int						log_end = 2; /* the next sender's standard error */
 static OutboxWireBuffer			out = {.grow = realloc};
 static uint8_t					in[65536];
 static size_t					in_used;
@@ -49,6 +51,7 @@ start_sender(const char *program)
 	{
 		dup2(pair[1], 0);
 		dup2(pair[1], 1);
+		dup2(log_end, 2);
 		close(pair[0]);
 		close(pair[1]);
 		execl(program, program, (char *) NULL);
@@ -355,6 +358,52 @@ test_open(const char *program)
 	put_empty(OUTBOX_FRAME_FENCE);
 	flush_frames();
 	CHECK(read_answer(&body) == 0 && stop_sender() == 2, "a frame before OPEN ends it with 2");
+}
+
+/* Reads what the pipe has into text; returns how many lines that is. */
+static int
+read_lines(int end, char *text, size_t size)
+{
+	size_t used = 0;
+	int	   lines = 0;
+
+	for (ssize_t n; (n = read(end, text + used, size - used - 1)) > 0;)
+		used += (size_t) n;
+	text[used] = '\0';
+	for (const char *at = text; (at = strchr(at, '\n')) != NULL; at++)
+		lines++;
+	return lines;
+}
+
+/* Nobody reads its log: it goes on, and says afterwards how much is missing. */
+static void
+test_full_log(const char *program)
+{
+	static char		 text[65536];
+	OutboxWireReader body;
+	int				 ends[2];
+	int				 kept;
+	int				 failed = 0;
+	int				 missing = 0;
+
+	CHECK(pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 && fcntl(ends[1], F_SETPIPE_SZ, 4096) > 0,
+		  "a pipe for a few lines");
+	log_end = ends[1];
+	start_sender(program);
+	for (int i = 0; i < 200; i++)
+		failed +=
+			is_failed(open_sender("sometimes", NULL, NULL, &body), &body, OUTBOX_ERROR_CONFIG);
+	CHECK(failed == 200, "a sender whose log nobody reads answers every frame");
+	kept = read_lines(ends[0], text, sizeof(text));
+	CHECK(kept > 0 && kept < 200 && text[strlen(text) - 1] == '\n', "whole lines of it are there");
+	open_sender("sometimes", NULL, NULL, &body);
+	CHECK(read_lines(ends[0], text, sizeof(text)) == 2 &&
+			  sscanf(text, "%d lines are left out", &missing) == 1 && kept + missing == 200,
+		  "and the next line says how many are not");
+	stop_sender();
+	log_end = 2;
+	close(ends[0]);
+	close(ends[1]);
 }
 
 /* What librdkafka refuses only when it builds the client: a CA file that is gone. */
@@ -809,6 +858,7 @@ main(int argc, char **argv)
 	rd_kafka_mock_topic_create(cluster, "topic", 1, 1);
 	rd_kafka_mock_topic_create(cluster, "told", 1, 1);
 	test_open(argv[1]);
+	test_full_log(argv[1]);
 	test_missing_ca(argv[1]);
 	test_transactions(argv[1]);
 	test_order_of_refusals(argv[1]);

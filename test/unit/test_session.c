@@ -15,6 +15,7 @@
 
 #include "unit.h"
 #include "services/lib/db_session.h"
+#include "services/lib/objects.h"
 
 typedef struct Refusal
 {
@@ -201,6 +202,22 @@ test_refusal(const Refusal *refusal, const char *conninfo)
 	outbox_db_close(&db);
 }
 
+static void
+test_objects(void)
+{
+	char reason[512] = "";
+
+	CHECK(outbox_objects_serve("1.2", "1.2", reason, sizeof(reason)), "objects of that version");
+	CHECK(outbox_objects_serve("1.10", "1.2", reason, sizeof(reason)), "and of a later minor one");
+	CHECK(outbox_objects_serve("1.2dev", "1.2", reason, sizeof(reason)), "whatever follows");
+	CHECK(!outbox_objects_serve("1.1", "1.2", reason, sizeof(reason)) &&
+			  strstr(reason, "are of version 1.1, and this program needs 1.2") != NULL,
+		  "older ones do not serve, and the reason says what is needed");
+	CHECK(!outbox_objects_serve("2.2", "1.2", reason, sizeof(reason)) &&
+			  !outbox_objects_serve("next", "1.2", reason, sizeof(reason)),
+		  "nor do those of another major version");
+}
+
 int
 main(void)
 {
@@ -215,6 +232,7 @@ main(void)
 	snprintf(conninfo, sizeof(conninfo),
 			 "host=127.0.0.1 port=%d user=u dbname=d password=p sslmode=disable gssencmode=disable",
 			 ntohs(address.sin_port));
+	test_objects();
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
 		test_refusal(&refusals[i], conninfo);
 	test_standby(conninfo);
