@@ -79,3 +79,4 @@ CREATE TABLE outbox.topic_hold_copy (
 	bytes bigint NOT NULL,
 	refused_batch bigint
 );
+CREATE INDEX topic_hold_copy_hold ON outbox.topic_hold_copy (hold, txid);

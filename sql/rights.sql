@@ -94,7 +94,7 @@ CREATE TEMP TABLE calls AS SELECT call, n FROM unnest(ARRAY[
 	$$required('{"a": 1}', NULL)$$,
 	-- NULL is an answer here
 	$$bytes_text(NULL)$$, $$headers_decode(NULL)$$, $$headers_readable(NULL)$$, $$header_value(NULL, 'h')$$, $$name_text(NULL)$$,
-	$$set_context(NULL, NULL, NULL)$$]) WITH ORDINALITY c (call, n);
+	$$topic_hold_event(NULL, gen_random_uuid(), '3', 0)$$, $$set_context(NULL, NULL, NULL)$$]) WITH ORDINALITY c (call, n);
 SELECT call, pg_temp.try(call) FROM calls ORDER BY n;
 -- A new function needs its calls above; these take NULL as a filter for all, or have it tested with what else they refuse.
 SELECT p.proname FROM pg_proc p
