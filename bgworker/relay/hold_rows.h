@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * hold_rows.h
+ *	  Writes what holds say: their beginning, what batches leave out for them, and copies that
+ *	  come back (I7).
+ *
+ * Process: the relay.  Every function is inside a transaction of the caller (outbox_session_begin),
+ * who sets OutboxHolds.loaded to false when it is over.
+ */
+#ifndef OUTBOX_HOLD_ROWS_H
+#define OUTBOX_HOLD_ROWS_H
+
+#include "batch.h"
+
+/* A topic that is to be held from a batch on. */
+typedef struct OutboxHoldWanted
+{
+	const char	   *topic;
+	OutboxHoldCause cause;
+	int				partition; /* -1 = none is named */
+	const char	   *reason;	   /* text of the database's encoding */
+} OutboxHoldWanted;
+
+/* What became of its events in the batch. */
+typedef struct OutboxHoldTaken
+{
+	int64 hold;
+	int32 events; /* left out of it from now on */
+	int64 bytes;
+	int32 copies; /* of the hold itself: refused, and copied again later */
+} OutboxHoldTaken;
+
+/*
+ * Locks a topic against persons until the transaction ends, without waiting; false: somebody has
+ * it locked, try again later.  Before anything else here that names a topic or changes a hold.
+ */
+extern bool outbox_hold_lock(const char *topic);
+
+/* The id of the topic's hold that is not ended, which begins here if there is none. */
+extern int64 outbox_hold_begin(const OutboxHoldWanted *wanted);
+
+/*
+ * The topic's events in the chunk, which was sent and is to be sent again: they are left out of its
+ * batch.  Begins a hold, or adds to the one there is; of one that is releasing the copies are
+ * refused, and it is held again.  The caller has locked the topic, and commits and replicates this
+ * before the batch is sent (row_end).
+ */
+extern void outbox_hold_chunk_topic(OutboxChunk *chunk, const OutboxWindow *window,
+									const OutboxHoldWanted *wanted, OutboxHoldTaken *taken);
+
+/*
+ * The hold is held again, for this cause: copies of transactions from `first` on are refused by
+ * batch_no, or will be left out of the batch they come in.  Their dead letters go.
+ */
+extern void outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, uint64 first,
+								 int64 batch_no);
+
+/* A held one is releasing from now on, for the relay itself. */
+extern void outbox_hold_release(int64 hold);
+
+/* What the chunk's holds left out, with its row. */
+extern void outbox_hold_store_chunk(const OutboxChunk *chunk);
+
+/*
+ * The batches from `oldest` on come again (adopt): what they left out does so with them, and so do
+ * copies of it.
+ */
+extern void outbox_hold_forget_batches(int64 oldest);
+
+#endif /* OUTBOX_HOLD_ROWS_H */
