@@ -213,11 +213,17 @@ outbox_deliver_replicating(OutboxRelay *relay)
 	return OUTBOX_ENTER(OUTBOX_RELAY_SENDING);
 }
 
-/* Reads the next chunk of the window while this one is on its way. */
+/*
+ * Reads the next chunk of the window while this one is on its way; anew, when a person has held a
+ * topic since the window was opened, which may be large.
+ */
 OutboxTurn
 outbox_deliver_sending(OutboxRelay *relay)
 {
 	OUTBOX_FAULT_WHEN(outbox_link_idle(), "relay-handed-over");
+	if (relay->hand.errand == OUTBOX_ERRAND_NEXT &&
+		outbox_holds_outdated(&relay->holds, relay->slot))
+		outbox_hand_drop_ahead(&relay->hand, &relay->window);
 	if (outbox_hand_give_rest(&relay->hand) || outbox_hand_read_ahead(&relay->hand, &relay->window))
 		return OUTBOX_REPEAT;
 	return OUTBOX_WAIT;
