@@ -18,8 +18,9 @@ BEGIN
 		outbox.dead_letter_restore_where, outbox.dead_letter_edit, outbox.dead_letter_purge,
 		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
 		outbox.headers_decode, outbox.headers_readable, outbox.header_value, outbox.name_text,
-		outbox.topic_hold_event, outbox.replay, outbox.replay_pause, outbox.replay_resume,
-		outbox.replay_cancel') || ' %s', outbox.role_identifier(role));
+		outbox.topic_hold_event, outbox.topic_hold(text, text), outbox.topic_release(text, text),
+		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s',
+		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow,

@@ -88,6 +88,7 @@ CREATE TEMP TABLE calls AS SELECT call, n FROM unnest(ARRAY[
 	$$dead_letter_replay(NULL)$$, $$dead_letter_discard(NULL, 'why')$$, $$dead_letter_restore(NULL)$$, $$dead_letter_note(NULL, 'n')$$,
 	$$consumer_skip(NULL, 't', 0, 1, gen_random_uuid(), 'why')$$, $$consumer_skip('c', 't', 0, 1, gen_random_uuid(), NULL)$$,
 	$$replay_pause(NULL)$$, $$replay_resume(NULL)$$, $$replay_cancel(NULL, 'why')$$,
+	$$topic_hold(NULL, 'why')$$, $$topic_hold('rights', NULL)$$, $$topic_release(NULL)$$,
 	$$dead_letter_add(NULL, 't', 0, 1, NULL, NULL, NULL, NULL, gen_random_uuid(), NULL, NULL, 'open', 'record', NULL, 'm', 0)$$,
 	$$dead_letter_add('c', 't', 0, NULL, NULL, NULL, NULL, NULL, gen_random_uuid(), NULL, NULL, 'open', 'record', NULL, 'm', 0)$$,
 	-- a field that is not there

@@ -42,7 +42,8 @@ FUNCTIONS = {
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "outgoing_handler": "", "processed_ids": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
     "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
-    "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topic_hold_event": "operator", "topics_changed": "", "trim_batch": "consumer",
+    "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topic_hold": "operator", "topic_hold_event": "operator",
+    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_release": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
@@ -264,6 +265,8 @@ DEFINER_CALLS = {
     "revoke_topic": "outbox.revoke_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
     "start_relay": "outbox.start_relay()",
     "stop_relay": "outbox.stop_relay()",
+    "topic_hold": "outbox.topic_hold('granted', 'why')",
+    "topic_release": "outbox.topic_release('granted')",
     "trim_batch": "outbox.trim_batch('c', '{granted}', '{1}', '{null}', '{00000000-0000-7000-8000-000000000009}')",
 }
 INVOKER_CALLS = {
