@@ -18,7 +18,8 @@ BEGIN
 		outbox.dead_letter_restore_where, outbox.dead_letter_edit, outbox.dead_letter_purge,
 		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
 		outbox.headers_decode, outbox.headers_readable, outbox.header_value, outbox.name_text,
-		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s',
+		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel,
+		outbox.topic_hold(text, text), outbox.topic_release(text, text)') || ' %s',
 		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,

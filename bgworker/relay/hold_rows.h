@@ -12,27 +12,29 @@
 
 #include "batch.h"
 
-/* A topic that is to be held from a batch on. */
+/* A topic that is to be held from a batch on; texts of the database's encoding. */
 typedef struct OutboxHoldWanted
 {
 	const char	   *topic;
 	OutboxHoldCause cause;
 	int				partition; /* -1 = none is named */
-	const char	   *reason;	   /* text of the database's encoding */
+	const char	   *reason;
 } OutboxHoldWanted;
 
 /* What became of its events in the batch. */
 typedef struct OutboxHoldTaken
 {
-	int64 hold;
-	int32 events; /* left out of it from now on */
-	int64 bytes;
-	int32 copies; /* of the hold itself: refused, and copied again later */
+	int64	hold;
+	int32	events; /* left out of it from now on */
+	int64	bytes;
+	int32	copies; /* of the hold itself: refused, and copied again later */
+	uint64 *txids;	/* of these, in the current context; sorted */
+	int		ntxids;
 } OutboxHoldTaken;
 
 /*
  * Locks a topic against persons until the transaction ends, without waiting; false: somebody has
- * it locked, try again later.  Before anything else here that names a topic or changes a hold.
+ * it locked, try again later.  Before anything else here that begins or changes a hold.
  */
 extern bool outbox_hold_lock(const char *topic);
 
@@ -41,29 +43,35 @@ extern int64 outbox_hold_begin(const OutboxHoldWanted *wanted);
 
 /*
  * The topic's events in the chunk, which was sent and is to be sent again: they are left out of its
- * batch.  Begins a hold, or adds to the one there is; of one that is releasing the copies are
- * refused, and it is held again.  The caller has locked the topic, and commits and replicates this
- * before the batch is sent (row_end).
+ * batch.  Begins a hold, or adds to the one there is; of one whose copies are in the chunk these
+ * are refused, and it is held again.  The caller commits and replicates this before the batch is
+ * sent (row_end).
  */
-extern void outbox_hold_chunk_topic(OutboxChunk *chunk, const OutboxWindow *window,
+extern void outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window,
 									const OutboxHoldWanted *wanted, OutboxHoldTaken *taken);
 
 /*
- * The hold is held again, for this cause: copies of transactions from `first` on are refused by
- * batch_no, or will be left out of the batch they come in.  Their dead letters go.
+ * The hold is held again, for this cause.  The copies of these transactions are left out of
+ * batch_no, those of later ones of the batch they come in.
  */
-extern void outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, uint64 first,
-								 int64 batch_no);
+extern void outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids,
+								 int count, int64 batch_no);
 
 /* A held one is releasing from now on, for the relay itself. */
 extern void outbox_hold_release(int64 hold);
 
-/* What the chunk's holds left out, with its row. */
+/* What holds left out of the chunk, with its row. */
 extern void outbox_hold_store_chunk(const OutboxChunk *chunk);
 
 /*
- * The batches from `oldest` on come again (adopt): what they left out does so with them, and so do
- * copies of it.
+ * The same of an old batch, as far as the tables do not say it yet: false, they say all.  It is
+ * committed and replicated before the batch is sent.
+ */
+extern bool outbox_hold_store_old(const OutboxChunk *chunk);
+
+/*
+ * The batches from `oldest` on come again (adopt): what they left out does so with them, so its
+ * copies do not.
  */
 extern void outbox_hold_forget_batches(int64 oldest);
 

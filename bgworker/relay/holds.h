@@ -32,8 +32,8 @@ typedef struct OutboxHold
 	OutboxHoldCause cause;
 	int				partition; /* -1 = none is named */
 	bool			releasing;
-	bool			ended; /* of an old batch only */
-	bool			noted; /* of an old batch: it has a row of outbox.topic_hold_batch */
+	bool			ended;	/* of an old batch only */
+	bool			noted;	/* of an old batch: it has a row of outbox.topic_hold_batch */
 	uint64		   *copies; /* sorted; transactions of its own copies that are not refused, those
 							 * that a window from here on could hold */
 	int				ncopies;

@@ -76,7 +76,9 @@ make_relay(OutboxSlot *slot)
 		AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
 	relay->letters.context =
 		AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
-	outbox_hand_make(&relay->hand, &relay->letters);
+	relay->holds.context =
+		AllocSetContextCreate(TopMemoryContext, "outbox holds", ALLOCSET_DEFAULT_SIZES);
+	outbox_hand_make(&relay->hand, &relay->letters, &relay->holds);
 	SpinLockAcquire(&slot->mutex);
 	slot->status.pid = MyProcPid;
 	slot->status.started_at = GetCurrentTimestamp();

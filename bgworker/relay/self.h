@@ -100,6 +100,7 @@ typedef struct OutboxRelay
 	/* work.c, deliver.c */
 	OutboxWindow  window;
 	OutboxLetters letters;
+	OutboxHolds	  holds;
 	OutboxHand	  hand;
 	XLogRecPtr	  start_fence; /* what the standbys need before a resend */
 	XLogRecPtr	  row_end;	   /* what they need before this batch */

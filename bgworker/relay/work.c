@@ -71,6 +71,7 @@ open_window(OutboxRelay *relay, const OutboxSnapshot *upper)
 
 	outbox_session_begin();
 	outbox_letters_refresh(&relay->letters, &last->upper);
+	outbox_holds_refresh(&relay->holds, relay->slot, &last->upper);
 	found = outbox_window_open(&relay->window, &last->upper, &last->upper_at, upper,
 							   reissues_of(&relay->letters));
 	outbox_session_end();
@@ -108,10 +109,11 @@ outbox_work_find(OutboxRelay *relay)
 }
 
 void
-outbox_work_reopen(OutboxRelay *relay, const OutboxRange *range)
+outbox_work_reopen(OutboxRelay *relay, int64 batch_no, const OutboxRange *range)
 {
 	outbox_session_begin();
 	outbox_letters_load(&relay->letters, &range->lower, false);
+	outbox_holds_load_batch(&relay->holds, batch_no, &range->lower);
 	outbox_window_reopen(&relay->window, range, reissues_of(&relay->letters));
 	outbox_session_end();
 }

@@ -13,8 +13,8 @@
 /* Own transactions.  Opens a window on what is new; false: nothing is. */
 extern bool outbox_work_find(OutboxRelay *relay);
 
-/* Own transaction.  The window of an old row (I1, I7). */
-extern void outbox_work_reopen(OutboxRelay *relay, const OutboxRange *range);
+/* Own transaction.  The window of an old row, and what it leaves out (I1, I7). */
+extern void outbox_work_reopen(OutboxRelay *relay, int64 batch_no, const OutboxRange *range);
 
 /*
  * Own transaction.  While the relay is kept from looking: a snapshot, up to which a later window

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * chunk_holds.c
+ *	  What holds leave out of a chunk, counted while it is read.
+ *
+ * Runs in the relay.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "chunk_holds.h"
+#include "bgworker/events/event_columns.h"
+#include "bgworker/events/leaf_reader.h"
+#include "bgworker/events/measure.h"
+
+void
+outbox_chunk_holds_start(OutboxChunkHolds *holds, MemoryContext context)
+{
+	const OutboxHolds *known = holds->known;
+
+	*holds = (OutboxChunkHolds) {.known = known, .context = context, .count = known->count};
+	if (known->count == 0)
+		return;
+	holds->shares = MemoryContextAllocZero(context, sizeof(OutboxHoldShare) * known->count);
+	for (int i = 0; i < known->count; i++)
+	{
+		holds->shares[i].hold = known->holds[i].id;
+		holds->shares[i].noted = known->holds[i].noted;
+	}
+}
+
+/* The events of a transaction come one after the other. */
+static void
+note_refused(OutboxChunkHolds *holds, uint64 txid)
+{
+	if (holds->nrefused > 0 && holds->refused[holds->nrefused - 1] == txid)
+		return;
+	if (holds->nrefused == holds->refused_room)
+	{
+		holds->refused_room = Max(16, 2 * holds->refused_room);
+		holds->refused = holds->refused == NULL ?
+			MemoryContextAlloc(holds->context, holds->refused_room * sizeof(uint64)) :
+			repalloc_huge(holds->refused, holds->refused_room * sizeof(uint64));
+	}
+	holds->refused[holds->nrefused++] = txid;
+}
+
+bool
+outbox_chunk_holds_refuse(OutboxChunkHolds *holds, uint64 txid)
+{
+	if (!outbox_holds_refused(holds->known, txid))
+		return false;
+	note_refused(holds, txid);
+	holds->refused_events++;
+	return true;
+}
+
+bool
+outbox_chunk_holds_leave_out(OutboxChunkHolds *holds, TupleTableSlot *slot, uint64 txid)
+{
+	const OutboxHold *hold;
+	const uint8_t	 *topic;
+	uint32_t		  len;
+	struct varlena	 *copy;
+
+	if (holds->count == 0)
+		return false;
+	copy = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_TOPIC, &topic, &len);
+	hold = outbox_holds_leave_out(holds->known, (const char *) topic, len, txid);
+	if (copy != NULL)
+		pfree(copy);
+	if (hold == NULL)
+		return false;
+	holds->shares[hold - holds->known->holds].events++;
+	holds->shares[hold - holds->known->holds].bytes += outbox_measure_event(slot);
+	return true;
+}
+
+bool
+outbox_chunk_holds_keep_whole(const OutboxChunkHolds *holds, uint64 txid)
+{
+	for (int i = 0; i < holds->count; i++)
+	{
+		if (outbox_hold_owns(&holds->known->holds[i], txid))
+			return true;
+	}
+	return outbox_holds_refused(holds->known, txid);
+}
+
+void
+outbox_chunk_holds_mark_boundary(OutboxChunkHolds *holds)
+{
+	for (int i = 0; i < holds->count; i++)
+	{
+		holds->shares[i].boundary_events = holds->shares[i].events;
+		holds->shares[i].boundary_bytes = holds->shares[i].bytes;
+	}
+	holds->boundary_nrefused = holds->nrefused;
+	holds->boundary_refused_events = holds->refused_events;
+}
+
+void
+outbox_chunk_holds_return(OutboxChunkHolds *holds)
+{
+	for (int i = 0; i < holds->count; i++)
+	{
+		holds->shares[i].events = holds->shares[i].boundary_events;
+		holds->shares[i].bytes = holds->shares[i].boundary_bytes;
+	}
+	holds->nrefused = holds->boundary_nrefused;
+	holds->refused_events = holds->boundary_refused_events;
+}
+
+int32
+outbox_chunk_holds_events(const OutboxChunkHolds *holds)
+{
+	int32 events = holds->refused_events;
+
+	for (int i = 0; i < holds->count; i++)
+		events += holds->shares[i].events;
+	return events;
+}
