@@ -19,6 +19,7 @@
 #include "held_events.h"
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/event_scan.h"
+#include "bgworker/events/reissues.h"
 #include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
 
@@ -236,28 +237,6 @@ read_range(OutboxRange *range)
 	range->upper_at = (OutboxPosition) {get_txid(0, 8), get_int64(0, 9)};
 }
 
-/* Transactions whose events came first in the batch; in the current context. */
-static OutboxReissues
-load_reissues(const OutboxRange *range)
-{
-	Oid		types[] = {XID8OID, XID8OID};
-	Datum	values[] = {txid_datum(outbox_snapshot_xmin(&range->lower)),
-						txid_datum(Max(range->upper.xmax, range->upper_at.txid))};
-	uint64 *txids;
-
-	if (SPI_execute_with_args("SELECT reissue_txid FROM outbox.dead_letter "
-							  "WHERE reissue_txid BETWEEN $1 AND $2 "
-							  "UNION SELECT ended_txid FROM outbox.topic_hold "
-							  "WHERE ended_txid BETWEEN $1 AND $2",
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.dead_letter");
-	txids = palloc(sizeof(uint64) * (SPI_processed + 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-		txids[i] = get_txid(i, 1);
-	qsort(txids, SPI_processed, sizeof(uint64), outbox_txid_compare);
-	return (OutboxReissues) {txids, (int) SPI_processed};
-}
-
 static int
 compare_letters(const void *a, const void *b)
 {
@@ -300,7 +279,9 @@ outbox_held_events_open(OutboxHeldEvents *held)
 	held->own_txid = 0;
 	held->open = true;
 	read_range(&range);
-	outbox_window_reopen(&held->window, &range, load_reissues(&range));
+	outbox_window_reopen(&held->window, &range,
+						 outbox_reissues_load(CurrentMemoryContext, &range.lower, &range.upper,
+											  range.upper_at.txid));
 	load_letters(held);
 }
 

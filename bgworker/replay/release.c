@@ -124,7 +124,7 @@ read_facts(const OutboxReplayTurn *turn)
 		.between = turn->between,
 		.refused = release.row.refused,
 		.steps = release.row.steps,
-		.delivered = outbox_copies_delivered(release.row.newest, turn),
+		.delivered = outbox_txid_delivered(release.row.newest, turn),
 		.unsent = outbox_copies_unsent(&release.copies, turn),
 		.left_events = PG_INT64_MAX,
 		.left_bytes = PG_INT64_MAX,

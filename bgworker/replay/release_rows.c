@@ -144,15 +144,11 @@ outbox_release_lock_topic(const char *topic)
 	Oid	  types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(topic)};
 
-	if (SPI_execute_with_args("SELECT FROM outbox.topic t WHERE t.name = $1 FOR UPDATE SKIP LOCKED",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT outbox.topic_hold_lock($1, false)", 1, types, values, NULL,
+							  false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "could not lock a row of outbox.topic");
-	if (SPI_processed > 0)
-		return true;
-	if (SPI_execute_with_args("SELECT FROM outbox.topic t WHERE t.name = $1", 1, types, values,
-							  NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.topic");
-	return SPI_processed == 0; /* it is not declared any more */
+	return DatumGetBool(get_field(0, 1));
 }
 
 void
