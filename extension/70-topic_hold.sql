@@ -66,8 +66,8 @@ CREATE INDEX topic_hold_batch_no ON outbox.topic_hold_batch (batch_no);
  *
  *	txid			the transaction
  *	last_batch, last_txid, last_seq	the last event it copied, and of which batch
- *	refused_batch	the batch that its copies were left out of, as Kafka did not take them: they
- *					are copied again; NULL: none
+ *	refused_batch	the batch that its copies are left out of, as Kafka did not take them or an
+ *					earlier copy: they are copied again; -1: they are in none yet; NULL: none
  */
 CREATE TABLE outbox.topic_hold_copy (
 	hold bigint NOT NULL,
@@ -79,3 +79,4 @@ CREATE TABLE outbox.topic_hold_copy (
 	bytes bigint NOT NULL,
 	refused_batch bigint
 );
+CREATE INDEX topic_hold_copy_hold ON outbox.topic_hold_copy (hold, txid);

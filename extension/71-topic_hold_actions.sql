@@ -89,7 +89,7 @@ BEGIN
 	IF hold.id IS NULL THEN
 		RAISE object_not_in_prerequisite_state USING
 			MESSAGE = format('topic "%s" is not held', topic),
-			HINT = 'outbox.topic_hold lists the holds.';
+			HINT = 'outbox.topic_holds lists the holds.';
 	ELSIF hold.state = 'releasing' THEN
 		RAISE NOTICE 'topic "%" is being released already', topic;
 		RETURN;

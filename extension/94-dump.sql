@@ -12,8 +12,6 @@ BEGIN
 	FOR kept IN SELECT coalesce(p.relid, t.root)
 		FROM pg_catalog.unnest(ARRAY['outbox.event', 'outbox.event_seq', 'outbox.batch',
 			'outbox.topic', 'outbox.dead_letter', 'outbox.dead_letter_id_seq', 'outbox.audit',
-			'outbox.topic_hold', 'outbox.topic_hold_id_seq', 'outbox.topic_hold_batch',
-			'outbox.topic_hold_copy',
 			'outbox.audit_id_seq', 'outbox.replay_job', 'outbox.idempotency',
 			'outbox.consumer_offset', 'outbox.consumer_attempt', 'outbox.consumer_trouble',
 			'outbox.consumer_anchor', 'outbox.topic_hold', 'outbox.topic_hold_id_seq',

@@ -56,6 +56,19 @@ outbox_chunk_holds_refuse(OutboxChunkHolds *holds, uint64 txid)
 	return true;
 }
 
+void
+outbox_hold_share_add(OutboxHoldShare *share, TupleTableSlot *slot)
+{
+	int			column = slot->tts_isnull[OUTBOX_EVENT_COPIED_AT - 1] ? OUTBOX_EVENT_CREATED_AT :
+																		OUTBOX_EVENT_COPIED_AT;
+	TimestampTz at = DatumGetTimestampTz(slot->tts_values[column - 1]);
+
+	if (share->events == 0 || at < share->oldest_at)
+		share->oldest_at = at;
+	share->events++;
+	share->bytes += outbox_measure_event(slot);
+}
+
 bool
 outbox_chunk_holds_leave_out(OutboxChunkHolds *holds, TupleTableSlot *slot, uint64 txid)
 {
@@ -67,13 +80,13 @@ outbox_chunk_holds_leave_out(OutboxChunkHolds *holds, TupleTableSlot *slot, uint
 	if (holds->count == 0)
 		return false;
 	copy = outbox_leaf_reader_bytes(slot, OUTBOX_EVENT_TOPIC, &topic, &len);
-	hold = outbox_holds_leave_out(holds->known, (const char *) topic, len, txid);
+	hold =
+		outbox_hold_leaving_out(holds->known->holds, holds->count, (const char *) topic, len, txid);
 	if (copy != NULL)
 		pfree(copy);
 	if (hold == NULL)
 		return false;
-	holds->shares[hold - holds->known->holds].events++;
-	holds->shares[hold - holds->known->holds].bytes += outbox_measure_event(slot);
+	outbox_hold_share_add(&holds->shares[hold - holds->known->holds], slot);
 	return true;
 }
 

@@ -15,12 +15,13 @@
 /* What one hold leaves out. */
 typedef struct OutboxHoldShare
 {
-	int64 hold;
-	bool  noted; /* of an old batch: outbox.topic_hold_batch says so already */
-	int32 events;
-	int64 bytes;		   /* as src/backlog.h counts */
-	int32 boundary_events; /* at the chunk's boundary */
-	int64 boundary_bytes;
+	int64		hold;
+	bool		noted; /* of an old batch: outbox.topic_hold_batch says so already */
+	int32		events;
+	int64		bytes;			 /* as src/backlog.h counts */
+	TimestampTz oldest_at;		 /* of the oldest, or of one behind the boundary */
+	int32		boundary_events; /* at the chunk's boundary */
+	int64		boundary_bytes;
 } OutboxHoldShare;
 
 typedef struct OutboxChunkHolds
@@ -36,6 +37,9 @@ typedef struct OutboxChunkHolds
 	int32			   refused_events;
 	int32			   boundary_refused_events;
 } OutboxChunkHolds;
+
+/* Adds an event, whose columns are read, to the share. */
+extern void outbox_hold_share_add(OutboxHoldShare *share, TupleTableSlot *slot);
 
 /* For a chunk that begins; context: the chunk's, which was reset.  known stays until its end. */
 extern void outbox_chunk_holds_start(OutboxChunkHolds *holds, MemoryContext context);

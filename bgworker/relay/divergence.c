@@ -39,8 +39,8 @@ run(const char *command)
  * A dump carries transaction ids of another server.  Inside its own numbering the last batch row
  * still says which events are delivered: those get the oldest id, the others that of this
  * transaction.  An event emitted here since the restore is not judged by that numbering: its row's
- * xmin stands for one transaction, that of a COPY for many.  What a held topic waits with comes with
- * the others, whatever batch left it out.
+ * xmin stands for one transaction, that of a COPY for many.  What a held topic waits with comes
+ * with the others, whatever batch left it out.
  */
 static void
 restamp_events(const OutboxBatchRow *last, bool resend)
@@ -66,7 +66,8 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 							   " THEN pg_current_xact_id() ");
 	}
 	appendStringInfoString(&command,
-						   "ELSE '3'::xid8 END; ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change");
+						   "ELSE '3'::xid8 END; ALTER TABLE ONLY outbox.event ENABLE ALWAYS "
+						   "TRIGGER refuse_change");
 	run(command.data);
 }
 

@@ -18,9 +18,10 @@
 
 #include "hold_rows.h"
 #include "sent_walk.h"
+#include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/take_snapshot.h"
 
-#define SHARE_COLUMNS 10
+#define SHARE_COLUMNS 11
 
 /* One statement; expected: SPI_OK_... */
 static void
@@ -130,25 +131,28 @@ set_position(const OutboxPosition *position, Datum *values, char *nulls, int at)
 }
 
 static void
-store_share(int64 hold, const OutboxBatchRow *row, int32 events, int64 bytes)
+store_share(const OutboxHoldShare *share, const OutboxBatchRow *row)
 {
-	Oid	  types[SHARE_COLUMNS] = {INT8OID, INT8OID, TEXTOID, TEXTOID, XID8OID,
-								  INT8OID, XID8OID, INT8OID, INT4OID, INT8OID};
+	Oid	  types[SHARE_COLUMNS] = {INT8OID, INT8OID, TEXTOID, TEXTOID, XID8OID,		 INT8OID,
+								  XID8OID, INT8OID, INT4OID, INT8OID, TIMESTAMPTZOID};
 	Datum values[SHARE_COLUMNS];
 	char  nulls[SHARE_COLUMNS];
 
 	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int64GetDatum(hold);
+	values[0] = Int64GetDatum(share->hold);
 	values[1] = Int64GetDatum(row->batch_no);
 	values[2] = CStringGetTextDatum(outbox_snapshot_format(&row->range.lower));
 	values[3] = CStringGetTextDatum(outbox_snapshot_format(&row->range.upper));
 	set_position(&row->range.lower_at, values, nulls, 4);
 	set_position(&row->range.upper_at, values, nulls, 6);
-	values[8] = Int32GetDatum(events);
-	values[9] = Int64GetDatum(bytes);
+	values[8] = Int32GetDatum(share->events);
+	values[9] = Int64GetDatum(share->bytes);
+	values[10] = TimestampTzGetDatum(share->oldest_at);
 	execute("INSERT INTO outbox.topic_hold_batch AS b VALUES ($1, $2, $3::pg_snapshot, "
-			"$4::pg_snapshot, $5, $6, $7, $8, $9, $10) ON CONFLICT (hold, batch_no) "
-			"DO UPDATE SET events = b.events + EXCLUDED.events, bytes = b.bytes + EXCLUDED.bytes",
+			"$4::pg_snapshot, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (hold, batch_no) "
+			"DO UPDATE SET events = b.events + EXCLUDED.events, "
+			"bytes = b.bytes + EXCLUDED.bytes, "
+			"oldest_at = least(b.oldest_at, EXCLUDED.oldest_at)",
 			SHARE_COLUMNS, types, values, nulls, SPI_OK_INSERT);
 	if (SPI_processed != 1)
 		ereport(ERROR,
@@ -170,7 +174,7 @@ store_shares(const OutboxChunk *chunk)
 
 		if (share->noted || share->events == 0)
 			continue;
-		store_share(share->hold, &chunk->row, share->events, share->bytes);
+		store_share(share, &chunk->row);
 		stored = true;
 	}
 	return stored;
@@ -238,6 +242,22 @@ note_copy(OutboxHoldTaken *taken, uint64 txid, int *room)
 	taken->txids[taken->ntxids++] = txid;
 }
 
+/* An event that was sent joins the share. */
+static void
+note_event(const OutboxChunk *chunk, const OutboxWindow *window, OutboxLeafReader *reader,
+		   const OutboxEntry *entry, OutboxHoldTaken *taken)
+{
+	TupleTableSlot *slot = outbox_leaf_reader_fetch(reader, window->filenodes, entry);
+
+	if (slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("an event table was rewritten while a hold of batch " INT64_FORMAT
+						" was written",
+						chunk->row.batch_no)));
+	outbox_hold_share_add(&taken->share, slot);
+}
+
 /* The topic's events of the chunk that were sent: the hold's own copies, and others. */
 static void
 count_sent(const OutboxChunk *chunk, const OutboxWindow *window, const char *topic,
@@ -246,6 +266,7 @@ count_sent(const OutboxChunk *chunk, const OutboxWindow *window, const char *top
 	OutboxSentWalk	  walk = outbox_sent_walk_begin(chunk, window);
 	size_t			  len = strlen(topic);
 	const OutboxHold *hold = outbox_holds_find(chunk->holds.known, topic, len);
+	OutboxLeafReader  reader = {0};
 	OutboxWireEvent	  event;
 	OutboxEntry		  entry;
 	int				  room = 0;
@@ -256,13 +277,11 @@ count_sent(const OutboxChunk *chunk, const OutboxWindow *window, const char *top
 		if (event.topic_len != len || memcmp(event.topic, topic, len) != 0)
 			continue;
 		if (hold != NULL && outbox_hold_owns(hold, entry.txid))
-		{
 			note_copy(taken, entry.txid, &room);
-			continue;
-		}
-		taken->events++;
-		taken->bytes += (int64) event.key_len + event.payload_len + event.headers_len;
+		else
+			note_event(chunk, window, &reader, &entry, taken);
 	}
+	outbox_leaf_reader_close(&reader);
 	if (taken->ntxids > 0)
 		qsort(taken->txids, taken->ntxids, sizeof(uint64), outbox_txid_compare);
 }
@@ -273,9 +292,10 @@ outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window,
 {
 	memset(taken, 0, sizeof(*taken));
 	count_sent(chunk, window, wanted->topic, taken);
-	taken->hold = outbox_hold_begin(wanted);
+	taken->share.hold = outbox_hold_begin(wanted);
 	if (taken->copies > 0)
-		outbox_hold_put_back(taken->hold, wanted, taken->txids, taken->ntxids, chunk->row.batch_no);
-	if (taken->events > 0)
-		store_share(taken->hold, &chunk->row, taken->events, taken->bytes);
+		outbox_hold_put_back(taken->share.hold, wanted, taken->txids, taken->ntxids,
+							 chunk->row.batch_no);
+	if (taken->share.events > 0)
+		store_share(&taken->share, &chunk->row);
 }

@@ -24,12 +24,10 @@ typedef struct OutboxHoldWanted
 /* What became of its events in the batch. */
 typedef struct OutboxHoldTaken
 {
-	int64	hold;
-	int32	events; /* left out of it from now on */
-	int64	bytes;
-	int32	copies; /* of the hold itself: refused, and copied again later */
-	uint64 *txids;	/* of these, in the current context; sorted */
-	int		ntxids;
+	OutboxHoldShare share;	/* left out of it from now on */
+	int32			copies; /* of the hold itself: refused, and copied again later */
+	uint64		   *txids;	/* of these, in the current context; sorted */
+	int				ntxids;
 } OutboxHoldTaken;
 
 /*

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -24,32 +23,7 @@
 #define HOLD_COLUMNS \
 	"h.id, h.topic, h.cause, coalesce(h.partition, -1), h.state = 'releasing', h.state = 'ended'"
 
-static const char *const causes[] = {
-	[OUTBOX_HOLD_LEADER] = "leader",
-	[OUTBOX_HOLD_OPERATOR] = "operator",
-	[OUTBOX_HOLD_REFUSED] = "refused",
-};
-
 /* ------------------------------------------------------------- look-ups */
-
-const char *
-outbox_hold_cause_name(OutboxHoldCause cause)
-{
-	return causes[cause];
-}
-
-uint64
-outbox_hold_topic_hash(const char *topic, size_t len)
-{
-	return hash_bytes_extended((const unsigned char *) topic, (int) len, 0);
-}
-
-static bool
-is_of_topic(const OutboxHold *hold, uint64 hash, const char *topic, size_t len)
-{
-	return hold->topic_hash == hash && strlen(hold->topic) == len &&
-		memcmp(hold->topic, topic, len) == 0;
-}
 
 const OutboxHold *
 outbox_holds_find(const OutboxHolds *holds, const char *topic, size_t len)
@@ -58,37 +32,16 @@ outbox_holds_find(const OutboxHolds *holds, const char *topic, size_t len)
 
 	for (int i = 0; i < holds->count; i++)
 	{
-		if (!holds->holds[i].ended && is_of_topic(&holds->holds[i], hash, topic, len))
+		if (!holds->holds[i].ended && outbox_hold_is_of(&holds->holds[i], hash, topic, len))
 			return &holds->holds[i];
 	}
 	return NULL;
 }
 
 bool
-outbox_hold_owns(const OutboxHold *hold, uint64 txid)
-{
-	return hold->ncopies > 0 && outbox_txid_is_in(txid, hold->copies, hold->ncopies);
-}
-
-bool
 outbox_holds_refused(const OutboxHolds *holds, uint64 txid)
 {
 	return holds->nrefused > 0 && outbox_txid_is_in(txid, holds->refused, holds->nrefused);
-}
-
-const OutboxHold *
-outbox_holds_leave_out(const OutboxHolds *holds, const char *topic, size_t len, uint64 txid)
-{
-	uint64 hash = outbox_hold_topic_hash(topic, len);
-
-	for (int i = 0; i < holds->count; i++)
-	{
-		const OutboxHold *hold = &holds->holds[i];
-
-		if (is_of_topic(hold, hash, topic, len) && !outbox_hold_owns(hold, txid))
-			return hold;
-	}
-	return NULL;
 }
 
 /* -------------------------------------------------------------- loading */
@@ -101,17 +54,8 @@ empty(OutboxHolds *holds)
 	holds->count = 0;
 	holds->refused = NULL;
 	holds->nrefused = 0;
-}
-
-static OutboxHoldCause
-cause_named(const char *name)
-{
-	for (int i = 0; i < (int) lengthof(causes); i++)
-	{
-		if (strcmp(causes[i], name) == 0)
-			return i;
-	}
-	elog(ERROR, "hold of unknown cause \"%s\"", name);
+	holds->ended = NULL;
+	holds->nended = 0;
 }
 
 static void
@@ -123,7 +67,8 @@ read_hold(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc, OutboxHold *hold)
 	hold->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	hold->topic = MemoryContextStrdup(holds->context, SPI_getvalue(tuple, desc, 2));
 	hold->topic_hash = outbox_hold_topic_hash(hold->topic, strlen(hold->topic));
-	hold->cause = cause_named(SPI_getvalue(tuple, desc, 3));
+	if (!outbox_hold_cause_named(SPI_getvalue(tuple, desc, 3), &hold->cause))
+		elog(ERROR, "hold of unknown cause \"%s\"", SPI_getvalue(tuple, desc, 3));
 	hold->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 	hold->releasing = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 	hold->ended = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
@@ -175,9 +120,9 @@ take_copy(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc, uint64 most)
 	hold->copies[hold->ncopies++] = txid;
 }
 
-/* The copies that events beyond lower may be. */
+/* Rows with txids that lower does not see, or may not: its xmax and its list as $1 and $2. */
 static void
-load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
+select_beyond(const char *query, const OutboxSnapshot *lower)
 {
 	Oid	   types[] = {XID8OID, XID8ARRAYOID};
 	Datum  values[2];
@@ -188,16 +133,35 @@ load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
 	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
 	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
 												TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args("SELECT hold, txid, refused_batch IS NOT NULL "
-							  "FROM outbox.topic_hold_copy "
-							  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold_copy");
+}
+
+/* The copies that events beyond lower may be. */
+static void
+load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
+{
+	select_beyond("SELECT hold, txid, refused_batch IS NOT NULL FROM outbox.topic_hold_copy "
+				  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
+				  lower);
 	holds->refused = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (SPI_processed + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 		take_copy(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, SPI_processed);
 	SPI_freetuptable(SPI_tuptable);
 	qsort(holds->refused, holds->nrefused, sizeof(uint64), outbox_txid_compare);
+}
+
+static void
+load_ended(OutboxHolds *holds, const OutboxSnapshot *lower)
+{
+	select_beyond("SELECT ended_txid FROM outbox.topic_hold "
+				  "WHERE ended_txid >= $1 OR ended_txid = ANY ($2) ORDER BY 1",
+				  lower);
+	holds->ended = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (SPI_processed + 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+		holds->ended[holds->nended++] =
+			outbox_session_txid(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	SPI_freetuptable(SPI_tuptable);
 }
 
 static bool
@@ -228,6 +192,7 @@ outbox_holds_refresh(OutboxHolds *holds, OutboxSlot *slot, const OutboxSnapshot 
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
+	load_ended(holds, lower);
 	holds->loaded = true;
 }
 
@@ -251,6 +216,7 @@ outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no, const OutboxSnapshot
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
+	load_ended(holds, lower);
 }
 
 bool

@@ -76,7 +76,7 @@ tell_held(OutboxRelay *relay, const OutboxHoldWanted *wanted, const OutboxHoldTa
 					wanted->topic, relay->hand.chunk->row.batch_no, wanted->reason),
 			 errdetail("%d events of the batch wait in hold " INT64_FORMAT
 					   ", and %d copies that were on their way.",
-					   taken->events, taken->hold, taken->copies)));
+					   taken->share.events, taken->share.hold, taken->copies)));
 }
 
 bool
@@ -101,7 +101,7 @@ outbox_refused_hold_topic(OutboxRelay *relay, const OutboxHoldWanted *wanted)
 	relay->holds.loaded = false;
 	outbox_hand_drop_ahead(&relay->hand, &relay->window);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE)
-		outbox_relay_count_doubled(relay, taken.events + taken.copies);
+		outbox_relay_count_doubled(relay, taken.share.events + taken.copies);
 	tell_held(relay, wanted, &taken);
 	return true;
 }
