@@ -25,12 +25,12 @@
 
 #define MOST_COUNTED 200 /* ranges that are counted to know how many events are left */
 
-/* An id, and how many copies with it there are. */
-typedef struct CopiedId
+/* An id, and how many events with it are to be passed over. */
+typedef struct PassedId
 {
 	pg_uuid_t id; /* hash table key */
-	int		  copies;
-} CopiedId;
+	int		  events;
+} PassedId;
 
 static int64
 get_int64(uint64 row, int column)
@@ -74,35 +74,54 @@ ask(SPIPlanPtr *plan, const char *query, Oid type, int64 hold, Datum second)
 
 /* -------------------------------------------------------------- position */
 
+static void
+pass_id(OutboxHeldEvents *held, HTAB **ids, const pg_uuid_t *id)
+{
+	HASHCTL	  control = {.keysize = sizeof(pg_uuid_t),
+						 .entrysize = sizeof(PassedId),
+						 .hcxt = held->context};
+	PassedId *passed;
+	bool	  found;
+
+	if (*ids == NULL)
+		*ids = hash_create("outbox passed events", 1024, &control,
+						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	passed = hash_search(*ids, id, HASH_ENTER, &found);
+	passed->events = found ? passed->events + 1 : 1;
+}
+
+/* Is one event with this id to be passed over?  It no longer is. */
+static bool
+takes_id(HTAB *ids, const pg_uuid_t *id)
+{
+	PassedId *passed = ids == NULL ? NULL : hash_search(ids, id, HASH_FIND, NULL);
+
+	if (passed == NULL || passed->events == 0)
+		return false;
+	passed->events--;
+	return true;
+}
+
 /* An OutboxEventVisitor. */
 static void
 note_copied(void *arg, int leaf, uint64 txid, int64 seq, TupleTableSlot *slot)
 {
 	OutboxHeldEvents *held = arg;
-	CopiedId		 *copied;
-	bool			  found;
 
 	slot_getallattrs(slot);
-	copied = hash_search(held->copied, DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1]),
-						 HASH_ENTER, &found);
-	copied->copies = found ? copied->copies + 1 : 1;
+	pass_id(held, &held->copied, DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1]));
 	held->ncopied++;
 }
 
-/* The copies of these transactions that SPI has returned. */
+/* The copies of the transactions that SPI has returned. */
 static void
 load_copied(OutboxHeldEvents *held)
 {
-	HASHCTL control = {.keysize = sizeof(pg_uuid_t),
-					   .entrysize = sizeof(CopiedId),
-					   .hcxt = held->context};
 	uint64	count = SPI_processed;
 	uint64 *txids = palloc(sizeof(uint64) * (count + 1));
 
 	for (uint64 i = 0; i < count; i++)
 		txids[i] = get_txid(i, 1);
-	held->copied =
-		hash_create("outbox copied events", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (uint64 i = 0; i < count; i++)
 	{
 		OutboxRange range = {.lower = {.xmax = txids[i]}, .upper = {.xmax = txids[i] + 1}};
@@ -111,30 +130,25 @@ load_copied(OutboxHeldEvents *held)
 	}
 }
 
-/* Is this event copied already?  Each copy stands for one event. */
-static bool
-is_copied(OutboxHeldEvents *held, TupleTableSlot *slot)
-{
-	CopiedId *copied;
-
-	if (held->copied == NULL)
-		return false;
-	copied = hash_search(held->copied, DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1]),
-						 HASH_FIND, NULL);
-	if (copied == NULL || copied->copies == 0)
-		return false;
-	copied->copies--;
-	held->ncopied--;
-	return true;
-}
-
+/*
+ * Of the copies that Kafka refused with the whole topic some had become dead letters before: those
+ * are not copied again, the letter is the event now.
+ */
 static void
-forget_copied(OutboxHeldEvents *held)
+load_letters_of_copies(OutboxHeldEvents *held)
 {
-	if (held->copied != NULL)
-		hash_destroy(held->copied);
-	held->copied = NULL;
-	held->ncopied = 0;
+	static SPIPlanPtr plan = NULL;
+	bool			  isnull;
+
+	ask(&plan,
+		"SELECT d.event_id FROM outbox.topic_hold_copy c JOIN outbox.dead_letter d "
+		"ON d.txid = c.txid WHERE d.origin = 'relay' AND c.hold = $1 "
+		"AND c.refused_batch IS NOT NULL AND c.txid > $2",
+		XID8OID, held->hold, txid_datum(0));
+	for (uint64 i = 0; i < SPI_processed; i++)
+		pass_id(held, &held->letters_of_copies,
+				DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+											&isnull)));
 }
 
 void
@@ -152,7 +166,7 @@ outbox_held_events_stop(OutboxHeldEvents *held)
 	MemoryContextReset(held->context);
 	held->hold = held->batch_no = held->events = held->bytes = held->found = held->ncopied = 0;
 	held->topic = NULL;
-	held->copied = NULL;
+	held->copied = held->letters_of_copies = NULL;
 	held->letters = NULL;
 	held->nletters = 0;
 	held->own_txid = 0;
@@ -169,6 +183,7 @@ outbox_held_events_start(OutboxHeldEvents *held, int64 hold, const char *topic)
 	outbox_held_events_stop(held);
 	held->hold = hold;
 	held->topic = MemoryContextStrdup(held->context, topic);
+	load_letters_of_copies(held);
 	ask(&newest,
 		"SELECT last_batch FROM outbox.topic_hold_copy WHERE hold = $1 AND refused_batch IS NULL "
 		"AND txid > $2 ORDER BY txid DESC LIMIT 1",
@@ -323,6 +338,20 @@ is_letter(const OutboxHeldEvents *held, uint64 txid, int64 seq)
 		bsearch(&key, held->letters, held->nletters, sizeof(key), compare_letters) != NULL;
 }
 
+/* Is it copied, or a dead letter since it was? */
+static bool
+is_passed(OutboxHeldEvents *held, TupleTableSlot *slot)
+{
+	const pg_uuid_t *id = DatumGetUUIDP(slot->tts_values[OUTBOX_EVENT_ID - 1]);
+
+	if (takes_id(held->copied, id))
+	{
+		held->ncopied--;
+		return true;
+	}
+	return takes_id(held->letters_of_copies, id);
+}
+
 /* The range is read; its row says how many events there should have been. */
 static void
 end_range(OutboxHeldEvents *held)
@@ -333,7 +362,10 @@ end_range(OutboxHeldEvents *held)
 						" events of topic \"%s\" were held, " INT64_FORMAT " are there",
 						held->batch_no, held->events, held->topic, held->found)));
 	held->open = false;
-	forget_copied(held);
+	if (held->copied != NULL)
+		hash_destroy(held->copied);
+	held->copied = NULL;
+	held->ncopied = 0;
 	outbox_window_close(&held->window);
 }
 
@@ -359,7 +391,7 @@ outbox_held_events_next(OutboxHeldEvents *held, OutboxLeafReader *reader, Outbox
 			is_own_copy(held, slot, entry.txid))
 			continue;
 		held->found++;
-		if (is_copied(held, slot))
+		if (is_passed(held, slot))
 			continue;
 		*at = (OutboxPosition) {entry.txid, entry.seq};
 		return slot;

@@ -24,20 +24,21 @@ typedef struct OutboxHeldLetter
 
 typedef struct OutboxHeldEvents
 {
-	MemoryContext	  context; /* of the hold; owns topic and copied */
-	int64			  hold;	   /* 0 = none */
-	char			 *topic;
-	int64			  batch_no; /* the range that is open or was last, 0 = none */
-	int64			  events;	/* of it, as its row says */
-	int64			  bytes;	/* the same */
-	int64			  found;	/* of them, copied ones too */
-	bool			  open;		/* the range has not been read to its end */
-	OutboxWindow	  window;	/* of the range */
-	HTAB			 *copied;	/* ids of the first range that are copied; NULL: none */
-	int64			  ncopied;	/* their number */
-	uint64			  own_txid; /* last transaction that was asked for, and ... */
-	bool			  own;		/* ... are its events copies of this hold? */
-	OutboxHeldLetter *letters;	/* sorted; in the window's context */
+	MemoryContext context; /* of the hold; owns topic and ids */
+	int64		  hold;	   /* 0 = none */
+	char		 *topic;
+	int64		  batch_no;	   /* the range that is open or was last, 0 = none */
+	int64		  events;	   /* of it, as its row says */
+	int64		  bytes;	   /* the same */
+	int64		  found;	   /* of them, copied ones too */
+	bool		  open;		   /* the range has not been read to its end */
+	OutboxWindow  window;	   /* of the range */
+	HTAB		 *copied;	   /* ids of the first range that are copied; NULL: none */
+	HTAB  *letters_of_copies;  /* ids that are dead letters since they were copied; NULL: none */
+	int64  ncopied;			   /* their number */
+	uint64 own_txid;		   /* last transaction that was asked for, and ... */
+	bool   own;				   /* ... are its events copies of this hold? */
+	OutboxHeldLetter *letters; /* sorted; in the window's context */
 	int				  nletters;
 } OutboxHeldEvents;
 
