@@ -9,6 +9,10 @@
 #define OUTBOX_WORK_H
 
 #include "self.h"
+#include "bgworker/replay/replay.h"
+
+/* What a replay or a release is told of the relay; pointers hold for this turn of the loop. */
+extern OutboxReplayTurn outbox_work_describe_turn(const OutboxRelay *relay);
 
 /* Own transactions.  Opens a window on what is new; false: nothing is. */
 extern bool outbox_work_find(OutboxRelay *relay);
