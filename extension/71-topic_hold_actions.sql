@@ -17,11 +17,19 @@ DECLARE
 BEGIN
 	IF patient THEN
 		PERFORM FROM outbox.topic t WHERE t.name = ANY (names) ORDER BY t.name FOR UPDATE;
+		PERFORM FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE;
 		RETURN true;
 	END IF;
 	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic t WHERE t.name = ANY (names)
 		FOR UPDATE SKIP LOCKED) l;
-	RETURN locked = (SELECT count(*) FROM outbox.topic t WHERE t.name = ANY (names));
+	IF locked < (SELECT count(*) FROM outbox.topic t WHERE t.name = ANY (names)) THEN
+		RETURN false;
+	END IF;
+	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE SKIP LOCKED) l;
+	RETURN locked = (SELECT count(*) FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended');
 END
 $$;
 
