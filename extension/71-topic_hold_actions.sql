@@ -17,11 +17,19 @@ DECLARE
 BEGIN
 	IF patient THEN
 		PERFORM FROM outbox.topic t WHERE t.name = ANY (names) ORDER BY t.name FOR UPDATE;
+		PERFORM FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE;
 		RETURN true;
 	END IF;
 	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic t WHERE t.name = ANY (names)
 		FOR UPDATE SKIP LOCKED) l;
-	RETURN locked = (SELECT count(*) FROM outbox.topic t WHERE t.name = ANY (names));
+	IF locked < (SELECT count(*) FROM outbox.topic t WHERE t.name = ANY (names)) THEN
+		RETURN false;
+	END IF;
+	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE SKIP LOCKED) l;
+	RETURN locked = (SELECT count(*) FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended');
 END
 $$;
 
@@ -35,6 +43,7 @@ CREATE FUNCTION outbox.topic_hold(topic text, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	hold outbox.topic_hold;
+	number bigint;
 BEGIN
 	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
 	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
@@ -54,16 +63,17 @@ BEGIN
 	END IF;
 	IF hold.id IS NULL THEN
 		INSERT INTO outbox.topic_hold (topic, cause, reason)
-		VALUES (topic_hold.topic, 'operator', topic_hold.reason) RETURNING id INTO hold.id;
+		VALUES (topic_hold.topic, 'operator', topic_hold.reason) RETURNING id INTO number;
 	ELSE
+		number := hold.id;
 		UPDATE outbox.topic_hold h
 		SET state = 'held', cause = 'operator', partition = NULL, reason = topic_hold.reason,
 			held_by = session_user, released_at = NULL, released_by = NULL
-		WHERE h.id = hold.id;
+		WHERE h.id = number;
 	END IF;
 	INSERT INTO outbox.audit (action, object, reason, detail)
 	VALUES ('topic_hold', format('topic %s', topic), topic_hold.reason,
-		jsonb_strip_nulls(jsonb_build_object('hold', hold.id, 'cause', hold.cause,
+		jsonb_strip_nulls(jsonb_build_object('hold', number, 'cause', hold.cause,
 			'state', hold.state)));
 	PERFORM outbox.ask_relay();
 END

@@ -13,6 +13,7 @@
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/measure.h"
+#include "src/backlog.h"
 
 void
 outbox_chunk_holds_start(OutboxChunkHolds *holds, MemoryContext context)
@@ -123,6 +124,18 @@ outbox_chunk_holds_return(OutboxChunkHolds *holds)
 	}
 	holds->nrefused = holds->boundary_nrefused;
 	holds->refused_events = holds->boundary_refused_events;
+}
+
+void
+outbox_chunk_holds_count(const OutboxChunkHolds *holds, OutboxSlot *slot)
+{
+	for (int i = 0; i < holds->count; i++)
+	{
+		const char *topic = holds->known->holds[i].topic;
+
+		if (!holds->shares[i].noted && holds->shares[i].bytes > 0)
+			outbox_backlog_hold(slot, topic, strlen(topic), holds->shares[i].bytes);
+	}
 }
 
 int32

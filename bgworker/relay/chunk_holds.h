@@ -57,6 +57,12 @@ extern bool outbox_chunk_holds_keep_whole(const OutboxChunkHolds *holds, uint64 
 extern void outbox_chunk_holds_mark_boundary(OutboxChunkHolds *holds);
 extern void outbox_chunk_holds_return(OutboxChunkHolds *holds);
 
+/*
+ * What is left out is committed: its bytes are held of the topics from now on, but for what the
+ * tables said before.
+ */
+extern void outbox_chunk_holds_count(const OutboxChunkHolds *holds, OutboxSlot *slot);
+
 /* Events that are left out of the chunk for holds, refused copies too. */
 extern int32 outbox_chunk_holds_events(const OutboxChunkHolds *holds);
 

@@ -67,6 +67,7 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 		relay->row_end = outbox_batch_log_store(row, leaf, &relay->identity); /* I2 */
 	relay->hand.kept_back = flushed ? 0 : OUTBOX_WIRE_END_SIZE;
 	OUTBOX_FAULT("relay-row-committed");
+	outbox_chunk_holds_count(&chunk->holds, relay->slot);
 	outbox_last_keep(relay, row, chunk->bytes);
 }
 
@@ -106,6 +107,7 @@ store_old_holds(OutboxRelay *relay)
 	if (!stored)
 		return;
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);
+	outbox_chunk_holds_count(&chunk->holds, relay->slot);
 	if (outbox_batch_log_load(chunk->row.batch_no, relay->scratch, &row))
 		chunk->row.left_out = row.left_out;
 }

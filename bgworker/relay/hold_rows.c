@@ -98,7 +98,7 @@ outbox_hold_release(int64 hold)
 			1, types, values, NULL, SPI_OK_UPDATE);
 }
 
-void
+int64
 outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids, int count,
 					 int64 batch_no)
 {
@@ -108,15 +108,18 @@ outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *t
 					  Int32GetDatum(wanted->partition), CStringGetTextDatum(wanted->reason)};
 	Oid	  copy_types[] = {INT8OID, XID8ARRAYOID, INT8OID};
 	Datum copy_values[] = {Int64GetDatum(hold), txid_array(txids, count), Int64GetDatum(batch_no)};
+	bool  isnull;
 
 	execute("UPDATE outbox.topic_hold SET state = 'held', cause = $2, "
 			"partition = nullif($3, -1), reason = $4, released_at = NULL, released_by = NULL "
 			"WHERE id = $1 AND state <> 'ended'",
 			4, types, values, NULL, SPI_OK_UPDATE);
-	execute("UPDATE outbox.topic_hold_copy SET refused_batch = "
+	execute("WITH refused AS (UPDATE outbox.topic_hold_copy SET refused_batch = "
 			"CASE WHEN txid = ANY ($2) THEN $3 ELSE -1 END "
-			"WHERE hold = $1 AND refused_batch IS NULL AND txid >= $2[1]",
-			3, copy_types, copy_values, NULL, SPI_OK_UPDATE);
+			"WHERE hold = $1 AND refused_batch IS NULL AND txid >= $2[1] RETURNING bytes) "
+			"SELECT coalesce(sum(bytes), 0)::bigint FROM refused",
+			3, copy_types, copy_values, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 /* ----------------------------------------------- what batches leave out */
@@ -220,8 +223,9 @@ outbox_hold_forget_batches(int64 oldest)
 
 	execute("DELETE FROM outbox.topic_hold_batch WHERE batch_no >= $1", 1, types, values, NULL,
 			SPI_OK_DELETE);
-	execute("UPDATE outbox.topic_hold_copy SET refused_batch = -1 "
-			"WHERE last_batch >= $1 AND refused_batch IS NULL",
+	execute("UPDATE outbox.topic_hold_copy c SET refused_batch = -1 FROM outbox.topic_hold h "
+			"WHERE h.id = c.hold AND h.state <> 'ended' AND c.last_batch >= $1 "
+			"AND c.refused_batch IS NULL",
 			1, types, values, NULL, SPI_OK_UPDATE);
 }
 
@@ -294,8 +298,8 @@ outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow *window,
 	count_sent(chunk, window, wanted->topic, taken);
 	taken->share.hold = outbox_hold_begin(wanted);
 	if (taken->copies > 0)
-		outbox_hold_put_back(taken->share.hold, wanted, taken->txids, taken->ntxids,
-							 chunk->row.batch_no);
+		taken->copied_bytes = outbox_hold_put_back(taken->share.hold, wanted, taken->txids,
+												   taken->ntxids, chunk->row.batch_no);
 	if (taken->share.events > 0)
 		store_share(&taken->share, &chunk->row);
 }

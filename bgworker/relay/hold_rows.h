@@ -24,9 +24,10 @@ typedef struct OutboxHoldWanted
 /* What became of its events in the batch. */
 typedef struct OutboxHoldTaken
 {
-	OutboxHoldShare share;	/* left out of it from now on */
-	int32			copies; /* of the hold itself: refused, and copied again later */
-	uint64		   *txids;	/* of these, in the current context; sorted */
+	OutboxHoldShare share;		  /* left out of it from now on */
+	int32			copies;		  /* of the hold itself: refused, and copied again later */
+	int64			copied_bytes; /* of these and of later ones that are in no batch yet */
+	uint64		   *txids;		  /* of these, in the current context; sorted */
 	int				ntxids;
 } OutboxHoldTaken;
 
@@ -50,10 +51,10 @@ extern void outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow
 
 /*
  * The hold is held again, for this cause.  The copies of these transactions are left out of
- * batch_no, those of later ones of the batch they come in.
+ * batch_no, those of later ones of the batch they come in.  Returns the bytes of all of them.
  */
-extern void outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids,
-								 int count, int64 batch_no);
+extern int64 outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids,
+								  int count, int64 batch_no);
 
 /* A held one is releasing from now on, for the relay itself. */
 extern void outbox_hold_release(int64 hold);

@@ -54,8 +54,6 @@ empty(OutboxHolds *holds)
 	holds->count = 0;
 	holds->refused = NULL;
 	holds->nrefused = 0;
-	holds->ended = NULL;
-	holds->nended = 0;
 }
 
 static void
@@ -120,9 +118,9 @@ take_copy(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc, uint64 most)
 	hold->copies[hold->ncopies++] = txid;
 }
 
-/* Rows with txids that lower does not see, or may not: its xmax and its list as $1 and $2. */
+/* The copies that events beyond lower may be. */
 static void
-select_beyond(const char *query, const OutboxSnapshot *lower)
+load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
 {
 	Oid	   types[] = {XID8OID, XID8ARRAYOID};
 	Datum  values[2];
@@ -133,35 +131,16 @@ select_beyond(const char *query, const OutboxSnapshot *lower)
 	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
 	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
 												TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT hold, txid, refused_batch IS NOT NULL "
+							  "FROM outbox.topic_hold_copy "
+							  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
+							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold_copy");
-}
-
-/* The copies that events beyond lower may be. */
-static void
-load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
-{
-	select_beyond("SELECT hold, txid, refused_batch IS NOT NULL FROM outbox.topic_hold_copy "
-				  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
-				  lower);
 	holds->refused = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (SPI_processed + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 		take_copy(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, SPI_processed);
 	SPI_freetuptable(SPI_tuptable);
 	qsort(holds->refused, holds->nrefused, sizeof(uint64), outbox_txid_compare);
-}
-
-static void
-load_ended(OutboxHolds *holds, const OutboxSnapshot *lower)
-{
-	select_beyond("SELECT ended_txid FROM outbox.topic_hold "
-				  "WHERE ended_txid >= $1 OR ended_txid = ANY ($2) ORDER BY 1",
-				  lower);
-	holds->ended = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (SPI_processed + 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-		holds->ended[holds->nended++] =
-			outbox_session_txid(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-	SPI_freetuptable(SPI_tuptable);
 }
 
 static bool
@@ -192,7 +171,6 @@ outbox_holds_refresh(OutboxHolds *holds, OutboxSlot *slot, const OutboxSnapshot 
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
-	load_ended(holds, lower);
 	holds->loaded = true;
 }
 
@@ -216,7 +194,6 @@ outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no, const OutboxSnapshot
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
-	load_ended(holds, lower);
 }
 
 bool

@@ -25,8 +25,6 @@ typedef struct OutboxHolds
 	int			  count;
 	uint64		 *refused; /* sorted; transactions of copies that Kafka refused, of any hold */
 	int			  nrefused;
-	uint64		 *ended; /* sorted; last transactions of holds that have ended */
-	int			  nended;
 	uint32		  seen; /* OutboxSlot.replays when they were read */
 	TimestampTz	  next_look;
 } OutboxHolds;

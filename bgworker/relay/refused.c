@@ -14,6 +14,7 @@
 #include "refused.h"
 #include "transition.h"
 #include "bgworker/session.h"
+#include "src/backlog.h"
 #include "src/clock.h"
 #include "src/common/topic_names.h"
 #include "src/fault.h"
@@ -98,6 +99,8 @@ outbox_refused_hold_topic(OutboxRelay *relay, const OutboxHoldWanted *wanted)
 	OUTBOX_MUTATE("late_hold", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 				  XactLastCommitEnd = 0);
 	relay->row_end = Max(relay->row_end, XactLastCommitEnd);
+	outbox_backlog_hold(relay->slot, wanted->topic, strlen(wanted->topic),
+						taken.share.bytes + taken.copied_bytes);
 	relay->holds.loaded = false;
 	outbox_hand_drop_ahead(&relay->hand, &relay->window);
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE)
