@@ -12,7 +12,8 @@
 CREATE FUNCTION outbox.topic_hold_lock(topic text, patient boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	names CONSTANT text[] := ARRAY[topic, CASE WHEN right(topic, 4) = '.DLT' THEN left(topic, -4) END];
+	names CONSTANT text[] := ARRAY[topic,
+		CASE WHEN right(topic, 4) = '.DLT' THEN left(topic, -4) END];
 	locked integer;
 BEGIN
 	IF patient THEN
@@ -48,8 +49,7 @@ BEGIN
 	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
 	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
 	IF NOT EXISTS (SELECT FROM outbox.topic t
-			WHERE t.name IN (topic_hold.topic,
-				CASE WHEN right(topic_hold.topic, 4) = '.DLT' THEN left(topic_hold.topic, -4) END)) THEN
+			WHERE t.name = topic_hold.topic OR t.name || '.DLT' = topic_hold.topic) THEN
 		RAISE undefined_object USING
 			MESSAGE = format('topic "%s" is not declared', topic),
 			HINT = 'outbox.topic lists the declared ones.';

@@ -50,7 +50,12 @@ def test_a_held_topic_stops_nobody(relay, kafka, unique):
                          "where (b.lower::text, b.upper::text) <> (l.lower::text, l.upper::text)") == []
     last, left_out = cursor_note(relay, kafka)
     assert left_out == relay.value("select events from outbox.topic_hold_batch where batch_no = %s", (last,)) > 0
-    assert relay.status()["dead_letters_open"] == 0
+    status = relay.status()
+    assert status["dead_letters_open"] == 0
+    assert status["last_error"] == f'topic "{held}" is held: a test holds it' and status["recovered_at"] is None
+    relay.execute("select outbox.topic_release(%s)", (held,))
+    assert keys(kafka.wait_for_records(held, 7)) == [str(n) for n in range(1, 8)]
+    relay.wait_for("select recovered_at is not null from outbox.relay_status")
 
 
 def test_a_hold_does_not_wait_for_the_end_of_a_window(database, postgres, kafka, unique):
