@@ -147,7 +147,7 @@ choose_time(const OutboxBatchRow *row, bool refused)
 }
 
 static void
-give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time)
+give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time, bool spare)
 {
 	uint8_t			 bytes[OUTBOX_NOTE_SIZE + 64];
 	char			 note[OUTBOX_NOTE_SIZE];
@@ -155,7 +155,7 @@ give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 ti
 	size_t			 mark;
 
 	outbox_cursor_write_note(note, sizeof(note), row, identity,
-							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE);
+							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE, spare);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
 		!outbox_wire_put_u64(&frame, (uint64) row->batch_no) ||
 		!outbox_wire_put_u64(&frame, time) || !outbox_wire_put_cstring(&frame, note))
@@ -174,7 +174,8 @@ outbox_deliver_replicating(OutboxRelay *relay)
 		return OUTBOX_WAIT;
 	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_hello_declare_topics(relay);
-	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused));
+	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused),
+				relay->spare);
 	outbox_hand_give(&relay->hand);
 	if (relay->hand.kept_back > 0)
 	{

@@ -78,6 +78,7 @@ typedef struct OutboxRelay
 	TimestampTz entered_at;	  /* since when it is in this state, or has heard of the sender in it */
 	bool		silence_told; /* last_error has said that no answer comes in it */
 	OutboxPeer	peer;		  /* the sender; written where it is asked and where it answers */
+	bool		spare;		  /* its producer has the spare transactional id; connect.c */
 	OutboxUntilCommit until_commit;
 
 	/* last.c */
