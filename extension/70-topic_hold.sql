@@ -17,6 +17,7 @@
  *				releasing	they come back as copies; new ones are left out still
  *				ended
  *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual
+ *	copied		events that came back; NULL until it has ended
  */
 CREATE TABLE outbox.topic_hold (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -30,7 +31,8 @@ CREATE TABLE outbox.topic_hold (
 	released_at timestamptz,
 	released_by name,
 	ended_at timestamptz,
-	ended_txid xid8
+	ended_txid xid8,
+	copied bigint
 );
 CREATE UNIQUE INDEX topic_hold_topic ON outbox.topic_hold (topic) WHERE state <> 'ended';
 
@@ -41,6 +43,7 @@ CREATE UNIQUE INDEX topic_hold_topic ON outbox.topic_hold (topic) WHERE state <>
  *
  *	lower ... upper_seq	the batch's range, as in outbox.batch, whose rows go earlier
  *	events, bytes		left out; bytes as src/backlog.h counts them
+ *	oldest_at			when the oldest of them was emitted, or copied
  */
 CREATE TABLE outbox.topic_hold_batch (
 	hold bigint NOT NULL,
@@ -53,6 +56,7 @@ CREATE TABLE outbox.topic_hold_batch (
 	upper_seq bigint,
 	events integer NOT NULL,
 	bytes bigint NOT NULL,
+	oldest_at timestamptz NOT NULL,
 	PRIMARY KEY (hold, batch_no)
 );
 CREATE INDEX topic_hold_batch_no ON outbox.topic_hold_batch (batch_no);
@@ -62,8 +66,8 @@ CREATE INDEX topic_hold_batch_no ON outbox.topic_hold_batch (batch_no);
  *
  *	txid			the transaction
  *	last_batch, last_txid, last_seq	the last event it copied, and of which batch
- *	refused_batch	the batch that its copies were left out of, as Kafka did not take them: they
- *					are copied again; NULL: none
+ *	refused_batch	the batch that its copies are left out of, as Kafka did not take them or an
+ *					earlier copy: they are copied again; -1: they are in none yet; NULL: none
  */
 CREATE TABLE outbox.topic_hold_copy (
 	hold bigint NOT NULL,
@@ -75,3 +79,4 @@ CREATE TABLE outbox.topic_hold_copy (
 	bytes bigint NOT NULL,
 	refused_batch bigint
 );
+CREATE INDEX topic_hold_copy_hold ON outbox.topic_hold_copy (hold, txid);

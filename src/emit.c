@@ -195,7 +195,7 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 	outbox_clock_step_watch(now);
 	bytes = check_event(event);
 	outbox_wake_at_commit();
-	outbox_backlog_admit(bytes);
+	outbox_backlog_admit(event->topic, bytes);
 	if (event->id != NULL)
 		*id = *event->id;
 	else

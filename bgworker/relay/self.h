@@ -99,15 +99,18 @@ typedef struct OutboxRelay
 	char			*settings;		/* what OPEN said, to see a change; hello.c */
 
 	/* work.c, deliver.c */
-	OutboxWindow  window;
-	OutboxLetters letters;
-	OutboxHand	  hand;
-	XLogRecPtr	  start_fence; /* what the standbys need before a resend */
-	XLogRecPtr	  row_end;	   /* what they need before this batch */
-	List		 *waypoints;   /* OutboxSnapshot *, taken while Kafka was away */
-	MemoryContext waypoint_context;
-	TimestampTz	  next_waypoint;
-	TimestampTz	  refreshed_at; /* the cursor last, which Kafka forgets when it is idle */
+	OutboxWindow   window;
+	OutboxLetters  letters;
+	OutboxHolds	   holds;
+	OutboxReissues reissues; /* that windows from the last batch on could hold */
+	MemoryContext  reissue_context;
+	OutboxHand	   hand;
+	XLogRecPtr	   start_fence; /* what the standbys need before a resend */
+	XLogRecPtr	   row_end;		/* what they need before this batch */
+	List		  *waypoints;	/* OutboxSnapshot *, taken while Kafka was away */
+	MemoryContext  waypoint_context;
+	TimestampTz	   next_waypoint;
+	TimestampTz	   refreshed_at; /* the cursor last, which Kafka forgets when it is idle */
 
 	bool		look_due; /* something may be new in the tables */
 	TimestampTz next_look;

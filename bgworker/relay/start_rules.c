@@ -212,7 +212,7 @@ check_named_row(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 		result->letters_lost = true;
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka's batch " INT64_FORMAT
-				" left out %d events, this database has %d dead letters of it"
+				" left out %d events, this database has %d dead letters and held events of it"
 				": it was recovered to an earlier time",
 				kafka->batch_no, kafka->left_out, named.left_out);
 	}

@@ -11,6 +11,7 @@
 
 #include "link.h"
 #include "transition.h"
+#include "bgworker/replay/release.h"
 #include "src/clock.h"
 #include "src/guc.h"
 
@@ -92,6 +93,8 @@ outbox_relay_begin_anew(OutboxRelay *relay, long wait_ms)
 	outbox_hand_empty(&relay->hand);
 	outbox_window_close(&relay->window);
 	relay->letters.loaded = false;
+	outbox_release_forget();
+	relay->holds.loaded = false;
 	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
 }
