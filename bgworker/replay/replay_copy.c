@@ -154,43 +154,59 @@ outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *scan, OutboxRep
 
 /* ----------------------------------------------------------------- copy */
 
-int
-outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
-				   const OutboxReplayPlan *plan, int most, int64 *bytes, bool *stale)
+/* The next entry of the plan, whose event is in slot; what is allocated goes with the context. */
+static void
+copy_entry(const OutboxReplayJob *job, const OutboxReplayHolds *holds, const OutboxEntry *entry,
+		   TupleTableSlot *slot, TimestampTz now, OutboxReplayDone *done)
 {
 	OutboxCopyChanges changes = {
 		.target_topic = job->target_topic,
 		.headers = job->headers,
 		.header_count = job->header_count,
 	};
+	text *topic = outbox_replay_holds_find(holds, slot, entry->txid, entry->seq);
+
+	done->taken++;
+	if (topic == NULL)
+	{
+		done->bytes += outbox_copy_event(&changes, slot, now);
+		return;
+	}
+	done->held++;
+	done->held_topic = topic;
+}
+
+void
+outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
+				   const OutboxReplayPlan *plan, const OutboxReplayHolds *holds, int most,
+				   OutboxReplayDone *done)
+{
 	MemoryContext	 context;
 	MemoryContext	 outside;
 	OutboxLeafReader reader = {0};
 	TupleTableSlot	*slot;
 	TimestampTz		 now = GetCurrentTimestamp();
-	int				 copied = 0;
 
-	*bytes = 0;
-	*stale = false;
-	if (!outbox_copy_lock_target())
-		return -1;
+	memset(done, 0, sizeof(*done));
+	done->locked = !outbox_copy_lock_target();
+	if (done->locked)
+		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
-	while (copied < most && plan->next + copied < plan->count && *bytes < COPY_BYTES)
+	while (done->taken < most && plan->next + done->taken < plan->count && done->bytes < COPY_BYTES)
 	{
-		slot =
-			outbox_leaf_reader_fetch(&reader, scan->filenodes, &plan->entries[plan->next + copied]);
+		const OutboxEntry *entry = &plan->entries[plan->next + done->taken];
+
+		slot = outbox_leaf_reader_fetch(&reader, scan->filenodes, entry);
 		if (slot == NULL)
 		{
-			*stale = true;
+			done->stale = true;
 			break;
 		}
 		outside = MemoryContextSwitchTo(context);
-		*bytes += outbox_copy_event(&changes, slot, now);
-		copied++;
+		copy_entry(job, holds, entry, slot, now, done);
 		MemoryContextSwitchTo(outside);
 		MemoryContextReset(context);
 		CHECK_FOR_INTERRUPTS();
 	}
 	outbox_leaf_reader_close(&reader);
-	return copied;
 }
