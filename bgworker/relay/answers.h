@@ -8,6 +8,7 @@
 #ifndef OUTBOX_ANSWERS_H
 #define OUTBOX_ANSWERS_H
 
+#include "leader_rules.h"
 #include "refusal.h"
 #include "start_rules.h"
 #include "src/common/error_class.h"
@@ -75,14 +76,7 @@ typedef struct OutboxFailed
 	int64 took_ms; /* until the last of those */
 } OutboxFailed;
 
-/* A topic's leaders. */
-typedef struct OutboxTopicLeaders
-{
-	char *topic;
-	int32 partition; /* the first that has none; -1: all have one */
-	int64 for_ms;	 /* so long */
-} OutboxTopicLeaders;
-
+/* Of topics of the batch, or of those that are watched. */
 typedef struct OutboxLeaders
 {
 	bool				given_up; /* the batch is, for these topics */

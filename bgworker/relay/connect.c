@@ -11,6 +11,7 @@
 #include "connect.h"
 #include "hello.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "presence.h"
 #include "standby.h"
@@ -189,6 +190,7 @@ take_fenced_cursor(OutboxRelay *relay)
 		!relay->until_commit.cursor_lost)
 		tell_lost_cursor(relay);
 	outbox_hello_declare_topics(relay);
+	outbox_leader_watch_tell(relay);
 	/* a cursor alone tells a server that was superseded who has taken over */
 	return outbox_relay_go_on(relay, comparison->takes_over && relay->delivered >= 0);
 }

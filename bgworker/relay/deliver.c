@@ -19,6 +19,7 @@
 #include "hello.h"
 #include "hold_rows.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "refused.h"
 #include "standby.h"
@@ -204,6 +205,7 @@ outbox_deliver_replicating(OutboxRelay *relay)
 		return OUTBOX_WAIT;
 	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_hello_declare_topics(relay);
+	outbox_leader_watch_tell(relay);
 	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused),
 				relay->spare);
 	outbox_hand_give(&relay->hand);
@@ -327,6 +329,8 @@ outbox_deliver_take(OutboxRelay *relay, const OutboxAnswer *answer)
 			return take_committed(relay, &answer->committed);
 		case OUTBOX_FRAME_REFUSED:
 			return outbox_refused_take(relay, &answer->refused);
+		case OUTBOX_FRAME_LEADERS:
+			return outbox_leader_watch_give_up(relay, &answer->leaders);
 		case OUTBOX_FRAME_FAILED:
 			heed_failed(relay, &answer->failed);
 			return outbox_relay_take_unasked(relay, answer);

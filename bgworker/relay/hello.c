@@ -20,9 +20,11 @@
 #include "utils/memutils.h"
 
 #include "hello.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "bgworker/session.h"
 #include "src/common/topic_names.h"
+#include "src/fault.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
 #include "src/source.h"
@@ -126,6 +128,7 @@ put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, P
 	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, OUTBOX_CURSOR_TOPIC, writer);
 	put_pair(OUTBOX_OPEN_SOURCE, choose_source(), writer);
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
+	OUTBOX_MUTATE("short_leader_times", put_pair(OUTBOX_OPEN_LEADERLESS, "4000", writer));
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
 	outbox_kafka_settings_each(properties, put_property, writer);
@@ -190,6 +193,7 @@ outbox_hello_open(OutboxRelay *relay)
 		pfree(relay->settings);
 	relay->settings = MemoryContextStrdup(TopMemoryContext, make_text(&pairs));
 	topics_stale = true;
+	outbox_leader_watch_forget(relay);
 	return NULL;
 }
 
