@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: PostgreSQL
 """Three brokers, and a topic of replication 1 whose broker is away: it is held apart, and comes back by itself."""
 
+import os
+import random
+import time
+
 import pytest
 from confluent_kafka.admin import NewTopic
-from harness import wait_until
 from test_three_brokers import _cluster, cluster  # noqa: F401
 
 pytestmark = pytest.mark.timeout(1200)
+SEED = int(os.environ.get("OUTBOX_SEED", time.time_ns() // 10**6 % 10**6))
 HOLDER = 3
 HELD = "select count(*) from outbox.topic_hold where topic = %s and cause = 'leader' and state = %s"
 
@@ -24,9 +28,12 @@ class Apart:
         database.execute("select outbox.declare_topic(%s, 1, replication_factor => 3)", (self.fine,))
         self.sent = 0
 
-    def declare_alone(self, name, **options):
+    def declare_alone(self, name):
+        self.create_alone(name)
+        return self.database.declare(name, 1)
+
+    def create_alone(self, name):
         self.cluster.admin.create_topics([NewTopic(name, 1, replica_assignment=[[HOLDER]])])[name].result(30)
-        return self.database.declare(name, 1, **options)
 
     def emit(self, count):
         """Transactions with an event of either topic, keyed by their number."""
@@ -52,7 +59,7 @@ class Apart:
 
 @pytest.fixture
 def apart(faulty, points, make_database, cluster, unique):  # noqa: F811
-    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}")
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}", outbox__sender_idle_timeout="1s")
     faulty.reload()
     points.mutate("short_leader_times")
     found = Apart(make_database(faulty), cluster, unique)
@@ -62,7 +69,7 @@ def apart(faulty, points, make_database, cluster, unique):  # noqa: F811
 
 def test_the_others_go_on(apart):
     """A topic loses its leader under way: the others are delivered, last_error and the hold name topic and partition,
-    and once the leader is back all of it comes in order."""
+    and once the leader is back all of it comes in order, though the sender had nothing to do meanwhile."""
     apart.emit(3)
     apart.expect(apart.alone)
     apart.holder_goes()
@@ -77,5 +84,78 @@ def test_the_others_go_on(apart):
     apart.holder_comes_back()
     apart.await_hold("ended")
     apart.emit(5)
+    apart.expect(apart.alone)
+    apart.expect(apart.fine)
+
+
+def test_a_topic_that_is_waited_for(apart, unique):
+    """on_unavailable wait, which the dead letter topic has from its topic: nobody goes on, and last_error says for whom."""
+    topic = unique("waiting")
+    letters = f"{topic}.DLT"
+    apart.create_alone(letters)
+    apart.database.execute("select outbox.declare_topic(%s, 1, replication_factor => 3, on_unavailable => 'wait')", (topic,))
+    apart.database.emit(letters, "before")
+    apart.cluster.wait_for_records(letters, 1)
+    apart.holder_goes()
+    apart.database.emit(letters, "while away")
+    apart.database.emit(apart.fine, "1")
+    for _ in range(2):  # the time after which others are held has passed, and passes again
+        apart.database.wait_for("select last_error like %s and last_error_at > now() - interval '1 s' from outbox.relay_status", 60,
+                                (f'%partition 0 of topic "{letters}" has no leader:%',))
+    assert apart.database.value("select count(*) from outbox.topic_hold") == 0
+    assert apart.cluster.read_all(apart.fine) == []
+    apart.holder_comes_back()
+    assert [r.key() for r in apart.cluster.wait_for_records(letters, 2, 90)] == [b"before", b"while away"]
+    apart.cluster.wait_for_records(apart.fine, 1)
+
+
+@pytest.mark.long
+def test_the_leader_goes_while_it_comes_back(apart, faulty):
+    """In the middle of a release the leader is lost again: what was copied and did not pass is copied again, in order,
+    and the others go on."""
+    faulty.configure(outbox__batch_max_events="50")
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(3000)
+    apart.expect(apart.fine)
+    apart.holder_comes_back()
+    apart.database.wait_for("select count(*) > 3 from outbox.topic_hold_copy", 90)
+    apart.holder_goes()
+    apart.await_hold("held")
+    apart.emit(20)
+    apart.expect(apart.fine)
+    assert 0 < apart.database.value("select count(*) from outbox.topic_hold_copy where refused_batch is null")
+    assert apart.database.value("select count(*) from outbox.topic_hold_copy where refused_batch is not null") > 0
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.expect(apart.alone, 180)
+    apart.expect(apart.fine)
+
+
+POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
+CHOSEN = random.Random(SEED).choice(POINTS)
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, marks=[] if p == CHOSEN else pytest.mark.long) for p in POINTS])
+def test_relay_is_killed_at_a_row(apart, points, point):
+    """Around each row the relay is killed: the others are delivered before the leader is back, the topic after it, once."""
+    print("seed", SEED)
+    apart.emit(1)
+    apart.expect(apart.alone)
+    points.arm(point)
+    apart.holder_goes()
+    apart.emit(5)
+    if not point.startswith("hold-release"):
+        points.await_fired(point)
+        apart.database.cluster.wait_ready()
+    apart.expect(apart.fine)
+    assert apart.database.value(f"select ({HELD})", (apart.alone, "held")) == 1
+    apart.holder_comes_back()
+    points.await_fired(point, 90)
+    apart.database.cluster.wait_ready()
+    apart.await_hold("ended")
+    apart.emit(2)
     apart.expect(apart.alone)
     apart.expect(apart.fine)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * test_leaders.c
- *	  The sender's table of topics without a leader.
+ *	  The sender's table of topics without a leader, and what the relay makes of it.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "unit.h"
+#include "bgworker/relay/leader_rules.h"
 #include "bgworker/sender/leader_table.h"
 
 #define SECOND INT64_C(1000000)
@@ -84,11 +85,41 @@ test_name(void)
 	outbox_leader_table_free(&table);
 }
 
+/* Which hold ends, and when. */
+static void
+test_end(void)
+{
+	OutboxHold		   hold = {.topic = "a", .cause = OUTBOX_HOLD_LEADER};
+	OutboxTopicLeaders leaders = {.topic = "a", .partition = -1, .for_ms = OUTBOX_LEADERS_BACK_MS};
+
+	CHECK(outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS),
+		  "all partitions have had leaders for long enough");
+	leaders.for_ms--;
+	CHECK(!outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS), "not before");
+	leaders = (OutboxTopicLeaders) {.topic = "a", .partition = 2, .for_ms = 3600000};
+	CHECK(!outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS),
+		  "not with a partition that has none");
+	leaders.partition = -1;
+	hold.topic = "b";
+	CHECK(!outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS), "not another topic's");
+	hold.topic = "a";
+	hold.cause = OUTBOX_HOLD_OPERATOR;
+	CHECK(!outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS) &&
+			  !outbox_leader_is_watched(&hold),
+		  "not one that a person has made his own");
+	hold.cause = OUTBOX_HOLD_LEADER;
+	hold.releasing = true;
+	CHECK(!outbox_leader_ends_hold(&hold, &leaders, OUTBOX_LEADERS_BACK_MS) &&
+			  !outbox_leader_is_watched(&hold),
+		  "nor one that is on its way");
+}
+
 int
 main(void)
 {
 	test_since();
 	test_looks();
 	test_name();
+	test_end();
 	return finish_tests();
 }

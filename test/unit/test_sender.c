@@ -19,6 +19,7 @@
 #include "src/common/error_class.h"
 #include "src/common/wire.h"
 
+#define API_FIND_COORDINATOR  10
 #define API_INIT_PRODUCER_ID  22
 #define API_END_TXN			  26
 #define API_TXN_OFFSET_COMMIT 28
@@ -913,6 +914,52 @@ test_waiting(const char *program)
 	stop_sender();
 }
 
+/* FAILED that names the partition, which a sender does once it has looked: with the second try. */
+static bool
+is_named(char type, OutboxWireReader *body, const char *partition)
+{
+	const char *text;
+	uint32_t	len;
+
+	if (!is_failed(type, body, OUTBOX_ERROR_RETRIABLE))
+		return false;
+	outbox_wire_get_u32(body);
+	outbox_wire_get_string(body, &text, &len);
+	outbox_wire_get_string(body, &text, &len);
+	printf("# %.*s\n", (int) len, text);
+	return !body->bad && memmem(text, len, partition, strlen(partition)) == text;
+}
+
+/* What nothing can be sent without is named when it has no leader. */
+static void
+test_vital(const char *program)
+{
+	/* "relay" as a group and as an id has partition 1 of 50, by Java's hash */
+	const int		 place = 1;
+	OutboxWireReader body;
+	char			 type;
+
+	rd_kafka_mock_topic_create(cluster, "__consumer_offsets", 50, 1);
+	rd_kafka_mock_topic_create(cluster, "__transaction_state", 50, 1);
+	rd_kafka_mock_partition_set_leader(cluster, "__consumer_offsets", place, -1);
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	for (int i = 0; i < 200; i++)
+		rd_kafka_mock_push_request_errors(cluster, API_FIND_COORDINATOR, 1,
+										  RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+	put_empty(OUTBOX_FRAME_LOOK);
+	flush_frames();
+	type = read_answer(&body);
+	CHECK(is_named(type, &body,
+				   "partition 1 of topic \"__consumer_offsets\", which holds the relay's cursor, "
+				   "has "
+				   "no leader"),
+		  "the cursor's partition is named");
+	rd_kafka_mock_clear_request_errors(cluster, API_FIND_COORDINATOR);
+	rd_kafka_mock_partition_set_leader(cluster, "__consumer_offsets", place, 1);
+	stop_sender();
+}
+
 static void
 test_at_least_once(const char *program)
 {
@@ -967,6 +1014,7 @@ main(int argc, char **argv)
 	test_given_up(argv[1], "exactly_once");
 	test_given_up(argv[1], "at_least_once");
 	test_waiting(argv[1]);
+	test_vital(argv[1]);
 	test_at_least_once(argv[1]);
 	rd_kafka_mock_cluster_destroy(cluster);
 	rd_kafka_destroy(client);
