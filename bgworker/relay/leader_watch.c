@@ -136,6 +136,7 @@ tell_leaderless(OutboxRelay *relay, const OutboxTopicLeaders *leaders)
 									   "has no leader: for " INT64_FORMAT " s",
 									   relay->delivered + 1, leaders->partition, leaders->topic,
 									   leaders->for_ms / 1000));
+	relay->silence_told = true; /* it would say less */
 }
 
 void

@@ -19,6 +19,7 @@
 
 #define WATCH_EVERY_US 100000
 #define STALL_US	   2000000 /* without a report: then somebody looks for leaders */
+#define TELL_US		   5000000 /* an election is over by then, as a rule */
 #define LIST_MOST	   64	   /* topics of one LEADERS */
 
 typedef struct LeaderlessTopic
@@ -115,6 +116,13 @@ outbox_leaderless_put(OutboxWireBuffer *frame, bool is_answer)
 	return ok;
 }
 
+/* When the relay hears what the batch waits for. */
+static int64_t
+tell_us(void)
+{
+	return limit_us / 2 < TELL_US ? limit_us / 2 : TELL_US;
+}
+
 /* The relay hears early what the batch waits for. */
 static void
 tell_early(void)
@@ -122,7 +130,7 @@ tell_early(void)
 	static OutboxWireBuffer frame = {.grow = realloc};
 	size_t					mark;
 
-	if (list_count == told_count)
+	if (list_count == told_count || outbox_clock_us() - begun_us < tell_us())
 		return;
 	told_count = list_count;
 	frame.len = 0;

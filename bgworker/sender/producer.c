@@ -32,17 +32,20 @@
 
 #define INIT_TIMEOUT_US	 30000000
 #define INIT_SLICE_MS	 2500 /* of that: then a transaction that waits for a leader is seen */
+#define INIT_AGAIN_MS	 300  /* the same where the last fence has seen one */
 #define LEADERS_AFTER_US 1000000
 
 /* One of the two ids while it is fenced. */
 typedef struct Candidate
 {
 	rd_kafka_t		 *client;
+	int				  slice_ms;
 	rd_kafka_error_t *error; /* NULL: fenced */
 } Candidate;
 
 static rd_kafka_t *producer;
 static bool		   is_spare; /* it has the spare id */
+static bool first_waits;	 /* by the newest fence: a transaction of the first id, for a leader */
 static char
 	passed_over[OUTBOX_LEADERS_TEXT + 200]; /* why the other id is not fenced; empty: it is */
 
@@ -98,7 +101,8 @@ fence_candidate(void *arg)
 
 	for (;;)
 	{
-		rd_kafka_error_t *error = rd_kafka_init_transactions(candidate->client, INIT_SLICE_MS);
+		rd_kafka_error_t *error =
+			rd_kafka_init_transactions(candidate->client, candidate->slice_ms);
 
 		candidate->error = error;
 		if (error == NULL || !rd_kafka_error_is_retriable(error) || waits_for_leader(error) ||
@@ -189,7 +193,7 @@ choose_candidate(const OutboxSettings *settings, Candidate *first, Candidate *sp
 		pass_over(settings->transactional_id);
 	else if (spare->error != NULL && !forbidden)
 		pass_over(settings->spare_id);
-	is_spare = first->error != NULL;
+	is_spare = first_waits = first->error != NULL;
 	return true;
 }
 
@@ -197,8 +201,8 @@ choose_candidate(const OutboxSettings *settings, Candidate *first, Candidate *sp
 static bool
 fence_others(const OutboxSettings *settings, OutboxFailure *failure)
 {
-	Candidate first = {.client = producer};
-	Candidate spare = {.client = NULL};
+	Candidate first = {.client = producer, .slice_ms = first_waits ? INIT_AGAIN_MS : INIT_SLICE_MS};
+	Candidate spare = {.slice_ms = INIT_SLICE_MS};
 	bool	  ok = make_producer(settings, true, failure);
 
 	spare.client = ok ? producer : NULL;
