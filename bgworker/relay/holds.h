@@ -27,6 +27,8 @@ typedef struct OutboxHolds
 	int			  nrefused;
 	uint32		  seen; /* OutboxSlot.replays when they were read */
 	TimestampTz	  next_look;
+	/* what last_error says of them; "" = none is held */
+	char		  told[OUTBOX_TEXT_SIZE];
 } OutboxHolds;
 
 /*

@@ -102,8 +102,10 @@ outbox_work_describe_turn(const OutboxRelay *relay)
 		.most_bytes = relay->window.most_bytes,
 	};
 
+	/* the rest of a transaction that was cut inside comes before what ends a hold */
 	turn.between = relay->state == OUTBOX_RELAY_IDLE && turn.all_delivered &&
-		relay->waypoints == NIL && !outbox_hand_has_unsent(&relay->hand, &relay->window);
+		relay->waypoints == NIL && relay->last.range.upper_at.txid == 0 &&
+		!outbox_hand_has_unsent(&relay->hand, &relay->window);
 	for (int i = 0; i < relay->holds.count; i++)
 		turn.releasing |= relay->holds.holds[i].releasing;
 	return turn;

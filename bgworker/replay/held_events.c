@@ -263,16 +263,18 @@ compare_letters(const void *a, const void *b)
 	return (left->seq > right->seq) - (left->seq < right->seq);
 }
 
-/* Events of the topic that the batch left out as dead letters are not the hold's. */
+/* Events of the topic that are left out as dead letters are not the hold's. */
 static void
-load_letters(OutboxHeldEvents *held)
+load_letters(OutboxHeldEvents *held, const OutboxRange *range)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(held->batch_no), CStringGetTextDatum(held->topic)};
+	Oid	  types[] = {XID8OID, XID8OID, TEXTOID};
+	Datum values[] = {txid_datum(outbox_snapshot_xmin(&range->lower)),
+					  txid_datum(Max(range->upper.xmax, range->upper_at.txid)),
+					  CStringGetTextDatum(held->topic)};
 
 	if (SPI_execute_with_args("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' "
-							  "AND batch_no = $1 AND topic = $2",
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+							  "AND txid BETWEEN $1 AND $2 AND topic = $3",
+							  3, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	held->nletters = (int) SPI_processed;
 	held->letters =
@@ -297,12 +299,12 @@ outbox_held_events_open(OutboxHeldEvents *held)
 	outbox_window_reopen(&held->window, &range,
 						 outbox_reissues_load(CurrentMemoryContext, &range.lower, &range.upper,
 											  range.upper_at.txid));
-	load_letters(held);
+	load_letters(held, &range);
 }
 
 /* ---------------------------------------------------------------- events */
 
-/* The hold's own copies went with the batch. */
+/* The hold's own copies went with the batch, and refused ones are of no hold. */
 static bool
 is_own_copy(OutboxHeldEvents *held, TupleTableSlot *slot, uint64 txid)
 {
@@ -312,8 +314,10 @@ is_own_copy(OutboxHeldEvents *held, TupleTableSlot *slot, uint64 txid)
 		return false;
 	if (txid != held->own_txid)
 	{
-		ask(&plan, "SELECT FROM outbox.topic_hold_copy WHERE hold = $1 AND txid = $2", XID8OID,
-			held->hold, txid_datum(txid));
+		ask(&plan,
+			"SELECT FROM outbox.topic_hold_copy WHERE (hold = $1 OR refused_batch IS NOT NULL) "
+			"AND txid = $2",
+			XID8OID, held->hold, txid_datum(txid));
 		held->own_txid = txid;
 		held->own = SPI_processed > 0;
 	}

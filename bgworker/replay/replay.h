@@ -24,8 +24,8 @@ typedef struct OutboxReplayTurn
 	bool			   all_delivered; /* it is, too */
 	size_t			   waiting;		  /* events of the open window that are in no batch */
 	int64			   most_bytes;	  /* of a batch by the rate seen, 0 = any */
-	bool			   between;		  /* no window is open, and no waypoint is left */
-	bool			   releasing;	  /* a topic hold is, as far as the relay knows */
+	bool			   between; /* no window is open, no waypoint and no cut transaction is left */
+	bool			   releasing; /* a topic hold is, as far as the relay knows */
 } OutboxReplayTurn;
 
 /* What became of a turn. */

@@ -94,9 +94,10 @@ def test_batches_larger_than_a_step_come_back_in_order(own_postgres, make_databa
     topic, other = database.declare(topic_name, 1), database.declare(topic_name + "-other", 1)
     database.start_relay()
     hold(database, topic)
-    database.execute("select count(outbox.emit(case when n % 3 = 0 then %s else %s end, n::text, 'T', '{}'))"
+    database.execute("select count(outbox.emit(case when n %% 3 = 0 then %s else %s end, n::text, 'T', '{}'))"
                      " from generate_series(1, 90000) n", (other, topic))
     wait_held(database, topic, 60000)
+    database.wait_delivered()
     kafka.pause()
     release(database, topic)
     wait_until(lambda: copies_of(database), 30, "a step")
@@ -254,7 +255,8 @@ def test_a_held_topic_has_a_backlog_of_its_own(relay, postgres, kafka, topic_nam
     postgres.restart()
     relay.wait_state("idle")
     refused()
-    relay.execute("set outbox.max_backlog_action = warn")
+    postgres.configure(outbox__max_backlog_action="warn")
+    postgres.reload()
     emit_bytes(relay, topic, 10000)
     wait_held(relay, topic, 7)
     release(relay, topic)
