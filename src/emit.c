@@ -200,7 +200,7 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 		*id = *event->id;
 	else
 		outbox_uuidv7_make(id, now);
-	outbox_event_store_insert(event, id, now, 0);
+	outbox_event_store_insert(event, id, now);
 }
 
 /* A text as bytes in UTF-8; NULL stays NULL. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * copy.c
- *	  One event written into the ring again, with the same id.
+ *	  Events written into the ring again, with the same id.
  *
  * Runs in the relay.
  */
 #include "postgres.h"
 
 #include "storage/lmgr.h"
+#include "utils/memutils.h"
 #include "utils/uuid.h"
 
 #include "copy.h"
@@ -62,29 +63,61 @@ make_headers(const OutboxCopyChanges *changes, bytea *own)
 }
 
 bool
-outbox_copy_lock_target(void)
+outbox_copy_begin(OutboxCopier *copier, const OutboxCopyChanges *changes)
 {
 	/* in the order of event_store.c */
-	return ConditionalLockRelationOid(outbox_leaf_ring(), RowExclusiveLock) &&
-		ConditionalLockRelationOid(outbox_leaf_relation(outbox_leaf_current()), RowExclusiveLock);
+	if (!ConditionalLockRelationOid(outbox_leaf_ring(), RowExclusiveLock) ||
+		!ConditionalLockRelationOid(outbox_leaf_relation(outbox_leaf_current()), RowExclusiveLock))
+		return false;
+	copier->changes = changes;
+	copier->writer = NULL;
+	copier->context =
+		AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
+	copier->now = GetCurrentTimestamp();
+	return true;
 }
 
-int64
-outbox_copy_event(const OutboxCopyChanges *changes, TupleTableSlot *slot, TimestampTz now)
+/* The event as it is stored anew, in the current context. */
+static void
+describe_copy(const OutboxCopyChanges *changes, TupleTableSlot *slot, OutboxEvent *event)
 {
-	OutboxEvent event = {
+	*event = (OutboxEvent) {
 		.topic = changes->target_topic != NULL ? changes->target_topic :
 												 get_varlena(slot, OUTBOX_EVENT_TOPIC),
 		.key = get_varlena(slot, OUTBOX_EVENT_KEY),
 		.type = get_varlena(slot, OUTBOX_EVENT_TYPE),
 		.payload = get_varlena(slot, OUTBOX_EVENT_PAYLOAD),
 		.content_type = get_varlena(slot, OUTBOX_EVENT_CONTENT_TYPE),
+		.headers = make_headers(changes, get_varlena(slot, OUTBOX_EVENT_HEADERS)),
 	};
-
-	event.headers = make_headers(changes, get_varlena(slot, OUTBOX_EVENT_HEADERS));
 	if (changes->target_topic != NULL)
-		outbox_emit_check_topic(&event); /* its own topic has taken it */
-	outbox_event_store_insert(&event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
-							  DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)), now);
-	return outbox_event_size(&event);
+		outbox_emit_check_topic(event); /* its own topic has taken it */
+}
+
+int64
+outbox_copy_event(OutboxCopier *copier, TupleTableSlot *slot)
+{
+	MemoryContext outside;
+	OutboxEvent	  event;
+	int64		  bytes;
+
+	if (copier->writer == NULL)
+		copier->writer = outbox_event_store_open();
+	outside = MemoryContextSwitchTo(copier->context);
+	describe_copy(copier->changes, slot, &event);
+	bytes = outbox_event_size(&event);
+	outbox_event_store_put(copier->writer, &event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
+						   DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)),
+						   copier->now);
+	MemoryContextSwitchTo(outside);
+	MemoryContextReset(copier->context);
+	return bytes;
+}
+
+void
+outbox_copy_end(OutboxCopier *copier)
+{
+	if (copier->writer != NULL)
+		outbox_event_store_close(copier->writer);
+	MemoryContextDelete(copier->context);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * copy.h
- *	  One event written into the ring again, with the same id.
+ *	  Events written into the ring again, with the same id.
  *
  * Process: the relay, inside a transaction.  A copy is an ordinary event (I1); copied_at tells it
  * from an original.
@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "src/common/kafka_headers.h"
+#include "src/event_store.h"
 
 /* What a copy has other than its event. */
 typedef struct OutboxCopyChanges
@@ -22,15 +23,26 @@ typedef struct OutboxCopyChanges
 	int					header_count;
 } OutboxCopyChanges;
 
-/* What copies are written to, until the transaction ends; false: somebody has locked it. */
-extern bool outbox_copy_lock_target(void);
+/* Copies of one transaction. */
+typedef struct OutboxCopier
+{
+	const OutboxCopyChanges *changes;
+	OutboxEventWriter		*writer;  /* NULL: nothing is copied yet */
+	MemoryContext			 context; /* of one copy */
+	TimestampTz				 now;
+} OutboxCopier;
 
 /*
- * Copies the event in slot, whose columns are read, into the current leaf; the target is locked.
- * Returns its bytes as src/backlog.h counts them.  Another topic than its own may refuse it, as
- * emit() would.  What it allocates stays in the current context.
+ * Locks what copies are written to, until the transaction ends; false: somebody else has it locked.
+ * changes stays as long as the copier.
  */
-extern int64 outbox_copy_event(const OutboxCopyChanges *changes, TupleTableSlot *slot,
-							   TimestampTz now);
+extern bool outbox_copy_begin(OutboxCopier *copier, const OutboxCopyChanges *changes);
+
+/*
+ * Copies the event in slot, whose columns are read, into the current leaf.  Returns its bytes as
+ * src/backlog.h counts them.  Another topic than its own may refuse it, as emit() would.
+ */
+extern int64 outbox_copy_event(OutboxCopier *copier, TupleTableSlot *slot);
+extern void outbox_copy_end(OutboxCopier *copier);
 
 #endif /* OUTBOX_COPY_H */

@@ -168,15 +168,9 @@ lock_release(void)
 /* ----------------------------------------------------------------- steps */
 
 static void
-copy_one(StepDone *done, TupleTableSlot *slot, const OutboxPosition *at, MemoryContext context,
-		 TimestampTz now)
+copy_one(StepDone *done, OutboxCopier *copier, TupleTableSlot *slot, const OutboxPosition *at)
 {
-	static const OutboxCopyChanges none = {0};
-	MemoryContext				   outside = MemoryContextSwitchTo(context);
-
-	done->row.bytes += outbox_copy_event(&none, slot, now);
-	MemoryContextSwitchTo(outside);
-	MemoryContextReset(context);
+	done->row.bytes += outbox_copy_event(copier, slot);
 	done->row.copies++;
 	done->row.last_batch = release.events.batch_no;
 	done->row.last = *at;
@@ -211,14 +205,11 @@ is_full(const StepDone *done, const OutboxReleaseLimits *limits)
 
 /* Copies a step; limits NULL: all that is left. */
 static void
-copy_events(StepDone *done, const OutboxReleaseLimits *limits)
+copy_events(StepDone *done, OutboxCopier *copier, const OutboxReleaseLimits *limits)
 {
 	OutboxLeafReader reader = {0};
-	MemoryContext	 context =
-		AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
-	TimestampTz	   now = GetCurrentTimestamp();
-	int			   entries = limits != NULL ? STEP_ENTRIES : INT_MAX;
-	OutboxPosition at;
+	int				 entries = limits != NULL ? STEP_ENTRIES : INT_MAX;
+	OutboxPosition	 at;
 
 	if (release.events.open)
 		done->first_batch = release.events.batch_no;
@@ -229,7 +220,7 @@ copy_events(StepDone *done, const OutboxReleaseLimits *limits)
 
 		CHECK_FOR_INTERRUPTS();
 		if (slot != NULL)
-			copy_one(done, slot, &at, context, now);
+			copy_one(done, copier, slot, &at);
 		else if (done->stale || release.events.open)
 			break;
 	}
@@ -270,13 +261,18 @@ take_step(const OutboxReplayTurn *turn, const StepDone *done, bool ended)
 static bool
 run_step(const OutboxReplayTurn *turn, const OutboxReleaseLimits *limits, OutboxReleaseStep step)
 {
-	StepDone done = {0};
-	bool	 ends = step == OUTBOX_RELEASE_ENDS;
-	bool	 locked =
-		!outbox_copy_lock_target() || (ends && !outbox_release_lock_topic(release.row.topic));
+	static const OutboxCopyChanges none = {0};
+	OutboxCopier				   copier;
+	StepDone					   done = {0};
+	bool						   ends = step == OUTBOX_RELEASE_ENDS;
+	bool						   locked = !outbox_copy_begin(&copier, &none) ||
+		(ends && !outbox_release_lock_topic(release.row.topic));
 
 	if (!locked)
-		copy_events(&done, ends ? NULL : limits);
+	{
+		copy_events(&done, &copier, ends ? NULL : limits);
+		outbox_copy_end(&copier);
+	}
 	if (done.row.copies > 0)
 		outbox_release_store(release.row.hold, &done.row);
 	ends = ends && !locked && !done.stale;

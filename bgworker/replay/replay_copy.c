@@ -154,59 +154,45 @@ outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *scan, OutboxRep
 
 /* ----------------------------------------------------------------- copy */
 
-/* The next entry of the plan, whose event is in slot; what is allocated goes with the context. */
-static void
-copy_entry(const OutboxReplayJob *job, const OutboxReplayHolds *holds, const OutboxEntry *entry,
-		   TupleTableSlot *slot, TimestampTz now, OutboxReplayDone *done)
+void
+outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
+				   const OutboxReplayPlan *plan, const OutboxReplayHolds *holds, int most,
+				   OutboxReplayDone *done)
 {
 	OutboxCopyChanges changes = {
 		.target_topic = job->target_topic,
 		.headers = job->headers,
 		.header_count = job->header_count,
 	};
-	text *topic = outbox_replay_holds_find(holds, slot, entry->txid, entry->seq);
-
-	done->taken++;
-	if (topic == NULL)
-	{
-		done->bytes += outbox_copy_event(&changes, slot, now);
-		return;
-	}
-	done->held++;
-	done->held_topic = topic;
-}
-
-void
-outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
-				   const OutboxReplayPlan *plan, const OutboxReplayHolds *holds, int most,
-				   OutboxReplayDone *done)
-{
-	MemoryContext	 context;
-	MemoryContext	 outside;
+	OutboxCopier	 copier;
 	OutboxLeafReader reader = {0};
-	TupleTableSlot	*slot;
-	TimestampTz		 now = GetCurrentTimestamp();
 
 	memset(done, 0, sizeof(*done));
-	done->locked = !outbox_copy_lock_target();
+	done->locked = !outbox_copy_begin(&copier, &changes);
 	if (done->locked)
 		return;
-	context = AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
 	while (done->taken < most && plan->next + done->taken < plan->count && done->bytes < COPY_BYTES)
 	{
 		const OutboxEntry *entry = &plan->entries[plan->next + done->taken];
+		TupleTableSlot	  *slot = outbox_leaf_reader_fetch(&reader, scan->filenodes, entry);
+		text			  *topic;
 
-		slot = outbox_leaf_reader_fetch(&reader, scan->filenodes, entry);
 		if (slot == NULL)
 		{
 			done->stale = true;
 			break;
 		}
-		outside = MemoryContextSwitchTo(context);
-		copy_entry(job, holds, entry, slot, now, done);
-		MemoryContextSwitchTo(outside);
-		MemoryContextReset(context);
+		done->taken++;
+		topic = outbox_replay_holds_find(holds, slot, entry->txid, entry->seq);
+		if (topic == NULL)
+			done->bytes += outbox_copy_event(&copier, slot);
+		else
+		{
+			done->held++;
+			done->held_topic = topic;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	outbox_leaf_reader_close(&reader);
+	outbox_copy_end(&copier);
 }
