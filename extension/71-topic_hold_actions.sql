@@ -12,7 +12,8 @@
 CREATE FUNCTION outbox.topic_hold_lock(topic text, patient boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	names CONSTANT text[] := ARRAY[topic, CASE WHEN right(topic, 4) = '.DLT' THEN left(topic, -4) END];
+	names CONSTANT text[] := ARRAY[topic,
+		CASE WHEN right(topic, 4) = '.DLT' THEN left(topic, -4) END];
 	locked integer;
 BEGIN
 	IF patient THEN
@@ -43,12 +44,12 @@ CREATE FUNCTION outbox.topic_hold(topic text, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	hold outbox.topic_hold;
+	number bigint;
 BEGIN
 	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
 	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
 	IF NOT EXISTS (SELECT FROM outbox.topic t
-			WHERE t.name IN (topic_hold.topic,
-				CASE WHEN right(topic_hold.topic, 4) = '.DLT' THEN left(topic_hold.topic, -4) END)) THEN
+			WHERE t.name = topic_hold.topic OR t.name || '.DLT' = topic_hold.topic) THEN
 		RAISE undefined_object USING
 			MESSAGE = format('topic "%s" is not declared', topic),
 			HINT = 'outbox.topic lists the declared ones.';
@@ -62,16 +63,17 @@ BEGIN
 	END IF;
 	IF hold.id IS NULL THEN
 		INSERT INTO outbox.topic_hold (topic, cause, reason)
-		VALUES (topic_hold.topic, 'operator', topic_hold.reason) RETURNING id INTO hold.id;
+		VALUES (topic_hold.topic, 'operator', topic_hold.reason) RETURNING id INTO number;
 	ELSE
+		number := hold.id;
 		UPDATE outbox.topic_hold h
 		SET state = 'held', cause = 'operator', partition = NULL, reason = topic_hold.reason,
 			held_by = session_user, released_at = NULL, released_by = NULL
-		WHERE h.id = hold.id;
+		WHERE h.id = number;
 	END IF;
 	INSERT INTO outbox.audit (action, object, reason, detail)
 	VALUES ('topic_hold', format('topic %s', topic), topic_hold.reason,
-		jsonb_strip_nulls(jsonb_build_object('hold', hold.id, 'cause', hold.cause,
+		jsonb_strip_nulls(jsonb_build_object('hold', number, 'cause', hold.cause,
 			'state', hold.state)));
 	PERFORM outbox.ask_relay();
 END

@@ -75,6 +75,7 @@ BEGIN
 					WHERE t.hold = held.hold AND t.refused_batch IS NULL) t
 				CROSS JOIN LATERAL (SELECT e.txid, e.seq, e.id FROM outbox.event e
 					WHERE e.txid = t.txid OFFSET 0) e
-			WHERE held.batch_no BETWEEN t.first_batch AND t.last_batch AND e.id = topic_hold_event.id
+			WHERE held.batch_no BETWEEN t.first_batch AND t.last_batch
+				AND e.id = topic_hold_event.id
 			LIMIT 1) c ON true;
 END $$;

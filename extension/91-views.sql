@@ -185,7 +185,8 @@ CREATE VIEW outbox.flow AS
 						WHEN EXISTS (SELECT FROM outbox.dead_letter d WHERE d.origin = 'relay'
 							AND d.txid = h.copy_txid AND d.seq = h.copy_seq) THEN 'dead_letter'
 						WHEN (pg_catalog.pg_visible_in_snapshot(h.copy_txid, b.upper)
-							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq)) THEN 'sent'
+							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq))
+							THEN 'sent'
 						ELSE 'held' END
 					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h), 'sent')
 			WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper)

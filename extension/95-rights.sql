@@ -84,8 +84,8 @@ $$;
 
 /*
  * Lets a role look and do nothing: the state of the relay, backlog, numbers of dead letters,
- * topics held apart, replays.  It sees keys and error messages, no payloads.  Everything in it is in
- * grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
+ * topics held apart, replays.  It sees keys and error messages, no payloads.  Everything in it is
+ * in grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
  */
 CREATE FUNCTION outbox.grant_watch(role regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

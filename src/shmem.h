@@ -57,6 +57,7 @@ typedef enum OutboxErrorSubject
 	OUTBOX_ERROR_OF_SETTINGS, /* over when they are read well */
 	OUTBOX_ERROR_OF_TOPICS,	  /* over when no row of outbox.topic is wrong */
 	OUTBOX_ERROR_OF_LETTERS,  /* over when no dead letter and no topic is kept back */
+	OUTBOX_ERROR_OF_HOLDS,	  /* over when no topic is held apart */
 	OUTBOX_ERROR_OF_RELEASE,  /* over when a step of a release is made */
 	OUTBOX_ERROR_SUBJECTS	  /* their number */
 } OutboxErrorSubject;

@@ -28,6 +28,7 @@ typedef struct OutboxHold
 	uint64_t		topic_hash;
 	OutboxHoldCause cause;
 	int				partition; /* -1 = none is named */
+	const char	   *reason;
 	bool			releasing;
 	bool			ended;	/* of an old batch only */
 	bool			noted;	/* of an old batch: it has a row of outbox.topic_hold_batch */

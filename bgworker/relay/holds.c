@@ -71,6 +71,7 @@ read_hold(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc, OutboxHold *hold)
 	hold->releasing = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 	hold->ended = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
 	hold->noted = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+	hold->reason = MemoryContextStrdup(holds->context, SPI_getvalue(tuple, desc, 8));
 }
 
 /* The rows of HOLD_COLUMNS and noted that SPI has returned. */
@@ -158,6 +159,31 @@ note_look(OutboxHolds *holds, OutboxSlot *slot)
 	holds->next_look = TimestampTzPlusMilliseconds(outbox_clock_now(), LOOK_MS);
 }
 
+/* last_error names the newest hold as long as there is one. */
+static void
+tell_holds(OutboxHolds *holds, OutboxSlot *slot)
+{
+	char			 *text = "";
+	const OutboxHold *newest;
+
+	if (holds->count > 0)
+	{
+		newest = &holds->holds[holds->count - 1];
+		text = psprintf("topic \"%s\" is held%s: %s", newest->topic,
+						newest->releasing ? " until what it has left out is sent" : "",
+						newest->reason);
+		if (newest->partition >= 0)
+			text = psprintf("%s (partition %d)", text, newest->partition);
+		if (holds->count > 1)
+			text = psprintf("%s; %d topics are held", text, holds->count);
+	}
+	if (holds->count == 0)
+		outbox_shmem_recovered(slot, OUTBOX_ERROR_OF_HOLDS);
+	else if (strncmp(text, holds->told, sizeof(holds->told) - 1) != 0)
+		outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_HOLDS, text);
+	strlcpy(holds->told, text, sizeof(holds->told));
+}
+
 void
 outbox_holds_refresh(OutboxHolds *holds, OutboxSlot *slot, const OutboxSnapshot *lower)
 {
@@ -165,12 +191,13 @@ outbox_holds_refresh(OutboxHolds *holds, OutboxSlot *slot, const OutboxSnapshot 
 		return;
 	note_look(holds, slot);
 	empty(holds);
-	if (SPI_execute("SELECT " HOLD_COLUMNS ", false FROM outbox.topic_hold h "
+	if (SPI_execute("SELECT " HOLD_COLUMNS ", false, h.reason FROM outbox.topic_hold h "
 					"WHERE h.state <> 'ended' ORDER BY h.id",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
+	tell_holds(holds, slot);
 	holds->loaded = true;
 }
 
@@ -182,7 +209,7 @@ outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no, const OutboxSnapshot
 
 	holds->loaded = false;
 	empty(holds);
-	if (SPI_execute_with_args("SELECT " HOLD_COLUMNS ", n.noted FROM outbox.topic_hold h "
+	if (SPI_execute_with_args("SELECT " HOLD_COLUMNS ", n.noted, h.reason FROM outbox.topic_hold h "
 							  "CROSS JOIN LATERAL (SELECT EXISTS (SELECT "
 							  "FROM outbox.topic_hold_batch b "
 							  "WHERE b.hold = h.id AND b.batch_no = $1) AS noted) n "
@@ -196,6 +223,20 @@ outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no, const OutboxSnapshot
 	load_copies(holds, lower);
 }
 
+/* A hold that is not ended, as the tables have it; true: it is not known. */
+static bool
+heed_hold(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	OutboxHold *hold = hold_of_id(holds, DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)));
+
+	if (hold != NULL)
+		hold->releasing = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+	else
+		holds->loaded = false;
+	return hold == NULL;
+}
+
 bool
 outbox_holds_outdated(OutboxHolds *holds, OutboxSlot *slot)
 {
@@ -205,19 +246,12 @@ outbox_holds_outdated(OutboxHolds *holds, OutboxSlot *slot)
 		return false;
 	note_look(holds, slot);
 	outbox_session_begin();
-	if (SPI_execute("SELECT h.id FROM outbox.topic_hold h WHERE h.state <> 'ended'", true, 0) !=
-		SPI_OK_SELECT)
+	if (SPI_execute("SELECT h.id, h.state = 'releasing' FROM outbox.topic_hold h "
+					"WHERE h.state <> 'ended'",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold");
-	for (uint64 i = 0; i < SPI_processed && !found; i++)
-	{
-		bool isnull;
-
-		found = hold_of_id(holds,
-						   DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-													   1, &isnull))) == NULL;
-	}
+	for (uint64 i = 0; i < SPI_processed; i++)
+		found |= heed_hold(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	outbox_session_end();
-	if (found)
-		holds->loaded = false;
 	return found;
 }

@@ -8,16 +8,34 @@
 #define RETENTION_MS  40
 #define SEGMENT_BYTES 6 /* an event is a byte */
 
+/* Where the oldest batch begins of which a hold has left something out; NULL: there is none. */
+static const OutboxSnapshot *
+find_held(void)
+{
+	int64 oldest = 0;
+
+	for (int i = 0; i < tables.nshares; i++)
+	{
+		if (oldest == 0 || tables.shares[i].batch_no < oldest)
+			oldest = tables.shares[i].batch_no;
+	}
+	return oldest == 0 || mutant == MUTANT_HELD_EMPTIED ? NULL :
+														  &tables_batch(oldest)->row.range.lower;
+}
+
 static bool
 leaf_is_relayed(int leaf, const OutboxSnapshot *delivered)
 {
+	const OutboxSnapshot *held = find_held();
+
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
 
 		if (event->leaf == leaf && !event->emptied &&
 			tables.transactions[event->txid].state == TX_COMMITTED &&
-			!outbox_snapshot_sees(delivered, event->txid))
+			(!outbox_snapshot_sees(delivered, event->txid) ||
+			 (held != NULL && !outbox_snapshot_sees(held, event->txid))))
 			return false;
 	}
 	return true;
