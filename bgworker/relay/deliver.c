@@ -19,6 +19,7 @@
 #include "hello.h"
 #include "hold_rows.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "refused.h"
 #include "standby.h"
@@ -177,7 +178,7 @@ choose_time(const OutboxBatchRow *row, bool refused)
 }
 
 static void
-give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time)
+give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time, bool spare)
 {
 	uint8_t			 bytes[OUTBOX_NOTE_SIZE + 64];
 	char			 note[OUTBOX_NOTE_SIZE];
@@ -185,7 +186,7 @@ give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 ti
 	size_t			 mark;
 
 	outbox_cursor_write_note(note, sizeof(note), row, identity,
-							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE);
+							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE, spare);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
 		!outbox_wire_put_u64(&frame, (uint64) row->batch_no) ||
 		!outbox_wire_put_u64(&frame, time) || !outbox_wire_put_cstring(&frame, note))
@@ -204,7 +205,9 @@ outbox_deliver_replicating(OutboxRelay *relay)
 		return OUTBOX_WAIT;
 	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_hello_declare_topics(relay);
-	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused));
+	outbox_leader_watch_tell(relay);
+	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused),
+				relay->spare);
 	outbox_hand_give(&relay->hand);
 	if (relay->hand.kept_back > 0)
 	{
@@ -326,6 +329,8 @@ outbox_deliver_take(OutboxRelay *relay, const OutboxAnswer *answer)
 			return take_committed(relay, &answer->committed);
 		case OUTBOX_FRAME_REFUSED:
 			return outbox_refused_take(relay, &answer->refused);
+		case OUTBOX_FRAME_LEADERS:
+			return outbox_leader_watch_give_up(relay, &answer->leaders);
 		case OUTBOX_FRAME_FAILED:
 			heed_failed(relay, &answer->failed);
 			return outbox_relay_take_unasked(relay, answer);

@@ -94,7 +94,7 @@ outbox_hold_release(int64 hold)
 
 	execute("UPDATE outbox.topic_hold SET state = 'releasing', "
 			"released_at = pg_catalog.clock_timestamp(), released_by = session_user "
-			"WHERE id = $1 AND state = 'held'",
+			"WHERE id = $1 AND state = 'held' AND cause = 'leader'",
 			1, types, values, NULL, SPI_OK_UPDATE);
 }
 

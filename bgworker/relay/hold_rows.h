@@ -56,7 +56,7 @@ extern void outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow
 extern int64 outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids,
 								  int count, int64 batch_no);
 
-/* A held one is releasing from now on, for the relay itself. */
+/* A hold for want of a leader is releasing from now on, unless somebody has made it his own. */
 extern void outbox_hold_release(int64 hold);
 
 /* What holds left out of the chunk, with its row. */

@@ -198,8 +198,8 @@ tell_suspects(OutboxRelay *relay, const OutboxRefused *refused)
  * 2.0.2 may take that into the next transaction, which then fails when message.timeout.ms is over:
  * a new producer begins it (I6).
  */
-static OutboxTurn
-fence_after_refusal(OutboxRelay *relay)
+OutboxTurn
+outbox_refused_fence(OutboxRelay *relay)
 {
 	relay->peer = OUTBOX_PEER_OPENED;
 	outbox_hand_drop_ahead(&relay->hand, &relay->window);
@@ -233,6 +233,6 @@ outbox_refused_take(OutboxRelay *relay, const OutboxRefused *refused)
 										locked));
 	}
 	if (outbox_guc_delivery != OUTBOX_DELIVERY_AT_LEAST_ONCE || refused->fence)
-		return fence_after_refusal(relay);
+		return outbox_refused_fence(relay);
 	return outbox_relay_go_on(relay, false);
 }

@@ -23,4 +23,7 @@ extern OutboxTurn outbox_refused_take(OutboxRelay *relay, const OutboxRefused *r
  */
 extern bool outbox_refused_hold_topic(OutboxRelay *relay, const OutboxHoldWanted *wanted);
 
+/* The batch in hand comes again, by a new producer. */
+extern OutboxTurn outbox_refused_fence(OutboxRelay *relay);
+
 #endif /* OUTBOX_REFUSED_H */

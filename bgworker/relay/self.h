@@ -78,6 +78,9 @@ typedef struct OutboxRelay
 	TimestampTz entered_at;	  /* since when it is in this state, or has heard of the sender in it */
 	bool		silence_told; /* last_error has said that no answer comes in it */
 	OutboxPeer	peer;		  /* the sender; written where it is asked and where it answers */
+	uint8	   *watched;	  /* the WATCH it was told, NULL = none; leader_watch.c */
+	size_t		watched_len;  /* of that */
+	bool		spare;		  /* its producer has the spare transactional id; connect.c */
 	OutboxUntilCommit until_commit;
 
 	/* last.c */

@@ -136,6 +136,8 @@ outbox_relay_take_unasked(OutboxRelay *relay, const OutboxAnswer *answer)
 	if (answer->type == OUTBOX_FRAME_COMMITTED)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for",
 			 answer->committed.batch_no);
+	if (answer->type == OUTBOX_FRAME_LEADERS && relay->state != OUTBOX_RELAY_HOLD)
+		return OUTBOX_FAIL("the sender has given up a batch that nobody waits for");
 	if (answer->type == OUTBOX_FRAME_FAILED && relay->state != OUTBOX_RELAY_HOLD)
 		return take_failed(&answer->failed, relay->peer);
 	return OUTBOX_WAIT;
