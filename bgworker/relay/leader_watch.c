@@ -167,14 +167,11 @@ outbox_leader_watch_give_up(OutboxRelay *relay, const OutboxLeaders *leaders)
 											.cause = OUTBOX_HOLD_LEADER,
 											.partition = one->partition};
 
-		wanted.reason = psprintf("partition %d has had no leader for " INT64_FORMAT " s",
-								 one->partition, one->for_ms / 1000);
+		wanted.reason = psprintf("no leader for " INT64_FORMAT " s", one->for_ms / 1000);
 		if (!outbox_refused_hold_topic(relay, &wanted))
 			return OUTBOX_FAIL(psprintf("topic \"%s\" cannot be held yet: somebody has locked its "
 										"row of outbox.topic",
 										one->topic));
-		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY,
-								  psprintf("topic \"%s\" is held: %s", one->topic, wanted.reason));
 	}
 	return outbox_refused_fence(relay);
 }

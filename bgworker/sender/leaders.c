@@ -24,7 +24,7 @@
 #define ASK_TIMEOUT_MS	3000
 #define CLIENT_IDLE_US	30000000 /* then its connections go */
 #define NEVER			INT64_MAX
-#define VITAL_MOST		4
+#define VITAL_MOST		3
 #define CONSUMER_LOG	"__consumer_offsets"
 #define TRANSACTION_LOG "__transaction_state"
 
@@ -39,7 +39,7 @@ typedef struct WatchedTopic
 typedef struct VitalPartition
 {
 	char		topic[OUTBOX_TOPIC_NAME_SIZE];
-	char		holds[300]; /* of whose hash it is the partition; empty: it is partition 0 */
+	char		holds[300]; /* of whose hash it is the partition */
 	const char *what;
 	int32_t		partition;
 	bool		leaderless;
@@ -107,8 +107,7 @@ take_vital(const rd_kafka_metadata_topic_t *topic)
 	{
 		if (strcmp(vital[i].topic, topic->topic) != 0 || topic->partition_cnt == 0)
 			continue;
-		vital[i].partition =
-			vital[i].holds[0] == '\0' ? 0 : hash_place(vital[i].holds, topic->partition_cnt);
+		vital[i].partition = hash_place(vital[i].holds, topic->partition_cnt);
 		vital[i].leaderless = !has_leader(topic, vital[i].partition);
 	}
 }
@@ -280,7 +279,6 @@ outbox_leaders_open(const OutboxSettings *settings)
 	if (client_conf == NULL)
 		return;
 	outbox_conf_hush(client_conf);
-	add_vital(settings->cursor_topic, "", "the relay's cursor");
 	add_vital(CONSUMER_LOG, settings->group, "the relay's cursor");
 	if (settings->exactly_once)
 	{
