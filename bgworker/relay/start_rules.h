@@ -85,7 +85,8 @@ extern void outbox_start_compare(const OutboxKafkaCursor *kafka, const OutboxBat
  * A fence that left one transactional id out, for a transaction of it waits for a leader: is
  * whoever had it shut out all the same?  spare: the producer has the spare id, the first was left
  * out.  The cursor was read after that fence.  Not where another server's newest batch was
- * committed with the id: that server may live, and go on with it once the leader is back.  Every
+ * committed with the id, or without a fence (at_least_once): that server may live, and go on with
+ * it once the leader is back.  Every
  * other transaction that waits is an aborted one, and no sender begins another after an abort
  * without a fence.
  */

@@ -229,6 +229,9 @@ test_pass_over(void)
 	CHECK(!outbox_start_may_pass_over(&cursor, &identity, false),
 		  "not that of a commit of another server");
 	CHECK(outbox_start_may_pass_over(&cursor, &identity, true), "the id it did not use may be");
+	cursor.lags = true;
+	CHECK(!outbox_start_may_pass_over(&cursor, &identity, true),
+		  "not after at_least_once, which uses none");
 	cursor.directory[0] = '\0';
 	CHECK(!outbox_start_may_pass_over(&cursor, &identity, false), "nor of one that is not named");
 	cursor.present = false;
