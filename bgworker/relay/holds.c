@@ -191,9 +191,10 @@ outbox_holds_refresh(OutboxHolds *holds, OutboxSlot *slot, const OutboxSnapshot 
 		return;
 	note_look(holds, slot);
 	empty(holds);
+	/* by a snapshot of its own: the transaction's may be older than the look that was noted */
 	if (SPI_execute("SELECT " HOLD_COLUMNS ", false, h.reason FROM outbox.topic_hold h "
 					"WHERE h.state <> 'ended' ORDER BY h.id",
-					true, 0) != SPI_OK_SELECT)
+					false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold");
 	take_holds(holds);
 	load_copies(holds, lower);
