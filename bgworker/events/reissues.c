@@ -15,23 +15,37 @@
 #include "reissues.h"
 #include "bgworker/session.h"
 
+static SPIPlanPtr
+prepare(void)
+{
+	Oid		   types[] = {XID8OID, XID8OID};
+	SPIPlanPtr plan = SPI_prepare("SELECT reissue_txid FROM outbox.dead_letter "
+								  "WHERE reissue_txid BETWEEN $1 AND $2 "
+								  "UNION SELECT ended_txid FROM outbox.topic_hold "
+								  "WHERE ended_txid BETWEEN $1 AND $2",
+								  2, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	return plan;
+}
+
 OutboxReissues
 outbox_reissues_load(MemoryContext context, const OutboxSnapshot *lower,
 					 const OutboxSnapshot *upper, uint64 upper_at)
 {
-	Oid	   types[] = {XID8OID, XID8OID};
-	uint64 last = upper == NULL ? PG_UINT64_MAX : Max(upper->xmax, upper_at);
-	Datum  values[] = {
+	static SPIPlanPtr plan = NULL;
+	uint64			  last = upper == NULL ? PG_UINT64_MAX : Max(upper->xmax, upper_at);
+	Datum			  values[] = {
 		FullTransactionIdGetDatum(FullTransactionIdFromU64(outbox_snapshot_xmin(lower))),
 		FullTransactionIdGetDatum(FullTransactionIdFromU64(last)),
 	};
 	uint64 *txids;
 
-	if (SPI_execute_with_args("SELECT reissue_txid FROM outbox.dead_letter "
-							  "WHERE reissue_txid BETWEEN $1 AND $2 "
-							  "UNION SELECT ended_txid FROM outbox.topic_hold "
-							  "WHERE ended_txid BETWEEN $1 AND $2",
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (plan == NULL)
+		plan = prepare();
+	if (SPI_execute_plan(plan, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.dead_letter");
 	txids = MemoryContextAllocHuge(context, sizeof(uint64) * (SPI_processed + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)

@@ -223,6 +223,20 @@ outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no, const OutboxSnapshot
 	load_copies(holds, lower);
 }
 
+/* A hold that is not ended, as the tables have it; true: it is not known. */
+static bool
+heed_hold(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	OutboxHold *hold = hold_of_id(holds, DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)));
+
+	if (hold != NULL)
+		hold->releasing = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+	else
+		holds->loaded = false;
+	return hold == NULL;
+}
+
 bool
 outbox_holds_outdated(OutboxHolds *holds, OutboxSlot *slot)
 {
@@ -232,19 +246,12 @@ outbox_holds_outdated(OutboxHolds *holds, OutboxSlot *slot)
 		return false;
 	note_look(holds, slot);
 	outbox_session_begin();
-	if (SPI_execute("SELECT h.id FROM outbox.topic_hold h WHERE h.state <> 'ended'", true, 0) !=
-		SPI_OK_SELECT)
+	if (SPI_execute("SELECT h.id, h.state = 'releasing' FROM outbox.topic_hold h "
+					"WHERE h.state <> 'ended'",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic_hold");
-	for (uint64 i = 0; i < SPI_processed && !found; i++)
-	{
-		bool isnull;
-
-		found = hold_of_id(holds,
-						   DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-													   1, &isnull))) == NULL;
-	}
+	for (uint64 i = 0; i < SPI_processed; i++)
+		found |= heed_hold(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	outbox_session_end();
-	if (found)
-		holds->loaded = false;
 	return found;
 }

@@ -47,7 +47,7 @@ extern void outbox_holds_load_batch(OutboxHolds *holds, int64 batch_no,
 
 /*
  * Own transaction, once a second or when a person has asked.  Does a topic have a hold that is not
- * among these?  What was read ahead without it must be read anew.
+ * among these?  What was read ahead without it must be read anew.  Notes which are releasing.
  */
 extern bool outbox_holds_outdated(OutboxHolds *holds, OutboxSlot *slot);
 

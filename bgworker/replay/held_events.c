@@ -53,23 +53,29 @@ txid_datum(uint64 txid)
 	return FullTransactionIdGetDatum(FullTransactionIdFromU64(txid));
 }
 
-/* Runs a query of two arguments, the first the hold; its plan is kept. */
+/* Runs a query whose plan is kept. */
 static void
-ask(SPIPlanPtr *plan, const char *query, Oid type, int64 hold, Datum second)
+ask(SPIPlanPtr *plan, const char *query, int count, Oid *types, Datum *values)
 {
-	Datum values[] = {Int64GetDatum(hold), second};
-
 	if (*plan == NULL)
 	{
-		Oid types[] = {INT8OID, type};
-
-		*plan = SPI_prepare(query, 2, types);
+		*plan = SPI_prepare(query, count, types);
 		if (*plan == NULL)
 			elog(ERROR, "could not prepare \"%s\"", query);
 		SPI_keepplan(*plan);
 	}
 	if (SPI_execute_plan(*plan, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", query);
+}
+
+/* One of two arguments, the first the hold. */
+static void
+ask_of_hold(SPIPlanPtr *plan, const char *query, Oid type, int64 hold, Datum second)
+{
+	Oid	  types[] = {INT8OID, type};
+	Datum values[] = {Int64GetDatum(hold), second};
+
+	ask(plan, query, 2, types, values);
 }
 
 /* -------------------------------------------------------------- position */
@@ -140,11 +146,11 @@ load_letters_of_copies(OutboxHeldEvents *held)
 	static SPIPlanPtr plan = NULL;
 	bool			  isnull;
 
-	ask(&plan,
-		"SELECT d.event_id FROM outbox.topic_hold_copy c JOIN outbox.dead_letter d "
-		"ON d.txid = c.txid WHERE d.origin = 'relay' AND c.hold = $1 "
-		"AND c.refused_batch IS NOT NULL AND c.txid > $2",
-		XID8OID, held->hold, txid_datum(0));
+	ask_of_hold(&plan,
+				"SELECT d.event_id FROM outbox.topic_hold_copy c JOIN outbox.dead_letter d "
+				"ON d.txid = c.txid WHERE d.origin = 'relay' AND c.hold = $1 "
+				"AND c.refused_batch IS NOT NULL AND c.txid > $2",
+				XID8OID, held->hold, txid_datum(0));
 	for (uint64 i = 0; i < SPI_processed; i++)
 		pass_id(held, &held->letters_of_copies,
 				DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
@@ -184,17 +190,18 @@ outbox_held_events_start(OutboxHeldEvents *held, int64 hold, const char *topic)
 	held->hold = hold;
 	held->topic = MemoryContextStrdup(held->context, topic);
 	load_letters_of_copies(held);
-	ask(&newest,
-		"SELECT last_batch FROM outbox.topic_hold_copy WHERE hold = $1 AND refused_batch IS NULL "
-		"AND txid > $2 ORDER BY txid DESC LIMIT 1",
-		XID8OID, hold, txid_datum(0));
+	ask_of_hold(&newest,
+				"SELECT last_batch FROM outbox.topic_hold_copy WHERE hold = $1 AND refused_batch "
+				"IS NULL "
+				"AND txid > $2 ORDER BY txid DESC LIMIT 1",
+				XID8OID, hold, txid_datum(0));
 	if (SPI_processed == 0)
 		return;
 	held->batch_no = get_int64(0, 1) - 1;
-	ask(&transactions,
-		"SELECT txid FROM outbox.topic_hold_copy WHERE hold = $1 AND refused_batch IS NULL "
-		"AND last_batch = $2",
-		INT8OID, hold, Int64GetDatum(held->batch_no + 1));
+	ask_of_hold(&transactions,
+				"SELECT txid FROM outbox.topic_hold_copy WHERE hold = $1 AND refused_batch IS NULL "
+				"AND last_batch = $2",
+				INT8OID, hold, Int64GetDatum(held->batch_no + 1));
 	load_copied(held);
 }
 
@@ -203,11 +210,11 @@ outbox_held_events_left(const OutboxHeldEvents *held, int64 *events, int64 *byte
 {
 	static SPIPlanPtr plan = NULL;
 
-	ask(&plan,
-		"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint FROM "
-		"(SELECT c.events, c.bytes FROM outbox.topic_hold_batch c WHERE c.hold = $1 "
-		"AND c.batch_no > $2 ORDER BY c.batch_no LIMIT " CppAsString2(MOST_COUNTED) ") b",
-		INT8OID, held->hold, Int64GetDatum(held->batch_no));
+	ask_of_hold(&plan,
+				"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint FROM "
+				"(SELECT c.events, c.bytes FROM outbox.topic_hold_batch c WHERE c.hold = $1 "
+				"AND c.batch_no > $2 ORDER BY c.batch_no LIMIT " CppAsString2(MOST_COUNTED) ") b",
+				INT8OID, held->hold, Int64GetDatum(held->batch_no));
 	*events = get_int64(0, 1);
 	*bytes = get_int64(0, 2);
 	if (held->open)
@@ -227,7 +234,8 @@ outbox_held_events_peek(OutboxHeldEvents *held, int64 *events, int64 *bytes)
 	static SPIPlanPtr plan = NULL;
 
 	Assert(!held->open);
-	ask(&plan,
+	ask_of_hold(
+		&plan,
 		"SELECT batch_no, events::bigint, bytes, lower::text, upper::text, lower_txid, lower_seq, "
 		"upper_txid, upper_seq FROM outbox.topic_hold_batch WHERE hold = $1 AND batch_no > $2 "
 		"ORDER BY batch_no LIMIT 1",
@@ -267,15 +275,16 @@ compare_letters(const void *a, const void *b)
 static void
 load_letters(OutboxHeldEvents *held, const OutboxRange *range)
 {
-	Oid	  types[] = {XID8OID, XID8OID, TEXTOID};
-	Datum values[] = {txid_datum(outbox_snapshot_xmin(&range->lower)),
-					  txid_datum(Max(range->upper.xmax, range->upper_at.txid)),
-					  CStringGetTextDatum(held->topic)};
+	static SPIPlanPtr plan = NULL;
+	Oid				  types[] = {XID8OID, XID8OID, TEXTOID};
+	Datum			  values[] = {txid_datum(outbox_snapshot_xmin(&range->lower)),
+								  txid_datum(Max(range->upper.xmax, range->upper_at.txid)),
+								  CStringGetTextDatum(held->topic)};
 
-	if (SPI_execute_with_args("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' "
-							  "AND txid BETWEEN $1 AND $2 AND topic = $3",
-							  3, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.dead_letter");
+	ask(&plan,
+		"SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' "
+		"AND txid BETWEEN $1 AND $2 AND topic = $3",
+		3, types, values);
 	held->nletters = (int) SPI_processed;
 	held->letters =
 		MemoryContextAlloc(held->window.context, sizeof(OutboxHeldLetter) * (held->nletters + 1));
@@ -314,10 +323,11 @@ is_own_copy(OutboxHeldEvents *held, TupleTableSlot *slot, uint64 txid)
 		return false;
 	if (txid != held->own_txid)
 	{
-		ask(&plan,
-			"SELECT FROM outbox.topic_hold_copy WHERE (hold = $1 OR refused_batch IS NOT NULL) "
-			"AND txid = $2",
-			XID8OID, held->hold, txid_datum(txid));
+		ask_of_hold(&plan,
+					"SELECT FROM outbox.topic_hold_copy WHERE (hold = $1 OR refused_batch IS NOT "
+					"NULL) "
+					"AND txid = $2",
+					XID8OID, held->hold, txid_datum(txid));
 		held->own_txid = txid;
 		held->own = SPI_processed > 0;
 	}

@@ -31,7 +31,7 @@
 #define STEP_EVENTS	   1000
 #define STEP_BYTES	   (1024 * 1024)
 #define STEP_ENTRIES   20000 /* looked at in one transaction, of all topics */
-#define UNSENT_STEPS   5	 /* copies in no batch, at most */
+#define UNSENT_STEPS   8	 /* copies in no batch, at most */
 #define LAST_EVENTS	   5000
 #define LAST_BYTES	   (4 * 1024 * 1024)
 #define BACKLOG_EVENTS 10000 /* of the window that is being sent; with more, a release waits */
@@ -46,6 +46,7 @@ typedef struct Release
 	OutboxHeldEvents events;
 	OutboxCopiesList copies;	/* those that may be in no batch */
 	int64			 rested_at; /* batch at which few events were left: they wait for its end */
+	int64			 left;		/* events, when they were counted last, less what was copied */
 } Release;
 
 /* What one transaction has copied. */
@@ -79,7 +80,7 @@ outbox_release_forget(void)
 		outbox_held_events_stop(&release.events);
 	release.row.hold = 0;
 	release.copies.count = 0;
-	release.rested_at = 0;
+	release.rested_at = release.left = 0;
 }
 
 /* Begins a transaction; false: none, somebody has locked what it writes. */
@@ -237,6 +238,7 @@ take_step(const OutboxReplayTurn *turn, const StepDone *done, bool ended)
 	{
 		release.row.newest = done->row.txid;
 		release.row.steps++;
+		release.left -= done->row.copies;
 		outbox_copies_add(&release.copies, &done->row);
 		outbox_backlog_take(turn->slot, -done->row.bytes);
 		outbox_backlog_hold(turn->slot, row->topic, strlen(row->topic), -done->row.bytes);
@@ -305,9 +307,9 @@ look_for_release(void)
 	outbox_session_end();
 }
 
-/* Own transaction.  Chooses a step and makes it. */
+/* Own transaction.  Chooses a step and makes it; ending: only the last one. */
 static bool
-go_on(const OutboxReplayTurn *turn)
+go_on(const OutboxReplayTurn *turn, bool ending)
 {
 	OutboxReleaseLimits limits = read_limits(turn);
 	OutboxReleaseFacts	facts;
@@ -322,13 +324,17 @@ go_on(const OutboxReplayTurn *turn)
 	}
 	facts = read_facts(turn);
 	outbox_held_events_left(&release.events, &facts.left_events, &facts.left_bytes);
+	release.left = facts.left_events;
 	step = outbox_release_choose(&facts, &limits);
+	if (ending && step != OUTBOX_RELEASE_ENDS)
+		step = OUTBOX_RELEASE_WAITS;
+	else if (step == OUTBOX_RELEASE_WAITS)
+		release.rested_at = turn->last_batch;
 	if (step == OUTBOX_RELEASE_PROBES)
 		limits.step_events = Min(limits.step_events, OUTBOX_RELEASE_PROBE);
 	if (step != OUTBOX_RELEASE_WAITS)
 		return run_step(turn, &limits, step);
 	outbox_session_end();
-	release.rested_at = turn->last_batch;
 	return false;
 }
 
@@ -408,8 +414,14 @@ run_turn(const OutboxReplayTurn *turn)
 	else if (release.row.hold == 0)
 		look_for_release();
 	else
-		return go_on(turn);
+		return go_on(turn, false);
 	return false;
+}
+
+static bool
+run_last(const OutboxReplayTurn *turn)
+{
+	return go_on(turn, true);
 }
 
 static bool
@@ -443,9 +455,10 @@ outbox_release_step(const OutboxReplayTurn *turn)
 bool
 outbox_release_end(const OutboxReplayTurn *turn)
 {
-	if (release.row.hold == 0 || !turn->between || !may_go_on(turn) || outbox_clock_now() < due_us)
+	if (release.row.hold == 0 || !turn->between || release.left > LAST_EVENTS ||
+		outbox_copies_unsent(&release.copies, turn) > 0 || outbox_clock_now() < due_us)
 		return false;
-	return try_turn(turn, go_on);
+	return try_turn(turn, run_last);
 }
 
 long

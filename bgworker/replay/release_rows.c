@@ -62,6 +62,21 @@ outbox_txid_delivered(uint64 txid, const OutboxReplayTurn *turn)
 
 /* ------------------------------------------------------------- in tables */
 
+/* Runs a statement whose plan is kept. */
+static void
+run_kept(SPIPlanPtr *plan, const char *command, int expected, int count, Oid *types, Datum *values)
+{
+	if (*plan == NULL)
+	{
+		*plan = SPI_prepare(command, count, types);
+		if (*plan == NULL)
+			elog(ERROR, "could not prepare \"%s\"", command);
+		SPI_keepplan(*plan);
+	}
+	if (SPI_execute_plan(*plan, values, NULL, false, 0) != expected)
+		elog(ERROR, "could not run \"%s\"", command);
+}
+
 /* Runs a statement about one hold; `most` is its second argument. */
 static void
 run(const char *command, int expected, int64 hold, int64 most)
@@ -130,10 +145,15 @@ outbox_release_read(OutboxReleaseRow *row, OutboxCopiesList *list)
 bool
 outbox_release_lock(int64 hold, uint64 *newest)
 {
-	run("SELECT (SELECT c.txid " COPIES_OF "NULL ORDER BY c.txid DESC LIMIT 1) "
-		"FROM outbox.topic_hold h WHERE h.id = $1 AND h.state = 'releasing' AND $2 = 0 "
-		"FOR UPDATE OF h SKIP LOCKED",
-		SPI_OK_SELECT, hold, 0);
+	static SPIPlanPtr plan = NULL;
+	Oid				  types[] = {INT8OID};
+	Datum			  values[] = {Int64GetDatum(hold)};
+
+	run_kept(&plan,
+			 "SELECT (SELECT c.txid " COPIES_OF "NULL ORDER BY c.txid DESC LIMIT 1) "
+			 "FROM outbox.topic_hold h WHERE h.id = $1 AND h.state = 'releasing' "
+			 "FOR UPDATE OF h SKIP LOCKED",
+			 SPI_OK_SELECT, 1, types, values);
 	*newest = SPI_processed > 0 ? get_txid(0, 1) : 0;
 	return SPI_processed > 0;
 }
@@ -154,8 +174,9 @@ outbox_release_lock_topic(const char *topic)
 void
 outbox_release_store(int64 hold, OutboxCopiesRow *row)
 {
-	Oid	  types[] = {INT8OID, XID8OID, INT8OID, XID8OID, INT8OID, INT4OID, INT8OID};
-	Datum values[] = {
+	static SPIPlanPtr plan = NULL;
+	Oid				  types[] = {INT8OID, XID8OID, INT8OID, XID8OID, INT8OID, INT4OID, INT8OID};
+	Datum			  values[] = {
 		Int64GetDatum(hold),
 		FullTransactionIdGetDatum(GetTopFullTransactionId()),
 		Int64GetDatum(row->last_batch),
@@ -166,12 +187,16 @@ outbox_release_store(int64 hold, OutboxCopiesRow *row)
 	};
 
 	row->txid = U64FromFullTransactionId(GetTopFullTransactionId());
-	if (SPI_execute_with_args("INSERT INTO outbox.topic_hold_copy (hold, txid, last_batch, "
-							  "last_txid, last_seq, copies, bytes) "
-							  "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_INSERT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not write a row of outbox.topic_hold_copy");
+	run_kept(&plan,
+			 "INSERT INTO outbox.topic_hold_copy (hold, txid, last_batch, last_txid, last_seq, "
+			 "copies, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+			 SPI_OK_INSERT, lengthof(types), types, values);
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a trigger of outbox.topic_hold_copy keeps the relay's row from being "
+						"written"),
+				 errhint("Drop the trigger.")));
 }
 
 void

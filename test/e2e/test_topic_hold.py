@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from harness import wait_until
+from harness import OVERSIZED, limit_records, wait_until
 
 HELD = "select coalesce(sum(events), 0) from outbox.topic_hold_batch"
 
@@ -111,6 +111,26 @@ def test_held_events_have_no_dead_letters(relay, kafka, unique, policy):
     assert relay.value(HELD) == 2 and relay.value("select count(*) from outbox.dead_letter") == 0
 
 
+def test_copies_wait_behind_dead_letters(relay, kafka, unique, policy):
+    """hold_key: a key with a dead letter from before its topic was held goes on only behind it, the others at once."""
+    policy("hold_key")
+    held = relay.declare(kafka.create_topic(unique("held"), 1, {"max.message.bytes": "2000"}), 1)
+    relay.execute(f"select outbox.emit(%s, 'k', 'large', {OVERSIZED})", (held,))
+    letter = relay.wait_for("select id from outbox.dead_letter where state = 'open'")
+    hold(relay, held)
+    relay.execute("select outbox.emit(%s, 'k', 'waits', '{}'), outbox.emit(%s, 'free', 'free', '{}')", (held, held))
+    relay.wait_delivered()
+    assert relay.value(HELD) == 2 and relay.value("select count(*) from outbox.dead_letter") == 1
+    relay.execute("select outbox.topic_release(%s)", (held,))
+    assert keys(kafka.wait_for_records(held, 1)) == ["free"]
+    relay.wait_for("select count(*) = 1 from outbox.dead_letter where state = 'held' and blocked_by = %s", 30, (letter,))
+    relay.wait_for("select state = 'ended' from outbox.topic_holds")
+    limit_records(kafka, held, 100000)
+    relay.execute("select outbox.dead_letter_replay(%s)", (letter,))
+    types = [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(held, 3)]
+    assert types == ["free", "large", "waits"]
+
+
 def test_what_a_hold_left_out_is_history(relay, kafka, unique):
     """A recovery that loses what a hold left out of the last batch is lost history, as one that loses dead letters;
     adopt('resend') sends the batch again, and the hold holds the same events anew."""
@@ -156,3 +176,31 @@ def test_adopt_keeps_holds(relay, kafka, unique, decision, left_out):
     relay.wait_delivered()
     assert kafka.read_all(held) == []
     assert relay.value(HELD) == left_out
+
+
+@pytest.mark.parametrize("decision", ["resend", "skip"])
+def test_a_restored_database_goes_on_with_a_hold(relay, postgres, kafka, make_database, unique, decision):
+    """A dump carries the holds: what waits is there after adopt(), which gives it transaction ids of this server, in
+    its order; what the release had sent before is not sent again."""
+    held, fine = relay.declare(unique("held"), 1), relay.declare(unique("fine"), 1)
+    hold(relay, held)
+    relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 150) n", (held,))
+    relay.wait_delivered()
+    relay.execute("update outbox.topic_hold set cause = 'refused'")  # its first 100 copies are a probe
+    with relay.connect(autocommit=False) as person:
+        # the end of the hold needs this row; the copies before it do not
+        person.execute("select from outbox.topic where name = %s for no key update", (held,))
+        relay.execute("update outbox.topic_hold set state = 'releasing', released_at = now()")
+        kafka.wait_for_records(held, 100)
+        emit_both(relay, fine, fine, 1)
+        relay.wait_for("select coalesce(sum(events), 0) = 0 from outbox.backlog")
+        relay.stop_relay()
+        relay.wait_state("stopped")
+    restored = make_database(postgres, extension=False)
+    postgres.psql(postgres.run("pg_dump", "-d", relay.dsn()), restored.name)
+    restored.start_relay()
+    restored.wait_state("hold")
+    restored.execute("select outbox.adopt(%s)", (decision,))
+    restored.wait_for("select state = 'ended' and copied = 50 from outbox.topic_holds")
+    restored.wait_delivered()
+    assert keys(kafka.read_all(held)) == [str(n) for n in range(1, 151)]

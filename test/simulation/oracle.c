@@ -7,9 +7,8 @@
  *
  * Exceptions the design names, kept as sets: what a lossy cut of the log took away may be in Kafka;
  * what an adoption repeats may be there twice, and a copy of a hold that has ended beside its
- * original; what it skips may be missing; without a cursor the
- * last batch may be there twice; the dead letters of the last batch, and what holds left out of
- * it, may be in the tail that was lost.
+ * original; what it skips may be missing; without a cursor the last batch may be there twice; the
+ * dead letters of the last batch, and what holds left out of it, may be in the tail that was lost.
  */
 #include "simulation.h"
 

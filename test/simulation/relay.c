@@ -58,7 +58,7 @@ begin_anew(void)
 void
 relay_reset(void)
 {
-	memset(&relay, 0, sizeof(relay));
+	memset(&relay, 0, offsetof(SimRelay, waypoints));
 	relay.state = OUTBOX_RELAY_STOPPED;
 	relay.delivered = -1;
 	holds = 0;

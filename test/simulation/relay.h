@@ -22,28 +22,25 @@ typedef struct SimRelay
 	int				 row_end; /* records the standby needs before the batch */
 	int				 start_fence;
 	int				 nwaypoints;
+	OutboxRange		 range; /* of the window */
+	size_t			 count; /* entries of it */
+	size_t			 next;
+	SimBatch		 batch;	 /* with the sender, or about to be */
+	int				 nids;	 /* that are sent */
+	int				 poison; /* place in tables.events of a refused event, -1 = none */
+	int				 held;	 /* events that holds have left out, refused copies too */
+	int				 nknown; /* holds as they were read with the window */
+	int				 nrefused;
+	/* what is beyond their numbers is never read, nor cleared */
 	SimSnapshot		 waypoints[MOST_WAYPOINTS];
-
-	OutboxRange range; /* of the window */
-	uint64		lower[MOST_RUNNING];
-	uint64		upper[MOST_RUNNING];
-	OutboxEntry entries[MOST_EVENTS];
-	uint64		lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
-	size_t		count;
-	size_t		next;
-
-	SimBatch batch;				/* with the sender, or about to be */
-	int		 ids[MOST_EVENTS];	/* that are sent */
-	uint32	 sent[MOST_EVENTS]; /* places in tables.events of them */
-	int		 nids;
-	int		 poison; /* place in tables.events of a refused event, -1 = none */
-	int		 held;	 /* events that holds have left out, refused copies too */
-
-	/* holds as they were read with the window */
-	int		   nknown;
-	OutboxHold known[MOST_HOLDS];
-	int		   nrefused;
-	uint64	   refused[MOST_COPIES]; /* transactions of refused copies */
+	uint64			 lower[MOST_RUNNING];
+	uint64			 upper[MOST_RUNNING];
+	OutboxEntry		 entries[MOST_EVENTS];
+	uint64			 lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
+	int				 ids[MOST_EVENTS];
+	uint32			 sent[MOST_EVENTS]; /* places in tables.events of the ids */
+	OutboxHold		 known[MOST_HOLDS];
+	uint64			 refused[MOST_COPIES]; /* transactions of refused copies */
 } SimRelay;
 
 extern SimRelay relay;

@@ -281,7 +281,7 @@ run_schedule(uint64 seed, Mutant without)
 	/* a lost history that nobody remembers cannot be told from none */
 	faults.forget = happens(15) && !faults.recovery && (replicated_mode || !faults.failover);
 	faults.poison = happens(30);
-	faults.topics = happens(40);
+	faults.topics = happens(25);
 	store_genesis();
 	for (int step = 0; step < STEPS; step++)
 		take_step(&faults);

@@ -175,20 +175,21 @@ typedef struct Tables
 	int64		   next_seq;
 	int			   leaf; /* current leaf; in memory only */
 	int			   timeline;
-	SimTransaction transactions[MOST_TRANSACTIONS];
-	int			   nevents;
-	SimEvent	   events[MOST_EVENTS];
-	int			   nbatches;
-	int			   batches[MOST_BATCHES]; /* index into batch_pool */
-	int			   nexclusions;
-	SimExclusion   exclusions[MOST_EVENTS];
-	int			   nholds;
-	SimHold		   holds[MOST_HOLDS];
-	int			   nshares;
-	SimShare	   shares[MOST_SHARES];
-	int			   ncopies;
-	SimCopy		   copies[MOST_COPIES];
 	uint64		   key_holder[KEYS]; /* transaction with the key's row lock, 0 = none */
+	int			   nevents;
+	int			   nbatches;
+	int			   nexclusions;
+	int			   nholds;
+	int			   nshares;
+	int			   ncopies;
+	SimTransaction transactions[MOST_TRANSACTIONS];
+	/* what is beyond their numbers is never read, nor cleared */
+	SimEvent	   events[MOST_EVENTS];
+	int			   batches[MOST_BATCHES]; /* index into batch_pool */
+	SimExclusion   exclusions[MOST_EVENTS];
+	SimHold		   holds[MOST_HOLDS];
+	SimShare	   shares[MOST_SHARES];
+	SimCopy		   copies[MOST_COPIES];
 } Tables;
 
 extern Tables	tables;

@@ -59,7 +59,7 @@ reset_state(void)
 {
 	int timeline = tables.timeline;
 
-	memset(&tables, 0, sizeof(tables));
+	memset(&tables, 0, offsetof(Tables, events));
 	tables.next_txid = FIRST_TXID;
 	tables.completed = FIRST_TXID - 1;
 	tables.next_seq = 1;
