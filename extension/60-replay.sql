@@ -50,7 +50,7 @@ CREATE TABLE outbox.replay_job (
 );
 CREATE INDEX replay_job_running ON outbox.replay_job (created_at, id) WHERE state = 'running';
 
-/* At commit the relay looks at outbox.replay_job. */
+/* At commit the relay looks at outbox.replay_job and outbox.topic_hold. */
 CREATE FUNCTION outbox.ask_relay() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_relay';
 

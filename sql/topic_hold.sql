@@ -51,6 +51,11 @@ SELECT outbox.topic_hold('hold.a', 'until we know why');
 SELECT * FROM pg_temp.holds;
 SELECT action, object, reason, detail - 'hold' AS detail FROM outbox.audit WHERE object LIKE 'topic hold.%' ORDER BY id;
 
+-- Not in a prepared transaction: the relay is told at commit.
+BEGIN;
+SELECT outbox.topic_release('hold.a.DLT');
+PREPARE TRANSACTION 'regress_hold';
+
 -- The relay does not wait for a person's transaction.
 SELECT outbox.topic_hold_lock('hold.a', false), outbox.topic_hold_lock('hold.undeclared', false);
 SELECT outbox.topic_hold_lock('hold.a.DLT', false);

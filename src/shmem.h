@@ -145,7 +145,7 @@ typedef struct OutboxSlot
 									 * backlog.h; writers: emitting backends, relay */
 	pg_atomic_uint32 held_topics;	/* entries of `held` in use, 0: emit() looks no further;
 									 * writer: relay */
-	pg_atomic_uint32 replays;		/* changes of outbox.replay_job since the server's start;
+	pg_atomic_uint32 replays;		/* changes of outbox.replay_job and topic_hold by persons;
 									 * writers: backends */
 
 	OutboxHeldTopic	 held[OUTBOX_HELD_TOPICS]; /* see backlog.c */
