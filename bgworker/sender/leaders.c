@@ -19,6 +19,7 @@
 #include "leader_table.h"
 #include "output.h"
 #include "process.h"
+#include "topics.h"
 
 #define LOOK_US			1000000
 #define ASK_TIMEOUT_MS	3000
@@ -440,14 +441,18 @@ outbox_leaders_any(void)
 	return any;
 }
 
-/* Names the first of them, for people. */
+/* Names one of them, for people: a topic that the sender has to do with, if there is one. */
 void
 outbox_leaders_name(char *text, size_t size)
 {
+	size_t at = 0;
+
 	pthread_mutex_lock(&leaders_lock);
-	if (table.count > 0)
-		snprintf(text, size, "partition %d of topic \"%s\"", (int) table.rows[0].partition,
-				 table.rows[0].topic);
+	while (at + 1 < table.count && outbox_topic_known(table.rows[at].topic) == NULL)
+		at++;
+	if (at < table.count)
+		snprintf(text, size, "partition %d of topic \"%s\"", (int) table.rows[at].partition,
+				 table.rows[at].topic);
 	else
 		snprintf(text, size, "a partition");
 	pthread_mutex_unlock(&leaders_lock);

@@ -35,12 +35,13 @@ class Apart:
     def create_alone(self, name):
         self.cluster.admin.create_topics([NewTopic(name, 1, replica_assignment=[[HOLDER]])])[name].result(30)
 
-    def emit(self, count):
-        """Transactions with an event of either topic, keyed by their number."""
+    def emit(self, count, events=1):
+        """Transactions with so many events of either topic, keyed by their number."""
         for _ in range(count):
-            self.sent += 1
-            self.database.execute("select outbox.emit(%s, %s, 'T', '{}'), outbox.emit(%s, %s, 'T', '{}')",
-                                  (self.alone, str(self.sent), self.fine, str(self.sent)))
+            self.database.execute("select outbox.emit(%s, n::text, 'T', '{}'), outbox.emit(%s, n::text, 'T', '{}')"
+                                  " from generate_series(%s::int, %s::int) n",
+                                  (self.alone, self.fine, self.sent + 1, self.sent + events))
+            self.sent += events
 
     def expect(self, topic, timeout=90):
         """All that was emitted to the topic is there, once and in order."""
@@ -118,14 +119,14 @@ def test_a_topic_that_is_waited_for(apart, unique):
 def test_the_leader_goes_while_it_comes_back(apart, faulty, points):
     """In the middle of a release the leader is lost again: what was copied and did not pass is copied again, in order,
     and the others go on."""
-    faulty.configure(outbox__batch_max_events="50")
+    faulty.configure(outbox__batch_max_events="300")
     faulty.reload()
     apart.emit(3)
     apart.expect(apart.alone)
     apart.holder_goes()
-    apart.emit(300)
+    apart.emit(40, 200)
     apart.expect(apart.fine)
-    points.arm("hold-copy-committed", "wait", 3)
+    points.arm("hold-copy-committed", "wait", 8)
     apart.holder_comes_back()
     points.await_fired("hold-copy-committed", 90)
     apart.holder_goes()
