@@ -4,6 +4,14 @@
  * What the relay does with them: keys whose events wait, what is due, and its return as events.
  */
 
+/* Is the topic held apart?  Its letters return after that (extension/70-topic_hold.sql). */
+CREATE FUNCTION outbox.topic_is_held(topic text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM outbox.topic_hold h
+		WHERE h.topic = topic_is_held.topic AND h.state <> 'ended');
+END $$;
+
 /*
  * Origin relay: what is held for the key is due when nothing before it waits any more.
  * The first one is locked, and judged again when another transaction has changed it meanwhile; what
@@ -206,7 +214,8 @@ END $$;
 /*
  * What is held behind nothing is due: a row held while another transaction discarded the one before
  * it, or one that was held with its whole topic.  Of such a topic it is tried piece by piece, and
- * not while a person has at_most letters of it to decide.  Writes nothing when there is none.
+ * not while a person has at_most letters of it to decide.  What is of a topic that is held apart
+ * waits for the end of that.  Writes nothing when there is none.
  */
 CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -221,7 +230,7 @@ BEGIN
 				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
 					AND sha256(d.key) = k.hash
 				ORDER BY d.id LIMIT 1) l ON true
-		WHERE k.blocked_by IS NULL
+		WHERE k.blocked_by IS NULL AND NOT outbox.topic_is_held(k.topic)
 	LOOP
 		IF stranded.key IS NOT NULL THEN
 			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
@@ -269,7 +278,8 @@ END $$;
 /*
  * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
  * their number and their bytes.  Whole keys, so that nothing of a key can overtake; it ends after
- * the key that makes it at_most.  A key with a row somebody has locked is left for the next call.
+ * the key that makes it at_most.  A key with a row somebody has locked is left for the next call,
+ * letters of a topic that is held apart for the end of that.
  * careful: so is a key whose letters cannot be written, and problem says why of the first one; a
  * subtransaction for each, so only after a call without has failed.
  */
@@ -287,7 +297,8 @@ BEGIN
 	bytes := 0;
 	FOR due IN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
-		WHERE d.origin = 'relay' AND d.state = 'releasing' ORDER BY d.id
+		WHERE d.origin = 'relay' AND d.state = 'releasing' AND NOT outbox.topic_is_held(d.topic)
+		ORDER BY d.id
 	LOOP
 		EXIT WHEN copies + left_over >= at_most;
 		blocked := EXISTS (SELECT FROM outbox.dead_letter d

@@ -12,6 +12,7 @@
  *	rate			events a second, at most
  *	installation	whose transaction ids these are: a dump restored elsewhere does not go on
  *	snapshot, txid	events that snapshot sees, without those of the transaction that asked
+ *	held, held_topics	events left out, for their topic is held apart and they were not sent
  *	timed_from		the oldest transaction whose commit time was kept when it began
  *	done_*			place of the last event copied, in the order of copying; NULL = none
  */
@@ -31,6 +32,8 @@ CREATE TABLE outbox.replay_job (
 		CHECK (state IN ('running', 'paused', 'done', 'cancelled', 'failed')),
 	total bigint NOT NULL,
 	replayed bigint NOT NULL DEFAULT 0,
+	held bigint NOT NULL DEFAULT 0,
+	held_topics text[] NOT NULL DEFAULT '{}',
 	installation uuid NOT NULL,
 	snapshot pg_snapshot NOT NULL,
 	txid xid8 NOT NULL,
@@ -47,7 +50,7 @@ CREATE TABLE outbox.replay_job (
 );
 CREATE INDEX replay_job_running ON outbox.replay_job (created_at, id) WHERE state = 'running';
 
-/* At commit the relay looks at outbox.replay_job. */
+/* At commit the relay looks at outbox.replay_job and outbox.topic_hold. */
 CREATE FUNCTION outbox.ask_relay() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_relay';
 

@@ -47,7 +47,8 @@ CREATE VIEW outbox.reached_batch AS
 
 /*
  * Events known to wait (I1: two index scans); none on a standby.  OFFSET 0: the events are looked
- * up by the batch and its list, never the list for each event.
+ * up by the batch and its list, never the list for each event.  What a topic hold has left out is
+ * not among them, its copies are: see outbox.topic_holds.
  */
 CREATE VIEW outbox.unsent AS
 	SELECT w.*
@@ -65,7 +66,7 @@ CREATE VIEW outbox.unsent AS
 					AND (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
 				OFFSET 0) w;
 
-/* Events known to wait, by topic; bytes: of keys and payloads. */
+/* Events of outbox.unsent, by topic; bytes: of keys and payloads. */
 CREATE VIEW outbox.backlog AS
 	SELECT u.topic, pg_catalog.count(*) AS events,
 		pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0)
@@ -113,9 +114,10 @@ CREATE VIEW outbox.dead_letter_depth AS
 	GROUP BY d.origin, d.consumer, d.topic, d.state;
 
 /*
- * batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first event that is known
- * to wait; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that a
- * person must decide; keys_held: keys of which events wait behind one.
+ * batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first event of
+ * outbox.unsent; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that
+ * a person must decide; keys_held: keys of which events wait behind one.  topics_held: topics held
+ * apart; events_held: what was left out for it and not copied yet.
  */
 CREATE VIEW outbox.relay_status AS
 	SELECT outbox.name_text(pg_catalog.current_database()) AS database, s.state, s.hold_reason,
@@ -143,8 +145,12 @@ CREATE VIEW outbox.relay_status AS
 		s.recovered_at, s.delivery, s.order_mode, s.kafka,
 		(SELECT pg_catalog.count(*) FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state = 'open') AS dead_letters_open,
-		(SELECT pg_catalog.count(*) FROM outbox.dead_letter_keys(false, 1000000)) AS keys_held
-	FROM outbox.relay_slot() s;
+		(SELECT pg_catalog.count(*) FROM outbox.dead_letter_keys(false, 1000000)) AS keys_held,
+		d.topics_held, d.events_held
+	FROM outbox.relay_slot() s
+		CROSS JOIN (SELECT pg_catalog.count(*) AS topics_held,
+				coalesce(pg_catalog.sum(events), 0)::bigint AS events_held
+			FROM outbox.topic_holds WHERE state <> 'ended') d;
 
 /*
  * The databases of the server, whichever one asks: a row with waiting_since and no pid has events
@@ -162,8 +168,9 @@ CREATE VIEW outbox.databases AS
  * What became of a flow in this database, without what the records hold: WHERE correlation_id = ...
  * reads the ring and the dead letters once, no index serves it.
  *
- *	source	event			emitted here; state waiting, sent, or dead_letter: refused or held,
- *							see the letter; NULL: not known here, as on a standby
+ *	source	event			emitted here; state waiting, sent, dead_letter: refused or held, see the
+ *							letter, or held: its topic is, and no copy of it sent yet (a copy has a
+ *							row of its own); NULL: not known here, as on a standby
  *			dead_letter		origin relay or, with its consumer, origin consumer; state as there
  *	at		when emitted, or last failed
  */
@@ -173,7 +180,15 @@ CREATE VIEW outbox.flow AS
 		CASE WHEN EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq) THEN 'dead_letter'
 			WHEN (pg_catalog.pg_visible_in_snapshot(e.txid, b.upper)
-				OR (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN 'sent'
+				OR (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN
+				coalesce((SELECT CASE
+						WHEN EXISTS (SELECT FROM outbox.dead_letter d WHERE d.origin = 'relay'
+							AND d.txid = h.copy_txid AND d.seq = h.copy_seq) THEN 'dead_letter'
+						WHEN (pg_catalog.pg_visible_in_snapshot(h.copy_txid, b.upper)
+							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq))
+							THEN 'sent'
+						ELSE 'held' END
+					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h), 'sent')
 			WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper)
 				OR (e.txid = r.upper_txid AND e.seq <= r.upper_seq) IS TRUE) THEN 'waiting'
 		END AS state,

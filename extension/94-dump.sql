@@ -14,7 +14,8 @@ BEGIN
 			'outbox.topic', 'outbox.dead_letter', 'outbox.dead_letter_id_seq', 'outbox.audit',
 			'outbox.audit_id_seq', 'outbox.replay_job', 'outbox.idempotency',
 			'outbox.consumer_offset', 'outbox.consumer_attempt', 'outbox.consumer_trouble',
-			'outbox.consumer_anchor']::regclass[]) t(root)
+			'outbox.consumer_anchor', 'outbox.topic_hold', 'outbox.topic_hold_id_seq',
+			'outbox.topic_hold_batch', 'outbox.topic_hold_copy']::regclass[]) t(root)
 		LEFT JOIN LATERAL pg_catalog.pg_partition_tree(t.root) p ON true LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(kept, '');
 	END LOOP;

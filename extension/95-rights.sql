@@ -18,12 +18,13 @@ BEGIN
 		outbox.dead_letter_restore_where, outbox.dead_letter_edit, outbox.dead_letter_purge,
 		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
 		outbox.headers_decode, outbox.headers_readable, outbox.header_value, outbox.name_text,
+		outbox.topic_hold_event, outbox.topic_hold(text, text), outbox.topic_release(text, text),
 		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s',
 		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow,
-		outbox.replays') || ' %s', outbox.role_identifier(role));
+		outbox.topic_holds, outbox.replays') || ' %s', outbox.role_identifier(role));
 END
 $$;
 CREATE FUNCTION outbox.change_watch(change text, role regrole) RETURNS void
@@ -34,8 +35,8 @@ BEGIN
 		outbox.name_text') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches,
-		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.replays') || ' %s',
-		outbox.role_identifier(role));
+		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.topic_holds,
+		outbox.replays') || ' %s', outbox.role_identifier(role));
 END
 $$;
 CREATE FUNCTION outbox.change_consume(change text, role regrole) RETURNS void
@@ -83,8 +84,8 @@ $$;
 
 /*
  * Lets a role look and do nothing: the state of the relay, backlog, numbers of dead letters,
- * replays.  It sees keys and error messages, no payloads.  Everything in it is in
- * grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
+ * topics held apart, replays.  It sees keys and error messages, no payloads.  Everything in it is
+ * in grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
  */
 CREATE FUNCTION outbox.grant_watch(role regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -92,13 +92,14 @@ CREATE TEMP TABLE calls AS SELECT call, n FROM unnest(ARRAY[
 	$$dead_letter_replay(NULL)$$, $$dead_letter_discard(NULL, 'why')$$, $$dead_letter_restore(NULL)$$, $$dead_letter_note(NULL, 'n')$$,
 	$$consumer_skip(NULL, 't', 0, 1, gen_random_uuid(), 'why')$$, $$consumer_skip('c', 't', 0, 1, gen_random_uuid(), NULL)$$,
 	$$replay_pause(NULL)$$, $$replay_resume(NULL)$$, $$replay_cancel(NULL, 'why')$$,
+	$$topic_hold(NULL, 'why')$$, $$topic_hold('rights', NULL)$$, $$topic_release(NULL)$$,
 	$$dead_letter_add(NULL, 't', 0, 1, NULL, NULL, NULL, NULL, gen_random_uuid(), NULL, NULL, 'open', 'record', NULL, 'm', 0)$$,
 	$$dead_letter_add('c', 't', 0, NULL, NULL, NULL, NULL, NULL, gen_random_uuid(), NULL, NULL, 'open', 'record', NULL, 'm', 0)$$,
 	-- a field that is not there
 	$$required('{"a": 1}', NULL)$$,
 	-- NULL is an answer here
 	$$bytes_text(NULL)$$, $$headers_decode(NULL)$$, $$headers_readable(NULL)$$, $$header_value(NULL, 'h')$$, $$name_text(NULL)$$,
-	$$set_context(NULL, NULL, NULL)$$]) WITH ORDINALITY c (call, n);
+	$$topic_hold_event(NULL, gen_random_uuid(), '3', 0)$$, $$set_context(NULL, NULL, NULL)$$]) WITH ORDINALITY c (call, n);
 SELECT call, pg_temp.try(call) FROM calls ORDER BY n;
 -- A new function needs its calls above; these take NULL as a filter for all, or have it tested with what else they refuse.
 SELECT p.proname FROM pg_proc p

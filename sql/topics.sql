@@ -13,6 +13,15 @@ SELECT outbox.declare_topic('topics.b', 12, 1, 3600001, 'compact,delete');
 SELECT outbox.declare_topic('topics.b', 12);
 SELECT name, partitions, retention_ms FROM outbox.topic WHERE name LIKE 'topics.%' ORDER BY name;
 
+-- what becomes of a topic without a leader may change, and NULL leaves it
+SELECT outbox.declare_topic('topics.d', on_unavailable => 'wait');
+SELECT outbox.declare_topic('topics.d');
+SELECT name, on_unavailable FROM outbox.topic WHERE name IN ('topics.a', 'topics.d') ORDER BY name;
+SELECT outbox.declare_topic('topics.d', 7, on_unavailable => 'hold');
+SELECT partitions, on_unavailable FROM outbox.topic WHERE name = 'topics.d';
+SELECT outbox.declare_topic('topics.d', 7, on_unavailable => 'drop');
+DELETE FROM outbox.topic WHERE name = 'topics.d';
+
 -- values out of range
 SELECT outbox.declare_topic(NULL);
 SELECT outbox.declare_topic('topics.c', NULL);
@@ -49,6 +58,7 @@ UPDATE outbox.topic SET cleanup_policy = repeat('x', 100) WHERE name = 'topics.h
 UPDATE outbox.topic SET cleanup_policy = 'delete,forget' WHERE name = 'topics.hand';
 UPDATE outbox.topic SET cleanup_policy = '' WHERE name = 'topics.hand';
 UPDATE outbox.topic SET partitions = 0 WHERE name = 'topics.hand';
+UPDATE outbox.topic SET on_unavailable = 'drop' WHERE name = 'topics.hand';
 UPDATE outbox.topic SET partitions = 10001 WHERE name = 'topics.hand';
 UPDATE outbox.topic SET replication_factor = 0 WHERE name = 'topics.hand';
 UPDATE outbox.topic SET replication_factor = -1 WHERE name = 'topics.hand';

@@ -34,6 +34,7 @@ enum
 	ARG_RETENTION,
 	ARG_CLEANUP,
 	ARG_MAX_BYTES,
+	ARG_UNAVAILABLE,
 	ARGS
 };
 
@@ -43,7 +44,7 @@ typedef struct TopicArgs
 	char  nulls[ARGS]; /* 'n' or ' ', as SPI wants */
 } TopicArgs;
 
-static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID, INT4OID};
+static const Oid arg_types[ARGS] = {TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID, INT4OID, TEXTOID};
 
 /* Runs a query with the first `count` arguments; the number of its rows. */
 static uint64
@@ -96,6 +97,8 @@ check_topic_args(const TopicArgs *args)
 	values.has_max_bytes = args->nulls[ARG_MAX_BYTES] != 'n';
 	values.max_message_bytes =
 		values.has_max_bytes ? DatumGetInt32(args->values[ARG_MAX_BYTES]) : 0;
+	if (args->nulls[ARG_UNAVAILABLE] != 'n')
+		values.on_unavailable = TextDatumGetCString(args->values[ARG_UNAVAILABLE]);
 	bad = outbox_topic_bad_value(&values, &allowed);
 	if (bad != NULL)
 		ereport(ERROR,
@@ -103,20 +106,22 @@ check_topic_args(const TopicArgs *args)
 				 errmsg("%s of a topic is out of range", bad), errdetail("Allowed: %s.", allowed)));
 }
 
-/* The topic has a row: nothing to do, more partitions, or a refusal. */
+/* The topic has a row: nothing to do, more partitions, another on_unavailable, or a refusal. */
 static void
 change_topic(TopicArgs *args)
 {
 	char *name = TextDatumGetCString(args->values[ARG_NAME]);
 	int	  wanted = DatumGetInt32(args->values[ARG_PARTITIONS]);
 	int	  partitions;
+	bool  other;
 	bool  isnull;
 
 	execute_query("SELECT partitions,"
 				  " replication_factor IS NOT DISTINCT FROM $3"
 				  " AND retention_ms IS NOT DISTINCT FROM $4"
 				  " AND cleanup_policy IS NOT DISTINCT FROM $5"
-				  " AND max_message_bytes IS NOT DISTINCT FROM $6"
+				  " AND max_message_bytes IS NOT DISTINCT FROM $6,"
+				  " on_unavailable IS DISTINCT FROM COALESCE($7, on_unavailable)"
 				  " FROM outbox.topic WHERE name = $1 FOR UPDATE",
 				  ARGS, args, SPI_OK_SELECT);
 	if (SPI_processed != 1)
@@ -125,11 +130,12 @@ change_topic(TopicArgs *args)
 				 errmsg("topic \"%s\" was changed by another transaction", name)));
 	partitions =
 		DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	other = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
 	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" is already declared with other values", name),
-				 errdetail("Only partitions may change, and only grow."),
+				 errdetail("Only on_unavailable may change, and partitions, which only grow."),
 				 errhint("Change the topic in Kafka, then its row in outbox.topic.")));
 	if (wanted < partitions)
 		ereport(ERROR,
@@ -137,9 +143,10 @@ change_topic(TopicArgs *args)
 				 errmsg("topic \"%s\" cannot shrink from %d to %d partitions", name, partitions,
 						wanted),
 				 errdetail("Kafka cannot take partitions away.")));
-	if (wanted > partitions)
-		execute_query("UPDATE outbox.topic SET partitions = $2 WHERE name = $1", ARG_PARTITIONS + 1,
-					  args, SPI_OK_UPDATE);
+	if (wanted > partitions || other)
+		execute_query("UPDATE outbox.topic SET partitions = $2,"
+					  " on_unavailable = COALESCE($7, on_unavailable) WHERE name = $1",
+					  ARGS, args, SPI_OK_UPDATE);
 }
 
 /*
@@ -169,15 +176,17 @@ add_topic(TopicArgs *args)
 	refuse_collision(TextDatumGetCString(args->values[ARG_NAME]));
 	if (execute_query("INSERT INTO outbox.topic"
 					  " (name, partitions, replication_factor, retention_ms, cleanup_policy, "
-					  "max_message_bytes)"
-					  " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING",
+					  "max_message_bytes, on_unavailable)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, 'hold'))"
+					  " ON CONFLICT (name) DO NOTHING",
 					  ARGS, args, SPI_OK_INSERT) == 0)
 		change_topic(args);
 }
 
 /*
  * declare_topic(name text, partitions integer, replication_factor integer,
- *				 retention_ms bigint, cleanup_policy text, max_message_bytes integer) returns void
+ *				 retention_ms bigint, cleanup_policy text, max_message_bytes integer,
+ *				 on_unavailable text) returns void
  */
 Datum
 outbox_declare_topic(PG_FUNCTION_ARGS)

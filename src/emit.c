@@ -195,12 +195,12 @@ outbox_emit_store(const OutboxEvent *event, pg_uuid_t *id)
 	outbox_clock_step_watch(now);
 	bytes = check_event(event);
 	outbox_wake_at_commit();
-	outbox_backlog_admit(bytes);
+	outbox_backlog_admit(event->topic, bytes);
 	if (event->id != NULL)
 		*id = *event->id;
 	else
 		outbox_uuidv7_make(id, now);
-	outbox_event_store_insert(event, id, now, 0);
+	outbox_event_store_insert(event, id, now);
 }
 
 /* A text as bytes in UTF-8; NULL stays NULL. */

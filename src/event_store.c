@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * event_store.c
- *	  Writes one row of outbox.event into the current leaf.
+ *	  Writes rows of outbox.event into the current leaf.
  *
- * Runs in application backends, and in the relay for a replay.  Relation, index list and shape are
- * taken from the relcache in each call: an index may be rebuilt, a leaf emptied, a column added or
- * the extension made again between two calls (event_shape.c).  I1: txid is the top-level
+ * Runs in application backends, and in the relay for copies.  Relation, index list and shape are
+ * taken from the relcache for each writer: an index may be rebuilt, a leaf emptied, a column added
+ * or the extension made again between two of them (event_shape.c).  I1: txid is the top-level
  * transaction's, which the relay's snapshots know; a subtransaction's they do not.
  */
 #include "postgres.h"
@@ -37,6 +37,16 @@ typedef struct EventRow
 	Datum	 *values;
 	bool	 *nulls;
 } EventRow;
+
+struct OutboxEventWriter
+{
+	int			number; /* of the leaf */
+	Relation	leaf;
+	EventRow	row;
+	Relation   *indexes;
+	IndexInfo **infos;
+	int			nindexes;
+};
 
 static void
 set_column(EventRow *row, OutboxEventColumn column, Datum value)
@@ -107,11 +117,11 @@ insert_computed_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple 
 }
 
 static void
-insert_index_entry(Relation leaf, Relation index, HeapTuple tuple, const EventRow *row)
+insert_index_entry(Relation leaf, Relation index, IndexInfo *info, HeapTuple tuple,
+				   const EventRow *row)
 {
-	IndexInfo *info = BuildIndexInfo(index);
-	Datum	   values[INDEX_MAX_KEYS];
-	bool	   nulls[INDEX_MAX_KEYS];
+	Datum values[INDEX_MAX_KEYS];
+	bool  nulls[INDEX_MAX_KEYS];
 
 	if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
 	{
@@ -126,23 +136,6 @@ insert_index_entry(Relation leaf, Relation index, HeapTuple tuple, const EventRo
 		nulls[i] = row->nulls[column];
 	}
 	insert_entry(leaf, index, info, tuple, values, nulls);
-}
-
-static void
-insert_index_entries(Relation leaf, HeapTuple tuple, const EventRow *row)
-{
-	List	 *indexes = RelationGetIndexList(leaf);
-	ListCell *cell;
-
-	foreach(cell, indexes)
-	{
-		Relation index = index_open(lfirst_oid(cell), RowExclusiveLock);
-
-		if (index->rd_index->indisready)
-			insert_index_entry(leaf, index, tuple, row);
-		index_close(index, RowExclusiveLock);
-	}
-	list_free(indexes);
 }
 
 static int64
@@ -176,35 +169,87 @@ lock_ring(void)
 	}
 }
 
-void
-outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id, TimestampTz created_at,
-						  TimestampTz copied_at)
+static void
+open_indexes(OutboxEventWriter *writer)
 {
-	int						leaf;
-	Relation				relation;
-	const OutboxEventShape *shape;
-	EventRow				row;
-	HeapTuple				tuple;
+	List	 *indexes = RelationGetIndexList(writer->leaf);
+	ListCell *cell;
+
+	writer->indexes = palloc(sizeof(Relation) * (list_length(indexes) + 1));
+	writer->infos = palloc(sizeof(IndexInfo *) * (list_length(indexes) + 1));
+	writer->nindexes = 0;
+	foreach(cell, indexes)
+	{
+		Relation index = index_open(lfirst_oid(cell), RowExclusiveLock);
+
+		if (!index->rd_index->indisready)
+		{
+			index_close(index, RowExclusiveLock);
+			continue;
+		}
+		writer->infos[writer->nindexes] = BuildIndexInfo(index);
+		writer->indexes[writer->nindexes++] = index;
+	}
+	list_free(indexes);
+}
+
+OutboxEventWriter *
+outbox_event_store_open(void)
+{
+	OutboxEventWriter *writer = palloc(sizeof(OutboxEventWriter));
+	EventRow		  *row = &writer->row;
 
 	lock_ring();
-	leaf = outbox_leaf_current();
-	relation = table_open(outbox_leaf_relation(leaf), RowExclusiveLock);
-	shape = outbox_event_shape(relation);
-	row.desc = RelationGetDescr(relation);
-	row.values = palloc(sizeof(Datum) * row.desc->natts);
-	row.nulls = palloc(sizeof(bool) * row.desc->natts);
-	fill_row(&row, shape, event, leaf, id, created_at, copied_at);
+	writer->number = outbox_leaf_current();
+	writer->leaf = table_open(outbox_leaf_relation(writer->number), RowExclusiveLock);
+	row->values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(writer->leaf));
+	row->nulls = palloc(sizeof(bool) * RelationGetNumberOfAttributes(writer->leaf));
+	open_indexes(writer);
+	return writer;
+}
 
-	tuple = heap_form_tuple(row.desc, row.values, row.nulls);
-	tuple->t_tableOid = RelationGetRelid(relation);
+void
+outbox_event_store_put(OutboxEventWriter *writer, const OutboxEvent *event, const pg_uuid_t *id,
+					   TimestampTz created_at, TimestampTz copied_at)
+{
+	EventRow *row = &writer->row;
+	HeapTuple tuple;
+
+	row->desc = RelationGetDescr(writer->leaf);
+	fill_row(row, outbox_event_shape(writer->leaf), event, writer->number, id, created_at,
+			 copied_at);
+	tuple = heap_form_tuple(row->desc, row->values, row->nulls);
+	tuple->t_tableOid = RelationGetRelid(writer->leaf);
 	OUTBOX_FAULT("emit-before-insert");
-	heap_insert(relation, tuple, GetCurrentCommandId(true), 0, NULL);
+	heap_insert(writer->leaf, tuple, GetCurrentCommandId(true), 0, NULL);
 	OUTBOX_FAULT("emit-heap-inserted");
-	insert_index_entries(relation, tuple, &row);
+	for (int i = 0; i < writer->nindexes; i++)
+		insert_index_entry(writer->leaf, writer->indexes[i], writer->infos[i], tuple, row);
 	OUTBOX_FAULT("emit-indexed");
-
 	heap_freetuple(tuple);
-	pfree(row.values);
-	pfree(row.nulls);
-	table_close(relation, NoLock);
+}
+
+void
+outbox_event_store_close(OutboxEventWriter *writer)
+{
+	for (int i = 0; i < writer->nindexes; i++)
+	{
+		pfree(writer->infos[i]);
+		index_close(writer->indexes[i], RowExclusiveLock);
+	}
+	table_close(writer->leaf, NoLock);
+	pfree(writer->indexes);
+	pfree(writer->infos);
+	pfree(writer->row.values);
+	pfree(writer->row.nulls);
+	pfree(writer);
+}
+
+void
+outbox_event_store_insert(const OutboxEvent *event, const pg_uuid_t *id, TimestampTz created_at)
+{
+	OutboxEventWriter *writer = outbox_event_store_open();
+
+	outbox_event_store_put(writer, event, id, created_at, 0);
+	outbox_event_store_close(writer);
 }

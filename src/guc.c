@@ -53,6 +53,7 @@ int	  outbox_guc_batch_log_rows;
 static const struct config_enum_entry dead_letter_options[] = {
 	{"dead_letter", OUTBOX_DEAD_LETTER_DEAD_LETTER, false},
 	{"hold_key", OUTBOX_DEAD_LETTER_HOLD_KEY, false},
+	{"hold_topic", OUTBOX_DEAD_LETTER_HOLD_TOPIC, false},
 	{"stop", OUTBOX_DEAD_LETTER_STOP, false},
 	{NULL, 0, false},
 };
@@ -346,6 +347,13 @@ outbox_guc_define(void)
 	for (size_t i = 0; i < lengthof(settings); i++)
 		define_setting(&settings[i]);
 	MarkGUCPrefixReserved("outbox");
+}
+
+bool
+outbox_guc_keys_wait(void)
+{
+	return outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ||
+		outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_TOPIC;
 }
 
 static const char *

@@ -45,6 +45,7 @@ typedef enum OutboxDeadLetterPolicy
 	OUTBOX_DEAD_LETTER_DEAD_LETTER,
 	OUTBOX_DEAD_LETTER_HOLD_KEY,
 	OUTBOX_DEAD_LETTER_STOP,
+	OUTBOX_DEAD_LETTER_HOLD_TOPIC, /* of a whole topic; else as HOLD_KEY */
 } OutboxDeadLetterPolicy;
 
 /* Any session (USERSET): what emit() puts in the headers. "" = none. */
@@ -84,6 +85,9 @@ extern int	 outbox_guc_batch_log_rows;		   /* after which the batch log changes 
 
 /* _PG_init: defines all of them and reserves the prefix. */
 extern void outbox_guc_define(void);
+
+/* outbox.dead_letter_policy: do later events wait behind a refused one of their key? */
+extern bool outbox_guc_keys_wait(void);
 
 /* Text for views: "exactly_once", ... */
 extern const char *outbox_guc_delivery_name(int delivery);

@@ -43,6 +43,13 @@ clear_slot(OutboxSlot *slot)
 	pg_atomic_write_u32(&slot->relay_proc, OUTBOX_NO_PROC);
 	pg_atomic_write_u64(&slot->waiting_since, 0);
 	pg_atomic_write_u64(&slot->backlog, 0);
+	pg_atomic_write_u32(&slot->held_topics, 0);
+	pg_atomic_write_u64(&slot->held_others, 0);
+	for (int i = 0; i < OUTBOX_HELD_TOPICS; i++)
+	{
+		pg_atomic_write_u64(&slot->held[i].topic, 0);
+		pg_atomic_write_u64(&slot->held[i].bytes, 0);
+	}
 	pg_atomic_write_u32(&slot->replays, 0);
 	slot->measured = false;
 	slot->used = false;
@@ -52,6 +59,26 @@ clear_slot(OutboxSlot *slot)
 	slot->adopt = OUTBOX_ADOPT_NONE;
 	memset(&slot->status, 0, sizeof(slot->status));
 	slot->status.delivered_batch = -1;
+}
+
+/* Once, before any process looks. */
+static void
+make_slot(OutboxSlot *slot)
+{
+	pg_atomic_init_u32(&slot->leaf, 0);
+	pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
+	pg_atomic_init_u64(&slot->waiting_since, 0);
+	pg_atomic_init_u64(&slot->backlog, 0);
+	pg_atomic_init_u32(&slot->held_topics, 0);
+	pg_atomic_init_u64(&slot->held_others, 0);
+	for (int i = 0; i < OUTBOX_HELD_TOPICS; i++)
+	{
+		pg_atomic_init_u64(&slot->held[i].topic, 0);
+		pg_atomic_init_u64(&slot->held[i].bytes, 0);
+	}
+	pg_atomic_init_u32(&slot->replays, 0);
+	SpinLockInit(&slot->mutex);
+	clear_slot(slot);
 }
 
 static void
@@ -72,17 +99,7 @@ start_shmem(void)
 		pg_atomic_init_u64(&outbox_shared->clock_distance, 0);
 		pg_atomic_init_u64(&outbox_shared->step_txid, 0);
 		for (int i = 0; i < OUTBOX_MAX_DATABASES; i++)
-		{
-			OutboxSlot *slot = &outbox_shared->slots[i];
-
-			pg_atomic_init_u32(&slot->leaf, 0);
-			pg_atomic_init_u32(&slot->relay_proc, OUTBOX_NO_PROC);
-			pg_atomic_init_u64(&slot->waiting_since, 0);
-			pg_atomic_init_u64(&slot->backlog, 0);
-			pg_atomic_init_u32(&slot->replays, 0);
-			SpinLockInit(&slot->mutex);
-			clear_slot(slot);
-		}
+			make_slot(&outbox_shared->slots[i]);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }

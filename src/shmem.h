@@ -26,6 +26,7 @@
 #define OUTBOX_MAX_DATABASES 64
 #define OUTBOX_NO_PROC		 PG_UINT32_MAX
 #define OUTBOX_TEXT_SIZE	 1024 /* errors and property texts in status */
+#define OUTBOX_HELD_TOPICS	 1024 /* with bytes of their own; a power of two */
 
 typedef enum OutboxRelayState
 {
@@ -56,6 +57,8 @@ typedef enum OutboxErrorSubject
 	OUTBOX_ERROR_OF_SETTINGS, /* over when they are read well */
 	OUTBOX_ERROR_OF_TOPICS,	  /* over when no row of outbox.topic is wrong */
 	OUTBOX_ERROR_OF_LETTERS,  /* over when no dead letter and no topic is kept back */
+	OUTBOX_ERROR_OF_HOLDS,	  /* over when no topic is held apart */
+	OUTBOX_ERROR_OF_RELEASE,  /* over when a step of a release is made */
 	OUTBOX_ERROR_SUBJECTS	  /* their number */
 } OutboxErrorSubject;
 
@@ -122,6 +125,13 @@ typedef struct OutboxWorker
 								 * launcher counts, worker and who asks for a look clear it */
 } OutboxWorker;
 
+/* Bytes of a topic that are held apart.  Writer: relay. */
+typedef struct OutboxHeldTopic
+{
+	pg_atomic_uint64 topic; /* hash of its name, 0 = free */
+	pg_atomic_uint64 bytes; /* int64 */
+} OutboxHeldTopic;
+
 typedef struct OutboxSlot
 {
 	Oid				 database;		/* InvalidOid = free; writer: allocator; lock */
@@ -133,8 +143,14 @@ typedef struct OutboxSlot
 									 * and worker by CAS from 0, relay clears */
 	pg_atomic_uint64 backlog;		/* int64: bytes committed less bytes delivered, see
 									 * backlog.h; writers: emitting backends, relay */
-	pg_atomic_uint32 replays;		/* changes of outbox.replay_job since the server's start;
+	pg_atomic_uint32 held_topics;	/* entries of `held` in use, 0: emit() looks no further;
+									 * writer: relay */
+	pg_atomic_uint32 replays;		/* changes of outbox.replay_job and topic_hold by persons;
 									 * writers: backends */
+
+	OutboxHeldTopic	 held[OUTBOX_HELD_TOPICS]; /* see backlog.c */
+	pg_atomic_uint64 held_others;			   /* int64: bytes of topics that found no entry;
+												* writer: relay */
 
 	/* Lock: OutboxShared.lock. */
 	bool		 used; /* a process keeps the pointer; writers: outbox_shmem_slot, relay */

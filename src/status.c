@@ -94,7 +94,7 @@ outbox_check_start(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* ask_relay(): at commit the relay looks for replays to carry out. */
+/* ask_relay(): at commit the relay looks for replays to carry out, and for topics to hold. */
 Datum
 outbox_ask_relay(PG_FUNCTION_ARGS)
 {

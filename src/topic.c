@@ -336,6 +336,10 @@ outbox_topic_bad_value(const OutboxTopicValues *values, const char **allowed)
 		(values->max_message_bytes < LEAST_MESSAGE_BYTES ||
 		 values->max_message_bytes > PG_INT32_MAX))
 		return "max_message_bytes";
+	*allowed = "hold, wait";
+	if (values->on_unavailable != NULL && strcmp(values->on_unavailable, "hold") != 0 &&
+		strcmp(values->on_unavailable, "wait") != 0)
+		return "on_unavailable";
 	return NULL;
 }
 

@@ -22,6 +22,7 @@ typedef struct OutboxTopicValues
 	bool		has_retention;
 	int64		max_message_bytes; /* with has_max_bytes */
 	bool		has_max_bytes;
+	const char *on_unavailable; /* NULL: as it is, or hold */
 } OutboxTopicValues;
 
 /*

@@ -74,7 +74,7 @@ tell_of_replay(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PRE_PREPARE && replay_changed)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has started or stopped a replay")));
+				 errmsg("cannot PREPARE a transaction that has changed a replay or a topic hold")));
 	if (event == XACT_EVENT_COMMIT && replay_changed)
 	{
 		slot = outbox_shmem_slot();

@@ -10,8 +10,8 @@
 extern void outbox_wake_at_commit(void);
 
 /*
- * Backend: the current transaction changed outbox.replay_job; at commit the relay looks
- * at it.  Such a transaction cannot be prepared.
+ * Backend: the current transaction changed outbox.replay_job or topic_hold; at commit the
+ * relay looks at it.  Such a transaction cannot be prepared.
  */
 extern void outbox_wake_replay_at_commit(void);
 

@@ -25,6 +25,7 @@
 #include "leaf_storage.h"
 #include "retention.h"
 #include "retention_plan.h"
+#include "take_snapshot.h"
 #include "bgworker/session.h"
 
 #define LOOK_MIN_MS 200
@@ -32,11 +33,12 @@
 #define LOOK_PARTS	70 /* a look every so many parts of retention */
 #define MEGABYTE	(INT64CONST(1024) * 1024)
 
-/* A leaf and the snapshot its events must be seen by. */
+/* A leaf and the snapshots its events must be seen by. */
 typedef struct RelayedCheck
 {
 	int					  leaf;
 	const OutboxSnapshot *delivered;
+	const OutboxSnapshot *held; /* before what topic holds left out and must copy; NULL: nothing */
 } RelayedCheck;
 
 static TimestampTz next_look = 0;	/* not before; by outbox_clock_now() */
@@ -72,25 +74,53 @@ is_empty(Oid relation_oid)
 	return empty;
 }
 
-/* Is every event of the leaf seen by the delivered snapshot?  A few index look-ups. */
+/* Is every event of the leaf seen by the snapshot?  A few index look-ups. */
+static bool
+is_seen(int leaf, const OutboxSnapshot *snapshot)
+{
+	uint64		txid;
+	TimestampTz created_at;
+
+	if (!outbox_event_at_end(leaf, BackwardScanDirection, &txid, &created_at))
+		return true;
+	if (txid >= snapshot->xmax)
+		return false;
+	for (uint32 i = 0; i < snapshot->nxip; i++)
+	{
+		if (outbox_event_exists(leaf, snapshot->xip[i]))
+			return false;
+	}
+	return true;
+}
+
 static bool
 is_relayed(void *arg)
 {
 	const RelayedCheck *check = arg;
-	uint64				txid;
-	TimestampTz			created_at;
 
 	OUTBOX_MUTATE("rotation_unchecked", return true);
-	if (!outbox_event_at_end(check->leaf, BackwardScanDirection, &txid, &created_at))
-		return true;
-	if (txid >= check->delivered->xmax)
-		return false;
-	for (uint32 i = 0; i < check->delivered->nxip; i++)
-	{
-		if (outbox_event_exists(check->leaf, check->delivered->xip[i]))
-			return false;
-	}
-	return true;
+	return is_seen(check->leaf, check->delivered) &&
+		(check->held == NULL || is_seen(check->leaf, check->held));
+}
+
+/*
+ * Where the oldest batch begins of which a topic hold has left out events; NULL: there is none.
+ * Its rows go when all of it is delivered.
+ */
+static OutboxSnapshot *
+find_held(MemoryContext context)
+{
+	OutboxSnapshot *held;
+
+	if (SPI_execute("SELECT lower::text FROM outbox.topic_hold_batch ORDER BY batch_no LIMIT 1",
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.topic_hold_batch");
+	if (SPI_processed == 0)
+		return NULL;
+	held = MemoryContextAlloc(context, sizeof(OutboxSnapshot));
+	outbox_snapshot_parse(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), context,
+						  held);
+	return held;
 }
 
 /*
@@ -111,7 +141,7 @@ bound_last_event(int leaf, TimestampTz now)
 
 /* Facts that the decision needs; due_at is set to when it may change. */
 static void
-gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *delivered, TimestampTz now,
+gather_facts(OutboxLeafFacts *leaves, int current, RelayedCheck *check, TimestampTz now,
 			 int64 retention_ms)
 {
 	int oldest;
@@ -139,9 +169,8 @@ gather_facts(OutboxLeafFacts *leaves, int current, const OutboxSnapshot *deliver
 	oldest = outbox_retention_oldest(leaves, OUTBOX_LEAVES, current);
 	if (oldest >= 0)
 	{
-		RelayedCheck check = {oldest, delivered};
-
-		leaves[oldest].relayed = is_relayed(&check);
+		check->leaf = oldest;
+		leaves[oldest].relayed = is_relayed(check);
 		if (leaves[oldest].relayed)
 		{
 			TimestampTz last = bound_last_event(oldest, now);
@@ -182,14 +211,16 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 	OutboxRetentionPlan plan;
 	TimestampTz			now = GetCurrentTimestamp();
 	int64				retention_ms = (int64) outbox_guc_retention * 1000;
-	RelayedCheck		check;
+	RelayedCheck		check = {.delivered = delivered};
+	MemoryContext		context = CurrentMemoryContext;
 	Oid					leaf = InvalidOid;
 	int					current;
 	bool				locked;
 
 	outbox_session_begin();
 	current = outbox_leaf_current();
-	gather_facts(leaves, current, delivered, now, retention_ms);
+	check.held = find_held(context);
+	gather_facts(leaves, current, &check, now, retention_ms);
 	outbox_retention_decide(leaves, OUTBOX_LEAVES, current, retention_ms,
 							outbox_guc_segment_size * MEGABYTE, &plan);
 	if (plan.empty >= 0)
@@ -208,7 +239,6 @@ tend_ring(OutboxSlot *slot, const OutboxSnapshot *delivered)
 		return;
 
 	check.leaf = plan.empty;
-	check.delivered = delivered;
 	if (!outbox_leaf_empty(leaf, is_relayed, &check, &locked) && !locked)
 		count_rotation(slot, false);
 	due_at = 0; /* there may be another one to empty */

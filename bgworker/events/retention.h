@@ -4,8 +4,8 @@
  *	  Moves the event ring and the batch log on and empties their old leaves.
  *
  * Process: the relay, between batches, outside a transaction.  Events leave only when every one of
- * their leaf is delivered (I1) and older than outbox.retention; the leaf with the newest batch row
- * is never emptied.
+ * their leaf is delivered (I1), as itself or as a topic hold's copy, and older than
+ * outbox.retention; the leaf with the newest batch row is never emptied.
  */
 #ifndef OUTBOX_RETENTION_H
 #define OUTBOX_RETENTION_H

@@ -33,6 +33,9 @@ read_cursor(OutboxWireReader *body, OutboxCursorRead *cursor)
 		outbox_cursor_read_note(note, len, &cursor->kafka);
 	cursor->longest_ms = outbox_wire_get_u32(body);
 	cursor->usual_ms = outbox_wire_get_u32(body);
+	cursor->spare = outbox_wire_get_u8(body) != 0;
+	cursor->passed_over = outbox_wire_get_u8(body) != 0;
+	cursor->why = outbox_link_text(body);
 }
 
 static void
@@ -121,6 +124,24 @@ read_failed(OutboxWireReader *body, OutboxFailed *failed)
 	failed->took_ms = (int64) outbox_wire_get_u64(body);
 }
 
+static void
+read_leaders(OutboxWireReader *body, OutboxLeaders *leaders)
+{
+	leaders->given_up = outbox_wire_get_u8(body) != 0;
+	leaders->count = outbox_wire_get_u16(body);
+	leaders->topics = palloc((leaders->count + 1) * sizeof(OutboxTopicLeaders));
+	for (int i = 0; i < leaders->count; i++)
+	{
+		OutboxTopicLeaders *one = &leaders->topics[i];
+
+		one->topic = outbox_link_text(body);
+		one->partition = (int32) outbox_wire_get_u32(body);
+		one->for_ms = (int64) outbox_wire_get_u64(body);
+	}
+	if (body->bad)
+		elog(ERROR, "the sender wrote leaders that cannot be read");
+}
+
 void
 outbox_answer_read(OutboxFrameType type, OutboxWireReader *body, OutboxAnswer *answer)
 {
@@ -144,6 +165,9 @@ outbox_answer_read(OutboxFrameType type, OutboxWireReader *body, OutboxAnswer *a
 			break;
 		case OUTBOX_FRAME_FAILED:
 			read_failed(body, &answer->failed);
+			break;
+		case OUTBOX_FRAME_LEADERS:
+			read_leaders(body, &answer->leaders);
 			break;
 		default:
 			elog(ERROR, "the sender wrote a frame of unknown type %d", (int) type);

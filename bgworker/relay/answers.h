@@ -8,6 +8,7 @@
 #ifndef OUTBOX_ANSWERS_H
 #define OUTBOX_ANSWERS_H
 
+#include "leader_rules.h"
 #include "refusal.h"
 #include "start_rules.h"
 #include "src/common/error_class.h"
@@ -23,8 +24,11 @@ typedef struct OutboxOpened
 typedef struct OutboxCursorRead
 {
 	OutboxKafkaCursor kafka;
-	int64			  longest_ms; /* that a batch may take with this producer; 0 = not told yet */
-	int64			  usual_ms;	  /* the same by the settings; 0 = not told yet */
+	int64			  longest_ms;  /* that a batch may take with this producer; 0 = not told yet */
+	int64			  usual_ms;	   /* the same by the settings; 0 = not told yet */
+	bool			  spare;	   /* the producer has the spare transactional id */
+	bool			  passed_over; /* the other one is not fenced */
+	char			 *why;		   /* that is so; "" */
 } OutboxCursorRead;
 
 typedef struct OutboxLivingSender
@@ -72,6 +76,14 @@ typedef struct OutboxFailed
 	int64 took_ms; /* until the last of those */
 } OutboxFailed;
 
+/* Of topics of the batch, or of those that are watched. */
+typedef struct OutboxLeaders
+{
+	bool				given_up; /* the batch is, for these topics */
+	int					count;
+	OutboxTopicLeaders *topics;
+} OutboxLeaders;
+
 typedef struct OutboxAnswer
 {
 	OutboxFrameType type; /* says which one it is */
@@ -83,6 +95,7 @@ typedef struct OutboxAnswer
 		OutboxCommitted	 committed;
 		OutboxRefused	 refused;
 		OutboxFailed	 failed;
+		OutboxLeaders	 leaders;
 	};
 } OutboxAnswer;
 

@@ -5,7 +5,7 @@
  *
  * Runs in the relay.  A cut lies between whole transactions and is an ordinary
  * snapshot; only a transaction larger than a batch is cut inside, at a position.
- * I7: what a batch leaves out is a row of outbox.dead_letter before it is sent.
+ * I7: what a batch leaves out is a row of outbox.dead_letter, or a hold's, before it is sent.
  */
 #include "postgres.h"
 
@@ -231,6 +231,9 @@ outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool whole)
 	chunk->complete = false;
 	chunk->nheld = chunk->held_room = 0;
 	chunk->held = NULL;
+	chunk->left_out = NULL;
+	chunk->left_out_room = 0;
+	outbox_chunk_holds_start(&chunk->holds, chunk->context);
 }
 
 static void
@@ -243,6 +246,7 @@ mark_boundary(OutboxChunk *chunk)
 	chunk->boundary_bytes = chunk->bytes;
 	chunk->boundary_sent = chunk->sent;
 	chunk->boundary_held = chunk->nheld;
+	outbox_chunk_holds_mark_boundary(&chunk->holds);
 }
 
 static void
@@ -255,6 +259,7 @@ return_to_boundary(OutboxChunk *chunk)
 	chunk->bytes = chunk->boundary_bytes;
 	chunk->sent = chunk->boundary_sent;
 	chunk->nheld = chunk->boundary_held;
+	outbox_chunk_holds_return(&chunk->holds);
 }
 
 static void
@@ -334,7 +339,46 @@ ends_here(OutboxChunk *chunk, const OutboxWindow *window)
 		return false;
 	if (chunk->boundary > chunk->first)
 		return_to_boundary(chunk);
+	else if (outbox_chunk_holds_keep_whole(&chunk->holds,
+										   outbox_entry_at(entries, chunk->read).txid))
+		return false;
 	return true;
+}
+
+/* Notes of the next entry whether it is sent. */
+static void
+note_left_out(OutboxChunk *chunk, bool left_out)
+{
+	size_t bit = chunk->read - chunk->first;
+	size_t room = chunk->left_out_room;
+
+	if (bit / 8 >= room)
+	{
+		chunk->left_out_room = Max(128, 2 * room);
+		chunk->left_out = chunk->left_out == NULL ?
+			MemoryContextAllocHuge(chunk->context, chunk->left_out_room) :
+			repalloc_huge(chunk->left_out, chunk->left_out_room);
+		memset(chunk->left_out + room, 0, chunk->left_out_room - room);
+	}
+	if (left_out)
+		chunk->left_out[bit / 8] |= (uint8) (1 << (bit % 8));
+	else
+		chunk->left_out[bit / 8] &= (uint8) ~(1 << (bit % 8));
+}
+
+/*
+ * Is the next event left out (I7)?  A hold's refused copies are before dead letters, which are
+ * before holds, and these before keys that wait; an old batch has the last of these as letters.
+ */
+static bool
+leave_out(OutboxChunk *chunk, TupleTableSlot *slot, const OutboxEntry *entry, bool whole)
+{
+	const OutboxLetters *letters = chunk->letters;
+
+	return outbox_chunk_holds_refuse(&chunk->holds, entry->txid) ||
+		outbox_letters_leave_out(letters, entry->txid, entry->seq) ||
+		outbox_chunk_holds_leave_out(&chunk->holds, slot, entry->txid) ||
+		(!whole && letters->held != NULL && hold_event(chunk, slot, entry->txid));
 }
 
 bool
@@ -363,9 +407,8 @@ outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool who
 			intact = false;
 			break;
 		}
-		left_out = outbox_letters_leave_out(chunk->letters, entry.txid, entry.seq);
-		if (!left_out && !whole && chunk->letters->held != NULL)
-			left_out = hold_event(chunk, slot, entry.txid);
+		left_out = leave_out(chunk, slot, &entry, whole);
+		note_left_out(chunk, left_out);
 		put_event(chunk, slot, left_out);
 		chunk->read++;
 		OUTBOX_FAULT("relay-reading");

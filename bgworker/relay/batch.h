@@ -9,6 +9,7 @@
 #define OUTBOX_BATCH_H
 
 #include "batch_log.h"
+#include "chunk_holds.h"
 #include "letters.h"
 #include "bgworker/events/window.h"
 #include "src/common/wire.h"
@@ -27,9 +28,10 @@ typedef struct OutboxChunk
 {
 	MemoryContext		 context; /* owns row's snapshots */
 	const OutboxLetters *letters; /* the relay's; set once */
-	OutboxBatchRow		 row;	  /* batch_no set by the relay */
-	OutboxWireBuffer	 frames;  /* BATCH is not in it: EVENT... END */
-	size_t				 first;	  /* entries [first, end) of the window */
+	OutboxChunkHolds	 holds;
+	OutboxBatchRow		 row;	 /* batch_no set by the relay */
+	OutboxWireBuffer	 frames; /* BATCH is not in it: EVENT... END */
+	size_t				 first;	 /* entries [first, end) of the window */
 	size_t				 end;
 	size_t				 read;		   /* next entry to read */
 	size_t				 boundary;	   /* last end of a transaction, as entry ... */
@@ -45,6 +47,8 @@ typedef struct OutboxChunk
 	int					 nheld;
 	int					 held_room;
 	int					 boundary_held;
+	uint8				*left_out; /* a bit of each entry from first on: it is not sent */
+	size_t				 left_out_room;
 } OutboxChunk;
 
 /* Starts a chunk at the window's next entry; whole: the rest of the window whatever its size. */
@@ -56,5 +60,14 @@ extern void outbox_chunk_start(OutboxChunk *chunk, OutboxWindow *window, bool wh
  * rewritten meanwhile, the window must be opened again.
  */
 extern bool outbox_chunk_read(OutboxChunk *chunk, OutboxWindow *window, int budget, bool whole);
+
+/* Is this entry of the chunk, one that was read, left out of the batch? */
+static inline bool
+outbox_chunk_left_out(const OutboxChunk *chunk, size_t entry)
+{
+	size_t bit = entry - chunk->first;
+
+	return (chunk->left_out[bit / 8] >> (bit % 8)) & 1;
+}
 
 #endif /* OUTBOX_BATCH_H */

@@ -29,7 +29,11 @@
 	"upper_txid, upper_seq, events, digest, txid, timeline, system_id, database, " \
 	"xmin::text::bigint <> (txid::text::numeric % 4294967296)::bigint, " \
 	"(SELECT count(*) FROM outbox.dead_letter d " \
-	"WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no), " \
+	"WHERE d.origin = 'relay' AND d.batch_no = batch.batch_no) " \
+	"+ (SELECT coalesce(sum(h.events), 0)::bigint FROM outbox.topic_hold_batch h " \
+	"WHERE h.batch_no = batch.batch_no) " \
+	"+ (SELECT coalesce(sum(c.copies), 0)::bigint FROM outbox.topic_hold_copy c " \
+	"WHERE c.refused_batch = batch.batch_no), " \
 	"prepared_at"
 
 static int64

@@ -22,7 +22,7 @@ typedef struct OutboxBatchRow
 	pg_uuid_t	nonce;
 	OutboxRange range;
 	int32		events;
-	int32		left_out; /* of them, by a dead letter (I7) */
+	int32		left_out; /* of them, by a dead letter or a hold (I7) */
 	int64		digest;
 	uint64		txid;
 	int			timeline;

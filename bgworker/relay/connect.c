@@ -11,6 +11,7 @@
 #include "connect.h"
 #include "hello.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "presence.h"
 #include "standby.h"
@@ -189,6 +190,7 @@ take_fenced_cursor(OutboxRelay *relay)
 		!relay->until_commit.cursor_lost)
 		tell_lost_cursor(relay);
 	outbox_hello_declare_topics(relay);
+	outbox_leader_watch_tell(relay);
 	/* a cursor alone tells a server that was superseded who has taken over */
 	return outbox_relay_go_on(relay, comparison->takes_over && relay->delivered >= 0);
 }
@@ -204,6 +206,16 @@ take_looked_cursor(OutboxRelay *relay)
 	return OUTBOX_REPEAT;
 }
 
+/* Who had the id that the fence has left out may go on with it. */
+static OutboxTurn
+fail_passed_over(const OutboxCursorRead *cursor)
+{
+	return OUTBOX_FAIL(psprintf("%s, and %.100s:%.100s has committed the newest batch with that "
+								"id: "
+								"nothing is sent before the leader is back",
+								cursor->why, cursor->kafka.host, cursor->kafka.data_directory));
+}
+
 static OutboxTurn
 take_cursor(OutboxRelay *relay, const OutboxCursorRead *cursor)
 {
@@ -213,8 +225,13 @@ take_cursor(OutboxRelay *relay, const OutboxCursorRead *cursor)
 	compare_cursor(relay, &cursor->kafka);
 	if (relay->comparison.verdict == OUTBOX_START_DIVERGED)
 		return OUTBOX_DIVERGE;
-	return relay->state == OUTBOX_RELAY_FENCING ? take_fenced_cursor(relay) :
-												  take_looked_cursor(relay);
+	if (relay->state != OUTBOX_RELAY_FENCING)
+		return take_looked_cursor(relay);
+	relay->spare = cursor->spare;
+	if (cursor->passed_over &&
+		!outbox_start_may_pass_over(&cursor->kafka, &relay->identity, cursor->spare))
+		return fail_passed_over(cursor);
+	return take_fenced_cursor(relay);
 }
 
 /* Where the directory is a copy's, no cursor is needed to know it, and none may come (I4). */

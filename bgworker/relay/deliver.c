@@ -17,8 +17,11 @@
 #include "attach.h"
 #include "deliver.h"
 #include "hello.h"
+#include "hold_rows.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
+#include "refused.h"
 #include "standby.h"
 #include "transition.h"
 #include "work.h"
@@ -31,16 +34,17 @@
 
 #define TIME_HOLDS_US (10 * USECS_PER_MINUTE) /* so long a batch keeps the time of its row */
 #define KAFKA_INVALID_TIMESTAMP 32			  /* Kafka's protocol */
-#define MOST_TOPICS_TOLD		20			  /* of one refusal, as last_error */
 
 /* ------------------------------------------------------------ preparing */
 
-/* The batch row and what it holds back in one transaction (I7). */
+/* The batch row and what it leaves out in one transaction (I7). */
 static XLogRecPtr
-store_with_held(OutboxRelay *relay, OutboxChunk *chunk, int leaf)
+store_with_left_out(OutboxRelay *relay, OutboxChunk *chunk, int leaf)
 {
 	outbox_session_begin();
 	outbox_refusal_store_held(chunk, &relay->window);
+	outbox_hold_store_chunk(chunk);
+	OUTBOX_FAULT_WHEN(outbox_chunk_holds_events(&chunk->holds) > 0, "hold-batch");
 	outbox_batch_log_insert(&chunk->row, leaf, &relay->identity);
 	outbox_session_end();
 	return XactLastCommitEnd;
@@ -54,16 +58,17 @@ store_batch(OutboxRelay *relay, OutboxChunk *chunk)
 	bool			flushed = true;
 
 	row->batch_no = relay->last.batch_no + 1;
-	row->left_out = chunk->nheld;
+	row->left_out = chunk->nheld + outbox_chunk_holds_events(&chunk->holds);
 	OUTBOX_FAULT("relay-before-row");
-	if (chunk->nheld > 0)
-		relay->row_end = store_with_held(relay, chunk, leaf);
+	if (row->left_out > 0)
+		relay->row_end = store_with_left_out(relay, chunk, leaf);
 	else if (outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE && !outbox_standby_exists())
 		relay->row_end = outbox_batch_log_store_early(row, leaf, &relay->identity, &flushed);
 	else
 		relay->row_end = outbox_batch_log_store(row, leaf, &relay->identity); /* I2 */
 	relay->hand.kept_back = flushed ? 0 : OUTBOX_WIRE_END_SIZE;
 	OUTBOX_FAULT("relay-row-committed");
+	outbox_chunk_holds_count(&chunk->holds, relay->slot);
 	outbox_last_keep(relay, row, chunk->bytes);
 }
 
@@ -84,6 +89,30 @@ prepare_next(OutboxRelay *relay)
 	return OUTBOX_ENTER(OUTBOX_RELAY_REPLICATING);
 }
 
+/*
+ * A hold that began with an earlier batch than this old one, which at_least_once sends again with
+ * it, leaves its topic out of this one, too (I7).
+ */
+static void
+store_old_holds(OutboxRelay *relay)
+{
+	OutboxChunk	  *chunk = relay->hand.chunk;
+	OutboxBatchRow row;
+	bool		   stored;
+
+	if (outbox_chunk_holds_events(&chunk->holds) == 0)
+		return;
+	outbox_session_begin();
+	stored = outbox_hold_store_old(chunk);
+	outbox_session_end();
+	if (!stored)
+		return;
+	relay->row_end = Max(relay->row_end, XactLastCommitEnd);
+	outbox_chunk_holds_count(&chunk->holds, relay->slot);
+	if (outbox_batch_log_load(chunk->row.batch_no, relay->scratch, &row))
+		chunk->row.left_out = row.left_out;
+}
+
 /* What is wrong with the old row in hand, or NULL: it reads as it did (I1, I7). */
 static char *
 read_again(OutboxRelay *relay, int64 batch_no, bool cursor_alone)
@@ -93,13 +122,15 @@ read_again(OutboxRelay *relay, int64 batch_no, bool cursor_alone)
 
 	if (!outbox_batch_log_load(batch_no, relay->scratch, &row))
 		return psprintf("batch " INT64_FORMAT " is not in outbox.batch", batch_no);
-	outbox_work_reopen(relay, &row.range);
+	outbox_work_reopen(relay, batch_no, &row.range);
 	if (cursor_alone)
 		relay->window.count = 0;
 	outbox_hand_read_again(&relay->hand, &relay->window, &row);
 	if (!cursor_alone && (read->events != row.events || read->digest != row.digest))
 		return psprintf("batch " INT64_FORMAT " reads differently now: %d events instead of %d",
 						batch_no, read->events, row.events);
+	if (!cursor_alone)
+		store_old_holds(relay);
 	return NULL;
 }
 
@@ -147,7 +178,7 @@ choose_time(const OutboxBatchRow *row, bool refused)
 }
 
 static void
-give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time)
+give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 time, bool spare)
 {
 	uint8_t			 bytes[OUTBOX_NOTE_SIZE + 64];
 	char			 note[OUTBOX_NOTE_SIZE];
@@ -155,7 +186,7 @@ give_header(const OutboxBatchRow *row, const OutboxIdentity *identity, uint64 ti
 	size_t			 mark;
 
 	outbox_cursor_write_note(note, sizeof(note), row, identity,
-							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE);
+							 outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE, spare);
 	if (!outbox_wire_begin(&frame, OUTBOX_FRAME_BATCH, &mark) ||
 		!outbox_wire_put_u64(&frame, (uint64) row->batch_no) ||
 		!outbox_wire_put_u64(&frame, time) || !outbox_wire_put_cstring(&frame, note))
@@ -174,7 +205,9 @@ outbox_deliver_replicating(OutboxRelay *relay)
 		return OUTBOX_WAIT;
 	OUTBOX_FAULT("relay-before-hand-over");
 	outbox_hello_declare_topics(relay);
-	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused));
+	outbox_leader_watch_tell(relay);
+	give_header(row, &relay->identity, choose_time(row, relay->until_commit.time_refused),
+				relay->spare);
 	outbox_hand_give(&relay->hand);
 	if (relay->hand.kept_back > 0)
 	{
@@ -185,11 +218,17 @@ outbox_deliver_replicating(OutboxRelay *relay)
 	return OUTBOX_ENTER(OUTBOX_RELAY_SENDING);
 }
 
-/* Reads the next chunk of the window while this one is on its way. */
+/*
+ * Reads the next chunk of the window while this one is on its way; anew, when a person has held a
+ * topic since the window was opened, which may be large.
+ */
 OutboxTurn
 outbox_deliver_sending(OutboxRelay *relay)
 {
 	OUTBOX_FAULT_WHEN(outbox_link_idle(), "relay-handed-over");
+	if (relay->hand.errand == OUTBOX_ERRAND_NEXT &&
+		outbox_holds_outdated(&relay->holds, relay->slot))
+		outbox_hand_drop_ahead(&relay->hand, &relay->window);
 	if (outbox_hand_give_rest(&relay->hand) || outbox_hand_read_ahead(&relay->hand, &relay->window))
 		return OUTBOX_REPEAT;
 	return OUTBOX_WAIT;
@@ -277,126 +316,7 @@ heed_failed(OutboxRelay *relay, const OutboxFailed *failed)
 		heed_rate(relay, failed->bytes, failed->done, failed->took_ms);
 }
 
-/* -------------------------------------------------------------- refused */
-
-/* Policy stop: the batch is tried again until a person has mended the cause. */
-static OutboxTurn
-stop_at_refused(int64 batch_no, const char *event, const OutboxRefusedEvent *refused)
-{
-	return OUTBOX_FAIL(psprintf("Kafka refuses %s of batch " INT64_FORMAT ": %s (Kafka error %d); "
-								"the relay waits, outbox.dead_letter_policy is stop",
-								event, batch_no, refused->text, refused->kafka_error));
-}
-
-/* Says so in the log, and of a whole topic in last_error. */
-static void
-tell_refused(OutboxRelay *relay, const OutboxRefused *refused, const char *event)
-{
-	OutboxChunk *chunk = relay->hand.chunk;
-	int			 told = 0;
-
-	for (uint32 i = 0; i < refused->count && told < MOST_TOPICS_TOLD; i++)
-	{
-		const OutboxRefusedEvent *one = &refused->events[i];
-
-		if (!one->whole_topic)
-			continue;
-		outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY,
-								  psprintf("events of topic \"%s\" are refused: %s",
-										   outbox_refusal_topic(chunk, &relay->window, one->index),
-										   one->text));
-		told++;
-	}
-	ereport(LOG,
-			(errmsg("outbox relay: Kafka refuses %s of batch " INT64_FORMAT ": %s", event,
-					chunk->row.batch_no, refused->events[0].text),
-			 outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY ?
-				 errdetail("%u events of the batch are refused, or their topics. They become rows "
-						   "of outbox.dead_letter, later events of their keys wait, the batch is "
-						   "sent without them.",
-						   refused->count) :
-				 errdetail("%u events of the batch are refused, or their topics. They become rows "
-						   "of outbox.dead_letter, the batch is sent without them.",
-						   refused->count)));
-}
-
-/* Their dead letters, in one transaction (I7). */
-static void
-store_refused(OutboxRelay *relay, const OutboxRefused *refused)
-{
-	int letters;
-
-	OUTBOX_FAULT("relay-refused");
-	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_OFF);
-	letters =
-		outbox_refusal_store(relay->hand.chunk, &relay->window, refused->events, refused->count);
-	OUTBOX_FAULT("relay-refusal-committed");
-	OUTBOX_MUTATE("late_exclusion", synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
-				  XactLastCommitEnd = 0);
-	relay->row_end = Max(relay->row_end, XactLastCommitEnd); /* I7 holds after a failover, too */
-	SpinLockAcquire(&relay->slot->mutex);
-	relay->slot->status.events_refused += letters;
-	SpinLockRelease(&relay->slot->mutex);
-}
-
-/*
- * A request was refused, and which of its records is to blame is not known: the batch comes again
- * in smaller requests, or is judged by what the sender has learned of the topic.
- */
-static void
-tell_suspects(OutboxRelay *relay, const OutboxRefused *refused)
-{
-	const OutboxChunk *chunk = relay->hand.chunk;
-	double			   seconds = Max(outbox_clock_now() - relay->entered_at, 1) / 1e6;
-	char *text = psprintf("Kafka refuses a request of %u records of batch " INT64_FORMAT ": %s",
-						  refused->suspects, chunk->row.batch_no, refused->why);
-	char *sizes = refused->per_request == 0 ?
-		pstrdup("") :
-		psprintf(" in requests of at most %u records", refused->per_request);
-
-	outbox_shmem_report_error(relay->slot, OUTBOX_ERROR_OF_RELAY, text);
-	ereport(LOG,
-			(errmsg("outbox relay: %s", text),
-			 errdetail("The batch of %d events is sent again%s, to find which one is to blame; "
-					   "this round sent %.0f events a second.",
-					   chunk->sent, sizes, chunk->sent / seconds)));
-}
-
-/*
- * What followed the refused record in its partition was rejected as out of sequence.  librdkafka
- * 2.0.2 may take that into the next transaction, which then fails when message.timeout.ms is over:
- * a new producer begins it (I6).
- */
-static OutboxTurn
-fence_after_refusal(OutboxRelay *relay)
-{
-	relay->peer = OUTBOX_PEER_OPENED;
-	outbox_hand_drop_ahead(&relay->hand, &relay->window);
-	return outbox_relay_go_on(relay, false);
-}
-
-static OutboxTurn
-take_refused(OutboxRelay *relay, const OutboxRefused *refused)
-{
-	SpinLockAcquire(&relay->slot->mutex);
-	relay->slot->status.refusal_rounds++;
-	SpinLockRelease(&relay->slot->mutex);
-	if (refused->suspects > 0)
-		tell_suspects(relay, refused);
-	if (refused->count > 0)
-	{
-		char *event =
-			outbox_refusal_describe(relay->hand.chunk, &relay->window, refused->events[0].index);
-
-		if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_STOP)
-			return stop_at_refused(relay->hand.chunk->row.batch_no, event, &refused->events[0]);
-		tell_refused(relay, refused, event);
-		store_refused(relay, refused);
-	}
-	if (outbox_guc_delivery != OUTBOX_DELIVERY_AT_LEAST_ONCE || refused->fence)
-		return fence_after_refusal(relay);
-	return outbox_relay_go_on(relay, false);
-}
+/* -------------------------------------------------------------- answers */
 
 OutboxTurn
 outbox_deliver_take(OutboxRelay *relay, const OutboxAnswer *answer)
@@ -408,7 +328,9 @@ outbox_deliver_take(OutboxRelay *relay, const OutboxAnswer *answer)
 				return outbox_relay_take_unasked(relay, answer);
 			return take_committed(relay, &answer->committed);
 		case OUTBOX_FRAME_REFUSED:
-			return take_refused(relay, &answer->refused);
+			return outbox_refused_take(relay, &answer->refused);
+		case OUTBOX_FRAME_LEADERS:
+			return outbox_leader_watch_give_up(relay, &answer->leaders);
 		case OUTBOX_FRAME_FAILED:
 			heed_failed(relay, &answer->failed);
 			return outbox_relay_take_unasked(relay, answer);

@@ -18,6 +18,7 @@
 #include "utils/xid8.h"
 
 #include "divergence.h"
+#include "hold_rows.h"
 #include "last.h"
 #include "transition.h"
 #include "bgworker/events/event_scan.h"
@@ -38,7 +39,8 @@ run(const char *command)
  * A dump carries transaction ids of another server.  Inside its own numbering the last batch row
  * still says which events are delivered: those get the oldest id, the others that of this
  * transaction.  An event emitted here since the restore is not judged by that numbering: its row's
- * xmin stands for one transaction, that of a COPY for many.
+ * xmin stands for one transaction, that of a COPY for many.  What a held topic waits with comes
+ * with the others, whatever batch left it out.
  */
 static void
 restamp_events(const OutboxBatchRow *last, bool resend)
@@ -47,23 +49,25 @@ restamp_events(const OutboxBatchRow *last, bool resend)
 	StringInfoData		  command;
 
 	initStringInfo(&command);
-	appendStringInfoString(&command,
-						   "ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change; UPDATE "
-						   "outbox.event SET txid = ");
+	appendStringInfo(&command,
+					 "ALTER TABLE ONLY outbox.event DISABLE TRIGGER refuse_change; "
+					 "SELECT outbox.topic_hold_restamp(%s); "
+					 "UPDATE outbox.event SET txid = CASE WHEN txid = '4' THEN '3'::xid8 "
+					 "WHEN txid = '5' THEN pg_current_xact_id() ",
+					 resend ? quote_literal_cstr(outbox_snapshot_format(lower)) : "NULL");
 	if (resend)
 	{
-		appendStringInfo(&command, "CASE WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
+		appendStringInfo(&command, "WHEN txid >= '" UINT64_FORMAT "'::xid8", lower->xmax);
 		for (uint32 i = 0; i < lower->nxip; i++)
 			appendStringInfo(&command, " OR txid = '" UINT64_FORMAT "'::xid8", lower->xip[i]);
 		appendStringInfoString(&command,
 							   " OR xmin::text NOT IN (SELECT xmin::text FROM outbox.event "
 							   "GROUP BY 1 HAVING count(DISTINCT txid) > 1)"
-							   " THEN pg_current_xact_id() ELSE '3'::xid8 END");
+							   " THEN pg_current_xact_id() ");
 	}
-	else
-		appendStringInfoString(&command, "'3'::xid8");
 	appendStringInfoString(&command,
-						   "; ALTER TABLE ONLY outbox.event ENABLE ALWAYS TRIGGER refuse_change");
+						   "ELSE '3'::xid8 END; ALTER TABLE ONLY outbox.event ENABLE ALWAYS "
+						   "TRIGGER refuse_change");
 	run(command.data);
 }
 
@@ -194,6 +198,8 @@ outbox_divergence_adopt(OutboxRelay *relay, bool resend)
 		restamp_events(&relay->last, resend);
 		restamp_letters();
 	}
+	else if (resend && !relay->comparison.last_delivered)
+		outbox_hold_forget_batches(oldest.batch_no);
 	outbox_identity_adopt(&relay->identity, relay->comparison.kind != OUTBOX_LOST_HISTORY);
 	base.batch_no = Max(relay->last.batch_no, kafka_batch) + 1;
 	outbox_batch_log_insert(&base, outbox_retention_batch_leaf(), &relay->identity);

@@ -18,13 +18,14 @@
 #define READ_AHEAD_BUDGET 500  /* while the pipe also wants to be filled */
 
 void
-outbox_hand_make(OutboxHand *hand, const OutboxLetters *letters)
+outbox_hand_make(OutboxHand *hand, const OutboxLetters *letters, const OutboxHolds *holds)
 {
 	for (int i = 0; i < 2; i++)
 	{
 		hand->chunks[i].context =
 			AllocSetContextCreate(TopMemoryContext, "outbox batch", ALLOCSET_SMALL_SIZES);
 		hand->chunks[i].letters = letters;
+		hand->chunks[i].holds.known = holds;
 	}
 	hand->chunk = &hand->chunks[0];
 	hand->other = &hand->chunks[1];

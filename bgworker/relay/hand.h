@@ -36,8 +36,9 @@ typedef enum OutboxHandRead
 	OUTBOX_HAND_REWRITTEN, /* a leaf got new storage: the window must be opened anew */
 } OutboxHandRead;
 
-/* Once, zeroed.  letters: the relay's, for both chunks. */
-extern void outbox_hand_make(OutboxHand *hand, const OutboxLetters *letters);
+/* Once, zeroed.  letters, holds: the relay's, for both chunks. */
+extern void outbox_hand_make(OutboxHand *hand, const OutboxLetters *letters,
+							 const OutboxHolds *holds);
 
 /* Nothing is in hand: what was read is forgotten, what was sent is on its own. */
 extern void outbox_hand_empty(OutboxHand *hand);

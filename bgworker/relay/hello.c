@@ -20,9 +20,11 @@
 #include "utils/memutils.h"
 
 #include "hello.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "bgworker/session.h"
 #include "src/common/topic_names.h"
+#include "src/fault.h"
 #include "src/guc.h"
 #include "src/kafka_settings.h"
 #include "src/source.h"
@@ -126,6 +128,7 @@ put_all_pairs(const OutboxRelay *relay, const OutboxKafkaSettings *properties, P
 	put_pair(OUTBOX_OPEN_CURSOR_TOPIC, OUTBOX_CURSOR_TOPIC, writer);
 	put_pair(OUTBOX_OPEN_SOURCE, choose_source(), writer);
 	put_pair(OUTBOX_OPEN_ENVELOPE, outbox_guc_envelope_name(outbox_guc_envelope), writer);
+	OUTBOX_MUTATE("short_leader_times", put_pair(OUTBOX_OPEN_LEADERLESS, "4000", writer));
 	if (outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE)
 		put_pair("transactional.id", name, writer);
 	outbox_kafka_settings_each(properties, put_property, writer);
@@ -190,6 +193,7 @@ outbox_hello_open(OutboxRelay *relay)
 		pfree(relay->settings);
 	relay->settings = MemoryContextStrdup(TopMemoryContext, make_text(&pairs));
 	topics_stale = true;
+	outbox_leader_watch_forget(relay);
 	return NULL;
 }
 
@@ -251,7 +255,10 @@ put_topic(OutboxWireBuffer *frame, const OutboxTopicValues *values, const char *
 		!outbox_wire_put_u64(frame, (uint64) retention) ||
 		!outbox_wire_put_u64(frame, (uint64) bytes) ||
 		!outbox_wire_put_cstring(frame, flaw == NULL ? values->cleanup_policy : NULL) ||
-		!outbox_wire_put_cstring(frame, flaw))
+		!outbox_wire_put_cstring(frame, flaw) ||
+		!outbox_wire_put_u8(frame,
+							values->on_unavailable != NULL &&
+								strcmp(values->on_unavailable, "wait") == 0))
 		elog(ERROR, "could not write a frame");
 	outbox_wire_finish(frame, mark);
 }
@@ -284,8 +291,9 @@ declare_topic(OutboxRelay *relay, OutboxWireBuffer *frame, const OutboxTopicValu
 }
 
 /*
- * The topic, and its dead letter topic with the same number of partitions.  That one takes what the
- * topic takes and the headers of a dead letter, also where a broker by default takes less.
+ * The topic, and its dead letter topic with the same number of partitions, held as it is.  That one
+ * takes what the topic takes and the headers of a dead letter, also where a broker by default takes
+ * less.
  */
 static bool
 declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleDesc desc)
@@ -302,6 +310,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	values.retention_ms = get_int64(tuple, desc, 4, &values.has_retention);
 	values.cleanup_policy = SPI_getvalue(tuple, desc, 5);
 	values.max_message_bytes = get_int64(tuple, desc, 6, &values.has_max_bytes);
+	values.on_unavailable = SPI_getvalue(tuple, desc, 7);
 	good = declare_topic(relay, frame, &values);
 
 	letters.name = psprintf("%s" OUTBOX_DLT_SUFFIX, values.name);
@@ -309,6 +318,7 @@ declare_row(OutboxRelay *relay, OutboxWireBuffer *frame, HeapTuple tuple, TupleD
 	letters.replication = values.replication;
 	letters.has_replication = values.has_replication;
 	letters.max_message_bytes = Min(values.max_message_bytes + LETTER_BYTES, PG_INT32_MAX);
+	letters.on_unavailable = values.on_unavailable;
 	letters.has_max_bytes = values.has_max_bytes && values.max_message_bytes > KAFKA_MESSAGE_BYTES;
 	if (outbox_topic_bad_value(&letters, &allowed) == NULL)
 		put_topic(frame, &letters, NULL);
@@ -334,7 +344,7 @@ outbox_hello_declare_topics(OutboxRelay *relay)
 	topic_relation = get_relname_relid("topic", get_namespace_oid("outbox", false));
 	if (SPI_execute("SELECT name, partitions::bigint, replication_factor::bigint, retention_ms, "
 					"cleanup_policy, "
-					"max_message_bytes::bigint "
+					"max_message_bytes::bigint, on_unavailable "
 					"FROM outbox.topic",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read outbox.topic");

@@ -12,6 +12,7 @@
 #include "last.h"
 #include "bgworker/events/measure.h"
 #include "bgworker/events/take_snapshot.h"
+#include "bgworker/replay/release.h"
 #include "src/backlog.h"
 
 void
@@ -30,6 +31,7 @@ outbox_last_read(OutboxRelay *relay)
 	outbox_identity_read(&relay->identity);
 	outbox_last_load(relay);
 	relay->owed = outbox_measure_backlog(relay->slot, &relay->last.range);
+	outbox_release_measure(relay->slot);
 }
 
 void

@@ -274,7 +274,7 @@ load_held_keys(OutboxLetters *letters)
 	Datum		   values[2];
 	SPITupleTable *table;
 
-	values[0] = BoolGetDatum(outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY);
+	values[0] = BoolGetDatum(outbox_guc_keys_wait());
 	values[1] = Int32GetDatum(OUTBOX_LETTERS_MOST_KEYS);
 	if (SPI_execute_with_args("SELECT * FROM outbox.dead_letter_held_keys($1, $2)", 2, types,
 							  values, NULL, true, 0) != SPI_OK_SELECT)
@@ -313,8 +313,7 @@ void
 outbox_letters_refresh(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
 	TimestampTz start = outbox_clock_now();
-	bool		may_change =
-		letters->held != NULL || outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY;
+	bool		may_change = letters->held != NULL || outbox_guc_keys_wait();
 
 	if (letters->loaded && (!may_change || start < letters->next_reload))
 		return;

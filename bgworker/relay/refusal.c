@@ -22,6 +22,7 @@
 #include "utils/xid8.h"
 
 #include "refusal.h"
+#include "sent_walk.h"
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/measure.h"
@@ -35,17 +36,6 @@
 #define LETTER_COLUMNS	15
 #define LETTERS_MOST	500			  /* rows of a statement */
 #define LETTERS_BYTES	(1024 * 1024) /* and keys, payloads and headers of their events, about */
-
-/* Walks the entries of a chunk and, beside them, the frames of those that were sent. */
-typedef struct SentWalk
-{
-	const OutboxChunk  *chunk;
-	const OutboxWindow *window;
-	size_t				entry; /* next one */
-	size_t				frame; /* offset of its frame, if it was sent */
-	uint32				index; /* of the next one that was sent */
-	int					held;  /* next of chunk->held */
-} SentWalk;
 
 /* Rows that become one statement, by column. */
 typedef struct LetterRows
@@ -85,49 +75,15 @@ typedef struct Refusal
 	const char		   *message;
 } Refusal;
 
-/* The next event that was sent and its entry; false at the end. */
-static bool
-next_sent(SentWalk *walk, OutboxEntry *entry, OutboxWireEvent *event)
-{
-	const OutboxChunk *chunk = walk->chunk;
-
-	for (; walk->entry < chunk->end; walk->entry++)
-	{
-		OutboxFrameType	 type;
-		OutboxWireReader body;
-		size_t			 size;
-		bool			 corrupt;
-
-		if (walk->held < chunk->nheld && chunk->held[walk->held].entry == walk->entry)
-		{
-			walk->held++;
-			continue;
-		}
-		*entry = outbox_entry_at(walk->window->entries, walk->entry);
-		if (outbox_letters_leave_out(chunk->letters, entry->txid, entry->seq))
-			continue;
-		if (!outbox_wire_frame(chunk->frames.data + walk->frame, chunk->frames.len - walk->frame,
-							   &type, &body, &size, &corrupt) ||
-			type != OUTBOX_FRAME_EVENT || !outbox_wire_get_event(&body, event))
-			elog(ERROR, "batch " INT64_FORMAT " does not hold the events of its window",
-				 chunk->row.batch_no);
-		walk->frame += size;
-		walk->index++;
-		walk->entry++;
-		return true;
-	}
-	return false;
-}
-
 /* The event that was sent as `index`. */
 static void
 find_sent(const OutboxChunk *chunk, const OutboxWindow *window, uint32 index,
 		  OutboxWireEvent *event)
 {
-	SentWalk	walk = {.chunk = chunk, .window = window, .entry = chunk->first};
-	OutboxEntry entry;
+	OutboxSentWalk walk = outbox_sent_walk_begin(chunk, window);
+	OutboxEntry	   entry;
 
-	while (next_sent(&walk, &entry, event))
+	while (outbox_sent_walk_next(&walk, &entry, event))
 	{
 		if (walk.index == index + 1)
 			return;
@@ -314,16 +270,14 @@ make_table(const char *name, Size key, Size entry)
 static void
 note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
 {
-	SentWalk		walk = {.chunk = refusal->chunk,
-							.window = refusal->window,
-							.entry = refusal->chunk->first};
+	OutboxSentWalk	walk = outbox_sent_walk_begin(refusal->chunk, refusal->window);
 	OutboxWireEvent event;
 	OutboxEntry		entry;
 	uint32			next = 0;
 
 	refusal->topics =
 		make_table("outbox refused topics", OUTBOX_TOPIC_NAME_MAX + 1, sizeof(RefusedTopic));
-	while (next < count && next_sent(&walk, &entry, &event))
+	while (next < count && outbox_sent_walk_next(&walk, &entry, &event))
 	{
 		if (walk.index != refused[next].index + 1)
 			continue;
@@ -338,22 +292,30 @@ note_topics(Refusal *refusal, const OutboxRefusedEvent *refused, uint32 count)
 			 refusal->chunk->row.batch_no);
 }
 
+/* Is the event of a topic that waits as a whole (refused.c)? */
+static bool
+is_held(const RefusedTopic *topic, const OutboxWireEvent *event)
+{
+	return outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_TOPIC && topic->whole != NULL &&
+		event->topic_len <= OUTBOX_TOPIC_NAME_MAX;
+}
+
 int
 outbox_refusal_store(OutboxChunk *chunk, const OutboxWindow *window,
 					 const OutboxRefusedEvent *refused, uint32 count)
 {
 	Refusal			refusal = {.chunk = chunk, .window = window};
-	SentWalk		walk = {.chunk = chunk, .window = window, .entry = chunk->first};
+	OutboxSentWalk	walk = outbox_sent_walk_begin(chunk, window);
 	OutboxWireEvent event;
 	OutboxEntry		entry;
 	uint32			next = 0;
 
 	outbox_session_begin();
-	if (outbox_guc_dead_letter_policy == OUTBOX_DEAD_LETTER_HOLD_KEY)
+	if (outbox_guc_keys_wait())
 		refusal.opened =
 			make_table("outbox refused keys", sizeof(OutboxKeyId), sizeof(OutboxHeldKey));
 	note_topics(&refusal, refused, count);
-	while (next_sent(&walk, &entry, &event))
+	while (outbox_sent_walk_next(&walk, &entry, &event))
 	{
 		RefusedTopic			 *topic = find_refused_topic(&refusal, &event, HASH_FIND);
 		const OutboxRefusedEvent *own = NULL;
@@ -361,7 +323,7 @@ outbox_refusal_store(OutboxChunk *chunk, const OutboxWindow *window,
 		CHECK_FOR_INTERRUPTS();
 		if (next < count && walk.index == refused[next].index + 1)
 			own = &refused[next++];
-		if (topic != NULL)
+		if (topic != NULL && !is_held(topic, &event))
 			refuse_event(&refusal, &entry, &event, topic->whole != NULL ? topic->whole : own);
 	}
 	finish_letters(&refusal.rows);

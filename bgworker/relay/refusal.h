@@ -21,8 +21,9 @@ typedef struct OutboxRefusedEvent
 
 /*
  * Own transaction, flushed.  Makes the events dead letters (I7), which are given in the chunk's
- * order.  With policy hold_key later events of a refused one's key become held rows.  The relay's
- * letters must be read anew.  Returns the number of open letters.
+ * order, but of topics that are refused as a whole with policy hold_topic.  With it and hold_key
+ * later events of a refused one's key become held rows.  The relay's letters must be read anew.
+ * Returns the number of open letters.
  */
 extern int outbox_refusal_store(OutboxChunk *chunk, const OutboxWindow *window,
 								const OutboxRefusedEvent *refused, uint32 count);

@@ -34,6 +34,7 @@
 #include "steps.h"
 #include "transition.h"
 #include "work.h"
+#include "bgworker/replay/release.h"
 #include "bgworker/replay/replay.h"
 #include "bgworker/session.h"
 #include "src/clock.h"
@@ -76,7 +77,11 @@ make_relay(OutboxSlot *slot)
 		AllocSetContextCreate(TopMemoryContext, "outbox window", ALLOCSET_DEFAULT_SIZES);
 	relay->letters.context =
 		AllocSetContextCreate(TopMemoryContext, "outbox letters", ALLOCSET_DEFAULT_SIZES);
-	outbox_hand_make(&relay->hand, &relay->letters);
+	relay->reissue_context =
+		AllocSetContextCreate(TopMemoryContext, "outbox reissues", ALLOCSET_SMALL_SIZES);
+	relay->holds.context =
+		AllocSetContextCreate(TopMemoryContext, "outbox holds", ALLOCSET_DEFAULT_SIZES);
+	outbox_hand_make(&relay->hand, &relay->letters, &relay->holds);
 	SpinLockAcquire(&slot->mutex);
 	slot->status.pid = MyProcPid;
 	slot->status.started_at = GetCurrentTimestamp();
@@ -191,29 +196,19 @@ choose_wait(const OutboxRelay *relay)
 	return Max(ms, 1);
 }
 
-/* What a replay is told, by the state the relay is in. */
-static OutboxReplayTurn
-describe_turn(const OutboxRelay *relay)
-{
-	return (OutboxReplayTurn) {
-		.slot = relay->slot,
-		.scratch = relay->scratch,
-		.delivering = relay->state == OUTBOX_RELAY_IDLE || relay->state == OUTBOX_RELAY_SENDING,
-		.last = &relay->last.range,
-		.waiting = relay->window.count - relay->window.next,
-	};
-}
-
 /* Beside the relay's own work; true: turn again at once. */
 static bool
-step_replay(OutboxRelay *relay)
+step_aside(OutboxRelay *relay)
 {
-	OutboxReplayTurn	turn = describe_turn(relay);
-	OutboxReplayOutcome outcome = outbox_replay_step(&turn);
+	OutboxReplayTurn	turn = outbox_work_describe_turn(relay);
+	OutboxReplayOutcome released = outbox_release_step(&turn);
+	OutboxReplayOutcome replayed =
+		released == OUTBOX_REPLAY_NOTHING ? outbox_replay_step(&turn) : OUTBOX_REPLAY_NOTHING;
 
-	if (outcome == OUTBOX_REPLAY_COPIED)
-		relay->look_due = true;
-	return outcome != OUTBOX_REPLAY_NOTHING;
+	if (released == OUTBOX_REPLAY_COPIED)
+		relay->holds.loaded = false;
+	relay->look_due |= released == OUTBOX_REPLAY_COPIED || replayed == OUTBOX_REPLAY_COPIED;
+	return released != OUTBOX_REPLAY_NOTHING || replayed != OUTBOX_REPLAY_NOTHING;
 }
 
 /* What a state has said; true: turn again at once. */
@@ -289,11 +284,12 @@ run_loop(OutboxRelay *relay)
 		reload_settings(relay);
 		read_answers(relay);
 		watch_time(relay);
-		if (do_turn(relay, outbox_relay_step(relay)) || step_replay(relay))
+		if (do_turn(relay, outbox_relay_step(relay)) || step_aside(relay))
 			continue;
 		Assert(!IsTransactionState());
-		turn = describe_turn(relay);
-		outbox_link_wait(Min(choose_wait(relay), outbox_replay_wait(&turn)));
+		turn = outbox_work_describe_turn(relay);
+		outbox_link_wait(Min(choose_wait(relay),
+							 Min(outbox_replay_wait(&turn), outbox_release_wait(&turn))));
 	}
 }
 

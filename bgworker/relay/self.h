@@ -78,6 +78,9 @@ typedef struct OutboxRelay
 	TimestampTz entered_at;	  /* since when it is in this state, or has heard of the sender in it */
 	bool		silence_told; /* last_error has said that no answer comes in it */
 	OutboxPeer	peer;		  /* the sender; written where it is asked and where it answers */
+	uint8	   *watched;	  /* the WATCH it was told, NULL = none; leader_watch.c */
+	size_t		watched_len;  /* of that */
+	bool		spare;		  /* its producer has the spare transactional id; connect.c */
 	OutboxUntilCommit until_commit;
 
 	/* last.c */
@@ -98,15 +101,18 @@ typedef struct OutboxRelay
 	char			*settings;		/* what OPEN said, to see a change; hello.c */
 
 	/* work.c, deliver.c */
-	OutboxWindow  window;
-	OutboxLetters letters;
-	OutboxHand	  hand;
-	XLogRecPtr	  start_fence; /* what the standbys need before a resend */
-	XLogRecPtr	  row_end;	   /* what they need before this batch */
-	List		 *waypoints;   /* OutboxSnapshot *, taken while Kafka was away */
-	MemoryContext waypoint_context;
-	TimestampTz	  next_waypoint;
-	TimestampTz	  refreshed_at; /* the cursor last, which Kafka forgets when it is idle */
+	OutboxWindow   window;
+	OutboxLetters  letters;
+	OutboxHolds	   holds;
+	OutboxReissues reissues; /* that windows from the last batch on could hold */
+	MemoryContext  reissue_context;
+	OutboxHand	   hand;
+	XLogRecPtr	   start_fence; /* what the standbys need before a resend */
+	XLogRecPtr	   row_end;		/* what they need before this batch */
+	List		  *waypoints;	/* OutboxSnapshot *, taken while Kafka was away */
+	MemoryContext  waypoint_context;
+	TimestampTz	   next_waypoint;
+	TimestampTz	   refreshed_at; /* the cursor last, which Kafka forgets when it is idle */
 
 	bool		look_due; /* something may be new in the tables */
 	TimestampTz next_look;

@@ -38,15 +38,15 @@ parse_uuid(const char *text, pg_uuid_t *uuid)
 
 void
 outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
-						 const OutboxIdentity *identity, bool lags)
+						 const OutboxIdentity *identity, bool lags, bool spare)
 {
 	char nonce[2 * UUID_LEN + 1];
 
 	format_uuid(&row->nonce, nonce);
 	snprintf(note, size,
-			 "v1\nnonce=%s\nlags=%d\nleft_out=%d\nsystem=" UINT64_FORMAT
+			 "v1\nnonce=%s\nlags=%d\nspare=%d\nleft_out=%d\nsystem=" UINT64_FORMAT
 			 "\ndatabase=%u\ntimeline=%d\ndirectory=%s\nhost=%s\ndata=%s",
-			 nonce, lags, row->left_out, identity->system_id, identity->database,
+			 nonce, lags, spare, row->left_out, identity->system_id, identity->database,
 			 identity->timeline, identity->directory.text, identity->host,
 			 identity->data_directory);
 }
@@ -68,6 +68,8 @@ outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor)
 			nonce_found = parse_uuid(line + 6, &cursor->nonce);
 		else if (strncmp(line, "lags=", 5) == 0)
 			cursor->lags = line[5] == '1';
+		else if (strncmp(line, "spare=", 6) == 0)
+			cursor->spare = line[6] == '1';
 		else if (strncmp(line, "left_out=", 9) == 0)
 			cursor->left_out = atoi(line + 9);
 		else if (strncmp(line, "system=", 7) == 0)
@@ -210,7 +212,7 @@ check_named_row(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 		result->letters_lost = true;
 		diverge(result, OUTBOX_LOST_HISTORY,
 				"Kafka's batch " INT64_FORMAT
-				" left out %d events, this database has %d dead letters of it"
+				" left out %d events, this database has %d dead letters and held events of it"
 				": it was recovered to an earlier time",
 				kafka->batch_no, kafka->left_out, named.left_out);
 	}
@@ -273,6 +275,15 @@ outbox_start_mend_reason(OutboxComparison *result, int encoding)
 		at += length;
 		left -= length;
 	}
+}
+
+bool
+outbox_start_may_pass_over(const OutboxKafkaCursor *kafka, const OutboxIdentity *identity,
+						   bool spare)
+{
+	if (!kafka->present || (kafka->spare == spare && !kafka->lags))
+		return true;
+	return kafka->directory[0] != '\0' && is_written_here(kafka, identity);
 }
 
 void

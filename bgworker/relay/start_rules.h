@@ -20,6 +20,7 @@ typedef struct OutboxKafkaCursor
 	int64	  batch_no;
 	bool	  readable; /* metadata is ours to read */
 	bool	  lags;		/* written in at_least_once: follows the batches */
+	bool	  spare;	/* by a producer with the spare transactional id */
 	int32	  left_out; /* events of the batch that were not sent, -1 = not said */
 	pg_uuid_t nonce;
 	uint64	  system_id;
@@ -65,7 +66,7 @@ typedef struct OutboxComparison
 
 /* Metadata of the cursor of a batch, and back. */
 extern void outbox_cursor_write_note(char *note, size_t size, const OutboxBatchRow *row,
-									 const OutboxIdentity *identity, bool lags);
+									 const OutboxIdentity *identity, bool lags, bool spare);
 extern void outbox_cursor_read_note(const char *note, size_t len, OutboxKafkaCursor *cursor);
 
 /* Divergence of the tables alone, before Kafka is asked: verdict GO_ON or DIVERGED. */
@@ -79,6 +80,18 @@ extern void outbox_start_check_lineage(const OutboxBatchRow *last, const OutboxI
 extern void outbox_start_compare(const OutboxKafkaCursor *kafka, const OutboxBatchRow *last,
 								 const OutboxIdentity *identity, bool may_lag,
 								 OutboxComparison *result);
+
+/*
+ * A fence that left one transactional id out, for a transaction of it waits for a leader: is
+ * whoever had it shut out all the same?  spare: the producer has the spare id, the first was left
+ * out.  The cursor was read after that fence.  Not where another server's newest batch was
+ * committed with the id, or without a fence (at_least_once): that server may live, and go on with
+ * it once the leader is back.  Every
+ * other transaction that waits is an aborted one, and no sender begins another after an abort
+ * without a fence.
+ */
+extern bool outbox_start_may_pass_over(const OutboxKafkaCursor *kafka,
+									   const OutboxIdentity *identity, bool spare);
 
 /* Whatever the comparison said, this server is a copy, for this reason. */
 extern void outbox_start_call_copy(OutboxComparison *result, const char *reason);

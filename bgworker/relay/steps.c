@@ -14,6 +14,7 @@
 #include "deliver.h"
 #include "hello.h"
 #include "last.h"
+#include "leader_watch.h"
 #include "link.h"
 #include "steps.h"
 #include "transition.h"
@@ -30,13 +31,13 @@
 
 /*
  * A sender that has had nothing to do for long goes, and with it its connections
- * and wake-ups; the next work begins with a new one.
+ * and wake-ups; the next work begins with a new one.  One that watches leaders stays.
  */
 static void
 rest_sender(OutboxRelay *relay)
 {
 	if (outbox_guc_sender_idle_timeout == 0 || relay->peer == OUTBOX_PEER_NONE ||
-		!outbox_link_idle() ||
+		!outbox_link_idle() || outbox_leader_watch_wanted(relay) ||
 		!TimestampDifferenceExceeds(relay->entered_at, outbox_clock_now(),
 									outbox_guc_sender_idle_timeout * 1000))
 		return;
@@ -95,6 +96,10 @@ step_idle(OutboxRelay *relay)
 				return OUTBOX_ENTER(OUTBOX_RELAY_CONNECTING);
 			outbox_hello_declare_topics(relay);
 		}
+		if (!work && relay->peer == OUTBOX_PEER_NONE && outbox_leader_watch_wanted(relay))
+			return OUTBOX_ENTER(OUTBOX_RELAY_CONNECTING);
+		if (!work && relay->peer != OUTBOX_PEER_NONE)
+			outbox_leader_watch_tell(relay);
 	}
 	refresh = !work && refresh_is_due(relay);
 	if (!work && !refresh)
@@ -163,5 +168,10 @@ outbox_relay_step(OutboxRelay *relay)
 OutboxTurn
 outbox_relay_take(OutboxRelay *relay, const OutboxAnswer *answer)
 {
+	if (answer->type == OUTBOX_FRAME_LEADERS && !answer->leaders.given_up)
+	{
+		outbox_leader_watch_take(relay, &answer->leaders);
+		return OUTBOX_WAIT;
+	}
 	return actions[relay->state].take(relay, answer);
 }

@@ -11,6 +11,7 @@
 
 #include "link.h"
 #include "transition.h"
+#include "bgworker/replay/release.h"
 #include "src/clock.h"
 #include "src/guc.h"
 
@@ -92,6 +93,8 @@ outbox_relay_begin_anew(OutboxRelay *relay, long wait_ms)
 	outbox_hand_empty(&relay->hand);
 	outbox_window_close(&relay->window);
 	relay->letters.loaded = false;
+	outbox_release_forget();
+	relay->holds.loaded = false;
 	relay->next_try = TimestampTzPlusMilliseconds(outbox_clock_now(), wait_ms);
 	outbox_relay_enter(relay, OUTBOX_RELAY_BACKOFF);
 }
@@ -133,6 +136,8 @@ outbox_relay_take_unasked(OutboxRelay *relay, const OutboxAnswer *answer)
 	if (answer->type == OUTBOX_FRAME_COMMITTED)
 		elog(ERROR, "the sender committed batch " INT64_FORMAT ", which was not asked for",
 			 answer->committed.batch_no);
+	if (answer->type == OUTBOX_FRAME_LEADERS && relay->state != OUTBOX_RELAY_HOLD)
+		return OUTBOX_FAIL("the sender has given up a batch that nobody waits for");
 	if (answer->type == OUTBOX_FRAME_FAILED && relay->state != OUTBOX_RELAY_HOLD)
 		return take_failed(&answer->failed, relay->peer);
 	return OUTBOX_WAIT;

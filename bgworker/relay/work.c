@@ -7,8 +7,12 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "work.h"
+#include "bgworker/events/reissues.h"
 #include "bgworker/events/take_snapshot.h"
+#include "bgworker/replay/release.h"
 #include "bgworker/session.h"
 #include "src/backlog.h"
 #include "src/fault.h"
@@ -56,10 +60,12 @@ outbox_work_note_waypoint(OutboxRelay *relay)
 	outbox_session_end();
 }
 
-static OutboxReissues
-reissues_of(const OutboxLetters *letters)
+/* Inside a transaction.  The events that come first in windows from lower on, as the tables say. */
+static void
+load_reissues(OutboxRelay *relay, const OutboxSnapshot *lower)
 {
-	return (OutboxReissues) {letters->reissued, letters->nreissued};
+	MemoryContextReset(relay->reissue_context);
+	relay->reissues = outbox_reissues_load(relay->reissue_context, lower, NULL, 0);
 }
 
 /* Own transaction.  Is there anything behind the last batch, up to `upper` if there is one? */
@@ -67,14 +73,52 @@ static bool
 open_window(OutboxRelay *relay, const OutboxSnapshot *upper)
 {
 	const OutboxRange *last = &relay->last.range;
+	bool			   known = relay->letters.loaded && relay->holds.loaded;
 	bool			   found;
 
 	outbox_session_begin();
+	if (!known)
+		load_reissues(relay, &last->upper);
 	outbox_letters_refresh(&relay->letters, &last->upper);
-	found = outbox_window_open(&relay->window, &last->upper, &last->upper_at, upper,
-							   reissues_of(&relay->letters));
+	outbox_holds_refresh(&relay->holds, relay->slot, &last->upper);
+	found =
+		outbox_window_open(&relay->window, &last->upper, &last->upper_at, upper, relay->reissues);
 	outbox_session_end();
 	return found;
+}
+
+/* What a replay or a release is told, by the state the relay is in. */
+OutboxReplayTurn
+outbox_work_describe_turn(const OutboxRelay *relay)
+{
+	OutboxReplayTurn turn = {
+		.slot = relay->slot,
+		.scratch = relay->scratch,
+		.delivering = relay->state == OUTBOX_RELAY_IDLE || relay->state == OUTBOX_RELAY_SENDING,
+		.last = &relay->last.range,
+		.last_batch = relay->last.batch_no,
+		.all_delivered = relay->delivered == relay->last.batch_no,
+		.waiting = relay->window.count - relay->window.next,
+		.most_bytes = relay->window.most_bytes,
+	};
+
+	/* the rest of a transaction that was cut inside comes before what ends a hold */
+	turn.between = relay->state == OUTBOX_RELAY_IDLE && turn.all_delivered &&
+		relay->waypoints == NIL && relay->last.range.upper_at.txid == 0 &&
+		!outbox_hand_has_unsent(&relay->hand, &relay->window);
+	for (int i = 0; i < relay->holds.count; i++)
+		turn.releasing |= relay->holds.holds[i].releasing;
+	return turn;
+}
+
+/* What is left of a hold that is released precedes what became visible since the last window. */
+static void
+end_release(OutboxRelay *relay)
+{
+	OutboxReplayTurn turn = outbox_work_describe_turn(relay);
+
+	if (outbox_release_end(&turn))
+		relay->holds.loaded = false;
 }
 
 /*
@@ -99,6 +143,7 @@ outbox_work_find(OutboxRelay *relay)
 	{
 		int64 bytes = 0;
 
+		end_release(relay);
 		outbox_letters_reissue(&relay->letters, &bytes);
 		outbox_backlog_take(relay->slot, -bytes);
 		found = open_window(relay, NULL);
@@ -108,10 +153,12 @@ outbox_work_find(OutboxRelay *relay)
 }
 
 void
-outbox_work_reopen(OutboxRelay *relay, const OutboxRange *range)
+outbox_work_reopen(OutboxRelay *relay, int64 batch_no, const OutboxRange *range)
 {
 	outbox_session_begin();
+	load_reissues(relay, &range->lower);
 	outbox_letters_load(&relay->letters, &range->lower, false);
-	outbox_window_reopen(&relay->window, range, reissues_of(&relay->letters));
+	outbox_holds_load_batch(&relay->holds, batch_no, &range->lower);
+	outbox_window_reopen(&relay->window, range, relay->reissues);
 	outbox_session_end();
 }

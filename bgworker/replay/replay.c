@@ -232,27 +232,36 @@ lock_job(bool *locked)
 	return false;
 }
 
-/* Inside a transaction.  Writes down that the plan's next `copied` entries are done. */
+/* Inside a transaction.  Writes down what it has done of the plan. */
 static void
-store_position(int copied)
+store_position(const OutboxReplayDone *done)
 {
-	const OutboxEntry *entry = &plan.entries[plan.next + copied - 1];
-	Oid				   types[7] = {UUIDOID, INT8OID, INT2OID, INT8OID, XID8OID, INT8OID, XID8OID};
-	Datum			   values[7] = {
+	const OutboxEntry *entry = &plan.entries[plan.next + done->taken - 1];
+	Oid				   types[9] = {UUIDOID, INT8OID, INT2OID, INT8OID, XID8OID,
+								   INT8OID, XID8OID, INT8OID, TEXTOID};
+	Datum			   values[9] = {
 		job.id,
-		Int64GetDatum(copied),
+		Int64GetDatum(done->taken - done->held),
 		Int16GetDatum(entry->rank),
 		Int64GetDatum(entry->order),
 		FullTransactionIdGetDatum(FullTransactionIdFromU64(entry->txid)),
 		Int64GetDatum(entry->seq),
 		FullTransactionIdGetDatum(FullTransactionIdFromU64(job.timed_from)),
+		Int64GetDatum(done->held),
+		PointerGetDatum(done->held_topic),
 	};
+	char nulls[10] = "        n";
 
+	if (done->held > 0)
+		nulls[8] = ' ';
 	if (SPI_execute_with_args("UPDATE outbox.replay_job SET replayed = replayed + $2, done_rank = "
 							  "$3, "
 							  "done_order = $4, done_txid = $5, done_seq = $6, timed_from = $7, "
+							  "held = held + $8, held_topics = CASE WHEN $9 IS NULL "
+							  "OR $9 = ANY (held_topics) THEN held_topics "
+							  "ELSE held_topics || $9 END, "
 							  "started_at = coalesce(started_at, clock_timestamp()) WHERE id = $1",
-							  7, types, values, NULL, false, 0) != SPI_OK_UPDATE ||
+							  9, types, values, nulls, false, 0) != SPI_OK_UPDATE ||
 		SPI_processed != 1)
 		elog(ERROR, "could not update outbox.replay_job");
 }
@@ -268,8 +277,12 @@ store_end(const char *state, const char *error)
 
 	if (SPI_execute_with_args("UPDATE outbox.replay_job SET state = $2, finished_at = "
 							  "clock_timestamp(), "
-							  "last_error = coalesce($3, CASE WHEN replayed < total THEN "
-							  "format('%s events were no longer retained', total - replayed) END) "
+							  "last_error = coalesce($3, nullif(concat_ws('; ', "
+							  "CASE WHEN held > 0 THEN format('%s events are held with topic %s', "
+							  "held, array_to_string(held_topics, ', ')) END, "
+							  "CASE WHEN replayed + held < total THEN "
+							  "format('%s events were no longer retained', "
+							  "total - replayed - held) END), '')) "
 							  "WHERE id = $1 AND state = 'running'",
 							  3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not update outbox.replay_job");
@@ -315,62 +328,69 @@ run_end(void)
 	forget_job();
 }
 
+/* Inside a transaction.  A step of the plan; the transaction of its copies, 0: there are none. */
+static uint64
+copy_step(const OutboxReplayTurn *turn, OutboxReplayDone *done)
+{
+	OutboxReplayHolds holds;
+
+	outbox_replay_holds_load(&holds, turn->last);
+	outbox_replay_copy(&job, &scan, &plan, &holds, outbox_replay_slice(job.rate, STEP_EVENTS),
+					   done);
+	if (done->taken == 0)
+		return 0;
+	store_position(done);
+	return done->taken > done->held ? U64FromFullTransactionId(GetTopFullTransactionId()) : 0;
+}
+
 /* true: there are new events. */
 static bool
-run_copy(OutboxSlot *slot)
+run_copy(const OutboxReplayTurn *turn)
 {
-	int64  now_us = outbox_clock_now();
-	int64  bytes = 0;
-	uint64 txid = 0;
-	int	   copied = 0;
-	bool   stale = false;
-	bool   locked;
-	bool   mine;
+	int64			 now_us = outbox_clock_now();
+	OutboxReplayDone done = {0};
+	uint64			 txid = 0;
+	bool			 locked;
+	bool			 mine;
 
 	if (!begin_step())
 		return false;
 	mine = lock_job(&locked);
 	if (mine)
-		copied = outbox_replay_copy(&job, &scan, &plan, outbox_replay_slice(job.rate, STEP_EVENTS),
-									&bytes, &stale);
-	if (copied > 0)
-	{
-		store_position(copied);
-		txid = U64FromFullTransactionId(GetTopFullTransactionId());
-	}
-	OUTBOX_FAULT_WHEN(copied > 0, "replay-uncommitted");
+		txid = copy_step(turn, &done);
+	OUTBOX_FAULT_WHEN(txid != 0, "replay-uncommitted");
 	outbox_session_end();
-	OUTBOX_FAULT_WHEN(copied > 0, "replay-committed");
+	OUTBOX_FAULT_WHEN(txid != 0, "replay-committed");
 
-	if (locked || copied < 0)
+	if (locked || done.locked)
 		wait_for_lock();
 	else if (!mine)
 		forget_job();
-	if (copied > 0)
+	if (txid != 0)
 	{
 		copies_txid = txid;
-		outbox_backlog_take(slot, -bytes);
-		outbox_replay_plan_advance(&plan, copied);
-		due_us = outbox_replay_next_due(due_us, now_us, copied, job.rate);
+		outbox_backlog_take(turn->slot, -done.bytes);
+		due_us = outbox_replay_next_due(due_us, now_us, done.taken - done.held, job.rate);
 	}
-	if (stale)
+	outbox_replay_plan_advance(&plan, done.taken);
+	if (done.stale)
 	{
 		outbox_replay_scan_start(&scan, &plan);
 		phase = PHASE_SCAN;
 	}
-	return copied > 0;
+	return txid != 0;
 }
 
 static OutboxReplayOutcome
-run_phase(OutboxSlot *slot)
+run_phase(const OutboxReplayTurn *turn)
 {
 	if (phase == PHASE_NONE)
-		look_for_job(slot);
+		look_for_job(turn->slot);
 	else if (phase == PHASE_SCAN)
 		run_scan();
 	else if (plan.next >= plan.count)
 		run_end();
-	else if (run_copy(slot))
+	else if (run_copy(turn))
 		return OUTBOX_REPLAY_COPIED;
 	return OUTBOX_REPLAY_WORKED;
 }
@@ -456,7 +476,7 @@ outbox_replay_step(const OutboxReplayTurn *turn)
 		return OUTBOX_REPLAY_NOTHING;
 	PG_TRY();
 	{
-		outcome = run_phase(turn->slot);
+		outcome = run_phase(turn);
 	}
 	PG_CATCH();
 	{

@@ -13,14 +13,19 @@
 #include "bgworker/events/snapshot.h"
 #include "src/shmem.h"
 
-/* What a replay must know of the relay it works beside. */
+/* What a replay or a release must know of the relay it works beside. */
 typedef struct OutboxReplayTurn
 {
 	OutboxSlot		  *slot;
-	MemoryContext	   scratch;	   /* of the turn */
-	bool			   delivering; /* the relay is idle or sends; else no step is due */
-	const OutboxRange *last;	   /* of the newest batch */
-	size_t			   waiting;	   /* events of the open window that are in no batch */
+	MemoryContext	   scratch;		  /* of the turn */
+	bool			   delivering;	  /* the relay is idle or sends; else no step is due */
+	const OutboxRange *last;		  /* of the newest batch */
+	int64			   last_batch;	  /* its number */
+	bool			   all_delivered; /* it is, too */
+	size_t			   waiting;		  /* events of the open window that are in no batch */
+	int64			   most_bytes;	  /* of a batch by the rate seen, 0 = any */
+	bool			   between; /* no window is open, no waypoint and no cut transaction is left */
+	bool			   releasing; /* a topic hold is, as far as the relay knows */
 } OutboxReplayTurn;
 
 /* What became of a turn. */

@@ -11,19 +11,17 @@
 
 #include "access/commit_ts.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "copy.h"
 #include "replay_copy.h"
 #include "bgworker/events/event_columns.h"
 #include "bgworker/events/event_scan.h"
 #include "bgworker/events/leaf_reader.h"
 #include "bgworker/events/window.h"
-#include "src/event_store.h"
-#include "src/leaf.h"
 
 #define SCAN_EVENTS 20000			  /* read in one transaction */
 #define COPY_BYTES	(4 * 1024 * 1024) /* written in one transaction, and one event more */
@@ -156,106 +154,45 @@ outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *scan, OutboxRep
 
 /* ----------------------------------------------------------------- copy */
 
-/* The event's own headers, then the job's. */
-static bytea *
-make_headers(const OutboxReplayJob *job, const bytea *own)
-{
-	OutboxHeaderReader reader;
-	size_t			   own_size = 0;
-	size_t			   size;
-	bytea			  *made;
-	uint8_t			  *end;
-
-	outbox_headers_read(&reader, own != NULL ? (const uint8_t *) VARDATA_ANY(own) : NULL,
-						own != NULL ? VARSIZE_ANY_EXHDR(own) : 0);
-	if (reader.bad)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the headers of an event are not in Kafka's encoding")));
-	if (own != NULL)
-		own_size = reader.end - reader.pos;
-	size = outbox_varint_size(reader.left + job->header_count) + own_size;
-	for (int i = 0; i < job->header_count; i++)
-		size += outbox_header_size(&job->headers[i]);
-	made = palloc(VARHDRSZ + size);
-	SET_VARSIZE(made, VARHDRSZ + size);
-	end = outbox_varint_put((uint8_t *) VARDATA(made), reader.left + job->header_count);
-	if (own_size > 0)
-		memcpy(end, reader.pos, own_size);
-	end += own_size;
-	for (int i = 0; i < job->header_count; i++)
-		end = outbox_header_put(end, &job->headers[i]);
-	return made;
-}
-
-static struct varlena *
-get_varlena(TupleTableSlot *slot, int column)
-{
-	return slot->tts_isnull[column - 1] ? NULL : PG_DETOAST_DATUM_PACKED(get_column(slot, column));
-}
-
-/* Returns the copy's bytes, as src/backlog.h counts them. */
-static int64
-copy_event(const OutboxReplayJob *job, TupleTableSlot *slot, TimestampTz now)
-{
-	OutboxEvent event = {
-		.topic =
-			job->target_topic != NULL ? job->target_topic : get_varlena(slot, OUTBOX_EVENT_TOPIC),
-		.key = get_varlena(slot, OUTBOX_EVENT_KEY),
-		.type = get_varlena(slot, OUTBOX_EVENT_TYPE),
-		.payload = get_varlena(slot, OUTBOX_EVENT_PAYLOAD),
-		.content_type = get_varlena(slot, OUTBOX_EVENT_CONTENT_TYPE),
-	};
-	bytea *own = get_varlena(slot, OUTBOX_EVENT_HEADERS);
-
-	event.headers = make_headers(job, own);
-	if (job->target_topic != NULL)
-		outbox_emit_check_topic(&event); /* its own topic has taken it */
-	outbox_event_store_insert(&event, DatumGetUUIDP(get_column(slot, OUTBOX_EVENT_ID)),
-							  DatumGetTimestampTz(get_column(slot, OUTBOX_EVENT_CREATED_AT)), now);
-	return outbox_event_size(&event);
-}
-
-/* What a copy is written to, in the order of event_store.c; false: somebody has locked it. */
-static bool
-lock_target(void)
-{
-	return ConditionalLockRelationOid(outbox_leaf_ring(), RowExclusiveLock) &&
-		ConditionalLockRelationOid(outbox_leaf_relation(outbox_leaf_current()), RowExclusiveLock);
-}
-
-int
+void
 outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
-				   const OutboxReplayPlan *plan, int most, int64 *bytes, bool *stale)
+				   const OutboxReplayPlan *plan, const OutboxReplayHolds *holds, int most,
+				   OutboxReplayDone *done)
 {
-	MemoryContext	 context;
-	MemoryContext	 outside;
+	OutboxCopyChanges changes = {
+		.target_topic = job->target_topic,
+		.headers = job->headers,
+		.header_count = job->header_count,
+	};
+	OutboxCopier	 copier;
 	OutboxLeafReader reader = {0};
-	TupleTableSlot	*slot;
-	TimestampTz		 now = GetCurrentTimestamp();
-	int				 copied = 0;
 
-	*bytes = 0;
-	*stale = false;
-	if (!lock_target())
-		return -1;
-	context = AllocSetContextCreate(CurrentMemoryContext, "outbox copy", ALLOCSET_DEFAULT_SIZES);
-	while (copied < most && plan->next + copied < plan->count && *bytes < COPY_BYTES)
+	memset(done, 0, sizeof(*done));
+	done->locked = !outbox_copy_begin(&copier, &changes);
+	if (done->locked)
+		return;
+	while (done->taken < most && plan->next + done->taken < plan->count && done->bytes < COPY_BYTES)
 	{
-		slot =
-			outbox_leaf_reader_fetch(&reader, scan->filenodes, &plan->entries[plan->next + copied]);
+		const OutboxEntry *entry = &plan->entries[plan->next + done->taken];
+		TupleTableSlot	  *slot = outbox_leaf_reader_fetch(&reader, scan->filenodes, entry);
+		text			  *topic;
+
 		if (slot == NULL)
 		{
-			*stale = true;
+			done->stale = true;
 			break;
 		}
-		outside = MemoryContextSwitchTo(context);
-		*bytes += copy_event(job, slot, now);
-		copied++;
-		MemoryContextSwitchTo(outside);
-		MemoryContextReset(context);
+		done->taken++;
+		topic = outbox_replay_holds_find(holds, slot, entry->txid, entry->seq);
+		if (topic == NULL)
+			done->bytes += outbox_copy_event(&copier, slot);
+		else
+		{
+			done->held++;
+			done->held_topic = topic;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	outbox_leaf_reader_close(&reader);
-	return copied;
+	outbox_copy_end(&copier);
 }

@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "replay_held.h"
 #include "replay_plan.h"
 #include "src/common/kafka_headers.h"
 #include "src/shmem.h"
@@ -53,12 +54,23 @@ extern bool outbox_replay_scan(const OutboxReplayJob *job, OutboxReplayScan *sca
 							   OutboxReplayPlan *plan);
 extern void outbox_replay_scan_start(OutboxReplayScan *scan, OutboxReplayPlan *plan);
 
+/* What one transaction has done. */
+typedef struct OutboxReplayDone
+{
+	bool  locked; /* the leaf that takes events is, by somebody: nothing is done */
+	bool  stale;  /* a leaf was emptied or rewritten, the scan must begin anew */
+	int	  taken;  /* entries of the plan */
+	int	  held;	  /* of them left out, for they wait with their topic */
+	text *held_topic;
+	int64 bytes; /* keys, payloads and headers written */
+} OutboxReplayDone;
+
 /*
- * Inside a transaction.  Copies the plan's next entries, at most `most`; returns their number.
- * *bytes: keys, payloads and headers written.  *stale: a leaf was emptied or rewritten, the scan
- * must begin anew.  -1: the leaf that takes events is locked by somebody, nothing is done.
+ * Inside a transaction.  Copies the plan's next entries, at most `most`, but for what waits with
+ * the topics of holds.
  */
-extern int outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
-							  const OutboxReplayPlan *plan, int most, int64 *bytes, bool *stale);
+extern void outbox_replay_copy(const OutboxReplayJob *job, const OutboxReplayScan *scan,
+							   const OutboxReplayPlan *plan, const OutboxReplayHolds *holds,
+							   int most, OutboxReplayDone *done);
 
 #endif /* OUTBOX_REPLAY_COPY_H */

@@ -24,6 +24,7 @@
 #include "explain.h"
 #include "failure.h"
 #include "judge.h"
+#include "leaderless.h"
 #include "process.h"
 #include "record.h"
 #include "refusals.h"
@@ -125,6 +126,8 @@ outbox_batch_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, 
 	(void) opaque;
 	if (outbox_batch.ignore_reports)
 		return;
+	((OutboxTopic *) rd_kafka_topic_opaque(message->rkt))->under_way--;
+	outbox_leaderless_progress();
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		note_written(rd_kafka_topic_opaque(message->rkt), index, message->partition,
@@ -161,6 +164,8 @@ find_topic(const OutboxWireEvent *event)
 		topic->seen_in_batch = outbox_batch.serial;
 		topic->unanswered_from = UINT32_MAX;
 		topic->refused = false;
+		topic->withheld = false;
+		topic->under_way = 0;
 	}
 	if (topic->flaw[0] != '\0')
 		outbox_refusals_note_topic(outbox_batch.events, topic, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
@@ -189,6 +194,7 @@ open_topic(OutboxTopic *topic, OutboxFailure *failure)
 	{
 		topic->used_in_batch = outbox_batch.serial;
 		topic->first_event = outbox_batch.events;
+		outbox_leaderless_use(topic);
 	}
 	return true;
 }
@@ -223,6 +229,8 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 		{
 			rd_kafka_error_destroy(error);
 			rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
+			if (outbox_leaderless_watch())
+				return;
 			continue;
 		}
 		if (!outbox_error_is_refusal(code))
@@ -239,6 +247,7 @@ produce_event(const OutboxSettings *settings, OutboxTopic *topic, const OutboxWi
 		rd_kafka_error_destroy(error);
 		return;
 	}
+	topic->under_way++;
 }
 
 /* The frame stands for an event that does not fit into one. */
@@ -299,7 +308,7 @@ take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxF
 		outbox_refusals_note_ours(outbox_batch.events, topic, event, code, text);
 	else if (outbox_refusals_hold(topic, event))
 		;
-	else if (outbox_refusals_by_kafka() || outbox_batch.broken)
+	else if (outbox_refusals_by_kafka() || outbox_batch.broken || topic->withheld)
 		outbox_topic_unanswered(topic, outbox_batch.events);
 	else
 		produce_event(settings, topic, event);
@@ -307,8 +316,8 @@ take_event(const OutboxSettings *settings, const OutboxWireEvent *event, OutboxF
 }
 
 /*
- * One event of the batch.  False only for what ends the batch at once; an event
- * that Kafka refuses is told by outbox_batch_end.
+ * One event of the batch.  False only for what ends the batch at once, where it is given up without
+ * *failure; an event that Kafka refuses is told by outbox_batch_end.
  */
 bool
 outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
@@ -317,6 +326,8 @@ outbox_batch_event(const OutboxSettings *settings, const OutboxWireEvent *event,
 	if (!outbox_batch.begun && !outbox_batch_open(settings, failure))
 		return false;
 	if (outbox_batch.gone == NULL && !take_event(settings, event, failure))
+		return false;
+	if (outbox_leaderless_given_up())
 		return false;
 	outbox_batch.bytes += event->key_len + event->payload_len;
 	outbox_batch.events++;

@@ -16,6 +16,8 @@
 #include "explain.h"
 #include "failure.h"
 #include "halving.h"
+#include "leaderless.h"
+#include "leaders.h"
 #include "notes.h"
 #include "process.h"
 #include "refusals.h"
@@ -92,6 +94,7 @@ outbox_batch_open(const OutboxSettings *settings, OutboxFailure *failure)
 	outbox_batch.begun = true;
 	outbox_batch.started_us = outbox_clock_us();
 	outbox_deadlines_begun();
+	outbox_leaderless_begin(settings);
 	if (!settings->exactly_once)
 		return true;
 	OUTBOX_MUTATE("cursor_first",
@@ -164,6 +167,8 @@ await_reports(void)
 		if (outbox_batch.gone == NULL)
 			outbox_batch.gone = outbox_batch_take_shrunk();
 		if (outbox_batch.gone != NULL || (!outbox_refusals_any() && is_in_vain()))
+			break;
+		if (!outbox_refusals_any() && !outbox_batch.ignore_reports && outbox_leaderless_watch())
 			break;
 		if (!outbox_refusals_any() && outbox_clock_us() - looked_us > GONE_LOOK_US)
 		{
@@ -314,12 +319,20 @@ abort_refused(const OutboxSettings *settings, OutboxBatchResult *result, OutboxF
 
 /*
  * Every report is in, or refusals are known.  False: what was reported does not tell where the
- * records are.
+ * records are, or the batch is given up, which has no *failure.
  */
 static bool
 gather_reports(OutboxFailure *failure)
 {
 	await_reports();
+	if (outbox_leaderless_given_up())
+	{
+		outbox_batch.failed.leaderless = true;
+		return false;
+	}
+	if (outbox_batch.gone == NULL && !outbox_refusals_any() && outbox_batch.failed.error == 0 &&
+		!outbox_leaderless_await(failure))
+		return false;
 	if (outbox_batch.gone == NULL && !outbox_refusals_any() && outbox_batch.failed.error == 0 &&
 		!outbox_topics_find_changed(outbox_batch.producer, &outbox_batch.gone, failure))
 		return false;
@@ -385,7 +398,7 @@ end_at_least_once(const OutboxSettings *settings, OutboxBatchResult *result, Out
 	return true;
 }
 
-/* Ends the batch: true with *result (committed or refused), or false. */
+/* Ends the batch: true with *result (committed or refused), or false; *failure unless given up. */
 bool
 outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchResult *result,
 				 OutboxFailure *failure)
@@ -403,12 +416,13 @@ outbox_batch_end(const OutboxSettings *settings, uint32_t events, OutboxBatchRes
 	}
 	ok = settings->exactly_once ? end_exactly_once(settings, result, failure) :
 								  end_at_least_once(settings, result, failure);
-	if (!ok)
+	if (!ok && !outbox_leaderless_given_up())
 		outbox_deadlines_failed(settings, outbox_batch.bytes, outbox_batch.stalled,
 								!outbox_batch.failed.leaderless, failure);
 	if (!ok || result->refused)
 		return ok;
 	/* the relay fences, and with that gets an ordinary producer again */
+	outbox_leaders_rest(true);
 	result->suspect |= outbox_halving_grow() | outbox_deadlines_committed() |
 		outbox_topics_leave_crowd(outbox_batch.serial);
 	result->batch_no = (uint64_t) outbox_batch.cursor.batch_no;

@@ -190,7 +190,7 @@ set_grown(rd_kafka_conf_t *conf, const OutboxSettings *settings, const OutboxDea
 /* Properties without which the invariants would not hold, after the user's. */
 static bool
 set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, uint32_t per_request,
-		  int64_t batch_bytes, OutboxFailure *failure)
+		  int64_t batch_bytes, bool spare, OutboxFailure *failure)
 {
 	char value[32];
 
@@ -206,17 +206,18 @@ set_fixed(rd_kafka_conf_t *conf, const OutboxSettings *settings, uint32_t per_re
 		!set_property(conf, "batch.size", value, failure))
 		return false;
 	return !settings->exactly_once ||
-		set_property(conf, "transactional.id", settings->transactional_id, failure);
+		set_property(conf, "transactional.id",
+					 spare ? settings->spare_id : settings->transactional_id, failure);
 }
 
 /*
  * A new configuration for the producer, whose requests bring at most per_request records and, if
  * there are several, at most batch_bytes; 0: as the settings say.  grown NULL: the settings'
- * deadlines.
+ * deadlines.  spare: with the spare transactional id.
  */
 rd_kafka_conf_t *
 outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64_t batch_bytes,
-					 const OutboxDeadlines *grown, OutboxFailure *failure)
+					 const OutboxDeadlines *grown, bool spare, OutboxFailure *failure)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	bool			 ok = true;
@@ -227,7 +228,7 @@ outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request, int64
 	for (i = 0; ok && i < settings->property_count; i++)
 		ok = set_property(conf, settings->properties[i].name, settings->properties[i].value,
 						  failure);
-	ok = ok && set_fixed(conf, settings, per_request, batch_bytes, failure) &&
+	ok = ok && set_fixed(conf, settings, per_request, batch_bytes, spare, failure) &&
 		(grown == NULL || set_grown(conf, settings, grown, failure));
 	if (!ok)
 	{
@@ -301,6 +302,14 @@ ignore_error(rd_kafka_t *client, int code, const char *text, void *opaque)
 	(void) opaque;
 }
 
+/* Nothing is told of its client's connections: another's tell the same. */
+void
+outbox_conf_hush(rd_kafka_conf_t *conf)
+{
+	(void) rd_kafka_conf_set(conf, "log_level", "2", NULL, 0);
+	rd_kafka_conf_set_error_cb(conf, ignore_error);
+}
+
 /*
  * A new configuration for the member of the group of the living.  Its errors are those of every
  * other client once more: they are neither logged nor taken for an answer to what is asked of
@@ -315,7 +324,6 @@ outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 	if (conf == NULL)
 		return NULL;
 	if (!set_property(conf, "client.id", settings->alive_client, failure) ||
-		!set_property(conf, "log_level", "2", failure) ||
 		!set_property(conf, "session.timeout.ms", "10000", failure) ||
 		!set_property(conf, "heartbeat.interval.ms", "3000", failure) ||
 		!set_property(conf, "max.poll.interval.ms", "86400000", failure))
@@ -324,7 +332,7 @@ outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure)
 		return NULL;
 	}
 	set_callbacks(conf, settings);
-	rd_kafka_conf_set_error_cb(conf, ignore_error);
+	outbox_conf_hush(conf);
 	return conf;
 }
 
@@ -337,7 +345,7 @@ outbox_conf_refused(const OutboxSettings *settings, const char *error, OutboxFai
 {
 	static const char *const timeouts[] = {"message.timeout.ms", "transaction.timeout.ms",
 										   "socket.timeout.ms"};
-	rd_kafka_conf_t			*conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
+	rd_kafka_conf_t			*conf = outbox_producer_conf(settings, 0, 0, NULL, false, failure);
 	char					 shown[512];
 	int						 i;
 
@@ -380,7 +388,7 @@ append_property(FILE *out, rd_kafka_conf_t *conf, const char *name)
 bool
 outbox_effective_properties(const OutboxSettings *settings, char **text, OutboxFailure *failure)
 {
-	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(settings, 0, 0, NULL, false, failure);
 	rd_kafka_t		*producer;
 	size_t			 size;
 	FILE			*out;

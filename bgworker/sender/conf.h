@@ -19,11 +19,12 @@
 
 extern rd_kafka_conf_t *outbox_producer_conf(const OutboxSettings *settings, uint32_t per_request,
 											 int64_t batch_bytes, const OutboxDeadlines *grown,
-											 OutboxFailure *failure);
+											 bool spare, OutboxFailure *failure);
 extern rd_kafka_conf_t *outbox_cursor_conf(const OutboxSettings *settings, bool stable,
 										   OutboxFailure *failure);
 extern void outbox_conf_hear_notices(rd_kafka_t *producer, const OutboxSettings *settings);
 extern rd_kafka_conf_t *outbox_alive_conf(const OutboxSettings *settings, OutboxFailure *failure);
+extern void outbox_conf_hush(rd_kafka_conf_t *conf);
 extern void outbox_conf_refused(const OutboxSettings *settings, const char *error,
 								OutboxFailure *failure);
 extern bool outbox_effective_properties(const OutboxSettings *settings, char **text,

@@ -23,6 +23,9 @@
 #include "cursor.h"
 #include "deadlines.h"
 #include "failure.h"
+#include "leaderless.h"
+#include "leaders.h"
+#include "output.h"
 #include "process.h"
 #include "producer.h"
 #include "refusals.h"
@@ -35,6 +38,7 @@
 /* a member that does not poll for max.poll.interval.ms is put out */
 #define ALIVE_TICK_MS		3600000
 #define LAST_CURSOR_WAIT_MS 1000
+#define WORRY_AFTER_US		2000000 /* so long the cursor may take */
 
 /* What the sender is ready for; README.md has the transition table. */
 typedef enum SenderState
@@ -86,18 +90,9 @@ stop_for_memory(void)
 static void
 send_answer(size_t mark)
 {
-	size_t done = 0;
-
 	outbox_wire_finish(&answer, mark);
-	while (done < answer.len)
-	{
-		ssize_t written = write(1, answer.data + done, answer.len - done);
-
-		if (written < 0 && errno != EINTR)
-			stop(0);
-		if (written > 0)
-			done += (size_t) written;
-	}
+	if (!outbox_output_write(&answer))
+		stop(0);
 	answer.len = 0;
 }
 
@@ -114,11 +109,16 @@ begin_answer(OutboxFrameType type)
 
 /* Every failure ends here: no producer any more, and FAILED (I6). */
 static void
-fail(const OutboxFailure *failure)
+fail(OutboxFailure *failure)
 {
 	OutboxProgress progress;
 	size_t		   mark;
 
+	if (state != SENDER_CLOSED && failure->class == OUTBOX_ERROR_RETRIABLE)
+	{
+		outbox_leaders_worry(0);
+		outbox_leaders_explain(failure);
+	}
 	outbox_process_log("%s failed (%s, Kafka error %d): %s", failure->tried,
 					   outbox_error_class_name(failure->class), failure->kafka_error,
 					   failure->text);
@@ -137,6 +137,23 @@ fail(const OutboxFailure *failure)
 	send_answer(mark);
 }
 
+/*
+ * The batch is given up, for topics of it have had no leader for too long: no producer any more, as
+ * after a failure (I6).
+ */
+static void
+give_up(void)
+{
+	size_t mark;
+
+	outbox_producer_drop();
+	state = SENDER_FAILED;
+	mark = begin_answer(OUTBOX_FRAME_LEADERS);
+	if (!outbox_leaderless_put(&answer, true))
+		stop_for_memory();
+	send_answer(mark);
+}
+
 static void
 do_open(OutboxWireReader *body)
 {
@@ -152,6 +169,7 @@ do_open(OutboxWireReader *body)
 		outbox_alive_leave();
 		outbox_alive_drop();
 		outbox_deadlines_forget();
+		outbox_leaders_close();
 		outbox_settings_free(&settings);
 		state = SENDER_CLOSED;
 	}
@@ -165,6 +183,7 @@ do_open(OutboxWireReader *body)
 	state = SENDER_OPENED;
 	looked = false;
 	outbox_alive_join(&settings);
+	outbox_leaders_open(&settings);
 	mark = begin_answer(OUTBOX_FRAME_OPENED);
 	outbox_wire_put_u16(&answer, OUTBOX_WIRE_VERSION);
 	outbox_wire_put_cstring(&answer, rd_kafka_version_str());
@@ -185,6 +204,7 @@ do_read_cursor(bool fence)
 
 	if (!settings.exactly_once)
 		outbox_cursor_drain(&settings, LAST_CURSOR_WAIT_MS);
+	outbox_leaders_worry(WORRY_AFTER_US);
 	if ((fence && !outbox_producer_open(&settings, &failure)) ||
 		!outbox_cursor_read(&settings, fence, &cursor, &failure))
 	{
@@ -193,6 +213,7 @@ do_read_cursor(bool fence)
 	}
 	if (fence)
 		state = SENDER_READY;
+	outbox_leaders_rest(false);
 	grown = outbox_deadlines_grown();
 	looked = true;
 	mark = begin_answer(OUTBOX_FRAME_CURSOR);
@@ -201,6 +222,9 @@ do_read_cursor(bool fence)
 	outbox_wire_put_string(&answer, cursor.metadata, cursor.metadata_len);
 	outbox_wire_put_u32(&answer, (uint32_t) (grown != NULL ? grown : usual)->transaction_ms);
 	outbox_wire_put_u32(&answer, (uint32_t) usual->message_ms);
+	outbox_wire_put_u8(&answer, outbox_producer_is_spare() ? 1 : 0);
+	outbox_wire_put_u8(&answer, outbox_producer_passed_over() != NULL ? 1 : 0);
+	outbox_wire_put_cstring(&answer, outbox_producer_passed_over());
 	send_answer(mark);
 }
 
@@ -247,6 +271,7 @@ do_declare(OutboxWireReader *body)
 	topic.max_message_bytes = (int64_t) outbox_wire_get_u64(body);
 	outbox_wire_get_string(body, &policy, &policy_len);
 	outbox_wire_get_string(body, &flaw, &flaw_len);
+	topic.waits = outbox_wire_get_u8(body) != 0;
 	if (body->bad)
 		stop_for_protocol("bad DECLARE frame");
 	if (name_len == 0 || name_len >= sizeof(topic.name) || memchr(name, '\0', name_len) != NULL)
@@ -298,7 +323,11 @@ do_event(OutboxWireReader *body)
 
 	if (!outbox_wire_get_event(body, &event))
 		stop_for_protocol("bad EVENT frame");
-	if (!outbox_batch_event(&settings, &event, &failure))
+	if (outbox_batch_event(&settings, &event, &failure))
+		return;
+	if (outbox_leaderless_given_up())
+		give_up();
+	else
 		fail(&failure);
 }
 
@@ -330,7 +359,10 @@ do_end(OutboxWireReader *body)
 		stop_for_protocol("bad END frame");
 	if (!outbox_batch_end(&settings, events, &result, &failure))
 	{
-		fail(&failure);
+		if (outbox_leaderless_given_up())
+			give_up();
+		else
+			fail(&failure);
 		return;
 	}
 	state = SENDER_READY;
@@ -387,6 +419,10 @@ do_frame(OutboxFrameType type, OutboxWireReader *body)
 			break;
 		case OUTBOX_FRAME_DECLARE:
 			do_declare(body);
+			break;
+		case OUTBOX_FRAME_WATCH:
+			if (!outbox_leaders_watch(body))
+				stop_for_protocol("bad WATCH frame");
 			break;
 		case OUTBOX_FRAME_BATCH:
 		case OUTBOX_FRAME_EVENT:

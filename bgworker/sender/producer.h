@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * producer.h
- *	  The one producer handle: made, fenced, dropped.
+ *	  The one producer handle: made, fenced, dropped; with which of two transactional ids.
  *
  * Main thread.
  */
@@ -17,6 +17,8 @@
 
 extern bool outbox_producer_open(const OutboxSettings *settings, OutboxFailure *failure);
 extern rd_kafka_t *outbox_producer_client(void);
+extern bool outbox_producer_is_spare(void);
+extern const char *outbox_producer_passed_over(void);
 extern void outbox_producer_drop(void);
 extern void outbox_producer_idle(void);
 

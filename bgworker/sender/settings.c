@@ -9,6 +9,7 @@
  */
 #include "settings.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ outbox_settings_free(OutboxSettings *settings)
 	free(settings->cursor_topic);
 	free(settings->source);
 	free(settings->transactional_id);
+	free(settings->spare_id);
 	memset(settings, 0, sizeof(*settings));
 }
 
@@ -78,6 +80,11 @@ set_relay_key(OutboxSettings *settings, const char *name, char *value)
 	{
 		settings->cloudevents = strcmp(value, "cloudevents") == 0;
 		known = settings->cloudevents || strcmp(value, "none") == 0;
+	}
+	else if (strcmp(name, OUTBOX_OPEN_LEADERLESS) == 0)
+	{
+		settings->leaderless_us = strtoll(value, NULL, 10) * 1000;
+		known = settings->leaderless_us > 0;
 	}
 	else
 		known = false;
@@ -163,6 +170,17 @@ check_complete(const OutboxSettings *settings, OutboxFailure *failure)
 	return false;
 }
 
+static bool
+make_spare_id(OutboxSettings *settings, OutboxFailure *failure)
+{
+	if (settings->transactional_id == NULL ||
+		asprintf(&settings->spare_id, "%s.spare", settings->transactional_id) > 0)
+		return true;
+	settings->spare_id = NULL;
+	outbox_failure_set(failure, OUTBOX_ERROR_FATAL, 0, "reading OPEN", "out of memory");
+	return false;
+}
+
 /* Reads the body of OPEN into *settings, which the caller frees in any case. */
 bool
 outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFailure *failure)
@@ -174,6 +192,7 @@ outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFai
 	memset(settings, 0, sizeof(*settings));
 	settings->exactly_once = true;
 	settings->cloudevents = true;
+	settings->leaderless_us = (int64_t) OUTBOX_LEADERLESS_MS * 1000;
 	if (version != OUTBOX_WIRE_VERSION)
 	{
 		outbox_failure_set(failure, OUTBOX_ERROR_CONFIG, 0, "reading OPEN",
@@ -203,5 +222,5 @@ outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body, OutboxFai
 		return false;
 	}
 	settings->codec = find_codec(settings);
-	return check_complete(settings, failure);
+	return check_complete(settings, failure) && make_spare_id(settings, failure);
 }

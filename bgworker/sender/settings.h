@@ -45,6 +45,8 @@ typedef struct OutboxSettings
 	char		   *cursor_topic;
 	char		   *source;
 	char		   *transactional_id;
+	char		   *spare_id;	   /* the other one, made of it; NULL with it */
+	int64_t			leaderless_us; /* without a leader until a batch is given up */
 } OutboxSettings;
 
 extern bool outbox_settings_read(OutboxSettings *settings, OutboxWireReader *body,

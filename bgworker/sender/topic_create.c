@@ -285,6 +285,7 @@ outbox_topic_declare(rd_kafka_t *client, const OutboxTopic *declaration, OutboxF
 	topic->replication = declaration->replication;
 	topic->retention_ms = declaration->retention_ms;
 	topic->max_message_bytes = declaration->max_message_bytes;
+	topic->waits = declaration->waits;
 	memcpy(topic->cleanup_policy, declaration->cleanup_policy, sizeof(topic->cleanup_policy));
 	return client == NULL || !is_missing(topic) ||
 		make_topics(client, &topic, 1, APPEAR_TIMEOUT_US, failure);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "leaders.h"
 #include "limits.h"
 #include "process.h"
 #include "topic_create.h"
@@ -74,6 +75,8 @@ outbox_topic_open(rd_kafka_t *producer, OutboxTopic *topic, OutboxFailure *failu
 		}
 		code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;
 		partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+		if (metadata->topic_cnt == 1)
+			outbox_leaders_note(&metadata->topics[0]);
 		rd_kafka_metadata_destroy(metadata);
 		topic->absent = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 		topic->known_partitions = partitions;

@@ -46,7 +46,9 @@ typedef struct OutboxTopic
 	uint64_t			seen_in_batch;
 	/* the first event in that batch that Kafka has not judged; UINT32_MAX: none */
 	uint32_t			unanswered_from;
-	bool				refused; /* in that batch, as a whole */
+	bool				refused;   /* in that batch, as a whole */
+	uint32_t			under_way; /* events of it in that batch of which nothing is reported */
+	bool				withheld;  /* some are not handed over, for it has no leader */
 	OutboxTopicLimits	limits;
 	bool				limits_denied_told; /* that they may not be read is in the log */
 	/* last used since it refused requests larger than its limit; 0: has not */
@@ -59,6 +61,7 @@ typedef struct OutboxTopic
 	int16_t				replication;
 	int64_t				retention_ms;		/* -1 for ever, INT64_MIN broker's default */
 	int64_t				max_message_bytes;	/* INT64_MIN broker's default */
+	bool				waits;				/* no batch is given up because it has no leader */
 	char				cleanup_policy[64]; /* empty: broker's default */
 	char				flaw[320];			/* what is wrong with the declaration, empty: nothing */
 	rd_kafka_resp_err_t create_error;		/* why it is not present; 0: not tried */

@@ -6,7 +6,7 @@
  *	  value near the threshold does not ring again and again.  An offset that
  *	  stands is no reason below that half: some consumers commit once a minute.
  *
- * Runs in outbox-monitor, poller and dead letter threads; and in the unit tests.
+ * Runs in outbox-monitor, threads of the poller and of the databases; and in the unit tests.
  */
 #include "alert_rules.h"
 
@@ -69,4 +69,10 @@ OutboxAlertChange
 outbox_alert_judge_depth(OutboxAlertState *state, long depth, long threshold)
 {
 	return step(state, depth > threshold ? OUTBOX_REASON_DEPTH : 0, 2 * depth <= threshold);
+}
+
+OutboxAlertChange
+outbox_alert_judge_held(OutboxAlertState *state, double seconds, long threshold)
+{
+	return step(state, seconds >= (double) threshold ? OUTBOX_REASON_HELD : 0, seconds < 0);
 }

@@ -23,6 +23,7 @@
 #define OUTBOX_REASON_DEPTH		 0x10 /* open dead letters above the threshold */
 #define OUTBOX_REASON_BEYOND	 0x20 /* a committed offset above its log's end */
 #define OUTBOX_REASON_LOST		 0x40 /* records deleted before they were read */
+#define OUTBOX_REASON_HELD		 0x80 /* a topic held apart for too long */
 
 typedef enum OutboxAlertChange
 {
@@ -64,5 +65,12 @@ extern OutboxAlertChange outbox_alert_judge_ranges(OutboxAlertState *state, bool
 /* One poll of a number of open dead letters.  Ends at half the threshold or below. */
 extern OutboxAlertChange outbox_alert_judge_depth(OutboxAlertState *state, long depth,
 												  long threshold);
+
+/*
+ * One poll of a topic that may be held apart.  seconds: since when it is; negative: it is not,
+ * which alone ends the alert.
+ */
+extern OutboxAlertChange outbox_alert_judge_held(OutboxAlertState *state, double seconds,
+												 long threshold);
 
 #endif /* OUTBOX_ALERT_RULES_H */

@@ -35,8 +35,8 @@ static int64_t		   repeated_at; /* outbox_clock_ms; guarded by table_lock */
 json_t *
 outbox_alert_reasons(unsigned reasons)
 {
-	static const char *const names[] = {"lag_seconds", "stop",		 "stall",		"no_members",
-										"depth",	   "beyond_end", "records_lost"};
+	static const char *const names[] = {"lag_seconds", "stop",		 "stall",		 "no_members",
+										"depth",	   "beyond_end", "records_lost", "held"};
 	json_t					*list = json_array();
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * database_list.c
- *	  What is checked of the databases whose dead letters are counted, before they are.
+ *	  What is checked of the databases before they are asked.
  *
  * Runs in outbox-monitor at start, main thread.
  */
@@ -45,13 +45,13 @@ int
 outbox_database_list_check_online(const char *list, char *error, size_t size)
 {
 	static const char may_count[] =
-		"SELECT CASE WHEN pg_catalog.to_regclass('outbox.dead_letter_depth') IS NULL THEN"
+		"SELECT CASE WHEN pg_catalog.to_regclass('outbox.topic_holds') IS NULL THEN"
 		"  pg_catalog.format('database %I has no extension outbox', pg_catalog.current_database())"
-		" WHEN NOT "
-		"pg_catalog.has_table_privilege(pg_catalog.to_regclass('outbox.dead_letter_depth'), "
-		"'SELECT') THEN"
+		" WHEN NOT pg_catalog.bool_and("
+		"pg_catalog.has_table_privilege(pg_catalog.to_regclass(v.name), 'SELECT')) THEN"
 		"  pg_catalog.format('role %I may not count: SELECT outbox.grant_watch(%L)', current_user, "
-		"current_user) END";
+		"current_user) END "
+		"FROM (VALUES ('outbox.dead_letter_depth'), ('outbox.topic_holds')) v (name)";
 	char *copy = strdup(list);
 	char *rest = copy;
 	char *conninfo;

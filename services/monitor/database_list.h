@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * database_list.h
- *	  The databases whose dead letters are counted, one connection string a line.
+ *	  The databases that are asked, one connection string a line.
  */
 #ifndef OUTBOX_DATABASE_LIST_H
 #define OUTBOX_DATABASE_LIST_H
@@ -10,6 +10,13 @@
 #include <stddef.h>
 
 #define OUTBOX_DATABASES_MAX 32
+
+/* As answers, metrics and alerts name one.  Written before the threads start. */
+typedef struct OutboxDatabaseName
+{
+	char name[64];
+	char server[256]; /* host:port */
+} OutboxDatabaseName;
 
 /* Option check. */
 extern bool outbox_database_list_check(const char *value, char *error, size_t size);

@@ -10,8 +10,8 @@
 
 #include <jansson.h>
 
+#include "databases.h"
 #include "lag_published.h"
-#include "letters.h"
 #include "services/lib/wall_time.h"
 
 /* What is not known is null. */
@@ -155,12 +155,20 @@ static void
 run_letters(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
 {
 	(void) request;
-	give(answer, outbox_letters_json());
+	give(answer, outbox_databases_letters_json());
+}
+
+static void
+run_holds(const OutboxHttpRequest *request, OutboxHttpAnswer *answer)
+{
+	(void) request;
+	give(answer, outbox_databases_holds_json());
 }
 
 const OutboxRoute outbox_lag_routes[] = {
 	{"GET", "/consumer-lag", run_all, OUTBOX_RIGHT_READ},
 	{"GET", "/consumer-lag/", run_group, OUTBOX_RIGHT_READ},
 	{"GET", "/dead-letters", run_letters, OUTBOX_RIGHT_READ},
+	{"GET", "/topic-holds", run_holds, OUTBOX_RIGHT_READ},
 	{NULL, NULL, NULL, OUTBOX_RIGHT_NONE},
 };

@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 
+#include "databases.h"
 #include "lag_published.h"
-#include "letters.h"
 #include "settings.h"
 #include "services/lib/metrics.h"
 #include "services/lib/wall_time.h"
@@ -219,7 +219,7 @@ write_metrics(FILE *out)
 	outbox_lag_release();
 	write_head(out, "outbox_source_up", "Did the source answer when it was last asked?");
 	fprintf(out, "outbox_source_up{source=\"kafka\"} %d\n", snapshot != NULL);
-	outbox_letters_write(out);
+	outbox_databases_write(out);
 }
 
 void

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * main.c
- *	  outbox-monitor: lag of consumer groups and depth of dead letters, as JSON,
- *	  as metrics, and as alerts.
+ *	  outbox-monitor: lag of consumer groups, depth of dead letters and topics held apart,
+ *	  as JSON, as metrics, and as alerts.
  *
  * Runs in outbox-monitor, main thread: settings, threads, signals, end.
  */
@@ -14,10 +14,10 @@
 
 #include "alerts.h"
 #include "database_list.h"
+#include "databases.h"
 #include "kafka_client.h"
 #include "lag_api.h"
 #include "lag_metrics.h"
-#include "letters.h"
 #include "poller.h"
 #include "settings.h"
 #include "sinks.h"
@@ -91,7 +91,7 @@ start_threads(void)
 {
 	outbox_lag_metrics_setup();
 	return outbox_sinks_open(outbox_alerts_save) && outbox_alerts_open() && outbox_sinks_start() &&
-		outbox_letters_start() && outbox_poller_start() && start_http();
+		outbox_databases_start() && outbox_poller_start() && start_http();
 }
 
 static int
@@ -111,7 +111,7 @@ run_monitor(void)
 	outbox_log(OUTBOX_LOG_INFO, "stopping", "got signal %d", got);
 	outbox_http_stop();
 	closed = outbox_poller_stop();
-	outbox_letters_stop();
+	outbox_databases_stop();
 	outbox_sinks_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", "done");
 	outbox_log_stop();
@@ -127,7 +127,7 @@ main(int argc, char **argv)
 	static OutboxConfig		   config;
 	static const OutboxProgram program =
 		{.name = PROGRAM,
-		 .summary = "lag of consumer groups, depth of dead letters, alerts",
+		 .summary = "lag of consumer groups, dead letters, topics held apart, alerts",
 		 .check = check_together,
 		 .check_online = check_online};
 	int code;

@@ -28,6 +28,7 @@ typedef struct OutboxMonitorSettings
 	int			lag_threshold_seconds;
 	int			members_grace_seconds;
 	int			dead_letter_threshold;
+	int			topic_held_threshold_seconds;
 	int			alertmanager_repeat_seconds;
 	int			log_level; /* OutboxLogLevel */
 } OutboxMonitorSettings;

@@ -71,6 +71,7 @@ make_alertmanager(const char *action, json_t *alert)
 	const char *kind = json_string_value(json_object_get(alert, "kind"));
 	const char *name = strcmp(kind, "lag") == 0 ? "OutboxConsumerLag" :
 		strcmp(kind, "offsets") == 0			? "OutboxConsumerOffsets" :
+		strcmp(kind, "topic_held") == 0			? "OutboxTopicHeld" :
 												  "OutboxDeadLetters";
 	json_t	   *labels = json_pack("{s:s, s:O, s:s}", "alertname", name, "cluster",
 								   json_object_get(alert, "cluster"), "severity", "critical");

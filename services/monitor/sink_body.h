@@ -3,8 +3,9 @@
  * sink_body.h
  *	  An alert as each kind of sink wants it.  Pure but for memory.
  *
- * An alert is a JSON object: key, kind ("lag", "offsets" or "dead_letters"), cluster, labels {name:
- * text}, reasons [text], summary, since and at (ISO 8601, UTC), and the numbers that led to it.
+ * An alert is a JSON object: key, kind ("lag", "offsets", "dead_letters" or "topic_held"), cluster,
+ * labels {name: text}, reasons [text], summary, since and at (ISO 8601, UTC), and the numbers that
+ * led to it.
  */
 #ifndef OUTBOX_SINK_BODY_H
 #define OUTBOX_SINK_BODY_H

@@ -3,7 +3,7 @@
  * hash.h
  *	  FNV-1a, 64 bits (Fowler, Noll, Vo): ids and names that must be the same everywhere.
  *
- * Runs in the sender and the services, any thread.
+ * Runs in the relay, the sender and the services, any thread.
  */
 #ifndef OUTBOX_HASH_H
 #define OUTBOX_HASH_H

@@ -18,11 +18,13 @@
  *	  ALIVE                 -> MEMBERS | FAILED   (who is in the group of living senders)
  *	  FENCE                 -> CURSOR | FAILED    (new producer, fence, stable read)
  *	  DECLARE               -> nothing            (FAILED if Kafka cannot be asked)
- *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED
- * REFUSED names all events of the batch that are known to be refused.  Its transaction is aborted
- * and the next BATCH may follow, after FENCE if REFUSED says so.  After FAILED the sender has
- * dropped its producer: only OPEN, LOOK, ALIVE or FENCE may follow, and frames of a batch still in
- * the pipe are skipped.
+ *	  WATCH                 -> LEADERS, about once a second until the next WATCH
+ *	  BATCH EVENT... END    -> COMMITTED | REFUSED | FAILED | LEADERS that give it up
+ * LEADERS that give nothing up may come at any time after OPENED.  REFUSED names all events of the
+ * batch that are known to be refused.  Its transaction is aborted and the next BATCH may follow,
+ * after FENCE if REFUSED says so.  After FAILED, and after a batch was given up, the sender has
+ * dropped its producer: only OPEN, LOOK, ALIVE, FENCE, DECLARE or WATCH may follow, and frames of a
+ * batch still in the pipe are skipped.
  */
 #ifndef OUTBOX_WIRE_H
 #define OUTBOX_WIRE_H
@@ -31,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTBOX_WIRE_VERSION		4
+#define OUTBOX_WIRE_VERSION		5
 #define OUTBOX_WIRE_HEADER_SIZE 5 /* length and type */
 #define OUTBOX_WIRE_MAX_FRAME	(256u * 1024 * 1024)
 #define OUTBOX_WIRE_NULL		UINT32_MAX /* length of a NULL string */
@@ -62,10 +64,11 @@ typedef enum OutboxFrameType
 	/*
 	 * string topic, i32 partitions, i16 replication factor (-1: broker's default), i64 retention ms
 	 * (-1: for ever, INT64_MIN: broker's default), i64 max.message.bytes (INT64_MIN: broker's
-	 * default), string cleanup policy (NULL: broker's default), string flaw.  Created if absent, a
-	 * dead letter topic (*.DLT) with its first event; an existing topic is never altered.  Events
-	 * of a topic that cannot be created are REFUSED, and so are those of one with a flaw (NULL:
-	 * none): it says what is wrong with the declaration.
+	 * default), string cleanup policy (NULL: broker's default), string flaw, u8 wait (1: no batch
+	 * is given up because the topic has no leader).  Created if absent, a dead letter topic (*.DLT)
+	 * with its first event; an existing topic is never altered.  Events of a topic that cannot be
+	 * created are REFUSED, and so are those of one with a flaw (NULL: none): it says what is wrong
+	 * with the declaration.
 	 */
 	OUTBOX_FRAME_DECLARE = 'D',
 
@@ -81,6 +84,9 @@ typedef enum OutboxFrameType
 	/* u32 number of EVENT frames since BATCH */
 	OUTBOX_FRAME_END = 'Z',
 
+	/* u16 topics, then string topic each: those whose leaders LEADERS is to tell of */
+	OUTBOX_FRAME_WATCH = 'W',
+
 	/*
 	 * sender -> relay
 	 */
@@ -90,8 +96,13 @@ typedef enum OutboxFrameType
 
 	/*
 	 * u8 present (0: no offset is stored), i64 batch number, string metadata, u32 ms a batch may
-	 * take with this producer, u32 ms it usually may (message.timeout.ms); both 0 before the first
-	 * fence
+	 * take with this producer, u32 ms it usually may (message.timeout.ms), both 0 before the first
+	 * fence; u8 spare (1: this producer has the spare transactional id), u8 passed over (1: the
+	 * other id is not fenced), string why (NULL: both are fenced)
+	 *
+	 * A fence shuts out the earlier producers of both ids.  A transaction with a partition that has
+	 * lost its leader is neither committed nor aborted until there is one again; its id is passed
+	 * over meanwhile.
 	 */
 	OUTBOX_FRAME_CURSOR = 'c',
 
@@ -124,6 +135,12 @@ typedef enum OutboxFrameType
 	 * those
 	 */
 	OUTBOX_FRAME_FAILED = 'f',
+
+	/*
+	 * u8 given up (1: the batch is, for the sake of these topics), u16 topics, and for each: string
+	 * topic, i32 first partition without a leader (-1: all have one), u64 ms since when that is so
+	 */
+	OUTBOX_FRAME_LEADERS = 'l',
 } OutboxFrameType;
 
 /* Keys of OPEN that are not librdkafka properties. */
@@ -135,6 +152,9 @@ typedef enum OutboxFrameType
 #define OUTBOX_OPEN_ALIVE_CLIENT "relay.alive_client" /* this one's client id there */
 #define OUTBOX_OPEN_SOURCE		 "relay.source"		  /* value of ce_source */
 #define OUTBOX_OPEN_ENVELOPE	 "relay.envelope"	  /* cloudevents | none */
+/* ms without a leader until a batch is given up; without the key OUTBOX_LEADERLESS_MS */
+#define OUTBOX_OPEN_LEADERLESS	 "relay.leaderless_ms"
+#define OUTBOX_LEADERLESS_MS	 30000
 
 /* Why an event cannot be sent as it is: its frame stands for it, and it is REFUSED. */
 typedef enum OutboxEventFlaw

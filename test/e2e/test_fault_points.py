@@ -26,6 +26,8 @@ SENDER = ["sender-begun", "sender-produced", "sender-flushed", "sender-offsets-s
           "sender-committed"]
 SENDER_RECOVERY = [("sender-before-fence", "sender-flushed"), ("sender-fenced", "sender-end-sent")]
 RETENTION = ["retention-look", "retention-moved", "leaf-locked", "leaf-emptied", "leaf-committed"]
+# A held topic comes back: a step of copies, then the last of them with the end of the hold.
+RELEASE = ["hold-copy-uncommitted", "hold-copy-committed", "hold-ended-uncommitted", "hold-ended-committed"]
 EMIT = ["emit-before-insert", "emit-heap-inserted", "emit-indexed", "emit-committed"]
 
 
@@ -191,6 +193,30 @@ def test_replay_is_struck_around_a_step(struck, faulty, kafka, points, topic_nam
     struck.wait_for("select state = 'done' and replayed = 60 from outbox.replays")
     struck.wait_for("select coalesce(sum(events), 0) = 0 from outbox.backlog")
     assert [record.key().decode() for record in kafka.read_all(target)] == [str(n) for n in range(1, 61)]
+
+
+@lengths(1, 10)
+def test_relay_is_struck_while_a_topic_is_released(struck, kafka, points, topic_name, unique, rounds):
+    """F1: kill -9 and an error around each row of a release, while its keys are emitted to; nothing lost or doubled,
+    each key in its order."""
+    topic, other = struck.declare(topic_name), struck.declare(unique("other"))
+    orders = with_action("kill", RELEASE) + (with_action("error", RELEASE) if rounds > 1 else [])
+    left = "select state, released_at is null from outbox.topic_hold order by id desc limit 1"
+    with Rounds(struck, kafka, [topic, other], SEED) as running:
+        running.await_batches(1)
+        for action, point in orders * rounds:
+            struck.execute("select outbox.topic_hold(%s, 'struck')", (topic,))
+            # More than goes with the end of a hold, so that there are steps before it.
+            struck.execute("select count(checker.step(%s, (n %% 50)::text, 10)) from generate_series(1, 6000) n", (topic,))
+            struck.wait_for("select coalesce(sum(events), 0) >= 6000 from outbox.topic_hold_batch b "
+                            "join outbox.topic_hold h on h.id = b.hold and h.state = 'held'", 60)
+            points.arm(point, action)
+            with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+                struck.execute("select outbox.topic_release(%s)", (topic,))
+            points.await_fired(point)
+            wait_until(lambda: struck.execute(left) == [("ended", False)], 60, "the end of the hold")
+            running.await_batches(1)
+    running.check().require_ok()
 
 
 @pytest.mark.parametrize("point", ["adopt-uncommitted", "adopt-committed"])

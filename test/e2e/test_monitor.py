@@ -541,6 +541,51 @@ def test_dead_letters(monitor, database, watcher, receiver, topic):
     wait_until(lambda: series not in watch.metrics(), 20, "the gauge to fall")
 
 
+def test_topic_held(monitor, database, watcher, receiver, topic):
+    """A topic held apart is told of by /topic-holds and gauges, and raises an alert that only its end ends; one that is not
+    held for long raises none."""
+    def hold(name, age, events):
+        """As the relay writes it."""
+        number = database.value(
+            """insert into outbox.topic_hold (topic, cause, partition, reason, held_at)
+               values (%s, 'leader', 2, 'partition 2 has no leader', clock_timestamp() - %s * interval '1 s') returning id""",
+            (name, age))
+        database.execute(
+            """insert into outbox.topic_hold_batch (hold, batch_no, lower, upper, events, bytes, oldest_at)
+               values (%s, 7, '3:3:', '5:5:', %s, 300, clock_timestamp() - interval '1 h')""", (number, events))
+    hold(topic, 3000, 3)
+    hold(f"{topic}.new", 0, 1)
+    watch = monitor(databases=f"{database.dsn(user=watcher)}", topic_held_threshold_seconds=1000,
+                    webhook_url=receiver.url + "/hook", alertmanager_url=receiver.url)
+    server = database.cluster.host + ":" + str(database.cluster.port)
+    subject = {"database": database.name, "server": server, "topic": topic}
+
+    def mine():
+        return [body for body in receiver.bodies("/hook") if body["kind"] == "topic_held"]
+    [trigger] = wait_until(mine, 20, "the trigger")
+    assert trigger["labels"] == subject and trigger["action"] == "trigger" and trigger["reasons"] == ["held"]
+    assert (trigger["cause"], trigger["partition"], trigger["state"]) == ("leader", 2, "held")
+    assert (trigger["events"], trigger["bytes"], trigger["threshold_seconds"]) == (3, 300, 1000)
+    assert trigger["held_seconds"] >= 3000 and "partition 2 has no leader" in trigger["summary"]
+    wait_until(lambda: any(alert["labels"]["alertname"] == "OutboxTopicHeld" and alert["labels"]["topic"] == topic
+                           for alerts in receiver.bodies("/api/v2/alerts") for alert in alerts), 20, "Alertmanager's")
+    [told] = json.loads(watch.request("GET", "/topic-holds")[1])["databases"]
+    assert [(d["topic"], d["cause"], d["partition"], d["state"], d["events"]) for d in told["topic_holds"]] == [
+        (topic, "leader", 2, "held", 3), (f"{topic}.new", "leader", 2, "held", 1)]
+    labels = f'server="{server}",database="{database.name}"'
+    series = f'{{{labels},topic="{topic}",cause="leader",state="held"}}'
+    metrics = watch.metrics()
+    assert metrics[f"outbox_topics_held{{{labels}}}"] == 2
+    assert metrics[f"outbox_topic_held_events{series}"] == 3 and metrics[f"outbox_topic_held_bytes{series}"] == 300
+    assert metrics[f"outbox_topic_held_seconds{series}"] >= 3000
+    assert metrics[f"outbox_topic_held_oldest_seconds{series}"] >= 3600
+    database.execute("update outbox.topic_hold set state = 'ended'")
+    wait_until(lambda: len(mine()) == 2, 20, "the resolve")
+    assert mine()[1]["action"] == "resolve" and mine()[1]["labels"] == subject
+    assert watch.metrics()[f"outbox_topics_held{{{labels}}}"] == 0
+    assert f"outbox_topic_held_events{series}" not in watch.metrics()
+
+
 def test_frozen_database(monitor, database, make_database, receiver, topic):
     """A database that does not answer, not even with an error, hides no other one's dead letters and delays no end."""
     other = make_database(database.cluster)

@@ -30,6 +30,7 @@ RIGHTS = {
     "unwriting": [("topic", "outbox.cursor", ALL), ("topic", "*", ["describe"]), ("group", "*", ["read"]),
                   ("transactional_id", "*", ["write", "describe"])],
     "unseeing": [("topic", "*", ALL), ("transactional_id", "*", ["write", "describe"])],
+    "unspared": [("topic", "*", ALL), ("group", "*", ["read"]), ("transactional_id", "outbox-relay.unspared", ["write", "describe"])],
     "limited": [("topic", "outbox.cursor", ALL), ("topic", "allowed", ALL), ("group", "*", ["read"])],
 }
 
@@ -128,6 +129,18 @@ def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
         list(pool.map(refused, cases))
 
 
+def test_without_a_right_to_the_spare_id_the_first_is_used(session, broker, folder, authority_file):
+    """Security: who may not use the spare transactional id sends with the first, as if there were no other."""
+    properties = sasl(broker, authority_file, user="unspared")
+    pairs = open_pairs(properties.pop("bootstrap.servers"), "unspared", extra=properties.items())
+    with Sender(str(session.environment.pkglibdir / "outbox-sender")) as sender:
+        assert sender.open(pairs).kind == "OPENED"
+        assert sender.look().kind == "CURSOR"
+        fenced = sender.fence()
+        assert (fenced.kind, fenced.spare, fenced.passed_over) == ("CURSOR", False, False), fenced
+        assert sender.batch(1, []).kind == "COMMITTED"
+
+
 def test_tls_and_password_work_and_no_secret_is_shown(session, broker, cluster, folder, authority_file, make_database, unique):
     """Security: TLS and SASL to a broker with ACLs; secrets in no view, log, process or pg_settings."""
     use(session, cluster, folder, sasl(broker, authority_file, debug="all"))
@@ -214,9 +227,9 @@ def types(records):
     return [dict(record.headers())["ce_type"].decode() for record in records]
 
 
-@pytest.mark.parametrize("policy", ["hold_key", "stop"])
+@pytest.mark.parametrize("policy", ["hold_key", "hold_topic", "stop"])
 def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_file, make_database, unique, policy):
-    """Poison, authorization refused: the key waits, or all do, until the grant; then in order."""
+    """Poison, authorization refused: the key waits, or the topic, or all do, until the grant; then in order."""
     cluster.configure(outbox__dead_letter_policy=policy)
     use(session, cluster, folder, sasl(broker, authority_file, user="unwriting"))
     try:
@@ -235,10 +248,16 @@ def test_a_forbidden_topic_waits(session, broker, cluster, folder, authority_fil
             broker.wait_for_records(fine, 2)
             database.wait_for("select array_agg(state order by id) = '{open,held}' from outbox.dead_letter")
             assert "Topic authorization failed" in database.value("select error_message from outbox.dead_letter where state = 'open'")
+        elif policy == "hold_topic":
+            broker.wait_for_records(fine, 2)
+            database.wait_for("select cause = 'refused' and state = 'held' and events = 2 from outbox.topic_holds")
+            assert "Topic authorization failed" in database.value("select reason from outbox.topic_holds")
         else:
             assert "Topic authorization failed" in last_error(database, "outbox.dead_letter_policy is stop")
             assert len(broker.read_all(fine)) == 1 and not database.value("select count(*) from outbox.dead_letter")
         broker.allow("unwriting", "topic", denied, "write")
+        if policy == "hold_topic":
+            database.execute("select outbox.topic_release(%s)", (denied,))
         database.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
         assert types(broker.wait_for_records(denied, 2)) == ["T0", "T1"]
         assert len(broker.wait_for_records(fine, 2)) == 2

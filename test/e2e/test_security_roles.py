@@ -42,7 +42,8 @@ FUNCTIONS = {
     "replay": "operator", "replay_cancel": "operator", "replay_pause": "operator", "replay_resume": "operator",
     "outgoing_handler": "", "processed_ids": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
     "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
-    "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topics_changed": "", "trim_batch": "consumer",
+    "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topic_hold": "operator", "topic_hold_event": "operator",
+    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_release": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
@@ -50,12 +51,14 @@ RELATIONS = {
     "outgoing": {("writer", "insert"), ("writer", "select")},
     **{name: {("operator", "select"), ("watcher", "select")} for name in (
         "backlog", "batches", "databases", "dead_letter_depth", "dead_letter_groups", "relay_status", "replays",
+        "topic_holds",
     )},
     **{name: set() for name in (
         "audit_id_seq", "batch", "batch_0", "batch_1", "consumer_anchor", "consumer_attempt", "consumer_offset", "consumer_trouble", "dead_letter", "dead_letter_id_seq",
         "delivered_batch", "reached_batch", "event", *(f"event_{n}" for n in range(8)), "event_seq", "events", "idempotency",
         *(f"idempotency_{n}" for n in (*range(32), "timeless")),
-        "installation", "replay_job", "topic", "topic_grant", "unsent",
+        "installation", "replay_job", "topic", "topic_grant", "topic_hold", "topic_hold_batch", "topic_hold_copy",
+        "topic_hold_id_seq", "unsent",
     )},
 }
 ROLES = ("writer", "consumer", "operator", "watcher", "nobody")
@@ -262,6 +265,8 @@ DEFINER_CALLS = {
     "revoke_topic": "outbox.revoke_topic('granted', 'pg_monitor'::pg_catalog.regrole)",
     "start_relay": "outbox.start_relay()",
     "stop_relay": "outbox.stop_relay()",
+    "topic_hold": "outbox.topic_hold('granted', 'why')",
+    "topic_release": "outbox.topic_release('granted')",
     "trim_batch": "outbox.trim_batch('c', '{granted}', '{1}', '{null}', '{00000000-0000-7000-8000-000000000009}')",
 }
 INVOKER_CALLS = {

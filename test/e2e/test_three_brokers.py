@@ -207,26 +207,6 @@ FINE = ("orders.created", "orders.cancelled", "payments.completed", "inventory.r
 DAY = 24 * 3600 * 1000
 
 
-@pytest.mark.long
-def test_partition_without_leader(on_three, postgres, cluster, unique):
-    """Replication 1 and its broker down: last_error names topic and partition, and all arrives once it is back."""
-    topic = unique("alone")
-    holder = 3
-    cluster.admin.create_topics([NewTopic(topic, 1, replica_assignment=[[holder]])])[topic].result(30)
-    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}\nmessage.timeout.ms=3000")
-    postgres.reload()
-    on_three.declare(topic, 1)
-    on_three.start_relay()
-    on_three.emit(topic, "before")
-    cluster.wait_for_records(topic, 1)
-    cluster.nodes[holder].kill9()
-    on_three.emit(topic, "while away")
-    on_three.wait_for("select last_error like %s from outbox.relay_status", 60,
-                      (f'%partition 0 of topic "{topic}" has no leader:%Message timed out%',))
-    cluster.nodes[holder].start()
-    assert [r.key() for r in cluster.wait_for_records(topic, 2)] == [b"before", b"while away"]
-
-
 def alter_topic(cluster, name, **settings):
     """Set topic settings by hand."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[

@@ -59,9 +59,9 @@ def test_deleted_topics_do_not_stop_the_others(on_strict, strict, unique):
     assert types(strict.wait_for_records(undeclared, 1)) == ["again3"]
 
 
-@pytest.mark.parametrize("policy", ["hold_key", "stop"])
+@pytest.mark.parametrize("policy", ["hold_key", "hold_topic", "stop"])
 def test_a_deleted_topic_waits(on_strict, postgres, strict, unique, policy):
-    """Poison, topic deleted: its key waits, or all do, until the topic is there again; then in order."""
+    """Poison, topic deleted: its key waits, or the topic, or all do, until the topic is there again; then in order."""
     postgres.configure(outbox__dead_letter_policy=policy)
     postgres.reload()
     gone, fine = strict.create_topic(unique("undeclared"), 1), on_strict.declare(unique("fine"), 1)
@@ -76,14 +76,31 @@ def test_a_deleted_topic_waits(on_strict, postgres, strict, unique, policy):
     if policy == "hold_key":
         strict.wait_for_records(fine, 2)
         on_strict.wait_for("select array_agg(state order by id) = '{open,held}' from outbox.dead_letter")
+    elif policy == "hold_topic":
+        strict.wait_for_records(fine, 2)
+        refuse_again(on_strict, gone)
     else:
         told = wait_until(lambda: (e := on_strict.status()["last_error"]) and "policy is stop" in e and e, 60, "the stop")
         assert gone in told and not on_strict.value("select count(*) from outbox.dead_letter")
         assert len(strict.read_all(fine)) == 1
     strict.create_topic(gone, 1)
+    if policy == "hold_topic":
+        on_strict.execute("select outbox.topic_release(%s)", (gone,))
     on_strict.execute("select outbox.dead_letter_replay(id) from outbox.dead_letter where state = 'open'")
     assert types(strict.wait_for_records(gone, 2)) == ["T0", "T1"]
     assert len(strict.wait_for_records(fine, 2)) == 2
+
+
+def refuse_again(database, topic):
+    """The topic is held for its refusal; a release without its cause mended leaves it held, with all its events."""
+    held = ("select cause = 'refused' and state = 'held' and events = %s from outbox.topic_holds where topic = %s",
+            30, (2, topic))
+    database.wait_for(*held)
+    assert database.value("select count(*) from outbox.dead_letter") == 0
+    database.execute("select outbox.topic_release(%s)", (topic,))
+    database.wait_for("select count(*) > 0 from outbox.topic_hold_copy where refused_batch > 0")
+    database.wait_for(*held)
+    assert database.value("select count(*) from outbox.dead_letter") == 0
 
 
 def partitions_by_key(records):

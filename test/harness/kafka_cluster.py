@@ -72,6 +72,11 @@ class KafkaCluster(KafkaClient):
             return found if found > 0 else None
         return self.nodes[wait_until(known, 60, f"a leader of {topic}/{partition}")]
 
+    def wait_leaderless(self, topic, partition=0):
+        """Until the cluster says that nobody leads the partition."""
+        wait_until(lambda: self.admin.list_topics(topic, timeout=5).topics[topic].partitions[partition].leader < 0, 60,
+                   f"{topic}/{partition} to have no leader")
+
     def transaction_coordinator(self, transactional_id):
         """The node that coordinates the transactional id."""
         topic = "__transaction_state"

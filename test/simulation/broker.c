@@ -20,6 +20,8 @@ OutboxKafkaCursor broker_cursor;
 int				  logged[MOST_LOGGED];
 int				  nlogged;
 int				  broker_epoch;
+bool			  broker_unled[TOPICS];
+bool			  broker_closed[TOPICS];
 
 static Orphan orphan;
 static int	  late_epoch; /* of a second EndTxn(commit) on its way, 0 = none */
@@ -29,6 +31,8 @@ broker_reset(void)
 {
 	memset(&broker_cursor, 0, sizeof(broker_cursor));
 	memset(&orphan, 0, sizeof(orphan));
+	memset(broker_unled, 0, sizeof(broker_unled));
+	memset(broker_closed, 0, sizeof(broker_closed));
 	nlogged = late_epoch = 0;
 	broker_epoch = 1;
 }

@@ -2,13 +2,13 @@
  *
  * oracle.c
  *	  Judges a schedule by sets of event ids: every event that is committed in the
- *	  end was delivered once, nothing else was delivered, and each key is in
- *	  commit order.
+ *	  end was delivered once, itself or a copy of it, nothing else was delivered, and
+ *	  each key is in commit order.
  *
  * Exceptions the design names, kept as sets: what a lossy cut of the log took away may be in Kafka;
- * what an adoption repeats may be there twice; what it skips may be missing; without a cursor the
- * last batch may be there twice; the dead letters of the last batch may be in the tail that was
- * lost.
+ * what an adoption repeats may be there twice, and a copy of a hold that has ended beside its
+ * original; what it skips may be missing; without a cursor the last batch may be there twice; the
+ * dead letters of the last batch, and what holds left out of it, may be in the tail that was lost.
  */
 #include "simulation.h"
 
@@ -66,9 +66,18 @@ oracle_cut(int kept, bool lossy)
 
 		if (is_committed(event) && tables.transactions[event->txid].commit_record >= kept)
 			may_be_phantom[event->id] = true;
-		/* prepared at the cut, it may be committed and delivered once more */
+		/* prepared at the cut, or a copy that is lost, it may be delivered once more */
 		repeats[event->id] += may_be_phantom[event->id];
 	}
+}
+
+/* Is it a copy of a hold that has ended?  It comes again as its original does. */
+static bool
+is_ended_copy(const SimEvent *event)
+{
+	const SimCopy *copy = event->copy ? tables_copies_of(event->txid) : NULL;
+
+	return event->copy && (copy == NULL || tables.holds[copy->hold].state >= HOLD_ENDED);
 }
 
 void
@@ -80,7 +89,7 @@ oracle_adopted(bool resend, const OutboxSnapshot *base, const OutboxPosition *ba
 		bool			below = outbox_snapshot_sees(base, event->txid) ||
 			(event->txid == base_at->txid && event->seq <= base_at->seq);
 
-		if (resend && !below && broker_may_have(event->id))
+		if (resend && !below && (broker_may_have(event->id) || is_ended_copy(event)))
 			repeats[event->id]++;
 		if (!resend && is_committed(event) && count_logged(event->id) == 0)
 			may_miss[event->id] = true;
@@ -88,13 +97,13 @@ oracle_adopted(bool resend, const OutboxSnapshot *base, const OutboxPosition *ba
 }
 
 void
-oracle_letters_lost(const OutboxRange *range)
+oracle_rows_lost(const OutboxRange *range)
 {
 	for (int i = 0; i < tables.nevents; i++)
 	{
 		const SimEvent *event = &tables.events[i];
 
-		if (event->poison && outbox_range_holds(range, event->txid, event->seq))
+		if (outbox_range_holds(range, event->txid, event->seq) && count_logged(event->id) == 0)
 			may_miss[event->id] = true;
 	}
 }
@@ -122,15 +131,28 @@ oracle_held(const char *reason)
 		oracle_fail("the relay holds without a cause: %s", reason);
 }
 
+/* Of the event or a copy of it? */
+static bool
+is_exclusion_of(const SimExclusion *exclusion, int id)
+{
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+
+		if (event->id == id && event->txid == exclusion->txid && event->seq == exclusion->seq)
+			return true;
+	}
+	return false;
+}
+
 static void
 judge_event(const SimEvent *event)
 {
 	int	 count = count_logged(event->id);
 	bool letter = false;
 
-	for (int i = 0; i < tables.nexclusions; i++)
-		letter |=
-			tables.exclusions[i].txid == event->txid && tables.exclusions[i].seq == event->seq;
+	for (int i = 0; i < tables.nexclusions && event->poison; i++)
+		letter |= is_exclusion_of(&tables.exclusions[i], event->id);
 	if (event->poison)
 	{
 		if (count > 0)
@@ -188,7 +210,7 @@ oracle_judge(void)
 {
 	for (int i = 0; i < tables.nevents; i++)
 	{
-		if (is_committed(&tables.events[i]))
+		if (is_committed(&tables.events[i]) && !tables.events[i].copy)
 			judge_event(&tables.events[i]);
 	}
 	for (int i = 0; i < nlogged; i++)

@@ -7,37 +7,7 @@
  * The order of steps is that of steps.c, connect.c and deliver.c of bgworker/relay; the
  * invariants I1 to I4, I6 and I7 are what the oracle sees when they break.
  */
-#include "simulation.h"
-
-typedef struct SimRelay
-{
-	OutboxRelayState state;
-	SimBatch		 last;
-	OutboxIdentity	 identity;
-	OutboxComparison comparison;
-	int64			 delivered;
-	int				 epoch;
-	OutboxPeer		 peer; /* OPENED or FENCED: this sender answers at once */
-	OutboxErrand	 errand;
-	bool			 overruled;
-	int				 row_end; /* records the standby needs before the batch */
-	int				 start_fence;
-	int				 nwaypoints;
-	SimSnapshot		 waypoints[MOST_WAYPOINTS];
-
-	OutboxRange range; /* of the window */
-	uint64		lower[MOST_RUNNING];
-	uint64		upper[MOST_RUNNING];
-	OutboxEntry entries[MOST_EVENTS];
-	uint64		lowest[MOST_EVENTS / OUTBOX_ENTRY_BLOCK + 1];
-	size_t		count;
-	size_t		next;
-
-	SimBatch batch; /* with the sender, or about to be */
-	int		 ids[MOST_EVENTS];
-	int		 nids;
-	int		 poison; /* place in tables.events of a refused event, -1 = none */
-} SimRelay;
+#include "relay.h"
 
 Mutant		  mutant;
 bool		  replicated_mode;
@@ -45,7 +15,7 @@ bool		  healing;
 int			  holds;
 MemoryContext CurrentMemoryContext;
 
-static SimRelay relay;
+SimRelay relay;
 
 /* What start_rules.c reads from outbox.batch. */
 bool
@@ -88,7 +58,7 @@ begin_anew(void)
 void
 relay_reset(void)
 {
-	memset(&relay, 0, sizeof(relay));
+	memset(&relay, 0, offsetof(SimRelay, waypoints));
 	relay.state = OUTBOX_RELAY_STOPPED;
 	relay.delivered = -1;
 	holds = 0;
@@ -102,7 +72,8 @@ write_cursor(OutboxKafkaCursor *cursor, const OutboxBatchRow *row)
 	cursor->present = cursor->readable = true;
 	cursor->batch_no = row->batch_no;
 	cursor->nonce = row->nonce;
-	cursor->left_out = row->events - relay.nids;
+	cursor->left_out =
+		row->events - relay.nids - (mutant == MUTANT_LEFT_OUT_BLIND ? relay.held : 0);
 	cursor->system_id = relay.identity.system_id;
 	cursor->database = relay.identity.database;
 	cursor->timeline = relay.identity.timeline;
@@ -127,37 +98,59 @@ relay_die(void)
 
 /* ---------------------------------------------------------------- windows */
 
+/* Are they the last copies of a hold, which come first? */
+static bool
+is_end_of_hold(uint64 txid)
+{
+	for (int i = 0; i < tables.nholds && mutant != MUTANT_END_UNRANKED; i++)
+	{
+		if (tables.holds[i].ended_txid == txid)
+			return true;
+	}
+	return false;
+}
+
 static void
-add_entry(const SimEvent *event)
+add_entry(const SimEvent *event, const OutboxRange *range, OutboxEntry *entry)
 {
 	const SimTransaction *transaction = &tables.transactions[event->txid];
-	OutboxEntry			 *entry = &relay.entries[relay.count++];
 
 	memset(entry, 0, sizeof(*entry));
 	entry->txid = event->txid;
 	entry->seq = event->seq;
 	entry->block = (uint32) (event - tables.events);
-	if (event->txid == relay.range.lower_at.txid)
+	if (event->txid == range->lower_at.txid)
 		entry->rank = OUTBOX_RANK_BEGUN;
+	else if (is_end_of_hold(event->txid))
+		entry->rank = OUTBOX_RANK_REISSUED;
 	else
 		entry->rank = timed ? OUTBOX_RANK_TIMED : OUTBOX_RANK_UNTIMED;
 	entry->order = entry->rank == OUTBOX_RANK_TIMED ? transaction->commit_time : 0;
+}
+
+size_t
+range_entries(const OutboxRange *range, OutboxEntry *entries)
+{
+	size_t count = 0;
+
+	for (int i = 0; i < tables.nevents; i++)
+	{
+		const SimEvent *event = &tables.events[i];
+
+		if (!event->emptied && tables.transactions[event->txid].state == TX_COMMITTED &&
+			outbox_range_holds(range, event->txid, event->seq))
+			add_entry(event, range, &entries[count++]);
+	}
+	outbox_entries_sort(entries, count);
+	return count;
 }
 
 /* The window's range is set. */
 static void
 fill_window(void)
 {
-	relay.count = relay.next = 0;
-	for (int i = 0; i < tables.nevents; i++)
-	{
-		const SimEvent *event = &tables.events[i];
-
-		if (!event->emptied && tables.transactions[event->txid].state == TX_COMMITTED &&
-			outbox_range_holds(&relay.range, event->txid, event->seq))
-			add_entry(event);
-	}
-	outbox_entries_sort(relay.entries, relay.count);
+	relay.next = 0;
+	relay.count = range_entries(&relay.range, relay.entries);
 	for (size_t i = 0; i < relay.count; i++)
 		outbox_lowest_note(relay.lowest, i, relay.entries[i].txid);
 }
@@ -169,6 +162,7 @@ open_window(const OutboxSnapshot *upper)
 	copy_snapshot(&relay.range.upper, relay.upper, upper);
 	relay.range.lower_at = relay.last.row.range.upper_at;
 	memset(&relay.range.upper_at, 0, sizeof(OutboxPosition));
+	holds_load(0);
 	fill_window();
 	return relay.count > 0;
 }
@@ -196,6 +190,7 @@ find_work(void)
 	if (!found)
 	{
 		relay.nwaypoints = 0;
+		holds_tend();
 		tables_snapshot(&now);
 		found = open_window(&now.snapshot);
 	}
@@ -221,7 +216,7 @@ read_entries(size_t first, size_t end, int64 batch_no)
 {
 	OutboxBatchRow *row = &relay.batch.row;
 
-	relay.nids = 0;
+	relay.nids = relay.held = 0;
 	relay.poison = -1;
 	row->events = 0;
 	row->digest = 0;
@@ -232,15 +227,19 @@ read_entries(size_t first, size_t end, int64 batch_no)
 
 		row->events++;
 		row->digest += event->id * INT64CONST(7919) + 13;
-		if (tables_excluded(batch_no, entry->txid, entry->seq))
+		if (tables_excluded(batch_no, entry->txid, entry->seq) || !holds_pass(event))
 			continue;
+		relay.sent[relay.nids] = entry->block;
 		relay.ids[relay.nids++] = event->id;
 		if (event->poison && relay.poison < 0)
 			relay.poison = (int) entry->block;
 	}
 }
 
-/* Where the chunk ends: between transactions, unless one is larger than a batch. */
+/*
+ * Where the chunk ends: between transactions, unless one is larger than a batch; never inside a
+ * hold's copies.
+ */
 static size_t
 choose_end(size_t most)
 {
@@ -250,7 +249,12 @@ choose_end(size_t most)
 	while (boundary < relay.count && boundary > relay.next &&
 		   relay.entries[boundary].txid == relay.entries[boundary - 1].txid)
 		boundary--;
-	return boundary > relay.next ? boundary : end;
+	if (boundary > relay.next)
+		return boundary;
+	while (end < relay.count && relay.entries[end].txid == relay.entries[end - 1].txid &&
+		   holds_keep_whole(relay.entries[end].txid))
+		end++;
+	return end;
 }
 
 static void
@@ -310,7 +314,7 @@ prepare_next(void)
 {
 	size_t end = choose_end(1 + pick(6));
 
-	memset(&relay.batch.row, 0, sizeof(OutboxBatchRow));
+	memset(&relay.batch, 0, sizeof(relay.batch));
 	relay.batch.row.batch_no = relay.last.row.batch_no + 1;
 	read_entries(relay.next, end, relay.batch.row.batch_no);
 	cut_chunk(end);
@@ -336,8 +340,11 @@ prepare_again(void)
 	copy_snapshot(&relay.range.upper, relay.upper, &stored->row.range.upper);
 	relay.range.lower_at = stored->row.range.lower_at;
 	relay.range.upper_at = stored->row.range.upper_at;
+	holds_load(stored->row.batch_no);
 	fill_window();
+	relay.batch.nshares = relay.batch.nrefused = 0;
 	read_entries(0, relay.count, stored->row.batch_no);
+	holds_store_old();
 	if (relay.batch.row.events != stored->row.events ||
 		relay.batch.row.digest != stored->row.digest)
 	{
@@ -356,7 +363,7 @@ prepare_cursor(void)
 	copy_batch(&relay.batch, tables_batch(relay.delivered));
 	relay.batch.row.events = tables_left_out(relay.delivered);
 	relay.count = relay.next = 0;
-	relay.nids = 0;
+	relay.nids = relay.held = 0;
 	relay.poison = -1;
 	enter(OUTBOX_RELAY_REPLICATING);
 }
@@ -408,12 +415,13 @@ adopt(bool resend)
 	{
 		copy_snapshot(&base.row.range.upper, base.upper, &range->upper);
 		base.row.range.upper_at = range->upper_at;
-		oracle_letters_lost(range);
+		oracle_rows_lost(range);
 	}
 	else
 	{
 		copy_snapshot(&base.row.range.upper, base.upper, &oldest->row.range.lower);
 		base.row.range.upper_at = oldest->row.range.lower_at;
+		base.forgets_from = mutant == MUTANT_ADOPT_KEEPS ? 0 : oldest->row.batch_no;
 	}
 	copy_snapshot(&base.row.range.lower, base.lower, &base.row.range.upper);
 	base.row.range.lower_at = base.row.range.upper_at;
@@ -503,6 +511,35 @@ refuse_event(void)
 	go_on(false);
 }
 
+/* The first topic of the batch that Kafka cannot take; -1: it takes all. */
+static int
+find_barred(void)
+{
+	for (int i = 0; i < relay.nids && !healing; i++)
+	{
+		int topic = topic_of(tables.events[relay.sent[i]].key);
+
+		if (broker_unled[topic] || broker_closed[topic])
+			return topic;
+	}
+	return -1;
+}
+
+/* It stands so for a while, then the batch goes without the topic. */
+static void
+leave_topic(int topic)
+{
+	if (!broker_closed[topic] && happens(40))
+	{
+		begin_anew();
+		return;
+	}
+	holds_take_topic(topic, broker_closed[topic] ? OUTBOX_HOLD_REFUSED : OUTBOX_HOLD_LEADER);
+	relay.peer = OUTBOX_PEER_OPENED;
+	relay.count = relay.next = 0;
+	go_on(false);
+}
+
 static void
 take_committed(bool torn)
 {
@@ -517,12 +554,20 @@ static void
 step_sending(void)
 {
 	OutboxKafkaCursor cursor;
+	int				  barred = find_barred();
 
+	if (barred >= 0)
+	{
+		leave_topic(barred);
+		return;
+	}
 	if (relay.poison >= 0)
 	{
 		refuse_event();
 		return;
 	}
+	if (happens(30))
+		holds_tend();
 	write_cursor(&cursor, &relay.batch.row);
 	switch (broker_send(relay.epoch, relay.ids, relay.nids, &cursor))
 	{
@@ -546,6 +591,8 @@ step_idle(void)
 {
 	bool work = relay.delivered < relay.last.row.batch_no;
 
+	if (!work && happens(30))
+		holds_tend();
 	if (!work)
 	{
 		ring_tend(&relay.last.row.range.lower); /* the last batch stays */
@@ -624,6 +671,11 @@ relay_is_done(void)
 	if (relay.state != OUTBOX_RELAY_IDLE || relay.delivered < relay.last.row.batch_no ||
 		relay.next < relay.count || relay.nwaypoints > 0)
 		return false;
+	for (int i = 0; i < tables.nholds; i++)
+	{
+		if (tables.holds[i].state < HOLD_ENDED)
+			return false;
+	}
 	tables_snapshot(&now);
 	return !open_window(&now.snapshot);
 }

@@ -28,6 +28,15 @@ static const char *const mutant_names[MUTANTS] = {
 	[MUTANT_LATE_EXCLUSION] = "late exclusion row",
 	[MUTANT_CURSOR_FIRST] = "offset sent first",
 	[MUTANT_NO_STANDBY_WAIT] = "no wait for the standby",
+	[MUTANT_LATE_HOLD] = "late hold row",
+	[MUTANT_LEFT_OUT_BLIND] = "left_out without holds",
+	[MUTANT_END_APART] = "hold ends before its last copies",
+	[MUTANT_END_UNRANKED] = "last copies not first in their window",
+	[MUTANT_RELEASE_PASSES] = "new events pass during a release",
+	[MUTANT_COPIES_HELD] = "own copies held",
+	[MUTANT_REFUSED_SENT] = "refused copies sent",
+	[MUTANT_ADOPT_KEEPS] = "adopt keeps what holds left out",
+	[MUTANT_HELD_EMPTIED] = "rotation of what is held",
 };
 
 /* splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014) */
@@ -113,12 +122,53 @@ crash_server(int kept, bool lossy, bool new_timeline)
 	tables_cut(kept, new_timeline);
 }
 
+/* A person holds or releases a topic. */
+static void
+handle_hold(int topic)
+{
+	SimHoldChange change = {.hold = tables_hold_of(topic)};
+
+	if (change.hold < 0)
+	{
+		if (tables.nholds == MOST_HOLDS)
+			return;
+		change.hold = tables.nholds;
+		change.now = (SimHold) {.topic = topic, .cause = OUTBOX_HOLD_OPERATOR};
+	}
+	else
+	{
+		change.now = tables.holds[change.hold];
+		if (change.now.state == HOLD_HELD)
+			change.now.state = HOLD_RELEASING;
+		else
+			change.now = (SimHold) {.topic = topic, .cause = OUTBOX_HOLD_OPERATOR};
+	}
+	tables_change_hold(&change);
+	if (happens(50))
+		flushed = records;
+}
+
+static void
+disturb_topic(void)
+{
+	int	   topic = (int) pick(TOPICS);
+	uint32 what = pick(10);
+
+	if (what < 5)
+		broker_unled[topic] = !broker_unled[topic] && tables.nholds < MOST_HOLDS - TOPICS;
+	else if (what < 6)
+		broker_closed[topic] = !broker_closed[topic] && tables.nholds < MOST_HOLDS - TOPICS;
+	else
+		handle_hold(topic);
+}
+
 typedef struct Faults
 {
 	bool failover; /* to the standby */
 	bool recovery; /* to a point in time */
 	bool forget;   /* Kafka loses the cursor */
 	bool poison;
+	bool topics; /* without leaders, refused, held by persons */
 } Faults;
 
 static void
@@ -149,6 +199,8 @@ take_step(const Faults *faults)
 
 	clock_now += pick(3);
 	broker_tick();
+	if (faults->topics && happens(8))
+		disturb_topic();
 	if (choice < 20)
 		write_something(faults->poison);
 	else if (choice < 36)
@@ -187,10 +239,20 @@ heal(void)
 	uint64 txid;
 
 	healing = true;
+	memset(broker_unled, 0, sizeof(broker_unled));
+	memset(broker_closed, 0, sizeof(broker_closed));
 	while ((txid = choose_open(TX_RUNNING)) != 0 || (txid = choose_open(TX_PREPARED)) != 0)
 		tables_end(txid, TX_COMMITTED);
 	for (int turn = 0; turn < HEALING_TURNS; turn++)
 	{
+		for (int topic = 0; topic < TOPICS; topic++)
+		{
+			int hold = tables_hold_of(topic);
+
+			if (hold >= 0 && tables.holds[hold].state == HOLD_HELD &&
+				tables.holds[hold].cause != OUTBOX_HOLD_LEADER)
+				handle_hold(topic);
+		}
 		flushed = standby = records;
 		if (relay_is_done())
 			return;
@@ -219,6 +281,7 @@ run_schedule(uint64 seed, Mutant without)
 	/* a lost history that nobody remembers cannot be told from none */
 	faults.forget = happens(15) && !faults.recovery && (replicated_mode || !faults.failover);
 	faults.poison = happens(30);
+	faults.topics = happens(25);
 	store_genesis();
 	for (int step = 0; step < STEPS; step++)
 		take_step(&faults);

@@ -12,18 +12,25 @@ typedef enum RecordKind
 	RECORD_BATCH,
 	RECORD_EXCLUSION,
 	RECORD_EMPTY,
+	RECORD_COPIES,
+	RECORD_HOLD,
 	RECORD_NOTHING
 } RecordKind;
 
 typedef struct Record
 {
 	RecordKind	 kind;
-	uint64		 txid;	/* EVENT, END, BATCH: of the transaction */
+	uint64		 txid;	/* EVENT, END, BATCH, COPIES: of the transaction */
 	TxState		 state; /* END */
-	int64		 time;	/* END */
+	int64		 time;	/* END, BATCH, COPIES */
 	SimEvent	 event;
 	SimExclusion exclusion;
-	int			 number; /* BATCH: of batch_pool; EMPTY: leaf */
+	int			 number; /* BATCH: of batch_pool; EMPTY: leaf; COPIES: hold that ends, -1 = none */
+	union
+	{
+		SimCopy		  copy;	  /* COPIES; copies 0 = none */
+		SimHoldChange change; /* HOLD */
+	};
 } Record;
 
 Tables	 tables;
@@ -52,7 +59,7 @@ reset_state(void)
 {
 	int timeline = tables.timeline;
 
-	memset(&tables, 0, sizeof(tables));
+	memset(&tables, 0, offsetof(Tables, events));
 	tables.next_txid = FIRST_TXID;
 	tables.completed = FIRST_TXID - 1;
 	tables.next_seq = 1;
@@ -87,6 +94,131 @@ empty_leaf(int leaf)
 	}
 }
 
+/* ------------------------------------------------------------- topic holds */
+
+static void
+add_share(const SimShare *share)
+{
+	for (int i = 0; i < tables.nshares; i++)
+	{
+		SimShare *old = &tables.shares[i];
+
+		if (old->hold == share->hold && old->batch_no == share->batch_no)
+		{
+			old->events += share->events;
+			return;
+		}
+	}
+	if (tables.nshares == MOST_SHARES)
+		oracle_fail("the schedule is too long for what holds leave out");
+	else
+		tables.shares[tables.nshares++] = *share;
+}
+
+static bool
+is_among(uint64 txid, const uint64 *txids, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (txids[i] == txid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The batches from `oldest` on come again.  Copies of a hold that has ended stay: it copies nothing
+ * again.
+ */
+static void
+forget_batches(int64 oldest)
+{
+	int kept = 0;
+
+	for (int i = 0; i < tables.nshares; i++)
+	{
+		if (tables.shares[i].batch_no < oldest)
+			tables.shares[kept++] = tables.shares[i];
+	}
+	tables.nshares = kept;
+	for (int i = 0; i < tables.ncopies; i++)
+	{
+		SimCopy *copy = &tables.copies[i];
+
+		if (copy->last_batch >= oldest && copy->refused_batch == 0 &&
+			tables.holds[copy->hold].state < HOLD_ENDED)
+			copy->refused_batch = -1;
+	}
+}
+
+static void
+store_batch_holds(const SimBatch *batch)
+{
+	if (batch->forgets_from > 0)
+		forget_batches(batch->forgets_from);
+	for (int i = 0; i < batch->nshares; i++)
+		add_share(&batch->shares[i]);
+	for (int i = 0; i < tables.ncopies && batch->nrefused > 0; i++)
+	{
+		if (is_among(tables.copies[i].txid, batch->refused, batch->nrefused))
+			tables.copies[i].refused_batch = batch->row.batch_no;
+	}
+}
+
+static void
+store_copies(const Record *record)
+{
+	if (record->copy.copies > 0 && tables.ncopies == MOST_COPIES)
+		oracle_fail("the schedule is too long for copies");
+	else if (record->copy.copies > 0)
+		tables.copies[tables.ncopies++] = record->copy;
+	if (record->number < 0)
+		return;
+	tables.holds[record->number].state = HOLD_ENDED;
+	tables.holds[record->number].ended_txid = record->txid;
+}
+
+static void
+drop_rows(int hold)
+{
+	int kept = 0;
+
+	for (int i = 0; i < tables.nshares; i++)
+	{
+		if (tables.shares[i].hold != hold)
+			tables.shares[kept++] = tables.shares[i];
+	}
+	tables.nshares = kept;
+	kept = 0;
+	for (int i = 0; i < tables.ncopies; i++)
+	{
+		if (tables.copies[i].hold != hold)
+			tables.copies[kept++] = tables.copies[i];
+	}
+	tables.ncopies = kept;
+}
+
+static void
+change_hold(const SimHoldChange *change)
+{
+	tables.nholds = Max(tables.nholds, change->hold + 1);
+	tables.holds[change->hold] = change->now;
+	if (change->share.events > 0)
+		add_share(&change->share);
+	for (int i = 0; i < tables.ncopies && change->nrefused > 0; i++)
+	{
+		SimCopy *copy = &tables.copies[i];
+
+		if (copy->hold == change->hold && copy->refused_batch == 0 &&
+			copy->txid >= change->refused[0])
+			copy->refused_batch = is_among(copy->txid, change->refused, change->nrefused) ?
+				change->refused_batch :
+				-1;
+	}
+	if (change->now.state == HOLD_GONE)
+		drop_rows(change->hold);
+}
+
 static void
 replay(const Record *record, int place)
 {
@@ -97,14 +229,23 @@ replay(const Record *record, int place)
 			tables.transactions[record->txid].state = TX_RUNNING;
 			tables.events[tables.nevents++] = record->event;
 			tables.next_seq = Max(tables.next_seq, record->event.seq + 1);
-			tables.key_holder[record->event.key] = record->txid;
+			if (!record->event.copy)
+				tables.key_holder[record->event.key] = record->txid;
 			break;
 		case RECORD_END:
 			end_transaction(record->txid, record->state, record->time, place);
 			break;
 		case RECORD_BATCH:
 			tables.batches[tables.nbatches++] = record->number;
+			store_batch_holds(&batch_pool[record->number]);
 			end_transaction(record->txid, TX_COMMITTED, record->time, place);
+			break;
+		case RECORD_COPIES:
+			store_copies(record);
+			end_transaction(record->txid, TX_COMMITTED, record->time, place);
+			break;
+		case RECORD_HOLD:
+			change_hold(&record->change);
 			break;
 		case RECORD_EXCLUSION:
 			tables.exclusions[tables.nexclusions++] = record->exclusion;
@@ -168,6 +309,43 @@ tables_emit(uint64 txid, int key, bool poison)
 							   .poison = poison};
 	append(&record);
 	return true;
+}
+
+void
+tables_copy(uint64 txid, const SimEvent *original)
+{
+	Record record = {.kind = RECORD_EVENT, .txid = txid, .event = *original};
+
+	if (tables.nevents == MOST_EVENTS)
+	{
+		oracle_fail("the schedule is too long for copies");
+		return;
+	}
+	record.event.txid = txid;
+	record.event.seq = tables.next_seq;
+	record.event.leaf = tables.leaf;
+	record.event.created_at = clock_now;
+	record.event.copy = true;
+	append(&record);
+}
+
+void
+tables_end_copies(uint64 txid, const SimCopy *row, int ended_hold)
+{
+	Record record = {.kind = RECORD_COPIES,
+					 .txid = txid,
+					 .number = ended_hold,
+					 .time = ++clock_now};
+
+	if (row != NULL)
+		record.copy = *row;
+	append(&record);
+}
+
+void
+tables_change_hold(const SimHoldChange *change)
+{
+	append(&(Record) {.kind = RECORD_HOLD, .change = *change});
 }
 
 void
@@ -278,7 +456,39 @@ tables_left_out(int64 batch_no)
 
 	for (int i = 0; i < tables.nexclusions; i++)
 		count += tables.exclusions[i].batch_no == batch_no;
+	for (int i = 0; i < tables.nshares; i++)
+		count += tables.shares[i].batch_no == batch_no ? tables.shares[i].events : 0;
+	for (int i = 0; i < tables.ncopies; i++)
+		count += tables.copies[i].refused_batch == batch_no ? tables.copies[i].copies : 0;
 	return count;
+}
+
+int
+tables_hold_of(int topic)
+{
+	for (int i = 0; i < tables.nholds; i++)
+	{
+		if (tables.holds[i].topic == topic && tables.holds[i].state < HOLD_ENDED)
+			return i;
+	}
+	return -1;
+}
+
+const SimCopy *
+tables_copies_of(uint64 txid)
+{
+	for (int i = 0; i < tables.ncopies; i++)
+	{
+		if (tables.copies[i].txid == txid)
+			return &tables.copies[i];
+	}
+	return NULL;
+}
+
+int
+topic_of(int key)
+{
+	return key % TOPICS;
 }
 
 bool

@@ -206,9 +206,36 @@ test_note(void)
 	OutboxBatchRow row = {.left_out = 3};
 	char		   note[OUTBOX_NOTE_SIZE];
 
-	outbox_cursor_write_note(note, sizeof(note), &row, &identity, false);
+	outbox_cursor_write_note(note, sizeof(note), &row, &identity, false, true);
 	CHECK(strstr(note, "\ndirectory=b00t.1.2\n") != NULL,
 		  "the note says from which directory it was written");
+}
+
+/* Which transactional id the cursor was committed with, and by whom, decides about the other. */
+static void
+test_pass_over(void)
+{
+	OutboxIdentity	  identity = make_identity();
+	OutboxKafkaCursor cursor = make_cursor(ROWS);
+	OutboxBatchRow	  row = {.batch_no = ROWS};
+	char			  note[OUTBOX_NOTE_SIZE];
+
+	outbox_cursor_write_note(note, sizeof(note), &row, &identity, false, true);
+	outbox_cursor_read_note(note, strlen(note), &cursor);
+	CHECK(cursor.spare, "the note says with which id");
+	CHECK(outbox_start_may_pass_over(&cursor, &identity, false),
+		  "our own commit's id may be passed over, its sender is gone");
+	strlcpy(cursor.directory, "b00t.9.9", sizeof(cursor.directory));
+	CHECK(!outbox_start_may_pass_over(&cursor, &identity, false),
+		  "not that of a commit of another server");
+	CHECK(outbox_start_may_pass_over(&cursor, &identity, true), "the id it did not use may be");
+	cursor.lags = true;
+	CHECK(!outbox_start_may_pass_over(&cursor, &identity, true),
+		  "not after at_least_once, which uses none");
+	cursor.directory[0] = '\0';
+	CHECK(!outbox_start_may_pass_over(&cursor, &identity, false), "nor of one that is not named");
+	cursor.present = false;
+	CHECK(outbox_start_may_pass_over(&cursor, &identity, false), "without a commit each may be");
 }
 
 static void
@@ -507,6 +534,7 @@ main(void)
 	test_copy_or_lost_history();
 	test_other_rules_stay();
 	test_note();
+	test_pass_over();
 	test_marker_file();
 	test_marker_verdict();
 	test_marker_plan();

@@ -401,6 +401,25 @@ test_depth_alerts(void)
 }
 
 static void
+test_held_alerts(void)
+{
+	OutboxAlertState state = {0};
+
+	CHECK(outbox_alert_judge_held(&state, 59.9, 60) == OUTBOX_ALERT_NONE && state.polls == 0,
+		  "held for less than the threshold");
+	outbox_alert_judge_held(&state, 60, 60);
+	CHECK(outbox_alert_judge_held(&state, 65, 60) == OUTBOX_ALERT_TRIGGER &&
+			  state.reasons == OUTBOX_REASON_HELD,
+		  "for longer, twice");
+	CHECK(outbox_alert_judge_held(&state, 1, 60) == OUTBOX_ALERT_NONE && state.firing,
+		  "held anew between two polls it goes on");
+	CHECK(outbox_alert_judge_held(&state, -1, 60) == OUTBOX_ALERT_RESOLVE,
+		  "it ends when the topic is not held");
+	outbox_alert_judge_held(&state, 0, 0);
+	CHECK(outbox_alert_judge_held(&state, 0, 0) == OUTBOX_ALERT_TRIGGER, "a threshold of 0");
+}
+
+static void
 test_patterns(void)
 {
 	const char *list = "# ours\n\n  outbox-* \nshop-?";
@@ -445,6 +464,7 @@ main(void)
 	test_keys();
 	test_deserted();
 	test_depth_alerts();
+	test_held_alerts();
 	test_patterns();
 	test_thresholds();
 	return finish_tests();

@@ -20,6 +20,7 @@
 #include "src/common/error_class.h"
 #include "src/common/wire.h"
 
+#define API_FIND_COORDINATOR  10
 #define API_INIT_PRODUCER_ID  22
 #define API_END_TXN			  26
 #define API_TXN_OFFSET_COMMIT 28
@@ -91,9 +92,9 @@ flush_frames(void)
 	out.len = 0;
 }
 
-/* The next answer, or 0 when the sender has ended. */
+/* The next frame, or 0 when the sender has ended. */
 static char
-read_answer(OutboxWireReader *body)
+read_frame(OutboxWireReader *body)
 {
 	OutboxFrameType type;
 	bool			corrupt;
@@ -111,6 +112,47 @@ read_answer(OutboxWireReader *body)
 		in_used += (size_t) n;
 	}
 	return (char) type;
+}
+
+/* What LEADERS said of its first topic. */
+typedef struct Leaders
+{
+	bool	 given_up;
+	uint16_t count;
+	char	 topic[64];
+	int32_t	 partition;
+	uint64_t for_ms;
+} Leaders;
+
+static Leaders leaders; /* the newest that gave nothing up */
+
+static void
+read_leaders(OutboxWireReader *body, Leaders *found)
+{
+	const char *topic;
+	uint32_t	len;
+
+	found->given_up = outbox_wire_get_u8(body) != 0;
+	found->count = outbox_wire_get_u16(body);
+	outbox_wire_get_string(body, &topic, &len);
+	snprintf(found->topic, sizeof(found->topic), "%.*s", (int) len, topic);
+	found->partition = (int32_t) outbox_wire_get_u32(body);
+	found->for_ms = outbox_wire_get_u64(body);
+}
+
+/* The next answer, or 0 when the sender has ended; LEADERS that give nothing up are only noted. */
+static char
+read_answer(OutboxWireReader *body)
+{
+	for (;;)
+	{
+		char			 type = read_frame(body);
+		OutboxWireReader copy = *body;
+
+		if (type != OUTBOX_FRAME_LEADERS || outbox_wire_get_u8(&copy) != 0)
+			return type;
+		read_leaders(body, &leaders);
+	}
 }
 
 static void
@@ -173,7 +215,8 @@ fence(OutboxWireReader *body)
 }
 
 static void
-declare_with(const char *name, uint32_t partitions, const char *policy, const char *flaw)
+declare_with(const char *name, uint32_t partitions, const char *policy, const char *flaw,
+			 bool waits)
 {
 	size_t mark;
 
@@ -185,13 +228,14 @@ declare_with(const char *name, uint32_t partitions, const char *policy, const ch
 	outbox_wire_put_u64(&out, (uint64_t) INT64_MIN);
 	outbox_wire_put_cstring(&out, policy);
 	outbox_wire_put_cstring(&out, flaw);
+	outbox_wire_put_u8(&out, waits ? 1 : 0);
 	outbox_wire_finish(&out, mark);
 }
 
 static void
 declare_topic(const char *name, uint32_t partitions)
 {
-	declare_with(name, partitions, NULL, NULL);
+	declare_with(name, partitions, NULL, NULL, false);
 }
 
 /* A batch of small events, and of one with payload_len bytes if that is not 0. */
@@ -515,11 +559,11 @@ test_flaws(const char *program)
 	start_sender(program);
 	open_sender("exactly_once", NULL, NULL, &body);
 	fence(&body);
-	declare_with("", 1, NULL, NULL);
-	declare_with(longer, 1, NULL, NULL);
-	declare_with("repeated", 1, longer, NULL);
-	declare_with("told", 1, "forget", "cleanup_policy is out of range");
-	declare_with("topic", 1, NULL, longer);
+	declare_with("", 1, NULL, NULL, false);
+	declare_with(longer, 1, NULL, NULL, false);
+	declare_with("repeated", 1, longer, NULL, false);
+	declare_with("told", 1, "forget", "cleanup_policy is out of range", false);
+	declare_with("topic", 1, NULL, longer, false);
 	declare_topic("topic", 1);
 	CHECK(is_committed(send_batch(3, 2, 1, &body), &body, 3, 2, 0),
 		  "wrong declarations do not end the sender");
@@ -819,6 +863,152 @@ test_leaderless(const char *program)
 	stop_sender();
 }
 
+/* Is the answer LEADERS that give the batch up for that topic alone? */
+static bool
+is_given_up(char type, OutboxWireReader *body, const char *topic)
+{
+	Leaders found;
+
+	if (type != OUTBOX_FRAME_LEADERS)
+		return false;
+	read_leaders(body, &found);
+	return found.given_up && found.count == 1 && strcmp(found.topic, topic) == 0 &&
+		found.partition == 0 && found.for_ms >= 1000 && !body->bad;
+}
+
+/* Asks for LEADERS of a topic until they say so, and for so long. */
+static bool
+watch_until(const char *topic, int32_t partition, uint64_t for_ms)
+{
+	OutboxWireReader body;
+	Leaders			 found;
+	size_t			 mark;
+
+	outbox_wire_begin(&out, OUTBOX_FRAME_WATCH, &mark);
+	outbox_wire_put_u16(&out, topic == NULL ? 0 : 1);
+	if (topic != NULL)
+		outbox_wire_put_cstring(&out, topic);
+	outbox_wire_finish(&out, mark);
+	flush_frames();
+	if (topic == NULL)
+		return true;
+	do
+	{
+		if (read_frame(&body) != OUTBOX_FRAME_LEADERS)
+			return false;
+		read_leaders(&body, &found);
+	} while (found.partition != partition || found.for_ms < for_ms);
+	return !found.given_up && found.count == 1 && strcmp(found.topic, topic) == 0;
+}
+
+/* A batch of a topic without a leader is given up in time, others pass, and the leaders are told.
+ */
+static void
+test_given_up(const char *program, const char *delivery)
+{
+	const char		*pairs[] = {OUTBOX_OPEN_LEADERLESS, "1000", NULL};
+	OutboxWireReader body;
+
+	start_sender(program);
+	open_with(delivery, pairs, &body);
+	fence(&body);
+	CHECK(is_committed(send_batch(50, 1, 1, &body), &body, 50, 1, 0), delivery);
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, -1);
+	memset(&leaders, 0, sizeof(leaders));
+	CHECK(is_given_up(send_batch(51, 3, 1, &body), &body, "topic"),
+		  "one that has lost its leader is given up");
+	CHECK(leaders.count == 1 && strcmp(leaders.topic, "topic") == 0 && leaders.partition == 0,
+		  "and told before");
+	fence(&body);
+	CHECK(is_given_up(send_batch(51, 1, 1, &body), &body, "topic"), "so is the next try");
+	fence(&body);
+	CHECK(is_committed(send_to("told", 51, 2, 1, &body), &body, 51, 2, 0),
+		  "what goes to another topic is committed");
+	CHECK(watch_until("topic", 0, 3000), "WATCH: it has no leader");
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, 1);
+	CHECK(watch_until("topic", -1, 0) && watch_until("topic", -1, 1500), "and has one for a while");
+	watch_until(NULL, 0, 0);
+	CHECK(is_committed(send_batch(52, 3, 1, &body), &body, 52, 3, 0), "then its events pass");
+	CHECK(stop_sender() == 0, "the sender ends");
+}
+
+/* A topic that is waited for: its batch fails, and is never given up. */
+static void
+test_waiting(const char *program)
+{
+	const char		*pairs[] = {OUTBOX_OPEN_LEADERLESS, "1000", NULL};
+	OutboxWireReader body;
+	const char		*text;
+	uint32_t		 len;
+
+	start_sender(program);
+	open_with("exactly_once", pairs, &body);
+	declare_with("topic", 1, NULL, NULL, true);
+	fence(&body);
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, -1);
+	CHECK(watch_until("topic", 0, 0), "the topic is known to have no leader");
+	CHECK(is_failed(send_batch(60, 1, 1, &body), &body, OUTBOX_ERROR_RETRIABLE),
+		  "the batch of a topic that is waited for fails");
+	outbox_wire_get_u32(&body);
+	outbox_wire_get_string(&body, &text, &len);
+	outbox_wire_get_string(&body, &text, &len);
+	CHECK(!body.bad &&
+			  memmem(text, len, "partition 0 of topic \"topic\" has no leader: ", 44) == text,
+		  "and names topic and partition");
+	rd_kafka_mock_partition_set_leader(cluster, "topic", 0, 1);
+	CHECK(watch_until("topic", -1, 0), "it has one again");
+	watch_until(NULL, 0, 0);
+	fence(&body);
+	CHECK(is_committed(send_batch(60, 1, 1, &body), &body, 60, 1, 0), "and the batch passes");
+	stop_sender();
+}
+
+/* FAILED that names the partition, which a sender does once it has looked: with the second try. */
+static bool
+is_named(char type, OutboxWireReader *body, const char *partition)
+{
+	const char *text;
+	uint32_t	len;
+
+	if (!is_failed(type, body, OUTBOX_ERROR_RETRIABLE))
+		return false;
+	outbox_wire_get_u32(body);
+	outbox_wire_get_string(body, &text, &len);
+	outbox_wire_get_string(body, &text, &len);
+	printf("# %.*s\n", (int) len, text);
+	return !body->bad && memmem(text, len, partition, strlen(partition)) == text;
+}
+
+/* What nothing can be sent without is named when it has no leader. */
+static void
+test_vital(const char *program)
+{
+	/* "relay" as a group and as an id has partition 1 of 50, by Java's hash */
+	const int		 place = 1;
+	OutboxWireReader body;
+	char			 type;
+
+	rd_kafka_mock_topic_create(cluster, "__consumer_offsets", 50, 1);
+	rd_kafka_mock_topic_create(cluster, "__transaction_state", 50, 1);
+	rd_kafka_mock_partition_set_leader(cluster, "__consumer_offsets", place, -1);
+	start_sender(program);
+	open_sender("exactly_once", NULL, NULL, &body);
+	for (int i = 0; i < 200; i++)
+		rd_kafka_mock_push_request_errors(cluster, API_FIND_COORDINATOR, 1,
+										  RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+	put_empty(OUTBOX_FRAME_LOOK);
+	flush_frames();
+	type = read_answer(&body);
+	CHECK(is_named(type, &body,
+				   "partition 1 of topic \"__consumer_offsets\", which holds the relay's cursor, "
+				   "has "
+				   "no leader"),
+		  "the cursor's partition is named");
+	rd_kafka_mock_clear_request_errors(cluster, API_FIND_COORDINATOR);
+	rd_kafka_mock_partition_set_leader(cluster, "__consumer_offsets", place, 1);
+	stop_sender();
+}
+
 static void
 test_at_least_once(const char *program)
 {
@@ -871,6 +1061,10 @@ main(int argc, char **argv)
 	test_deadlines(argv[1]);
 	test_stalled(argv[1]);
 	test_leaderless(argv[1]);
+	test_given_up(argv[1], "exactly_once");
+	test_given_up(argv[1], "at_least_once");
+	test_waiting(argv[1]);
+	test_vital(argv[1]);
 	test_at_least_once(argv[1]);
 	rd_kafka_mock_cluster_destroy(cluster);
 	rd_kafka_destroy(client);

@@ -111,13 +111,13 @@ test_grown(void)
 										  .socket_ms = 80000};
 	OutboxSettings				 settings = make_settings(1);
 	OutboxFailure				 failure = {0};
-	rd_kafka_conf_t				*conf = outbox_producer_conf(&settings, 0, 0, NULL, &failure);
+	rd_kafka_conf_t *conf = outbox_producer_conf(&settings, 0, 0, NULL, false, &failure);
 
 	CHECK(has(conf, "message.timeout.ms", "30000") &&
 			  has(conf, "max.in.flight.requests.per.connection", "5"),
 		  "usually the settings' deadlines count");
 	rd_kafka_conf_destroy(conf);
-	conf = outbox_producer_conf(&settings, 0, 0, &grown, &failure);
+	conf = outbox_producer_conf(&settings, 0, 0, &grown, false, &failure);
 	CHECK(has(conf, "message.timeout.ms", "600000") &&
 			  has(conf, "transaction.timeout.ms", "615000") &&
 			  has(conf, "socket.timeout.ms", "80000"),

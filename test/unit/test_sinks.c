@@ -241,7 +241,8 @@ test_names(void)
 {
 	static const char *const names[][2] = {{"lag", "OutboxConsumerLag"},
 										   {"offsets", "OutboxConsumerOffsets"},
-										   {"dead_letters", "OutboxDeadLetters"}};
+										   {"dead_letters", "OutboxDeadLetters"},
+										   {"topic_held", "OutboxTopicHeld"}};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 	{

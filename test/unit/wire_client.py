@@ -132,7 +132,12 @@ def parse(kind, data):
     if kind == b"c":
         values = {"present": bool(body.take("B")), "batch": body.take("q")}
         values["metadata"] = body.string()
-        return Answer("CURSOR", dict(values, longest_ms=body.take("I"), usual_ms=body.take("I")))
+        values |= {"longest_ms": body.take("I"), "usual_ms": body.take("I"), "spare": bool(body.take("B"))}
+        return Answer("CURSOR", dict(values, passed_over=bool(body.take("B")), why=body.string()))
+    if kind == b"l":
+        values = {"given_up": bool(body.take("B"))}
+        topics = [(body.string().decode(), body.take("i"), body.take("Q")) for _ in range(body.take("H"))]
+        return Answer("LEADERS", dict(values, topics=topics))
     if kind == b"a":
         values = {"allowed": bool(body.take("B")), "joined": bool(body.take("B")), "text": body.string().decode()}
         members = [(body.string().decode(), body.string().decode()) for _ in range(body.take("H"))]
@@ -203,7 +208,7 @@ class Sender:
         self._input = self._input[end:]
         return parse(kind, body)
 
-    def open(self, pairs, version=4):
+    def open(self, pairs, version=5):
         body = struct.pack(">HH", version, len(pairs))
         body += b"".join(string(name) + string(value) for name, value in pairs)
         self.write(frame(b"O", body))
@@ -222,9 +227,9 @@ class Sender:
         self.write(frame(b"F"))
         return self.answer()
 
-    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None, flaw=None, size=FROM_BROKER):
+    def declare(self, topic, partitions=-1, replication=-1, retention=FROM_BROKER, policy=None, flaw=None, size=FROM_BROKER, waits=False):
         values = struct.pack(">ihqq", partitions, replication, retention, size)
-        self.write(frame(b"D", string(topic) + values + string(policy) + string(flaw)))
+        self.write(frame(b"D", string(topic) + values + string(policy) + string(flaw) + bytes([waits])))
 
     def send(self, number, events, metadata="{}", at=None):
         """Writes a whole batch, without waiting for the answer; at: time stamp of its records in us, None: now."""

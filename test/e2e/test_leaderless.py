@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Three brokers, and a topic of replication 1 whose broker is away: it is held apart, and comes back by itself."""
+
+import os
+import random
+import time
+
+import pytest
+from confluent_kafka.admin import NewTopic
+from test_three_brokers import _cluster, cluster  # noqa: F401
+
+pytestmark = pytest.mark.timeout(1200)
+SEED = int(os.environ.get("OUTBOX_SEED", time.time_ns() // 10**6 % 10**6))
+HOLDER = 3
+HELD = "select count(*) from outbox.topic_hold where topic = %s and cause = 'leader' and state = %s"
+
+
+class Apart:
+    """A database of the build with fault points and short times, its relay on three brokers.
+
+    alone  a topic of one partition, on broker HOLDER alone
+    fine   a replicated one
+    """
+
+    def __init__(self, database, cluster, unique):
+        self.database, self.cluster = database, cluster
+        self.alone, self.fine = self.declare_alone(unique("alone")), unique("fine")
+        database.execute("select outbox.declare_topic(%s, 1, replication_factor => 3)", (self.fine,))
+        self.sent = 0
+
+    def declare_alone(self, name):
+        self.create_alone(name)
+        return self.database.declare(name, 1)
+
+    def create_alone(self, name):
+        self.cluster.admin.create_topics([NewTopic(name, 1, replica_assignment=[[HOLDER]])])[name].result(30)
+
+    def emit(self, count, events=1):
+        """Transactions with so many events of either topic, keyed by their number."""
+        for _ in range(count):
+            self.database.execute("select outbox.emit(%s, n::text, 'T', '{}'), outbox.emit(%s, n::text, 'T', '{}')"
+                                  " from generate_series(%s::int, %s::int) n",
+                                  (self.alone, self.fine, self.sent + 1, self.sent + events))
+            self.sent += events
+
+    def expect(self, topic, timeout=90):
+        """All that was emitted to the topic is there, once and in order."""
+        records = self.cluster.wait_for_records(topic, self.sent, timeout)
+        assert [record.key().decode() for record in records] == [str(number + 1) for number in range(self.sent)]
+
+    def holder_goes(self):
+        self.cluster.nodes[HOLDER].kill9()
+
+    def holder_comes_back(self):
+        self.cluster.nodes[HOLDER].start()
+
+    def await_hold(self, state, timeout=90):
+        self.database.wait_for(f"select ({HELD}) > 0", timeout, (self.alone, state))
+
+
+@pytest.fixture
+def apart(faulty, points, make_database, cluster, unique, request):  # noqa: F811
+    """Held after 4 s without a leader and released after 2 s with all, instead of 30 s and 10 s, unless the parameter is False."""
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={cluster.bootstrap}", outbox__sender_idle_timeout="1s")
+    faulty.reload()
+    if getattr(request, "param", True):
+        points.mutate("short_leader_times")
+    found = Apart(make_database(faulty), cluster, unique)
+    found.database.start_relay()
+    return found
+
+
+@pytest.mark.parametrize("apart", [pytest.param(True, id="short"), pytest.param(False, id="whole", marks=pytest.mark.long)],
+                         indirect=True)
+def test_the_others_go_on(apart):
+    """A topic loses its leader under way: the others are delivered, last_error and the hold name topic and partition,
+    and once the leader is back all of it comes in order, though the sender had nothing to do meanwhile."""
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(20)
+    apart.expect(apart.fine)
+    hold = apart.database.execute("select cause, state, partition, reason from outbox.topic_hold where topic = %s", (apart.alone,))
+    assert [row[:3] for row in hold] == [("leader", "held", 0)]
+    assert hold[0][3].startswith("no leader for ")
+    assert apart.database.value("select last_error ~ %s from outbox.relay_status",
+                                (f'topic "{apart.alone}" is held: no leader for \\d+ s \\(partition 0\\)',))
+    apart.emit(20)
+    apart.expect(apart.fine)
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.emit(5)
+    apart.expect(apart.alone)
+    apart.expect(apart.fine)
+
+
+def test_a_topic_that_is_waited_for(apart, unique):
+    """on_unavailable wait, which the dead letter topic has from its topic: nobody goes on, and last_error says for whom."""
+    topic = unique("waiting")
+    letters = f"{topic}.DLT"
+    apart.create_alone(letters)
+    apart.database.execute("select outbox.declare_topic(%s, 1, replication_factor => 3, on_unavailable => 'wait')", (topic,))
+    apart.database.emit(letters, "before")
+    apart.cluster.wait_for_records(letters, 1)
+    apart.holder_goes()
+    apart.database.emit(letters, "while away")
+    apart.database.emit(apart.fine, "1")
+    for _ in range(2):  # the time after which others are held has passed, and passes again
+        apart.database.wait_for("select last_error like %s and last_error_at > now() - interval '1 s' from outbox.relay_status", 60,
+                                (f'%partition 0 of topic "{letters}" has no leader:%',))
+    assert apart.database.value("select count(*) from outbox.topic_hold") == 0
+    assert apart.cluster.read_all(apart.fine) == []
+    apart.holder_comes_back()
+    assert [r.key() for r in apart.cluster.wait_for_records(letters, 2, 90)] == [b"before", b"while away"]
+    apart.cluster.wait_for_records(apart.fine, 1)
+
+
+@pytest.mark.long
+def test_the_leader_goes_while_it_comes_back(apart, faulty, points):
+    """In the middle of a release the leader is lost again: what was copied and did not pass is copied again, in order,
+    and the others go on."""
+    faulty.configure(outbox__batch_max_events="300")
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(40, 200)
+    apart.expect(apart.fine)
+    points.arm("hold-copy-committed", "wait", 4)
+    apart.holder_comes_back()
+    points.await_fired("hold-copy-committed", 90)
+    apart.cluster.wait_for_records(apart.alone, 4)  # the first of them is delivered, though the relay waits
+    apart.holder_goes()
+    points.release("hold-copy-committed")
+    apart.await_hold("held")
+    apart.emit(20)
+    apart.expect(apart.fine)
+    copies = "select count(*) from outbox.topic_hold_copy where refused_batch is "
+    assert apart.database.value(copies + "null") > 0, "nothing had come back"
+    assert apart.database.value(copies + "not null") > 0, "all had come back"
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.expect(apart.alone)
+    apart.expect(apart.fine)
+
+
+POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
+CHOSEN = random.Random(SEED).choice(POINTS)
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, marks=[] if p == CHOSEN else pytest.mark.long) for p in POINTS])
+def test_relay_is_killed_at_a_row(apart, points, point):
+    """Around each row the relay is killed: the others are delivered before the leader is back, the topic after it, once."""
+    print("seed", SEED)
+    apart.emit(1)
+    apart.expect(apart.alone)
+    points.arm(point)
+    apart.holder_goes()
+    apart.emit(5)
+    if not point.startswith("hold-release"):
+        points.await_fired(point)
+        apart.database.cluster.wait_ready()
+    apart.expect(apart.fine)
+    assert apart.database.value(f"select ({HELD})", (apart.alone, "held")) == 1
+    apart.holder_comes_back()
+    points.await_fired(point, 90)
+    apart.database.cluster.wait_ready()
+    apart.await_hold("ended")
+    apart.emit(2)
+    apart.expect(apart.alone)
+    apart.expect(apart.fine)
+
+
+LONE_LOG = {"conf": {"transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1"}}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("_cluster", [LONE_LOG], indirect=True)
+def test_without_the_transaction_log_nothing_is_sent(apart):
+    """The partition of Kafka's transaction log that the relay needs loses its leader: all waits, last_error names it, and
+    nothing is held."""
+    apart.sent += 1
+    apart.database.emit(apart.fine, "1")
+    apart.expect(apart.fine)
+    node = apart.cluster.transaction_coordinator(apart.database.transactional_id())
+    node.kill9()
+    apart.sent += 1
+    apart.database.emit(apart.fine, "2")
+    apart.database.wait_for("select last_error like %s from outbox.relay_status", 120,
+                            ('%partition % of topic "__transaction_state", which holds the relay\'s transactions, has no leader%',))
+    assert apart.database.value("select count(*) from outbox.topic_hold") == 0
+    node.start()
+    apart.expect(apart.fine, 120)
+
+
+@pytest.fixture
+def lone_cursor(cluster):  # noqa: F811
+    """outbox.cursor is on broker HOLDER alone, made before the first relay."""
+    cluster.admin.create_topics([NewTopic("outbox.cursor", 1, replica_assignment=[[HOLDER]])])["outbox.cursor"].result(30)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("_cluster", [{"heap": "255m"}], indirect=True)
+def test_without_the_cursors_topic_all_goes_on(lone_cursor, apart, faulty):
+    """The cursor is an offset, and its topic holds no record: that this has no leader stops neither a relay nor its start."""
+    apart.sent += 1
+    apart.database.emit(apart.fine, "1")
+    apart.expect(apart.fine)
+    apart.holder_goes()
+    apart.cluster.wait_leaderless("outbox.cursor")
+    for _ in range(2):
+        apart.sent += 1
+        apart.database.emit(apart.fine, str(apart.sent))
+        apart.expect(apart.fine)
+        faulty.restart()
+    assert apart.database.value("select count(*) from outbox.topic_hold") == 0
