@@ -178,6 +178,9 @@ CREATE UNIQUE INDEX batch_1_no ON outbox.batch_1 (batch_no);
  *	cleanup_policy		delete | compact | compact,delete; NULL = broker's default
  *	max_message_bytes	max.message.bytes, which emit() keeps to; NULL = broker's default, which
  *						it does not know
+ *	on_unavailable		what becomes of its events when a partition has had no leader for 30 s:
+ *						hold	they are held apart (outbox.topic_hold), all others go on
+ *						wait	all events of the database wait with them
  *
  * The checks are those of declare_topic(), for rows that are changed by hand (src/topic.c).
  */
@@ -196,6 +199,8 @@ CREATE TABLE outbox.topic (
 		CHECK (cleanup_policy IN ('delete', 'compact', 'compact,delete')),
 	max_message_bytes integer CONSTRAINT topic_max_message_bytes_in_range
 		CHECK (max_message_bytes >= 1024),
+	on_unavailable text NOT NULL DEFAULT 'hold' CONSTRAINT topic_on_unavailable_known
+		CHECK (on_unavailable IN ('hold', 'wait')),
 	declared_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	declared_by name NOT NULL DEFAULT session_user
 );
@@ -207,12 +212,14 @@ CREATE TRIGGER topics_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ou
 	FOR EACH STATEMENT EXECUTE FUNCTION outbox.topics_changed();
 ALTER TABLE outbox.topic ENABLE ALWAYS TRIGGER topics_changed;
 
-/* A second call with the same values does nothing; partitions may grow.  The
- * dead-letter topic <name>.DLT counts as declared with its topic.  A name that Kafka would take for
+/* A second call with the same values does nothing; partitions may grow, on_unavailable may change
+ * (NULL: as it is, of a new topic hold).  The dead-letter topic <name>.DLT counts as declared with
+ * its topic, and is held or waited for as its topic is.  A name that Kafka would take for
  * another one's, a.b and a_b, is refused. */
 CREATE FUNCTION outbox.declare_topic(name text, partitions integer DEFAULT 6,
 		replication_factor integer DEFAULT NULL, retention_ms bigint DEFAULT NULL,
-		cleanup_policy text DEFAULT NULL, max_message_bytes integer DEFAULT NULL) RETURNS void
+		cleanup_policy text DEFAULT NULL, max_message_bytes integer DEFAULT NULL,
+		on_unavailable text DEFAULT NULL) RETURNS void
 	LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'outbox_declare_topic';
 
@@ -2373,6 +2380,14 @@ COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text, boolean, big
  * What the relay does with them: keys whose events wait, what is due, and its return as events.
  */
 
+/* Is the topic held apart?  Its letters return after that (extension/70-topic_hold.sql). */
+CREATE FUNCTION outbox.topic_is_held(topic text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM outbox.topic_hold h
+		WHERE h.topic = topic_is_held.topic AND h.state <> 'ended');
+END $$;
+
 /*
  * Origin relay: what is held for the key is due when nothing before it waits any more.
  * The first one is locked, and judged again when another transaction has changed it meanwhile; what
@@ -2575,7 +2590,8 @@ END $$;
 /*
  * What is held behind nothing is due: a row held while another transaction discarded the one before
  * it, or one that was held with its whole topic.  Of such a topic it is tried piece by piece, and
- * not while a person has at_most letters of it to decide.  Writes nothing when there is none.
+ * not while a person has at_most letters of it to decide.  What is of a topic that is held apart
+ * waits for the end of that.  Writes nothing when there is none.
  */
 CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -2590,7 +2606,7 @@ BEGIN
 				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
 					AND sha256(d.key) = k.hash
 				ORDER BY d.id LIMIT 1) l ON true
-		WHERE k.blocked_by IS NULL
+		WHERE k.blocked_by IS NULL AND NOT outbox.topic_is_held(k.topic)
 	LOOP
 		IF stranded.key IS NOT NULL THEN
 			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
@@ -2638,7 +2654,8 @@ END $$;
 /*
  * Emits copies of the letters that are due into the leaf `segment`, in their order, and returns
  * their number and their bytes.  Whole keys, so that nothing of a key can overtake; it ends after
- * the key that makes it at_most.  A key with a row somebody has locked is left for the next call.
+ * the key that makes it at_most.  A key with a row somebody has locked is left for the next call,
+ * letters of a topic that is held apart for the end of that.
  * careful: so is a key whose letters cannot be written, and problem says why of the first one; a
  * subtransaction for each, so only after a call without has failed.
  */
@@ -2656,7 +2673,8 @@ BEGIN
 	bytes := 0;
 	FOR due IN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
-		WHERE d.origin = 'relay' AND d.state = 'releasing' ORDER BY d.id
+		WHERE d.origin = 'relay' AND d.state = 'releasing' AND NOT outbox.topic_is_held(d.topic)
+		ORDER BY d.id
 	LOOP
 		EXIT WHEN copies + left_over >= at_most;
 		blocked := EXISTS (SELECT FROM outbox.dead_letter d
@@ -3204,6 +3222,7 @@ COMMENT ON FUNCTION outbox.dead_letter_edit(bigint, integer, bytea, text, outbox
  *	rate			events a second, at most
  *	installation	whose transaction ids these are: a dump restored elsewhere does not go on
  *	snapshot, txid	events that snapshot sees, without those of the transaction that asked
+ *	held, held_topics	events left out, for their topic is held apart and they were not sent
  *	timed_from		the oldest transaction whose commit time was kept when it began
  *	done_*			place of the last event copied, in the order of copying; NULL = none
  */
@@ -3223,6 +3242,8 @@ CREATE TABLE outbox.replay_job (
 		CHECK (state IN ('running', 'paused', 'done', 'cancelled', 'failed')),
 	total bigint NOT NULL,
 	replayed bigint NOT NULL DEFAULT 0,
+	held bigint NOT NULL DEFAULT 0,
+	held_topics text[] NOT NULL DEFAULT '{}',
 	installation uuid NOT NULL,
 	snapshot pg_snapshot NOT NULL,
 	txid xid8 NOT NULL,
@@ -3239,7 +3260,7 @@ CREATE TABLE outbox.replay_job (
 );
 CREATE INDEX replay_job_running ON outbox.replay_job (created_at, id) WHERE state = 'running';
 
-/* At commit the relay looks at outbox.replay_job. */
+/* At commit the relay looks at outbox.replay_job and outbox.topic_hold. */
 CREATE FUNCTION outbox.ask_relay() RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'outbox_ask_relay';
 
@@ -3399,6 +3420,251 @@ END
 $$;
 
 /* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------------ topics held apart
+ *
+ * A held topic's events are left out of the batches, and come back as copies in their order.  The
+ * relay writes all three tables but for what topic_hold() and topic_release() ask for.
+ */
+
+/*
+ * outbox.topic_hold: holds, the ended ones too.
+ *
+ *	cause		leader		a partition has no leader; ends by itself
+ *				operator	topic_hold(); topic_release() ends it
+ *				refused		Kafka takes nothing for the topic (dead_letter_policy hold_topic);
+ *							topic_release() ends it
+ *	partition	cause leader: the first without a leader
+ *	state		held		its events are left out
+ *				releasing	they come back as copies; new ones are left out still
+ *				ended
+ *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual
+ *	copied		events that came back; NULL until it has ended
+ */
+CREATE TABLE outbox.topic_hold (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	topic text NOT NULL,
+	cause text NOT NULL CHECK (cause IN ('leader', 'operator', 'refused')),
+	partition integer,
+	reason text NOT NULL,
+	state text NOT NULL DEFAULT 'held' CHECK (state IN ('held', 'releasing', 'ended')),
+	held_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	held_by name NOT NULL DEFAULT session_user,
+	released_at timestamptz,
+	released_by name,
+	ended_at timestamptz,
+	ended_txid xid8,
+	copied bigint
+);
+CREATE UNIQUE INDEX topic_hold_topic ON outbox.topic_hold (topic) WHERE state <> 'ended';
+
+/*
+ * outbox.topic_hold_batch: what a hold left out of a batch (I7), written with the batch's row or
+ * before the batch is sent again.  A batch leaves out the events of the hold's topic exactly when
+ * there is a row, but for the hold's own copies (outbox.topic_hold_copy).
+ *
+ *	lower ... upper_seq	the batch's range, as in outbox.batch, whose rows go earlier
+ *	events, bytes		left out; bytes as src/backlog.h counts them
+ *	oldest_at			when the oldest of them was emitted, or copied
+ */
+CREATE TABLE outbox.topic_hold_batch (
+	hold bigint NOT NULL,
+	batch_no bigint NOT NULL,
+	lower pg_snapshot NOT NULL,
+	upper pg_snapshot NOT NULL,
+	lower_txid xid8,
+	lower_seq bigint,
+	upper_txid xid8,
+	upper_seq bigint,
+	events integer NOT NULL,
+	bytes bigint NOT NULL,
+	oldest_at timestamptz NOT NULL,
+	PRIMARY KEY (hold, batch_no)
+);
+CREATE INDEX topic_hold_batch_no ON outbox.topic_hold_batch (batch_no);
+
+/*
+ * outbox.topic_hold_copy: transactions of a hold's copies.
+ *
+ *	txid			the transaction
+ *	last_batch, last_txid, last_seq	the last event it copied, and of which batch
+ *	refused_batch	the batch that its copies are left out of, as Kafka did not take them or an
+ *					earlier copy: they are copied again; -1: they are in none yet; NULL: none
+ */
+CREATE TABLE outbox.topic_hold_copy (
+	hold bigint NOT NULL,
+	txid xid8 PRIMARY KEY,
+	last_batch bigint NOT NULL,
+	last_txid xid8 NOT NULL,
+	last_seq bigint NOT NULL,
+	copies integer NOT NULL,
+	bytes bigint NOT NULL,
+	refused_batch bigint
+);
+CREATE INDEX topic_hold_copy_hold ON outbox.topic_hold_copy (hold, txid);
+
+/* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------ topics held: actions
+ *
+ * What persons do with holds (grant_operate gives the right), noted in outbox.audit.  They only
+ * change outbox.topic_hold; the relay sees it between two batches.
+ */
+
+/*
+ * Locks the topic until the transaction ends, against whoever begins or changes a hold of it.
+ * patient false (the relay): false when somebody has it locked.
+ */
+CREATE FUNCTION outbox.topic_hold_lock(topic text, patient boolean) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	names CONSTANT text[] := ARRAY[topic,
+		CASE WHEN right(topic, 4) = '.DLT' THEN left(topic, -4) END];
+	locked integer;
+BEGIN
+	IF patient THEN
+		PERFORM FROM outbox.topic t WHERE t.name = ANY (names) ORDER BY t.name FOR UPDATE;
+		PERFORM FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE;
+		RETURN true;
+	END IF;
+	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic t WHERE t.name = ANY (names)
+		FOR UPDATE SKIP LOCKED) l;
+	IF locked < (SELECT count(*) FROM outbox.topic t WHERE t.name = ANY (names)) THEN
+		RETURN false;
+	END IF;
+	SELECT count(*) INTO locked FROM (SELECT FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended' FOR UPDATE SKIP LOCKED) l;
+	RETURN locked = (SELECT count(*) FROM outbox.topic_hold h
+		WHERE h.topic = topic_hold_lock.topic AND h.state <> 'ended');
+END
+$$;
+
+/*
+ * Holds the topic: its events are left out of the batches from the next one on and wait, in their
+ * order, until topic_release().  A hold that the relay began becomes a person's, which does not end
+ * by itself; one that is being released is held again.  SQLSTATE 22004: no topic or reason; 42704:
+ * it is not declared.
+ */
+CREATE FUNCTION outbox.topic_hold(topic text, reason text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hold outbox.topic_hold;
+	number bigint;
+BEGIN
+	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
+	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
+	IF NOT EXISTS (SELECT FROM outbox.topic t
+			WHERE t.name = topic_hold.topic OR t.name || '.DLT' = topic_hold.topic) THEN
+		RAISE undefined_object USING
+			MESSAGE = format('topic "%s" is not declared', topic),
+			HINT = 'outbox.topic lists the declared ones.';
+	END IF;
+	PERFORM outbox.topic_hold_lock(topic, true);
+	SELECT * INTO hold FROM outbox.topic_hold h
+	WHERE h.topic = topic_hold.topic AND h.state <> 'ended';
+	IF hold.cause = 'operator' AND hold.state = 'held' THEN
+		RAISE NOTICE 'topic "%" is held already, by % since %', topic, hold.held_by, hold.held_at;
+		RETURN;
+	END IF;
+	IF hold.id IS NULL THEN
+		INSERT INTO outbox.topic_hold (topic, cause, reason)
+		VALUES (topic_hold.topic, 'operator', topic_hold.reason) RETURNING id INTO number;
+	ELSE
+		number := hold.id;
+		UPDATE outbox.topic_hold h
+		SET state = 'held', cause = 'operator', partition = NULL, reason = topic_hold.reason,
+			held_by = session_user, released_at = NULL, released_by = NULL
+		WHERE h.id = number;
+	END IF;
+	INSERT INTO outbox.audit (action, object, reason, detail)
+	VALUES ('topic_hold', format('topic %s', topic), topic_hold.reason,
+		jsonb_strip_nulls(jsonb_build_object('hold', number, 'cause', hold.cause,
+			'state', hold.state)));
+	PERFORM outbox.ask_relay();
+END
+$$;
+COMMENT ON FUNCTION outbox.topic_hold(text, text) IS
+	'leaves a topic''s events out of the batches until topic_release()';
+
+/*
+ * Ends a hold, whoever began it: what it left out is sent in its order, and only then what was
+ * emitted meanwhile and later.  A partition that still has no leader, and a topic that Kafka
+ * refuses with dead_letter_policy hold_topic, is held again.  SQLSTATE 22004: no topic; 55000: it
+ * is not held.
+ */
+CREATE FUNCTION outbox.topic_release(topic text, reason text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	hold outbox.topic_hold;
+BEGIN
+	PERFORM outbox.need('topic_release', ARRAY['topic', topic]);
+	PERFORM outbox.topic_hold_lock(topic, true);
+	SELECT * INTO hold FROM outbox.topic_hold h
+	WHERE h.topic = topic_release.topic AND h.state <> 'ended';
+	IF hold.id IS NULL THEN
+		RAISE object_not_in_prerequisite_state USING
+			MESSAGE = format('topic "%s" is not held', topic),
+			HINT = 'outbox.topic_holds lists the holds.';
+	ELSIF hold.state = 'releasing' THEN
+		RAISE NOTICE 'topic "%" is being released already', topic;
+		RETURN;
+	END IF;
+	UPDATE outbox.topic_hold h
+	SET state = 'releasing', released_at = clock_timestamp(), released_by = session_user
+	WHERE h.id = hold.id;
+	INSERT INTO outbox.audit (action, object, reason, detail)
+	VALUES ('topic_release', format('topic %s', topic), topic_release.reason,
+		jsonb_build_object('hold', hold.id, 'cause', hold.cause));
+	PERFORM outbox.ask_relay();
+END
+$$;
+COMMENT ON FUNCTION outbox.topic_release(text, text) IS
+	'sends what a hold of the topic left out, in its order, and ends the hold';
+
+/* SPDX-License-Identifier: PostgreSQL */
+/* ---------------------------------------------- topics held: the relay
+ *
+ * What the relay does with holds that is more than a statement.
+ */
+
+/*
+ * After a restore from a dump, whose transaction ids are another server's: of topics that are held
+ * the events that wait get txid 5 and come again; copies that must not come, for they are refused
+ * or their events come again, get 4.  delivered: transactions that Kafka has; NULL: all.  No hold
+ * has left out anything afterwards.
+ */
+CREATE FUNCTION outbox.topic_hold_restamp(delivered pg_snapshot) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	UPDATE outbox.event e SET txid = '4'
+	FROM outbox.topic_hold_copy c JOIN outbox.topic_hold h ON h.id = c.hold
+	WHERE e.txid = c.txid AND e.topic = h.topic AND (c.refused_batch IS NOT NULL
+		OR (h.state <> 'ended' AND NOT pg_visible_in_snapshot(c.txid, delivered)));
+	UPDATE outbox.event e SET txid = '5'
+	FROM outbox.topic_hold_batch b JOIN outbox.topic_hold h ON h.id = b.hold
+	WHERE h.state <> 'ended' AND e.topic = h.topic
+		AND e.txid >= pg_snapshot_xmin(b.lower)
+		AND e.txid <= greatest(pg_snapshot_xmax(b.upper), b.upper_txid)
+		AND (pg_visible_in_snapshot(e.txid, b.upper)
+			OR coalesce(e.txid = b.upper_txid AND e.seq <= b.upper_seq, false))
+		AND NOT pg_visible_in_snapshot(e.txid, b.lower)
+		AND NOT coalesce(e.txid = b.lower_txid AND e.seq <= b.lower_seq, false)
+		AND NOT EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq)
+		AND NOT EXISTS (SELECT FROM outbox.topic_hold_copy c
+			WHERE c.hold = h.id AND c.txid = e.txid)
+		AND NOT EXISTS (SELECT FROM outbox.topic_hold_copy c
+				JOIN outbox.event x ON x.txid = c.txid AND x.id = e.id
+			WHERE c.hold = h.id)
+		AND NOT EXISTS (SELECT FROM outbox.topic_hold_copy c
+				JOIN outbox.dead_letter d ON d.txid = c.txid AND d.event_id = e.id
+					AND d.origin = 'relay'
+			WHERE c.hold = h.id);
+	DELETE FROM outbox.topic_hold_copy;
+	DELETE FROM outbox.topic_hold_batch;
+END
+$$;
+
+/* SPDX-License-Identifier: PostgreSQL */
 /* ------------------------------------------------ bytes and names as text
  *
  * What views and people are shown of what may be no text in the database's encoding.
@@ -3434,6 +3700,88 @@ CREATE FUNCTION outbox.header_value(headers bytea, name text) RETURNS text
  */
 CREATE FUNCTION outbox.name_text(name) RETURNS text
 	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'outbox_name_text';
+
+/* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------ what topic holds hold
+ *
+ * How much each leaves out, and whether an event is.
+ */
+
+/*
+ * Topics held apart, the ended holds too; both lists of a hold are read once, those of an ended one
+ * not at all.
+ *
+ *	events, bytes	left out and not copied yet
+ *	oldest_at		of the oldest of them, or of one of its batch; NULL: none
+ *	copied			events that came back
+ */
+CREATE VIEW outbox.topic_holds AS
+	SELECT h.topic, h.cause, h.partition, h.reason, h.state, h.held_at,
+		outbox.name_text(h.held_by) AS held_by, coalesce(l.events, 0) - c.copies AS events,
+		coalesce(l.bytes, 0) - c.bytes AS bytes,
+		CASE WHEN l.events_copied > c.copies THEN least(l.oldest_copied, l.oldest_left)
+			ELSE l.oldest_left END AS oldest_at,
+		coalesce(h.copied, c.copies) AS copied, h.released_at,
+		outbox.name_text(h.released_by) AS released_by, h.ended_at
+	FROM outbox.topic_hold h
+		CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.sum(copies), 0)::bigint AS copies,
+				coalesce(pg_catalog.sum(bytes), 0)::bigint AS bytes,
+				coalesce(pg_catalog.max(last_batch), -1) AS last_batch
+			FROM outbox.topic_hold_copy
+			WHERE h.state <> 'ended' AND hold = h.id AND refused_batch IS NULL) c
+		CROSS JOIN LATERAL (SELECT pg_catalog.sum(events)::bigint AS events,
+				pg_catalog.sum(bytes)::bigint AS bytes,
+				pg_catalog.sum(events) FILTER (WHERE batch_no <= c.last_batch) AS events_copied,
+				pg_catalog.min(oldest_at) FILTER (WHERE batch_no = c.last_batch) AS oldest_copied,
+				pg_catalog.min(oldest_at) FILTER (WHERE batch_no > c.last_batch) AS oldest_left
+			FROM outbox.topic_hold_batch
+			WHERE h.state <> 'ended' AND hold = h.id) l;
+
+/*
+ * Has a topic hold left the event out?  No row: no.  The copy of it that is not refused; NULL: none
+ * yet.  Rows of a hold go when all it copied is delivered: no row then either, its events are sent.
+ */
+CREATE FUNCTION outbox.topic_hold_event(topic text, id uuid, txid xid8, seq bigint)
+RETURNS TABLE (copy_txid xid8, copy_seq bigint)
+LANGUAGE plpgsql STRICT STABLE SECURITY DEFINER ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	held record;
+BEGIN
+	SELECT c.hold, c.refused_batch INTO held FROM outbox.topic_hold_copy c
+	WHERE c.txid = topic_hold_event.txid;
+	IF held.refused_batch IS NOT NULL THEN
+		RETURN QUERY SELECT NULL::xid8, NULL::bigint;
+		RETURN;
+	END IF;
+	-- the first batch that reaches the event has it, or one before the hold had
+	SELECT h.id AS hold, l.batch_no INTO held
+	FROM outbox.topic_hold h
+		CROSS JOIN LATERAL (SELECT b.* FROM outbox.topic_hold_batch b
+			WHERE b.hold = h.id AND (pg_visible_in_snapshot(topic_hold_event.txid, b.upper)
+				OR (topic_hold_event.txid = b.upper_txid AND topic_hold_event.seq <= b.upper_seq))
+			ORDER BY b.batch_no LIMIT 1) l
+	WHERE h.topic = topic_hold_event.topic AND h.id IS DISTINCT FROM held.hold
+		AND (pg_visible_in_snapshot(topic_hold_event.txid, l.lower)
+			OR (topic_hold_event.txid = l.lower_txid
+				AND topic_hold_event.seq <= l.lower_seq)) IS NOT TRUE;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	RETURN QUERY
+	SELECT c.txid, c.seq
+	FROM (SELECT 1) one
+		LEFT JOIN LATERAL (SELECT e.txid, e.seq
+			FROM (SELECT t.txid, t.last_batch,
+						lag(t.last_batch, 1, -1::bigint) OVER (ORDER BY t.txid) AS first_batch
+					FROM outbox.topic_hold_copy t
+					WHERE t.hold = held.hold AND t.refused_batch IS NULL) t
+				CROSS JOIN LATERAL (SELECT e.txid, e.seq, e.id FROM outbox.event e
+					WHERE e.txid = t.txid OFFSET 0) e
+			WHERE held.batch_no BETWEEN t.first_batch AND t.last_batch
+				AND e.id = topic_hold_event.id
+			LIMIT 1) c ON true;
+END $$;
 
 /* SPDX-License-Identifier: PostgreSQL */
 /* ------------------------------------------------------------------ views
@@ -3484,7 +3832,8 @@ CREATE VIEW outbox.reached_batch AS
 
 /*
  * Events known to wait (I1: two index scans); none on a standby.  OFFSET 0: the events are looked
- * up by the batch and its list, never the list for each event.
+ * up by the batch and its list, never the list for each event.  What a topic hold has left out is
+ * not among them, its copies are: see outbox.topic_holds.
  */
 CREATE VIEW outbox.unsent AS
 	SELECT w.*
@@ -3502,7 +3851,7 @@ CREATE VIEW outbox.unsent AS
 					AND (e.txid = d.upper_txid AND e.seq <= d.upper_seq) IS NOT TRUE
 				OFFSET 0) w;
 
-/* Events known to wait, by topic; bytes: of keys and payloads. */
+/* Events of outbox.unsent, by topic; bytes: of keys and payloads. */
 CREATE VIEW outbox.backlog AS
 	SELECT u.topic, pg_catalog.count(*) AS events,
 		pg_catalog.sum(coalesce(pg_catalog.length(u.key), 0)
@@ -3550,9 +3899,10 @@ CREATE VIEW outbox.dead_letter_depth AS
 	GROUP BY d.origin, d.consumer, d.topic, d.state;
 
 /*
- * batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first event that is known
- * to wait; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that a
- * person must decide; keys_held: keys of which events wait behind one.
+ * batch_no: the last one.  oldest_unsent_age: of the oldest transaction's first event of
+ * outbox.unsent; NULL = none, or, on a standby, not known.  dead_letters_open: the relay's own that
+ * a person must decide; keys_held: keys of which events wait behind one.  topics_held: topics held
+ * apart; events_held: what was left out for it and not copied yet.
  */
 CREATE VIEW outbox.relay_status AS
 	SELECT outbox.name_text(pg_catalog.current_database()) AS database, s.state, s.hold_reason,
@@ -3580,8 +3930,12 @@ CREATE VIEW outbox.relay_status AS
 		s.recovered_at, s.delivery, s.order_mode, s.kafka,
 		(SELECT pg_catalog.count(*) FROM outbox.dead_letter d
 			WHERE d.origin = 'relay' AND d.state = 'open') AS dead_letters_open,
-		(SELECT pg_catalog.count(*) FROM outbox.dead_letter_keys(false, 1000000)) AS keys_held
-	FROM outbox.relay_slot() s;
+		(SELECT pg_catalog.count(*) FROM outbox.dead_letter_keys(false, 1000000)) AS keys_held,
+		d.topics_held, d.events_held
+	FROM outbox.relay_slot() s
+		CROSS JOIN (SELECT pg_catalog.count(*) AS topics_held,
+				coalesce(pg_catalog.sum(events), 0)::bigint AS events_held
+			FROM outbox.topic_holds WHERE state <> 'ended') d;
 
 /*
  * The databases of the server, whichever one asks: a row with waiting_since and no pid has events
@@ -3599,8 +3953,9 @@ CREATE VIEW outbox.databases AS
  * What became of a flow in this database, without what the records hold: WHERE correlation_id = ...
  * reads the ring and the dead letters once, no index serves it.
  *
- *	source	event			emitted here; state waiting, sent, or dead_letter: refused or held,
- *							see the letter; NULL: not known here, as on a standby
+ *	source	event			emitted here; state waiting, sent, dead_letter: refused or held, see the
+ *							letter, or held: its topic is, and no copy of it sent yet (a copy has a
+ *							row of its own); NULL: not known here, as on a standby
  *			dead_letter		origin relay or, with its consumer, origin consumer; state as there
  *	at		when emitted, or last failed
  */
@@ -3610,7 +3965,15 @@ CREATE VIEW outbox.flow AS
 		CASE WHEN EXISTS (SELECT FROM outbox.dead_letter d
 				WHERE d.origin = 'relay' AND d.txid = e.txid AND d.seq = e.seq) THEN 'dead_letter'
 			WHEN (pg_catalog.pg_visible_in_snapshot(e.txid, b.upper)
-				OR (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN 'sent'
+				OR (e.txid = b.upper_txid AND e.seq <= b.upper_seq)) THEN
+				coalesce((SELECT CASE
+						WHEN EXISTS (SELECT FROM outbox.dead_letter d WHERE d.origin = 'relay'
+							AND d.txid = h.copy_txid AND d.seq = h.copy_seq) THEN 'dead_letter'
+						WHEN (pg_catalog.pg_visible_in_snapshot(h.copy_txid, b.upper)
+							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq))
+							THEN 'sent'
+						ELSE 'held' END
+					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h), 'sent')
 			WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper)
 				OR (e.txid = r.upper_txid AND e.seq <= r.upper_seq) IS TRUE) THEN 'waiting'
 		END AS state,
@@ -3733,7 +4096,8 @@ BEGIN
 			'outbox.topic', 'outbox.dead_letter', 'outbox.dead_letter_id_seq', 'outbox.audit',
 			'outbox.audit_id_seq', 'outbox.replay_job', 'outbox.idempotency',
 			'outbox.consumer_offset', 'outbox.consumer_attempt', 'outbox.consumer_trouble',
-			'outbox.consumer_anchor']::regclass[]) t(root)
+			'outbox.consumer_anchor', 'outbox.topic_hold', 'outbox.topic_hold_id_seq',
+			'outbox.topic_hold_batch', 'outbox.topic_hold_copy']::regclass[]) t(root)
 		LEFT JOIN LATERAL pg_catalog.pg_partition_tree(t.root) p ON true LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(kept, '');
 	END LOOP;
@@ -3766,12 +4130,13 @@ BEGIN
 		outbox.dead_letter_restore_where, outbox.dead_letter_edit, outbox.dead_letter_purge,
 		outbox.consumer_skip, outbox.dead_letter_note, outbox.dead_letter_keys, outbox.bytes_text,
 		outbox.headers_decode, outbox.headers_readable, outbox.header_value, outbox.name_text,
+		outbox.topic_hold_event, outbox.topic_hold(text, text), outbox.topic_release(text, text),
 		outbox.replay, outbox.replay_pause, outbox.replay_resume, outbox.replay_cancel') || ' %s',
 		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches, outbox.audit,
 		outbox.dead_letters, outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.flow,
-		outbox.replays') || ' %s', outbox.role_identifier(role));
+		outbox.topic_holds, outbox.replays') || ' %s', outbox.role_identifier(role));
 END
 $$;
 CREATE FUNCTION outbox.change_watch(change text, role regrole) RETURNS void
@@ -3782,8 +4147,8 @@ BEGIN
 		outbox.name_text') || ' %s', outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...', 'SELECT ON
 		outbox.relay_status, outbox.databases, outbox.backlog, outbox.batches,
-		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.replays') || ' %s',
-		outbox.role_identifier(role));
+		outbox.dead_letter_groups, outbox.dead_letter_depth, outbox.topic_holds,
+		outbox.replays') || ' %s', outbox.role_identifier(role));
 END
 $$;
 CREATE FUNCTION outbox.change_consume(change text, role regrole) RETURNS void
@@ -3831,8 +4196,8 @@ $$;
 
 /*
  * Lets a role look and do nothing: the state of the relay, backlog, numbers of dead letters,
- * replays.  It sees keys and error messages, no payloads.  Everything in it is in
- * grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
+ * topics held apart, replays.  It sees keys and error messages, no payloads.  Everything in it is
+ * in grant_operate too, so of a role that has both revoke_operate leaves nothing: grant again.
  */
 CREATE FUNCTION outbox.grant_watch(role regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
