@@ -53,7 +53,6 @@ SELECT action, object, reason, detail - 'hold' AS detail FROM outbox.audit WHERE
 
 -- Not in a prepared transaction: the relay is told at commit.
 BEGIN;
-SELECT outbox.topic_hold('hold.a.DLT', 'a reason');
 SELECT outbox.topic_release('hold.a.DLT');
 PREPARE TRANSACTION 'regress_hold';
 

@@ -161,6 +161,8 @@ void
 outbox_held_events_make(OutboxHeldEvents *held)
 {
 	held->context = AllocSetContextCreate(TopMemoryContext, "outbox release", ALLOCSET_SMALL_SIZES);
+	held->scratch =
+		AllocSetContextCreate(TopMemoryContext, "outbox held range", ALLOCSET_SMALL_SIZES);
 	held->window.context =
 		AllocSetContextCreate(TopMemoryContext, "outbox held window", ALLOCSET_DEFAULT_SIZES);
 }
@@ -169,6 +171,7 @@ void
 outbox_held_events_stop(OutboxHeldEvents *held)
 {
 	outbox_window_close(&held->window);
+	MemoryContextReset(held->scratch);
 	MemoryContextReset(held->context);
 	held->hold = held->batch_no = held->events = held->bytes = held->found = held->ncopied = 0;
 	held->topic = NULL;
@@ -211,13 +214,16 @@ outbox_held_events_left(const OutboxHeldEvents *held, int64 *events, int64 *byte
 	static SPIPlanPtr plan = NULL;
 
 	ask_of_hold(&plan,
-				"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint FROM "
+				"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint, "
+				"count(*) FROM "
 				"(SELECT c.events, c.bytes FROM outbox.topic_hold_batch c WHERE c.hold = $1 "
 				"AND c.batch_no > $2 ORDER BY c.batch_no LIMIT " CppAsString2(MOST_COUNTED) ") b",
 				INT8OID, held->hold, Int64GetDatum(held->batch_no));
 	*events = get_int64(0, 1);
 	*bytes = get_int64(0, 2);
-	if (held->open)
+	if (get_int64(0, 3) >= MOST_COUNTED)
+		*events = PG_INT64_MAX;
+	else if (held->open)
 	{
 		*events += Max(held->events - held->found, 0);
 		*bytes += held->bytes;
@@ -296,7 +302,8 @@ load_letters(OutboxHeldEvents *held, const OutboxRange *range)
 void
 outbox_held_events_open(OutboxHeldEvents *held)
 {
-	OutboxRange range;
+	MemoryContext outside = MemoryContextSwitchTo(held->scratch);
+	OutboxRange	  range;
 
 	held->batch_no = get_int64(0, 1);
 	held->events = get_int64(0, 2);
@@ -305,10 +312,14 @@ outbox_held_events_open(OutboxHeldEvents *held)
 	held->own_txid = 0;
 	held->open = true;
 	read_range(&range);
+	SPI_freetuptable(SPI_tuptable);
 	outbox_window_reopen(&held->window, &range,
 						 outbox_reissues_load(CurrentMemoryContext, &range.lower, &range.upper,
 											  range.upper_at.txid));
 	load_letters(held, &range);
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextSwitchTo(outside);
+	MemoryContextReset(held->scratch);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -330,6 +341,7 @@ is_own_copy(OutboxHeldEvents *held, TupleTableSlot *slot, uint64 txid)
 					XID8OID, held->hold, txid_datum(txid));
 		held->own_txid = txid;
 		held->own = SPI_processed > 0;
+		SPI_freetuptable(SPI_tuptable);
 	}
 	return held->own;
 }

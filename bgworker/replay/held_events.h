@@ -25,6 +25,7 @@ typedef struct OutboxHeldLetter
 typedef struct OutboxHeldEvents
 {
 	MemoryContext context; /* of the hold; owns topic and ids */
+	MemoryContext scratch; /* of what opens a range */
 	int64		  hold;	   /* 0 = none */
 	char		 *topic;
 	int64		  batch_no;	   /* the range that is open or was last, 0 = none */

@@ -30,8 +30,8 @@
 
 #define STEP_EVENTS	   1000
 #define STEP_BYTES	   (1024 * 1024)
-#define STEP_ENTRIES   20000 /* looked at in one transaction, of all topics */
-#define UNSENT_STEPS   8	 /* copies in no batch, at most */
+#define STEP_ENTRIES   5000 /* looked at in one transaction, of all topics */
+#define UNSENT_STEPS   8	/* copies in no batch, at most */
 #define LAST_EVENTS	   5000
 #define LAST_BYTES	   (4 * 1024 * 1024)
 #define BACKLOG_EVENTS 10000 /* of the window that is being sent; with more, a release waits */
@@ -141,6 +141,8 @@ may_go_on(const OutboxReplayTurn *turn)
 
 	if (turn->between && facts.unsent == 0)
 		return true;
+	if (release.copies.count == OUTBOX_MOST_UNSENT_COPIES)
+		return false;
 	if (release.rested_at == turn->last_batch)
 		return false;
 	return turn->waiting <= BACKLOG_EVENTS &&
@@ -251,8 +253,7 @@ take_step(const OutboxReplayTurn *turn, const StepDone *done, bool ended)
 	if (ended || done->stale)
 		outbox_release_forget();
 	look_for_ended |= ended;
-	if (failing)
-		outbox_shmem_recovered(turn->slot, OUTBOX_ERROR_OF_RELEASE);
+	outbox_shmem_recovered(turn->slot, OUTBOX_ERROR_OF_RELEASE);
 	failing = false;
 }
 

@@ -110,6 +110,24 @@ def test_batches_larger_than_a_step_come_back_in_order(own_postgres, make_databa
     assert database.value("select copied from outbox.topic_hold") == 60000
 
 
+def test_many_small_batches_come_back_in_bounded_transactions(relay, postgres, kafka, topic_name):
+    """What 1,600 batches left out comes in order, and no transaction copies more than the last one may."""
+    topic = relay.declare(topic_name, 1)
+    postgres.configure(outbox__batch_max_events="5")
+    postgres.reload()
+    hold(relay, topic)
+    emit_numbers(relay, topic, 1, 8000)
+    wait_held(relay, topic, 8000, 120)
+    assert relay.value("select count(*) from outbox.topic_hold_batch") == 1600
+    postgres.configure(outbox__batch_max_events="50000")
+    postgres.reload()
+    release(relay, topic)
+    wait_ended(relay, topic)
+    assert keys(kafka.wait_for_records(topic, 8000)) == [str(n) for n in range(1, 8001)]
+    sizes = "select count(*) from outbox.event where copied_at is not null group by txid"
+    assert max(size for size, in relay.execute(sizes)) <= 5000
+
+
 def test_later_events_come_behind_the_last_copy(relay, kafka, topic_name):
     """What is emitted while a topic is released, before or after its end, follows what was held."""
     topic = relay.declare(topic_name, 1)
