@@ -30,6 +30,7 @@ RIGHTS = {
     "unwriting": [("topic", "outbox.cursor", ALL), ("topic", "*", ["describe"]), ("group", "*", ["read"]),
                   ("transactional_id", "*", ["write", "describe"])],
     "unseeing": [("topic", "*", ALL), ("transactional_id", "*", ["write", "describe"])],
+    "unspared": [("topic", "*", ALL), ("group", "*", ["read"]), ("transactional_id", "outbox-relay.unspared", ["write", "describe"])],
     "limited": [("topic", "outbox.cursor", ALL), ("topic", "allowed", ALL), ("group", "*", ["read"])],
 }
 
@@ -126,6 +127,18 @@ def test_each_refusal_names_its_cause(session, broker, folder, authority_file):
 
     with ThreadPoolExecutor(len(cases)) as pool:
         list(pool.map(refused, cases))
+
+
+def test_without_a_right_to_the_spare_id_the_first_is_used(session, broker, folder, authority_file):
+    """Security: who may not use the spare transactional id sends with the first, as if there were no other."""
+    properties = sasl(broker, authority_file, user="unspared")
+    pairs = open_pairs(properties.pop("bootstrap.servers"), "unspared", extra=properties.items())
+    with Sender(str(session.environment.pkglibdir / "outbox-sender")) as sender:
+        assert sender.open(pairs).kind == "OPENED"
+        assert sender.look().kind == "CURSOR"
+        fenced = sender.fence()
+        assert (fenced.kind, fenced.spare, fenced.passed_over) == ("CURSOR", False, False), fenced
+        assert sender.batch(1, []).kind == "COMMITTED"
 
 
 def test_tls_and_password_work_and_no_secret_is_shown(session, broker, cluster, folder, authority_file, make_database, unique):
