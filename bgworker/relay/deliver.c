@@ -294,6 +294,9 @@ take_committed(OutboxRelay *relay, const OutboxCommitted *committed)
 	doubled = relay->hand.errand == OUTBOX_ERRAND_AGAIN && !relay->until_commit.cursor_lost &&
 		(outbox_guc_delivery == OUTBOX_DELIVERY_AT_LEAST_ONCE || relay->comparison.lagged);
 	relay->delivered = committed->batch_no;
+	relay->timed_batch = committed->batch_no;
+	relay->timed_events = committed->events;
+	relay->timed_ms = committed->took_ms;
 	relay->until_commit = (OutboxUntilCommit) {0};
 	relay->failures = 0;
 	if (committed->suspect)

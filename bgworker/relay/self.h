@@ -88,6 +88,9 @@ typedef struct OutboxRelay
 	MemoryContext  last_context; /* owns its snapshots */
 	int64		   delivered;	 /* last batch known delivered, -1 = unknown */
 	int64		   owed;		 /* bytes of the last batch that are still in the backlog */
+	int64		   timed_batch; /* the newest whose time is known, 0 = none; its events and time: */
+	int64		   timed_events;
+	int64		   timed_ms;
 
 	/* connect.c, presence.c */
 	OutboxComparison comparison; /* newest */

@@ -31,7 +31,7 @@
 #define STEP_EVENTS	   1000
 #define STEP_BYTES	   (1024 * 1024)
 #define STEP_ENTRIES   5000 /* looked at in one transaction, of all topics */
-#define UNSENT_STEPS   8	/* copies in no batch, at most */
+#define UNSENT_STEPS   5	/* copies in no batch, while the pace is not known */
 #define LAST_EVENTS	   5000
 #define LAST_BYTES	   (4 * 1024 * 1024)
 #define BACKLOG_EVENTS 10000 /* of the window that is being sent; with more, a release waits */
@@ -57,10 +57,11 @@ typedef struct StepDone
 	bool			stale; /* a leaf was emptied or rewritten */
 } StepDone;
 
-static Release release;
-static bool	   made = false;
-static bool	   failing = false; /* the last step ended with an error */
-static int64   due_us;			/* next look or step, by outbox_clock_now() */
+static Release			 release;
+static bool				 made = false;
+static bool				 failing = false; /* the last step ended with an error */
+static OutboxReleasePace pace;
+static int64			 due_us; /* next look or step, by outbox_clock_now() */
 
 /* A hold that has ended, whose rows are to go; 0: none is known. */
 static int64  ended_hold;
@@ -113,7 +114,8 @@ read_limits(const OutboxReplayTurn *turn)
 		limits.step_bytes = Min(limits.step_bytes, turn->most_bytes);
 		limits.last_bytes = Min(limits.last_bytes, turn->most_bytes);
 	}
-	limits.unsent_events = UNSENT_STEPS * limits.step_events;
+	limits.unsent_events =
+		outbox_release_pace_events(&pace, limits.step_events, UNSENT_STEPS * limits.step_events);
 	return limits;
 }
 
@@ -445,9 +447,22 @@ try_turn(const OutboxReplayTurn *turn, bool (*run)(const OutboxReplayTurn *))
 	return changed;
 }
 
+/* What batches take, whether a release is under way or not. */
+static void
+note_pace(const OutboxReplayTurn *turn)
+{
+	static int64 noted = 0;
+
+	if (turn->timed_batch == noted || turn->timed_events == 0)
+		return;
+	noted = turn->timed_batch;
+	outbox_release_pace_note(&pace, turn->timed_events, turn->timed_ms * 1000);
+}
+
 OutboxReplayOutcome
 outbox_release_step(const OutboxReplayTurn *turn)
 {
+	note_pace(turn);
 	if (!may_work(turn) || outbox_clock_now() < due_us)
 		return OUTBOX_REPLAY_NOTHING;
 	return try_turn(turn, run_turn) ? OUTBOX_REPLAY_COPIED : OUTBOX_REPLAY_WORKED;

@@ -44,6 +44,29 @@ typedef enum OutboxReleaseStep
 	OUTBOX_RELEASE_ENDS, /* copies all that is left and ends the hold, in one transaction */
 } OutboxReleaseStep;
 
+/*
+ * What a batch takes by the number of its events, as the newest ones tell: sums over (events, us),
+ * older batches counting less and less.  Zeroed before its first use.
+ */
+typedef struct OutboxReleasePace
+{
+	double weight;
+	double events;
+	double us;
+	double events_events;
+	double events_us;
+} OutboxReleasePace;
+
+extern void outbox_release_pace_note(OutboxReleasePace *pace, int64_t events, int64_t us);
+
+/*
+ * How many copies may be in no batch: so many that a batch of them takes a little more than twice
+ * as long as one of few events, which the others wait for.  `usual` while too little is known;
+ * between 2 and 20 steps.
+ */
+extern int64_t outbox_release_pace_events(const OutboxReleasePace *pace, int64_t step_events,
+										  int64_t usual);
+
 extern OutboxReleaseStep outbox_release_choose(const OutboxReleaseFacts	 *facts,
 											   const OutboxReleaseLimits *limits);
 

@@ -22,10 +22,13 @@ typedef struct OutboxReplayTurn
 	const OutboxRange *last;		  /* of the newest batch */
 	int64			   last_batch;	  /* its number */
 	bool			   all_delivered; /* it is, too */
-	size_t			   waiting;		  /* events of the open window that are in no batch */
-	int64			   most_bytes;	  /* of a batch by the rate seen, 0 = any */
-	bool			   between; /* no window is open, no waypoint and no cut transaction is left */
-	bool			   releasing; /* a topic hold is, as far as the relay knows */
+	int64  timed_batch; /* the newest whose time is known, 0 = none; its events and time: */
+	int64  timed_events;
+	int64  timed_ms;
+	size_t waiting;	   /* events of the open window that are in no batch */
+	int64  most_bytes; /* of a batch by the rate seen, 0 = any */
+	bool   between;	   /* no window is open, no waypoint and no cut transaction is left */
+	bool   releasing;  /* a topic hold is, as far as the relay knows */
 } OutboxReplayTurn;
 
 /* What became of a turn. */

@@ -93,6 +93,41 @@ test_joins(void)
 	CHECK(!outbox_release_joins(500, 1000, 1, 999001, &limits), "nor with too many bytes");
 }
 
+/* Batches that take begin_us, and each_us an event. */
+static OutboxReleasePace
+pace_of(int64_t begin_us, int64_t each_us)
+{
+	OutboxReleasePace pace = {0};
+
+	for (int64_t events = 0; events < 40000; events += 1000)
+		outbox_release_pace_note(&pace, events % 7000, begin_us + each_us * (events % 7000));
+	return pace;
+}
+
+static void
+test_pace(void)
+{
+	OutboxReleasePace pace = {0};
+	int64_t			  events;
+
+	CHECK(outbox_release_pace_events(&pace, 1000, 5000) == 5000, "nothing is known: the usual");
+	for (int i = 0; i < 100; i++)
+		outbox_release_pace_note(&pace, 10, 20000);
+	CHECK(outbox_release_pace_events(&pace, 1000, 5000) == 5000, "nor by batches of one size");
+	pace = pace_of(20000, 5);
+	events = outbox_release_pace_events(&pace, 1000, 5000);
+	CHECK(events >= 4990 && events <= 5010,
+		  "as many as take five quarters of a batch without them");
+	pace = pace_of(100, 5);
+	CHECK(outbox_release_pace_events(&pace, 1000, 5000) == 2000, "two steps at least");
+	pace = pace_of(500000, 5);
+	CHECK(outbox_release_pace_events(&pace, 1000, 5000) == 20000, "twenty at most");
+	for (int i = 0; i < 200; i++)
+		outbox_release_pace_note(&pace, i % 7 * 1000, 20000 + i % 7 * 5000);
+	events = outbox_release_pace_events(&pace, 1000, 5000);
+	CHECK(events >= 4900 && events <= 5100, "it follows the newest batches");
+}
+
 int
 main(void)
 {
@@ -100,5 +135,6 @@ main(void)
 	test_end();
 	test_probe();
 	test_joins();
+	test_pace();
 	return finish_tests();
 }
