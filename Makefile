@@ -74,7 +74,7 @@ bench-%:
 	@scripts/bench $*
 
 # Named beside one of the above, as in make clean check.
-all install install-shop clean:
+all install uninstall install-shop clean:
 	@$(MAKE) $@
 
 else
@@ -127,6 +127,11 @@ install: $(PROGRAMS:%=install-%)
 
 $(PROGRAMS:%=install-%): install-%: %
 	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS) DESTDIR=$(DESTDIR)
+
+uninstall: $(PROGRAMS:%=uninstall-%)
+
+$(PROGRAMS:%=uninstall-%): uninstall-%:
+	$(MAKE) -C $* uninstall PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR)
 
 # The examples; no part of all or install.
 install-shop: services

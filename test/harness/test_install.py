@@ -16,8 +16,8 @@ def pg_config(what):
     return subprocess.run([Environment().pg_config, what], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def make(target, place):
-    subprocess.run(["make", "-s", target, f"DESTDIR={place}", f"PG_CONFIG={Environment().pg_config}"], cwd=Environment().root, check=True)
+def make(target, place, *options):
+    subprocess.run(["make", "-s", target, f"DESTDIR={place}", f"PG_CONFIG={Environment().pg_config}", *options], cwd=Environment().root, check=True)
 
 
 @pytest.mark.parametrize("target, programs", [("install", SHIPPED), ("install-shop", SHOP)])
@@ -25,6 +25,17 @@ def test_programs_are_installed(tmp_path, target, programs):
     """The examples are no part of the product: make install-shop installs them, make install never."""
     make(target, tmp_path)
     assert {path.name for path in (tmp_path / pg_config("--bindir").lstrip("/")).iterdir()} == programs
+
+
+@pytest.mark.parametrize("options", [(), ("bindir=/usr/bin",)], ids=["beside the server", "bindir"])
+def test_uninstall_takes_back_what_install_put(tmp_path, options):
+    """make uninstall leaves no file of make install and install-shop, wherever bindir= put them."""
+    for target in ("install", "install-shop"):
+        make(target, tmp_path, *options)
+    bindir = options[0].partition("=")[2] if options else pg_config("--bindir")
+    assert SHIPPED | SHOP <= {path.name for path in (tmp_path / bindir.lstrip("/")).iterdir()}
+    make("uninstall", tmp_path, *options)
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
 def test_every_program_tells_its_version(tmp_path):
