@@ -3,9 +3,7 @@
 # all, install and clean build with PGXS; the other targets are scripts, which
 # install what they need first (make help lists them).
 
-PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
-
-RUN_TARGETS = help deps format demo up down bench soak check check-rules check-unit \
+RUN_TARGETS = help deps clean-cache format demo up down bench soak check check-rules check-unit \
 	check-simulation check-regress check-isolation check-e2e check-long check-matrix \
 	check-mutants check-sanitize
 .PHONY: $(RUN_TARGETS)
@@ -17,6 +15,9 @@ help:
 
 deps: ## install what is missing: packages, Kafka's jars, Python packages
 	@scripts/deps
+
+clean-cache: ## remove what deps and the tests keep between runs, and name what they left elsewhere
+	@scripts/clean-cache
 
 format: ## give the C sources their look (clang-format); scripts/format FILE... takes single files
 	@scripts/format
@@ -30,7 +31,7 @@ up: ## start the demo's system and leave it running
 down: ## stop what make up started
 	@scripts/down
 
-check: ## build with warnings as errors, then run every test
+check: ## build, then run every test; WERROR=-Werror makes warnings errors, as CI does
 	@scripts/check rules unit regress isolation e2e
 
 check-rules: ## rules of the source tree that a script can see
@@ -73,10 +74,17 @@ bench-%:
 	@scripts/bench $*
 
 # Named beside one of the above, as in make clean check.
-all install install-shop clean:
+all install uninstall install-shop clean:
 	@$(MAKE) $@
 
 else
+
+# The server: PG_CONFIG, or the newest with headers. Said once; without one nothing is built.
+SERVER := $(shell PG_CONFIG='$(PG_CONFIG)' scripts/find-server $(if $(filter 0,$(MAKELEVEL)),--say))
+ifeq ($(SERVER),)
+$(error there is no server to build for)
+endif
+override PG_CONFIG := $(SERVER)
 
 EXTENSION = outbox
 MODULE_big = outbox
@@ -119,6 +127,11 @@ install: $(PROGRAMS:%=install-%)
 
 $(PROGRAMS:%=install-%): install-%: %
 	$(MAKE) -C $< install PG_CONFIG=$(PG_CONFIG) WERROR=$(WERROR) VARIANT_CFLAGS=$(VARIANT_CFLAGS) DESTDIR=$(DESTDIR)
+
+uninstall: $(PROGRAMS:%=uninstall-%)
+
+$(PROGRAMS:%=uninstall-%): uninstall-%:
+	$(MAKE) -C $* uninstall PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR)
 
 # The examples; no part of all or install.
 install-shop: services

@@ -6,6 +6,7 @@
 #   HARNESS_USER   the unprivileged user servers run as (the caller, unless root)
 #   HARNESS_PYTHON, HARNESS_JARS  of the cache: Python with its packages, a folder of jars for each Maven profile
 #   HARNESS_RUN    everything a run writes; .run is this directory or a link to it
+#   PG_CONFIG      of the server to build for, where there is one (scripts/find-server)
 # Values already in the environment are kept. (OUTBOX_ begins the services' own settings.)
 
 outbox_say() { printf '%s\n' "outbox: $*" >&2; }
@@ -58,5 +59,11 @@ HARNESS_PYTHON=$HARNESS_CACHE/python-${outbox_requirements:0:12}/bin/python
 outbox_requirements=$(sha256sum <"$HARNESS_ROOT/test/java/pom.xml")
 HARNESS_JARS=$HARNESS_CACHE/java-${outbox_requirements:0:12}
 unset outbox_requirements
+if [ -z "${PG_CONFIG:-}" ]; then
+	PG_CONFIG=$("$HARNESS_ROOT/scripts/find-server" 2>/dev/null) || PG_CONFIG=
+fi
+if [ -n "$PG_CONFIG" ]; then
+	export PG_CONFIG
+fi
 export HARNESS_ROOT HARNESS_CACHE HARNESS_USER HARNESS_RUN HARNESS_PYTHON HARNESS_JARS
 export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8

@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * compat.h
- *	  What differs between the major versions of PostgreSQL, 15 to 18.
+ *	  What differs between the major versions of PostgreSQL, 15 to 19.
  *
  * Every condition on PG_VERSION_NUM stands here.  Server processes; to be
  * included after the server's own headers.
  */
 #ifndef OUTBOX_COMPAT_H
 #define OUTBOX_COMPAT_H
+
+/* The library's name and version, as pg_get_loaded_modules() tells them. */
+#if PG_VERSION_NUM >= 180000
+#define OUTBOX_COMPAT_MODULE_MAGIC(called, is) PG_MODULE_MAGIC_EXT(.name = called, .version = is)
+#else
+#define OUTBOX_COMPAT_MODULE_MAGIC(called, is) PG_MODULE_MAGIC
+#endif
+
+/* VARDATA and its kin. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 /* Does the role own the database, the extension? */
 #if PG_VERSION_NUM >= 160000
@@ -78,12 +90,38 @@
 #endif
 
 /* A scan of an index without ORDER BY. */
-#if PG_VERSION_NUM >= 180000
+#if PG_VERSION_NUM >= 190000
+#define outbox_compat_index_beginscan(table, index, snapshot, keys) \
+	index_beginscan(table, index, snapshot, NULL, keys, 0, 0)
+#elif PG_VERSION_NUM >= 180000
 #define outbox_compat_index_beginscan(table, index, snapshot, keys) \
 	index_beginscan(table, index, snapshot, NULL, keys, 0)
 #else
 #define outbox_compat_index_beginscan(table, index, snapshot, keys) \
 	index_beginscan(table, index, snapshot, keys, 0)
+#endif
+
+/* A scan of a whole table; rows found by what an index points to. */
+#if PG_VERSION_NUM >= 190000
+#define outbox_compat_table_beginscan(table, snapshot) table_beginscan(table, snapshot, 0, NULL, 0)
+#define outbox_compat_fetch_begin(table)			   table_index_fetch_begin(table, 0)
+#else
+#define outbox_compat_table_beginscan(table, snapshot) table_beginscan(table, snapshot, 0, NULL)
+#define outbox_compat_fetch_begin(table)			   table_index_fetch_begin(table)
+#endif
+
+/* Is the type a domain with constraints? */
+#if PG_VERSION_NUM >= 190000
+#define outbox_compat_is_constrained(type) DomainHasConstraints(type, NULL)
+#else
+#define outbox_compat_is_constrained(type) DomainHasConstraints(type)
+#endif
+
+/* Does the session write what another server has written? */
+#if PG_VERSION_NUM >= 190000
+#define outbox_compat_applies() (replorigin_xact_state.origin != InvalidReplOriginId)
+#else
+#define outbox_compat_applies() (replorigin_session_origin != InvalidRepOriginId)
 #endif
 
 /* Gives back what an index keeps between two entries. */

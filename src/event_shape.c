@@ -39,6 +39,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "compat.h"
 #include "event_shape.h"
 #include "leaf.h"
 
@@ -154,7 +155,7 @@ find_special_column(Relation table)
 		if (getBaseType(attribute->atttypid) == attribute->atttypid)
 			continue;
 		kept.with_domains = true;
-		if (DomainHasConstraints(attribute->atttypid))
+		if (outbox_compat_is_constrained(attribute->atttypid))
 			return describe_column(table, NameStr(attribute->attname),
 								   "is of a domain with constraints");
 	}

@@ -14,6 +14,8 @@
 #include "replication/origin.h"
 #include "utils/rel.h"
 
+#include "compat.h"
+
 PG_FUNCTION_INFO_V1(outbox_refuse_change);
 PG_FUNCTION_INFO_V1(outbox_drop_replicated);
 
@@ -48,7 +50,7 @@ is_audit_of_a_session(const TriggerData *trigger)
 {
 	return TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 		strcmp(RelationGetRelationName(trigger->tg_relation), "audit") == 0 && !IsLogicalWorker() &&
-		replorigin_session_origin == InvalidRepOriginId;
+		!outbox_compat_applies();
 }
 
 /* What a row trigger returns so that the command goes on. */

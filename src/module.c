@@ -12,12 +12,13 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "guc.h"
 #include "shmem.h"
 #include "utility.h"
 #include "bgworker/launcher/launcher.h"
 
-PG_MODULE_MAGIC;
+OUTBOX_COMPAT_MODULE_MAGIC("outbox", OUTBOX_VERSION);
 
 PG_FUNCTION_INFO_V1(outbox_version);
 

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "compat.h"
 #include "encoding.h"
 #include "shown.h"
 #include "src/common/kafka_headers.h"

@@ -10,6 +10,7 @@
 #include "commands/dbcommands.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/lsyscache.h"
 
 #include "encoding.h"
 #include "guc.h"

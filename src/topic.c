@@ -17,6 +17,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -25,6 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "guc.h"
 #include "leaf.h"
 #include "topic.h"
@@ -220,7 +222,7 @@ load_relation(Oid relation_oid, void (*load_row)(TupleTableSlot *slot))
 {
 	Relation		relation = table_open(relation_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
-	TableScanDesc	scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+	TableScanDesc	scan = outbox_compat_table_beginscan(relation, SnapshotSelf);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		load_row(slot);

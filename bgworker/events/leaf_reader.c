@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "fmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -28,7 +29,7 @@ outbox_leaf_reader_fetch(OutboxLeafReader *reader, const Oid *filenodes, const O
 	{
 		reader->leaves[leaf] = table_open(outbox_leaf_relation(leaf), AccessShareLock);
 		outbox_event_check_columns(reader->leaves[leaf]);
-		reader->fetches[leaf] = table_index_fetch_begin(reader->leaves[leaf]);
+		reader->fetches[leaf] = outbox_compat_fetch_begin(reader->leaves[leaf]);
 		reader->slots[leaf] = table_slot_create(reader->leaves[leaf], NULL);
 	}
 	if (outbox_compat_file_node(reader->leaves[leaf]) != filenodes[leaf])

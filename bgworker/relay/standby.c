@@ -29,7 +29,7 @@ outbox_standby_fence(void)
 bool
 outbox_standby_exists(void)
 {
-	bits8 status;
+	uint8 status;
 
 	if (max_wal_senders == 0)
 		return false;

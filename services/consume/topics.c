@@ -52,15 +52,15 @@ parse_topics(char *text, OutboxHandler *handlers, char *error, size_t size)
 
 	for (int number = 1; (part = strsep(&text, ",")) != NULL; number++)
 	{
-		OutboxHandler handler = {.topic = outbox_setting_trim(part)};
-		char		 *type = strchr(handler.topic, ':');
+		char		 *type = strchr(part, ':');
+		OutboxHandler handler = {0};
 
 		if (type != NULL)
 		{
 			*type++ = '\0';
-			handler.topic = outbox_setting_trim(part);
 			handler.event_type = outbox_setting_trim(type);
 		}
+		handler.topic = outbox_setting_trim(part);
 		if (!is_topic(handler.topic))
 			snprintf(error, size, "entry %d is not the name of a topic", number);
 		else if (type != NULL && *handler.event_type == '\0')

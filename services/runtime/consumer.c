@@ -31,7 +31,6 @@
 #define PARTITIONS_MAX		4096
 #define ANSWER_TIMEOUT_MS	10000
 #define REBALANCE_MS		2000
-#define WAKE_TIMEOUT_MS		1 /* the answer is not waited for */
 /* times the failures in a row, before a lost position is looked for */
 #define BROKEN_PAUSE_MS		100
 #define BROKEN_PAUSE_MAX_MS 5000
@@ -493,11 +492,9 @@ outbox_consumer_wake(OutboxConsumer *consumer)
 	for (size_t i = 0; (partition = outbox_consumer_partition(consumer, i)) != NULL; i++)
 	{
 		if (partition->active)
-			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition)
-				->offset = RD_KAFKA_OFFSET_END;
+			rd_kafka_topic_partition_list_add(list, partition->topic, partition->partition);
 	}
-	if (list->cnt > 0)
-		(void) rd_kafka_offsets_for_times(consumer->rk, list, WAKE_TIMEOUT_MS);
+	outbox_client_wake(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 

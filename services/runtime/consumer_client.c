@@ -5,14 +5,17 @@
  *
  * Runs in the services, on the member's thread.
  */
+#define _GNU_SOURCE
 #include "consumer_client.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "services/lib/log.h"
 
 #define SEEK_TIMEOUT_MS	  10000
+#define WAKE_TIMEOUT_MS	  1	 /* the answer is not waited for */
 #define SEEKS_REFUSED_MAX 25 /* then the client has given the partition up without a word */
 
 rd_kafka_topic_partition_list_t *
@@ -126,4 +129,42 @@ outbox_client_is_member(rd_kafka_t *rk)
 	if (id != NULL)
 		rd_kafka_mem_free(rk, id);
 	return found;
+}
+
+typedef void (*ListOffsets)(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions,
+							const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *queue);
+
+/*
+ * The request whose caller does not wait: of librdkafka 2.3.0 and later, which may run a program
+ * that was built for 2.0.2.  NULL: it has none.
+ */
+static ListOffsets
+find_list_offsets(void)
+{
+	ListOffsets found = NULL;
+	void	   *symbol = dlsym(RTLD_DEFAULT, "rd_kafka_ListOffsets");
+
+	memcpy(&found, &symbol, sizeof(found));
+	return found;
+}
+
+void
+outbox_client_wake(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions)
+{
+	ListOffsets		  list_offsets = find_list_offsets();
+	rd_kafka_queue_t *queue;
+
+	for (int i = 0; i < partitions->cnt; i++)
+		partitions->elems[i].offset = RD_KAFKA_OFFSET_END;
+	if (partitions->cnt == 0)
+		return;
+	if (list_offsets == NULL)
+	{
+		(void) rd_kafka_offsets_for_times(rk, partitions, WAKE_TIMEOUT_MS);
+		return;
+	}
+	/* Nobody reads the answer. */
+	queue = rd_kafka_queue_new(rk);
+	list_offsets(rk, partitions, NULL, queue);
+	rd_kafka_queue_destroy(queue);
 }

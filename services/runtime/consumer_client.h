@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * consumer_client.h
- *	  The client's part of what is done for partitions, for consumer.c alone.
+ *	  The client's part of what is done for partitions, for consumer.c and log_reader.c alone.
  */
 #ifndef OUTBOX_CONSUMER_CLIENT_H
 #define OUTBOX_CONSUMER_CLIENT_H
@@ -31,6 +31,12 @@ extern bool outbox_client_committed(rd_kafka_t *rk, OutboxPartition *const *part
 
 /* Stores the partition's position, to be committed by the client's timer. */
 extern void outbox_client_store(rd_kafka_t *rk, OutboxPartition *partition);
+
+/*
+ * Asks the leaders of the partitions for something, so that the client looks after what it reads
+ * there.  The answer is not waited for.  Writes to the offsets of the list.
+ */
+extern void outbox_client_wake(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions);
 
 /* Has the group not been left yet? */
 extern bool outbox_client_is_member(rd_kafka_t *rk);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "consumer_client.h"
 #include "consumer_conf.h"
 #include "consumer_topic.h"
 #include "services/kafka/digest.h"
@@ -21,11 +22,10 @@
 #include "services/lib/clock.h"
 #include "services/lib/log.h"
 
-#define STEP_MAX_MS		4000 /* of each step of a look: leaders, ranges, records */
-#define REQUEST_MAX_MS	2000
-#define WAIT_STEP_MS	20
-#define WAKE_EVERY_MS	200
-#define WAKE_TIMEOUT_MS 1
+#define STEP_MAX_MS	   4000 /* of each step of a look: leaders, ranges, records */
+#define REQUEST_MAX_MS 2000
+#define WAIT_STEP_MS   20
+#define WAKE_EVERY_MS  200
 
 struct OutboxLogReader
 {
@@ -253,11 +253,9 @@ wake_client(OutboxLogReader *reader, const OutboxLogProbe *probes, int count)
 	for (int i = 0; i < count; i++)
 	{
 		if (!probes[i].answered)
-			rd_kafka_topic_partition_list_add(list, probes[i].topic, probes[i].partition)->offset =
-				RD_KAFKA_OFFSET_END;
+			rd_kafka_topic_partition_list_add(list, probes[i].topic, probes[i].partition);
 	}
-	if (list->cnt > 0)
-		(void) rd_kafka_offsets_for_times(reader->rk, list, WAKE_TIMEOUT_MS);
+	outbox_client_wake(reader->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 

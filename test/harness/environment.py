@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 
-_NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_JARS", "HARNESS_USER", "HARNESS_RUN")
+_NAMES = ("HARNESS_ROOT", "HARNESS_CACHE", "HARNESS_JARS", "HARNESS_USER", "HARNESS_RUN", "PG_CONFIG")
 
 
 class Environment:
@@ -40,8 +40,8 @@ class Environment:
         self._jars = pathlib.Path(values["HARNESS_JARS"])
         self.run = pathlib.Path(values["HARNESS_RUN"])
         self.user = values["HARNESS_USER"]
-        config = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
-        self._system_bin = pathlib.Path(config).resolve().parent.relative_to("/")
+        self.pg_config = values["PG_CONFIG"]
+        self._system_bin = pathlib.Path(self.pg_config).resolve().parent.relative_to("/")
         self.pg_prefix = self.run / "pg"
         # Server programs, and the services and the sender, come from the private copy.
         self.bindir = self.pg_prefix / self._system_bin
