@@ -835,6 +835,24 @@ BEGIN
 END $$;
 
 /*
+ * Which of the records that are not claimed have been processed before: their places, counted from
+ * 1.  Arguments as above.
+ */
+CREATE FUNCTION outbox.unwanted_and_processed(consumer text, claims text[], wanted boolean[],
+	ids uuid[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	processed uuid[] := outbox.processed_ids(consumer, ARRAY(SELECT r.id
+		FROM unnest(claims, wanted, ids) r (claim, wanted, id)
+		WHERE r.claim = 'n' AND NOT r.wanted));
+BEGIN
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(claims, wanted, ids) WITH ORDINALITY r (claim, wanted, id, place)
+		WHERE r.claim = 'n' AND NOT r.wanted AND r.id = ANY (processed));
+END $$;
+
+/*
  * Which records have been processed, or have a dead letter, by an event id without time stamp and
  * digest: their places, counted from 1.  part_old: each partition's old_ids_to; the others as in
  * begin_batch.
@@ -870,8 +888,9 @@ END $$;
  * (re-processing); hold: does a record wait behind a dead letter of its key? One without a key
  * never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event ids
  * without time stamp and digest, NULL where a record never had another one; part_times,
- * part_digests: of the record before part_next, as in outbox.consumer_anchor.  Returns how each
- * record is claimed, in one character, or NULL when a watermark had moved:
+ * part_digests: of the record before part_next, as in outbox.consumer_anchor; part_done_to: records
+ * of the batch lie above part_next, up to there, for earlier ones are not done; NULL: none does.
+ * Returns how each record is claimed, in one character, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
  *	h	held: an earlier record of its key is retrying or open
@@ -881,7 +900,7 @@ CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbe
 	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
 	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true, part_logs integer[] DEFAULT NULL,
 	old_ids uuid[] DEFAULT NULL, part_times bigint[] DEFAULT NULL,
-	part_digests bigint[] DEFAULT NULL)
+	part_digests bigint[] DEFAULT NULL, part_done_to bigint[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -900,7 +919,7 @@ BEGIN
 	FOR i IN 1 .. cardinality(part_topics) LOOP
 		part := outbox.move_offset(consumer, part_topics[i], part_numbers[i],
 			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i],
-			true = ANY (wanted));
+			true = ANY (wanted), part_done_to[i]);
 		IF NOT part.moved THEN
 			RETURN NULL;
 		END IF;
@@ -935,6 +954,16 @@ BEGIN
 			claims[place] := 'd';
 		END LOOP;
 	END IF;
+	/* Above the watermark another member may have been: what it has done is no letter. */
+	IF part_done_to IS NOT NULL AND false = ANY (wanted) THEN
+		FOREACH place IN ARRAY outbox.unwanted_and_processed(consumer, claims, wanted,
+			ARRAY(SELECT coalesce(r.claim_id, r.event_id)
+				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
+				ORDER BY r.place))
+		LOOP
+			claims[place] := 'd';
+		END LOOP;
+	END IF;
 	IF old_ids IS NOT NULL THEN
 		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old,
 			part_of, offsets, old_ids)
@@ -959,7 +988,8 @@ BEGIN
 	RETURN array_to_string(claims, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
-	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[]) IS
+	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[],
+	bigint[]) IS
 	'first statement of a consumer''s transaction';
 
 /*
@@ -1010,7 +1040,8 @@ COMMENT ON FUNCTION outbox.trim_batch(text, text[], integer[], bigint[], uuid[])
  *	next_offset	records below it are done or lie in outbox.dead_letter
  *	log_no	raised when the partition's log is found to be another one; a member that has an earlier
  *		number is refused
- *	went_back_from	the highest seen_to before that; NULL: never
+ *	went_back_from	records below it may have been seen though next_offset is not above them: it
+ *		went back from there, or they were done before an earlier one was; NULL: there are none
  *	old_ids_to	records below it may be known by an event id without time stamp and digest; NULL: an
  *		older version wrote the row, all below next_offset may
  *	seen_to	the highest next_offset there ever was
@@ -1057,12 +1088,13 @@ COMMENT ON FUNCTION outbox.consumer_offsets(text) IS
  * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log, for a
  * caller that knows records without id by their old event ids alone, so these count up to next;
  * record_ms, digest: of the record before next, NULL: not known; calls: a handler is called in the
- * transaction.  moved is false when another member was here; seen_to, old_ids_to: as before, NULL
- * when there was no row.
+ * transaction; done_to: records before it are done in the transaction, above next, NULL: none is.
+ * moved is false when another member was here; seen_to, old_ids_to: as before, but seen_to includes
+ * done_to, NULL when there was no row.
  */
 CREATE FUNCTION outbox.move_offset(consumer text, topic text, partition integer,
 	expected bigint, next bigint, log_no integer, record_ms bigint, digest bigint, calls boolean,
-	OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
+	done_to bigint, OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -1070,11 +1102,11 @@ DECLARE
 BEGIN
 	IF expected IS NULL THEN
 		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset, old_ids_to,
-			last_offset, last_ms, last_digest, called_at)
+			last_offset, last_ms, last_digest, called_at, went_back_from)
 		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next,
 			CASE WHEN move_offset.log_no IS NULL THEN move_offset.next ELSE 0 END,
 			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest,
-			CASE WHEN calls THEN clock_timestamp() END)
+			CASE WHEN calls THEN clock_timestamp() END, done_to)
 		ON CONFLICT DO NOTHING;
 		moved := FOUND;
 		RETURN;
@@ -1088,7 +1120,8 @@ BEGIN
 		last_ms = CASE WHEN newer THEN move_offset.record_ms ELSE o.last_ms END,
 		last_digest = CASE WHEN newer THEN move_offset.digest ELSE o.last_digest END,
 		updated_at = clock_timestamp(),
-		called_at = CASE WHEN calls THEN clock_timestamp() ELSE o.called_at END
+		called_at = CASE WHEN calls THEN clock_timestamp() ELSE o.called_at END,
+		went_back_from = greatest(o.went_back_from, done_to)
 	WHERE o.consumer = move_offset.consumer AND o.topic = move_offset.topic
 		AND o.partition = move_offset.partition AND o.next_offset = expected
 		AND (move_offset.log_no IS NULL OR o.log_no = move_offset.log_no)
@@ -1107,7 +1140,7 @@ BEGIN
 			'partition', partition::text, 'next', next::text]);
 	END IF;
 	RETURN (outbox.move_offset(consumer, topic, partition, expected, next, NULL, NULL, NULL,
-		false)).moved;
+		false, NULL)).moved;
 END $$;
 COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) IS
 	'moves a watermark by compare-and-set';
@@ -1250,7 +1283,7 @@ BEGIN
 	DELETE FROM outbox.consumer_anchor a
 	WHERE a.consumer = rewind_offset.consumer AND a.topic = rewind_offset.topic
 		AND a.partition = rewind_offset.partition AND a."offset" >= rewind_offset.next;
-	UPDATE outbox.consumer_attempt a SET "offset" = NULL, crashes = 0
+	UPDATE outbox.consumer_attempt a SET "offset" = NULL, crashes = 0, calls = NULL
 	WHERE a.consumer = rewind_offset.consumer AND a.topic = rewind_offset.topic
 		AND a.partition = rewind_offset.partition;
 	RETURN known;
@@ -1274,6 +1307,8 @@ COMMENT ON FUNCTION outbox.rewind_offset(text, text, integer, bigint, integer, b
  *		run one by one
  *	"offset"	the record run alone last; NULL: none
  *	crashes	how often a member has ended with it in hand, while it is not done
+ *	calls	of a member whose handlers call out: the records whose calls may be under way, as
+ *		outbox.begin_calls notes them
  */
 CREATE TABLE outbox.consumer_attempt (
 	consumer text NOT NULL,
@@ -1282,6 +1317,7 @@ CREATE TABLE outbox.consumer_attempt (
 	owner text,
 	"offset" bigint,
 	crashes integer NOT NULL DEFAULT 0,
+	calls bigint[],
 	PRIMARY KEY (consumer, topic, partition)
 ) WITH (fillfactor = 50);
 
@@ -1687,6 +1723,143 @@ COMMENT ON FUNCTION outbox.wire_text(bytea, integer) IS
 	'a text of a record as the database can hold it';
 
 /* SPDX-License-Identifier: PostgreSQL */
+/* ------------------------------------------------- calls to other systems
+ *
+ * What a consumer asks before its handlers call out: which records a call may be made for.  Nothing
+ * is decided here: begin_batch judges each record again when its answer has come.
+ */
+
+/*
+ * Which records have been processed, or have a dead letter at their place: their places, counted
+ * from 1.  ids: what is claimed; the others as in begin_batch.
+ */
+CREATE FUNCTION outbox.known_records(consumer text, part_topics text[], part_numbers integer[],
+	part_of integer[], offsets bigint[], event_ids uuid[], ids uuid[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+	processed uuid[] := outbox.processed_ids(consumer, ids);
+BEGIN
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(part_of, offsets, event_ids, ids)
+			WITH ORDINALITY r (part, "offset", event_id, id, place)
+		WHERE r.id = ANY (processed)
+			OR EXISTS (SELECT FROM outbox.dead_letter d
+				WHERE d.consumer = known_records.consumer AND d.topic = part_topics[r.part]
+					AND d.partition = part_numbers[r.part] AND d."offset" = r."offset"
+					AND d.event_id = r.event_id));
+END $$;
+
+/* As outbox.dead_letter_blocked, without a lock. */
+CREATE FUNCTION outbox.blocked_records(consumer text, part_topics text[], part_of integer[],
+	keys bytea[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.consumer = blocked_records.consumer AND d.state IN ('retrying', 'open')) THEN
+		RETURN '{}';
+	END IF;
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(part_of, keys) WITH ORDINALITY r (part, key, place)
+		WHERE EXISTS (SELECT FROM outbox.dead_letter d
+			WHERE d.consumer = blocked_records.consumer AND d.topic = part_topics[r.part]
+				AND sha256(d.key) = sha256(r.key) AND d.state IN ('retrying', 'open')));
+END $$;
+
+/*
+ * May the handlers of these records call out?  Returns a character for each: n yes; d processed
+ * before, or in outbox.dead_letter; h held behind a dead letter of its key.  Arguments as in
+ * outbox.begin_batch, ids: what is claimed.  Notes for owner which calls of the partitions may be
+ * under way from now on, these records' and those at noted_of and noted, so that the next owner
+ * runs them one by one if the process ends; that need not survive the server, it is not waited for.
+ */
+CREATE FUNCTION outbox.begin_calls(consumer text, owner text, part_topics text[],
+	part_numbers integer[], part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[],
+	ids uuid[], hold boolean, old_ids uuid[], noted_of integer[], noted bigint[])
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	claims text[] := array_fill('n'::text, ARRAY[cardinality(offsets)]);
+	part_old bigint[];
+	place integer;
+BEGIN
+	PERFORM outbox.need('begin_calls', ARRAY['consumer', begin_calls.consumer,
+		'owner', begin_calls.owner, 'hold', hold::text]);
+	PERFORM set_config('synchronous_commit', 'off', true);
+	UPDATE outbox.consumer_attempt a SET calls = n.offsets
+	FROM (SELECT part_topics[u.part] AS topic, part_numbers[u.part] AS partition,
+			array_agg(DISTINCT u."offset") AS offsets
+		FROM unnest(part_of || noted_of, begin_calls.offsets || noted) u (part, "offset")
+		GROUP BY u.part) n
+	WHERE a.consumer = begin_calls.consumer AND a.topic = n.topic AND a.partition = n.partition
+		AND a.owner = begin_calls.owner;
+
+	IF hold THEN
+		FOREACH place IN ARRAY outbox.blocked_records(begin_calls.consumer, part_topics, part_of,
+			keys)
+		LOOP
+			claims[place] := 'h';
+		END LOOP;
+	END IF;
+	FOREACH place IN ARRAY outbox.known_records(begin_calls.consumer, part_topics, part_numbers,
+		part_of, begin_calls.offsets, event_ids, ids)
+	LOOP
+		claims[place] := 'd';
+	END LOOP;
+	IF old_ids IS NOT NULL THEN
+		part_old := ARRAY(SELECT coalesce(o.old_ids_to, o.next_offset)
+			FROM unnest(part_topics, part_numbers) WITH ORDINALITY p (topic, partition, part)
+				LEFT JOIN outbox.consumer_offset o ON o.consumer = begin_calls.consumer
+					AND o.topic = p.topic AND o.partition = p.partition
+			ORDER BY p.part);
+		FOREACH place IN ARRAY outbox.known_by_old_id(begin_calls.consumer, part_topics,
+			part_numbers, part_old, part_of, begin_calls.offsets, old_ids)
+		LOOP
+			claims[place] := 'd';
+		END LOOP;
+	END IF;
+	RETURN array_to_string(claims, '');
+END $$;
+COMMENT ON FUNCTION outbox.begin_calls(text, text, text[], integer[], integer[], bigint[], bytea[],
+	uuid[], uuid[], boolean, uuid[], integer[], bigint[]) IS
+	'for which records a consumer''s handlers may call out';
+
+/*
+ * The records of a partition whose calls may have been under way when its last owner's process
+ * ended, for who has taken it; NULL: none was.
+ */
+CREATE FUNCTION outbox.attempt_calls(consumer text, topic text, partition integer) RETURNS bigint[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM outbox.need('attempt_calls', ARRAY['consumer', consumer, 'topic', topic,
+		'partition', partition::text]);
+	RETURN (SELECT a.calls FROM outbox.consumer_attempt a
+		WHERE a.consumer = attempt_calls.consumer AND a.topic = attempt_calls.topic
+			AND a.partition = attempt_calls.partition);
+END $$;
+COMMENT ON FUNCTION outbox.attempt_calls(text, text, integer) IS
+	'which calls may have been under way when a process ended';
+
+/*
+ * Has a letter's event been processed meanwhile?  Then its handler need not call out.  claim_id: as
+ * in outbox.dead_letter_begin.
+ */
+CREATE FUNCTION outbox.dead_letter_claimed(dead_letter bigint, claim_id uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	letter outbox.dead_letter;
+BEGIN
+	PERFORM outbox.need('dead_letter_claimed', ARRAY['dead_letter', dead_letter::text]);
+	SELECT * INTO letter FROM outbox.dead_letter d WHERE d.id = dead_letter_claimed.dead_letter;
+	RETURN outbox.processed_ids(letter.consumer, ARRAY[coalesce(
+		CASE WHEN letter.replay_of IS NULL THEN claim_id END, letter.event_id)]) IS NOT NULL;
+END $$;
+COMMENT ON FUNCTION outbox.dead_letter_claimed(bigint, uuid) IS
+	'has a dead letter''s event been processed meanwhile';
+
+/* SPDX-License-Identifier: PostgreSQL */
 /* ----------------------------------------------------------- dead letters
  *
  * outbox.dead_letter, the one table of what the relay could not send and consumers could not
@@ -2063,12 +2236,14 @@ CREATE FUNCTION outbox.dead_letter_unlock(dead_letter bigint) RETURNS boolean
 
 /*
  * The row of the topics (NULL: of any) to be tried next, and in how many ms it is due; rows of one
- * key in their order.  0: now; then the caller has it, others pass it by, until the caller's
- * outbox.dead_letter_put_back or the end of its connection; crashes: how often a process has ended
- * while it tried the row; failing_ms: since it failed first.  A transaction of its own, not waited
- * for: what it writes need not survive the server.
+ * key in their order; in_hand: but for these, which the caller has already.  0: now; then the
+ * caller has it, others pass it by, until the caller's outbox.dead_letter_put_back or the end of
+ * its connection; crashes: how often a process has ended while it tried the row; failing_ms: since
+ * it failed first.  A transaction of its own, not waited for: what it writes need not survive the
+ * server.
  */
-CREATE FUNCTION outbox.dead_letter_next(consumer text, topics text[] DEFAULT NULL)
+CREATE FUNCTION outbox.dead_letter_next(consumer text, topics text[] DEFAULT NULL,
+	in_hand bigint[] DEFAULT '{}')
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint)
@@ -2077,7 +2252,8 @@ DECLARE
 	letter outbox.dead_letter;
 	known integer := 0;
 BEGIN
-	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer]);
+	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer,
+		'in_hand', in_hand::text]);
 	/* The clock was set back: what failed by its old time waits as long as it was to, no longer. */
 	IF (SELECT max(d.last_failed_at) > clock_timestamp() FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying')
@@ -2093,7 +2269,7 @@ BEGIN
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying'
-			AND (topics IS NULL OR d.topic = ANY (topics))
+			AND (topics IS NULL OR d.topic = ANY (topics)) AND d.id <> ALL (in_hand)
 		ORDER BY d.next_attempt_at
 	LOOP
 		CONTINUE WHEN EXISTS (SELECT FROM outbox.dead_letter b
@@ -2123,7 +2299,8 @@ BEGIN
 		RETURN;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to be tried next';
+COMMENT ON FUNCTION outbox.dead_letter_next(text, text[], bigint[]) IS
+	'the dead letter to be tried next';
 
 /*
  * What outbox.dead_letter_next tells, and when it is due and has neither been tried before nor been
@@ -2132,7 +2309,8 @@ COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to
  * outbox.dead_letter_troubled notes, the last so many with their session, since when, and when
  * last; alike: another record or letter is failing the same way, and nobody's has been done since.
  */
-CREATE FUNCTION outbox.dead_letter_next_run(consumer text, topics text[], most integer)
+CREATE FUNCTION outbox.dead_letter_next_run(consumer text, topics text[], most integer,
+	in_hand bigint[] DEFAULT '{}')
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint, troubles integer, ends integer, trouble_ms bigint, troubled_ms bigint,
@@ -2146,8 +2324,9 @@ DECLARE
 	hash bytea;
 BEGIN
 	PERFORM outbox.need('dead_letter_next_run', ARRAY['consumer', dead_letter_next_run.consumer,
-		'most', most::text]);
-	SELECT * INTO first FROM outbox.dead_letter_next(dead_letter_next_run.consumer, topics);
+		'most', most::text, 'in_hand', in_hand::text]);
+	SELECT * INTO first
+	FROM outbox.dead_letter_next(dead_letter_next_run.consumer, topics, in_hand);
 	IF first.id IS NULL THEN
 		RETURN;
 	END IF;
@@ -2180,7 +2359,7 @@ BEGIN
 	WHERE h.bytes <= 4194304
 	ORDER BY h.place, h.id;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_next_run(text, text[], integer) IS
+COMMENT ON FUNCTION outbox.dead_letter_next_run(text, text[], integer, bigint[]) IS
 	'the dead letters of a key to be tried next';
 
 /*
@@ -4164,7 +4343,8 @@ BEGIN
 		outbox.dead_letter_unpublished, outbox.dead_letter_next_run, outbox.dead_letter_begin_run,
 		outbox.dead_letter_resolve_run, outbox.dead_letter_troubled, outbox.note_trouble,
 		outbox.partition_trouble, outbox.end_trouble, outbox.take_partition, outbox.note_attempt,
-		outbox.leave_partition, outbox.required, outbox.consumer_is_new') || ' %s',
+		outbox.leave_partition, outbox.attempt_calls, outbox.begin_calls,
+		outbox.dead_letter_claimed, outbox.required, outbox.consumer_is_new') || ' %s',
 		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...',
 		'USAGE ON TYPE outbox.consumed_event, outbox.consumed_bytes') || ' %s',

@@ -93,6 +93,24 @@ BEGIN
 END $$;
 
 /*
+ * Which of the records that are not claimed have been processed before: their places, counted from
+ * 1.  Arguments as above.
+ */
+CREATE FUNCTION outbox.unwanted_and_processed(consumer text, claims text[], wanted boolean[],
+	ids uuid[])
+RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	processed uuid[] := outbox.processed_ids(consumer, ARRAY(SELECT r.id
+		FROM unnest(claims, wanted, ids) r (claim, wanted, id)
+		WHERE r.claim = 'n' AND NOT r.wanted));
+BEGIN
+	RETURN ARRAY(SELECT r.place::integer
+		FROM unnest(claims, wanted, ids) WITH ORDINALITY r (claim, wanted, id, place)
+		WHERE r.claim = 'n' AND NOT r.wanted AND r.id = ANY (processed));
+END $$;
+
+/*
  * Which records have been processed, or have a dead letter, by an event id without time stamp and
  * digest: their places, counted from 1.  part_old: each partition's old_ids_to; the others as in
  * begin_batch.
@@ -128,8 +146,9 @@ END $$;
  * (re-processing); hold: does a record wait behind a dead letter of its key? One without a key
  * never does.  part_logs: the log_no a partition was read with, NULL: of any; old_ids: event ids
  * without time stamp and digest, NULL where a record never had another one; part_times,
- * part_digests: of the record before part_next, as in outbox.consumer_anchor.  Returns how each
- * record is claimed, in one character, or NULL when a watermark had moved:
+ * part_digests: of the record before part_next, as in outbox.consumer_anchor; part_done_to: records
+ * of the batch lie above part_next, up to there, for earlier ones are not done; NULL: none does.
+ * Returns how each record is claimed, in one character, or NULL when a watermark had moved:
  *	n	new
  *	d	duplicate: processed before, or in outbox.dead_letter already
  *	h	held: an earlier record of its key is retrying or open
@@ -139,7 +158,7 @@ CREATE FUNCTION outbox.begin_batch(consumer text, part_topics text[], part_numbe
 	part_of integer[], offsets bigint[], keys bytea[], event_ids uuid[], wanted boolean[],
 	claim_ids uuid[] DEFAULT NULL, hold boolean DEFAULT true, part_logs integer[] DEFAULT NULL,
 	old_ids uuid[] DEFAULT NULL, part_times bigint[] DEFAULT NULL,
-	part_digests bigint[] DEFAULT NULL)
+	part_digests bigint[] DEFAULT NULL, part_done_to bigint[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -158,7 +177,7 @@ BEGIN
 	FOR i IN 1 .. cardinality(part_topics) LOOP
 		part := outbox.move_offset(consumer, part_topics[i], part_numbers[i],
 			part_expected[i], part_next[i], part_logs[i], part_times[i], part_digests[i],
-			true = ANY (wanted));
+			true = ANY (wanted), part_done_to[i]);
 		IF NOT part.moved THEN
 			RETURN NULL;
 		END IF;
@@ -193,6 +212,16 @@ BEGIN
 			claims[place] := 'd';
 		END LOOP;
 	END IF;
+	/* Above the watermark another member may have been: what it has done is no letter. */
+	IF part_done_to IS NOT NULL AND false = ANY (wanted) THEN
+		FOREACH place IN ARRAY outbox.unwanted_and_processed(consumer, claims, wanted,
+			ARRAY(SELECT coalesce(r.claim_id, r.event_id)
+				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
+				ORDER BY r.place))
+		LOOP
+			claims[place] := 'd';
+		END LOOP;
+	END IF;
 	IF old_ids IS NOT NULL THEN
 		FOREACH place IN ARRAY outbox.known_by_old_id(consumer, part_topics, part_numbers, part_old,
 			part_of, offsets, old_ids)
@@ -217,7 +246,8 @@ BEGIN
 	RETURN array_to_string(claims, '');
 END $$;
 COMMENT ON FUNCTION outbox.begin_batch(text, text[], integer[], bigint[], bigint[], integer[],
-	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[]) IS
+	bigint[], bytea[], uuid[], boolean[], uuid[], boolean, integer[], uuid[], bigint[], bigint[],
+	bigint[]) IS
 	'first statement of a consumer''s transaction';
 
 /*

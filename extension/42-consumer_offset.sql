@@ -11,7 +11,8 @@
  *	next_offset	records below it are done or lie in outbox.dead_letter
  *	log_no	raised when the partition's log is found to be another one; a member that has an earlier
  *		number is refused
- *	went_back_from	the highest seen_to before that; NULL: never
+ *	went_back_from	records below it may have been seen though next_offset is not above them: it
+ *		went back from there, or they were done before an earlier one was; NULL: there are none
  *	old_ids_to	records below it may be known by an event id without time stamp and digest; NULL: an
  *		older version wrote the row, all below next_offset may
  *	seen_to	the highest next_offset there ever was
@@ -58,12 +59,13 @@ COMMENT ON FUNCTION outbox.consumer_offsets(text) IS
  * Moves a watermark by compare-and-set.  expected NULL: no row yet; log_no NULL: of any log, for a
  * caller that knows records without id by their old event ids alone, so these count up to next;
  * record_ms, digest: of the record before next, NULL: not known; calls: a handler is called in the
- * transaction.  moved is false when another member was here; seen_to, old_ids_to: as before, NULL
- * when there was no row.
+ * transaction; done_to: records before it are done in the transaction, above next, NULL: none is.
+ * moved is false when another member was here; seen_to, old_ids_to: as before, but seen_to includes
+ * done_to, NULL when there was no row.
  */
 CREATE FUNCTION outbox.move_offset(consumer text, topic text, partition integer,
 	expected bigint, next bigint, log_no integer, record_ms bigint, digest bigint, calls boolean,
-	OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
+	done_to bigint, OUT moved boolean, OUT seen_to bigint, OUT old_ids_to bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -71,11 +73,11 @@ DECLARE
 BEGIN
 	IF expected IS NULL THEN
 		INSERT INTO outbox.consumer_offset (consumer, topic, partition, next_offset, old_ids_to,
-			last_offset, last_ms, last_digest, called_at)
+			last_offset, last_ms, last_digest, called_at, went_back_from)
 		VALUES (move_offset.consumer, move_offset.topic, move_offset.partition, move_offset.next,
 			CASE WHEN move_offset.log_no IS NULL THEN move_offset.next ELSE 0 END,
 			CASE WHEN digest IS NOT NULL THEN move_offset.next - 1 END, record_ms, digest,
-			CASE WHEN calls THEN clock_timestamp() END)
+			CASE WHEN calls THEN clock_timestamp() END, done_to)
 		ON CONFLICT DO NOTHING;
 		moved := FOUND;
 		RETURN;
@@ -89,7 +91,8 @@ BEGIN
 		last_ms = CASE WHEN newer THEN move_offset.record_ms ELSE o.last_ms END,
 		last_digest = CASE WHEN newer THEN move_offset.digest ELSE o.last_digest END,
 		updated_at = clock_timestamp(),
-		called_at = CASE WHEN calls THEN clock_timestamp() ELSE o.called_at END
+		called_at = CASE WHEN calls THEN clock_timestamp() ELSE o.called_at END,
+		went_back_from = greatest(o.went_back_from, done_to)
 	WHERE o.consumer = move_offset.consumer AND o.topic = move_offset.topic
 		AND o.partition = move_offset.partition AND o.next_offset = expected
 		AND (move_offset.log_no IS NULL OR o.log_no = move_offset.log_no)
@@ -108,7 +111,7 @@ BEGIN
 			'partition', partition::text, 'next', next::text]);
 	END IF;
 	RETURN (outbox.move_offset(consumer, topic, partition, expected, next, NULL, NULL, NULL,
-		false)).moved;
+		false, NULL)).moved;
 END $$;
 COMMENT ON FUNCTION outbox.advance_offset(text, text, integer, bigint, bigint) IS
 	'moves a watermark by compare-and-set';

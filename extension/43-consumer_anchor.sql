@@ -113,7 +113,7 @@ BEGIN
 	DELETE FROM outbox.consumer_anchor a
 	WHERE a.consumer = rewind_offset.consumer AND a.topic = rewind_offset.topic
 		AND a.partition = rewind_offset.partition AND a."offset" >= rewind_offset.next;
-	UPDATE outbox.consumer_attempt a SET "offset" = NULL, crashes = 0
+	UPDATE outbox.consumer_attempt a SET "offset" = NULL, crashes = 0, calls = NULL
 	WHERE a.consumer = rewind_offset.consumer AND a.topic = rewind_offset.topic
 		AND a.partition = rewind_offset.partition;
 	RETURN known;

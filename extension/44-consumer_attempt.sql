@@ -14,6 +14,8 @@
  *		run one by one
  *	"offset"	the record run alone last; NULL: none
  *	crashes	how often a member has ended with it in hand, while it is not done
+ *	calls	of a member whose handlers call out: the records whose calls may be under way, as
+ *		outbox.begin_calls notes them
  */
 CREATE TABLE outbox.consumer_attempt (
 	consumer text NOT NULL,
@@ -22,6 +24,7 @@ CREATE TABLE outbox.consumer_attempt (
 	owner text,
 	"offset" bigint,
 	crashes integer NOT NULL DEFAULT 0,
+	calls bigint[],
 	PRIMARY KEY (consumer, topic, partition)
 ) WITH (fillfactor = 50);
 

@@ -18,12 +18,14 @@ CREATE FUNCTION outbox.dead_letter_unlock(dead_letter bigint) RETURNS boolean
 
 /*
  * The row of the topics (NULL: of any) to be tried next, and in how many ms it is due; rows of one
- * key in their order.  0: now; then the caller has it, others pass it by, until the caller's
- * outbox.dead_letter_put_back or the end of its connection; crashes: how often a process has ended
- * while it tried the row; failing_ms: since it failed first.  A transaction of its own, not waited
- * for: what it writes need not survive the server.
+ * key in their order; in_hand: but for these, which the caller has already.  0: now; then the
+ * caller has it, others pass it by, until the caller's outbox.dead_letter_put_back or the end of
+ * its connection; crashes: how often a process has ended while it tried the row; failing_ms: since
+ * it failed first.  A transaction of its own, not waited for: what it writes need not survive the
+ * server.
  */
-CREATE FUNCTION outbox.dead_letter_next(consumer text, topics text[] DEFAULT NULL)
+CREATE FUNCTION outbox.dead_letter_next(consumer text, topics text[] DEFAULT NULL,
+	in_hand bigint[] DEFAULT '{}')
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint)
@@ -32,7 +34,8 @@ DECLARE
 	letter outbox.dead_letter;
 	known integer := 0;
 BEGIN
-	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer]);
+	PERFORM outbox.need('dead_letter_next', ARRAY['consumer', consumer,
+		'in_hand', in_hand::text]);
 	/* The clock was set back: what failed by its old time waits as long as it was to, no longer. */
 	IF (SELECT max(d.last_failed_at) > clock_timestamp() FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying')
@@ -48,7 +51,7 @@ BEGIN
 	FOR letter IN
 		SELECT * FROM outbox.dead_letter d
 		WHERE d.consumer = dead_letter_next.consumer AND d.state = 'retrying'
-			AND (topics IS NULL OR d.topic = ANY (topics))
+			AND (topics IS NULL OR d.topic = ANY (topics)) AND d.id <> ALL (in_hand)
 		ORDER BY d.next_attempt_at
 	LOOP
 		CONTINUE WHEN EXISTS (SELECT FROM outbox.dead_letter b
@@ -78,7 +81,8 @@ BEGIN
 		RETURN;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to be tried next';
+COMMENT ON FUNCTION outbox.dead_letter_next(text, text[], bigint[]) IS
+	'the dead letter to be tried next';
 
 /*
  * What outbox.dead_letter_next tells, and when it is due and has neither been tried before nor been
@@ -87,7 +91,8 @@ COMMENT ON FUNCTION outbox.dead_letter_next(text, text[]) IS 'the dead letter to
  * outbox.dead_letter_troubled notes, the last so many with their session, since when, and when
  * last; alike: another record or letter is failing the same way, and nobody's has been done since.
  */
-CREATE FUNCTION outbox.dead_letter_next_run(consumer text, topics text[], most integer)
+CREATE FUNCTION outbox.dead_letter_next_run(consumer text, topics text[], most integer,
+	in_hand bigint[] DEFAULT '{}')
 RETURNS TABLE (id bigint, attempts integer, topic text, partition integer, "offset" bigint,
 	key bytea, value bytea, headers bytea, wait_ms bigint, record_ms bigint, crashes integer,
 	failing_ms bigint, troubles integer, ends integer, trouble_ms bigint, troubled_ms bigint,
@@ -101,8 +106,9 @@ DECLARE
 	hash bytea;
 BEGIN
 	PERFORM outbox.need('dead_letter_next_run', ARRAY['consumer', dead_letter_next_run.consumer,
-		'most', most::text]);
-	SELECT * INTO first FROM outbox.dead_letter_next(dead_letter_next_run.consumer, topics);
+		'most', most::text, 'in_hand', in_hand::text]);
+	SELECT * INTO first
+	FROM outbox.dead_letter_next(dead_letter_next_run.consumer, topics, in_hand);
 	IF first.id IS NULL THEN
 		RETURN;
 	END IF;
@@ -135,7 +141,7 @@ BEGIN
 	WHERE h.bytes <= 4194304
 	ORDER BY h.place, h.id;
 END $$;
-COMMENT ON FUNCTION outbox.dead_letter_next_run(text, text[], integer) IS
+COMMENT ON FUNCTION outbox.dead_letter_next_run(text, text[], integer, bigint[]) IS
 	'the dead letters of a key to be tried next';
 
 /*

@@ -52,7 +52,8 @@ BEGIN
 		outbox.dead_letter_unpublished, outbox.dead_letter_next_run, outbox.dead_letter_begin_run,
 		outbox.dead_letter_resolve_run, outbox.dead_letter_troubled, outbox.note_trouble,
 		outbox.partition_trouble, outbox.end_trouble, outbox.take_partition, outbox.note_attempt,
-		outbox.leave_partition, outbox.required, outbox.consumer_is_new') || ' %s',
+		outbox.leave_partition, outbox.attempt_calls, outbox.begin_calls,
+		outbox.dead_letter_claimed, outbox.required, outbox.consumer_is_new') || ' %s',
 		outbox.role_identifier(role));
 	EXECUTE format(replace(change, '...',
 		'USAGE ON TYPE outbox.consumed_event, outbox.consumed_bytes') || ' %s',

@@ -142,7 +142,7 @@ SELECT outbox.keep_anchor('log', 't', 0, 5, 2, 1, 1);
 SELECT count(*) FROM outbox.consumer_anchors('log', '{t}', '{0}');
 SELECT outbox.rewind_offset('log', 't', 0, 3, 5, 3);
 SELECT * FROM outbox.consumer_anchor;
-SELECT outbox.move_offset('log', 't', 0, 3, 4, NULL, NULL, NULL, false);
+SELECT outbox.move_offset('log', 't', 0, 3, 4, NULL, NULL, NULL, false, NULL);
 SELECT outbox.known_by_old_id('log', '{t}', '{0}', '{1}', '{1}', '{0}', '{NULL}');
 RESET ROLE;
 SELECT outbox.revoke_consume('regress_outbox_log');

@@ -56,6 +56,15 @@ CREATE TABLE shop.payment (
 	refunded_at timestamptz
 );
 
+/*
+ * Orders that a gateway is asked to charge, and that have no row yet: written before it is asked,
+ * so that a cancelled order is known to be charged perhaps.
+ */
+CREATE TABLE shop.charge_attempt (
+	order_id text PRIMARY KEY,
+	began_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 CREATE FUNCTION shop.iso8601(at timestamptz) RETURNS text
 LANGUAGE sql STABLE AS $$
 	SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
@@ -102,9 +111,12 @@ DECLARE
 	v_event uuid;
 	paid shop.payment;
 BEGIN
-	SELECT * INTO STRICT paid FROM shop.payment p WHERE p.order_id = event->>'orderId' FOR UPDATE;
-	IF paid.status IS NULL AND gateway = 'approved' THEN
-		/* The next try finds the order cancelled and refunds at the gateway. */
+	SELECT * INTO paid FROM shop.payment p WHERE p.order_id = event->>'orderId' FOR UPDATE;
+	IF paid.status IS NULL AND (paid.order_id IS NULL OR gateway = 'approved'
+		OR (gateway = 'not_asked' AND EXISTS (SELECT FROM shop.charge_attempt a
+			WHERE a.order_id = paid.order_id)))
+	THEN
+		/* The next try finds the order cancelled, and refunds what was charged. */
 		RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
 			MESSAGE = 'order was cancelled while the gateway was charging it';
 	ELSIF paid.status IS NOT NULL THEN
@@ -113,15 +125,17 @@ BEGIN
 	END IF;
 	UPDATE shop.payment p SET status = 'declined', detail = 'ORDER_CANCELLED',
 		customer_id = event->>'customerId', amount = (event->>'amount')::numeric,
-		currency = event->>'currency', completed_at = clock_timestamp()
+		currency = event->>'currency', completed_at = clock_timestamp(),
+		refunded_at = CASE WHEN gateway = 'undone' THEN clock_timestamp() END
 	WHERE p.order_id = paid.order_id RETURNING * INTO paid;
+	DELETE FROM shop.charge_attempt a WHERE a.order_id = paid.order_id;
 	v_event := shop.emit_payment_completed(paid);
 	RETURN paid.status;
 END $$;
 
 /*
- * orders.created.  gateway: NULL without a payment gateway or when it was not
- * asked, else what it said (approved, declined).
+ * orders.created.  gateway: NULL without a payment gateway, else what it said (approved, declined),
+ * undone (it has charged an order that is cancelled, and refunded it) or not_asked.
  */
 CREATE FUNCTION shop.charge(event jsonb, gateway text) RETURNS text
 LANGUAGE plpgsql AS $$
@@ -135,6 +149,9 @@ BEGIN
 	IF v_amount <> round(v_amount, 2) THEN
 		RAISE EXCEPTION USING ERRCODE = 'OBX01',
 			MESSAGE = 'field "amount" has more than two decimals';
+	END IF;
+	IF gateway IN ('undone', 'not_asked') THEN
+		RETURN shop.charge_again(event, gateway);
 	END IF;
 	/*
 	 * Most orders are new: the money is taken first, and given back when the order has a row
@@ -160,12 +177,18 @@ BEGIN
 		END IF;
 		RETURN shop.charge_again(event, gateway);
 	END IF;
+	IF gateway IS NOT NULL THEN
+		DELETE FROM shop.charge_attempt a WHERE a.order_id = paid.order_id;
+	END IF;
 	v_event := shop.emit_payment_completed(paid);
 	RETURN paid.status;
 END $$;
 
-/* orders.cancelled, perhaps before the order itself: a later charge is declined then. */
-CREATE FUNCTION shop.refund(event jsonb) RETURNS text
+/*
+ * orders.cancelled, perhaps before the order itself: a later charge is declined then.  gateway:
+ * NULL without a payment gateway, else refunded or not_asked.
+ */
+CREATE FUNCTION shop.refund(event jsonb, gateway text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
 	paid shop.payment;
@@ -178,6 +201,10 @@ BEGIN
 	SELECT * INTO paid FROM shop.payment p WHERE p.order_id = event->>'orderId' FOR UPDATE;
 	IF paid.cancelled_at IS NOT NULL THEN
 		RETURN 'repeated';
+	ELSIF paid.status = 'approved' AND paid.method = 'gateway' AND gateway = 'not_asked' THEN
+		/* The next try refunds. */
+		RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+			MESSAGE = 'order was charged while it was being cancelled';
 	END IF;
 	UPDATE shop.payment p SET cancelled_at = clock_timestamp(),
 		refunded_at = CASE WHEN p.status = 'approved' THEN clock_timestamp() END
@@ -192,11 +219,36 @@ BEGIN
 	RETURN 'refunded';
 END $$;
 
-/* Before a gateway is asked: new, known (answered before) or cancelled. */
-CREATE FUNCTION shop.payment_status(event text) RETURNS text
+/*
+ * Before a gateway is asked to charge, of each event: new; known, it was answered before;
+ * cancelled, and not charged; undo, cancelled and perhaps charged by an earlier try.
+ */
+CREATE FUNCTION shop.begin_charges(events text[]) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO shop.charge_attempt (order_id)
+	SELECT DISTINCT o.id
+	FROM (SELECT e.event::jsonb->>'orderId' AS id FROM unnest(events) e (event)) o
+	WHERE NOT EXISTS (SELECT FROM shop.payment p WHERE p.order_id = o.id)
+	ORDER BY o.id
+	ON CONFLICT DO NOTHING;
+	RETURN QUERY SELECT CASE WHEN p.order_id IS NULL THEN 'new'
+			WHEN p.status IS NOT NULL THEN 'known'
+			WHEN a.order_id IS NULL THEN 'cancelled' ELSE 'undo' END
+	FROM unnest(events) WITH ORDINALITY e (event, place)
+		LEFT JOIN shop.payment p ON p.order_id = e.event::jsonb->>'orderId'
+		LEFT JOIN shop.charge_attempt a ON a.order_id = e.event::jsonb->>'orderId'
+	ORDER BY e.place;
+END $$;
+
+/* Before a gateway is asked to refund, of each event: charged, by the gateway, or none. */
+CREATE FUNCTION shop.charged_by_gateway(events text[]) RETURNS SETOF text
 LANGUAGE sql STABLE AS $$
-	SELECT coalesce((SELECT CASE WHEN p.status IS NULL THEN 'cancelled' ELSE 'known' END
-		FROM shop.payment p WHERE p.order_id = event::jsonb->>'orderId'), 'new')
+	SELECT CASE WHEN p.status = 'approved' AND p.method = 'gateway' AND p.cancelled_at IS NULL
+		THEN 'charged' ELSE 'none' END
+	FROM unnest(events) WITH ORDINALITY e (event, place)
+		LEFT JOIN shop.payment p ON p.order_id = e.event::jsonb->>'orderId'
+	ORDER BY e.place
 $$;
 
 /* Topics it emits to and those it reads, whose dead letters it emits. */
@@ -207,6 +259,7 @@ SELECT outbox.grant_consume('payment_service');
 SELECT outbox.grant_topic('payments.completed', 'payment_service');
 GRANT USAGE ON SCHEMA shop TO payment_service;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA shop TO payment_service;
+GRANT DELETE ON shop.charge_attempt TO payment_service;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA shop FROM PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA shop TO payment_service;
 

@@ -3,15 +3,22 @@
  * gateway.c
  *	  Requests to the HTTP payment gateway, on libcurl.
  *
- * Runs in outbox-payment, member threads; each keeps its own curl handle.
+ * Runs in outbox-payment, threads of the runtime's pool; each keeps its own curl handle.
  */
 #include "gateway.h"
 
+#include <openssl/sha.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "services/lib/arguments.h"
 #include "services/lib/http_post.h"
 #include "services/runtime/call.h"
+
+#define ORDER_KEY_TEXT 129
+
+static const char plain_characters[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-";
 
 /* settings; written before the threads start */
 static const char *gateway_url;
@@ -27,7 +34,7 @@ const OutboxOption gateway_options[] = {
 	{.name = "gateway_timeout_ms",
 	 .kind = OUTBOX_OPTION_INTEGER,
 	 .variable = &gateway_timeout_ms,
-	 .initial = "2000",
+	 .initial = "10000",
 	 .min = 1,
 	 .max = 60000,
 	 .text = "longest request to the gateway"},
@@ -48,15 +55,36 @@ gateway_enabled(void)
 	return gateway_url[0] != '\0';
 }
 
-/*
- * One POST; the HTTP status, or 0 with *error set when there was no answer.  The key names the
- * request too: a gateway may bind it to one, and an event can be charged and undone.
- */
+/* The order's id as it may stand in a header: a long one, or another character, as a digest. */
+static void
+write_order_key(const char *payload, char key[ORDER_KEY_TEXT])
+{
+	json_t	   *event = json_loads(payload, 0, NULL);
+	const char *id = json_string_value(json_object_get(event, "orderId"));
+	size_t		len = id != NULL ? strlen(id) : 0;
+
+	if (len > 0 && len < ORDER_KEY_TEXT && strspn(id, plain_characters) == len)
+		memcpy(key, id, len + 1);
+	else
+	{
+		unsigned char digest[SHA256_DIGEST_LENGTH];
+
+		SHA256((const unsigned char *) (id != NULL ? id : payload),
+			   id != NULL ? len : strlen(payload), digest);
+		memcpy(key, "sha256:", 7);
+		for (int i = 0; i < SHA256_DIGEST_LENGTH; i++)
+			snprintf(key + 7 + 2 * i, 3, "%02x", digest[i]);
+	}
+	json_decref(event);
+}
+
+/* One POST; the HTTP status, or 0 with *error set when there was no answer. */
 static long
-post(const OutboxRecord *record, const char *request_name, const char *payload, const char **error)
+post(const char *request_name, const char *payload, const char **error)
 {
 	char				 url[1024];
-	char				 key_header[80];
+	char				 order_key[ORDER_KEY_TEXT];
+	char				 key_header[32 + ORDER_KEY_TEXT];
 	const OutboxHttpPost request = {.url = url,
 									.body = payload,
 									.header = key_header,
@@ -70,8 +98,8 @@ post(const OutboxRecord *record, const char *request_name, const char *payload, 
 		return 0;
 	}
 	snprintf(url, sizeof(url), "%s/%ss", gateway_url, request_name);
-	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s-%s", request_name,
-			 record->event_id);
+	write_order_key(payload, order_key);
+	snprintf(key_header, sizeof(key_header), "Idempotency-Key: %s-%s", request_name, order_key);
 	return outbox_http_post(thread_curl, &request, error);
 }
 
@@ -112,21 +140,20 @@ judge_status(long status, const char *error, OutboxCall *call)
 }
 
 OutboxVerdict
-gateway_charge(const OutboxRecord *record, const char *payload, OutboxCall *call,
-			   GatewayAnswer *answer)
+gateway_charge(const char *payload, OutboxCall *call, GatewayAnswer *answer)
 {
 	const char *error = NULL;
-	long		status = post(record, "charge", payload, &error);
+	long		status = post("charge", payload, &error);
 
 	*answer = status == 402 ? GATEWAY_DECLINED : GATEWAY_APPROVED;
 	return status == 402 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
 }
 
 OutboxVerdict
-gateway_refund(const OutboxRecord *record, const char *payload, OutboxCall *call)
+gateway_refund(const char *payload, OutboxCall *call)
 {
 	const char *error = NULL;
-	long		status = post(record, "refund", payload, &error);
+	long		status = post("refund", payload, &error);
 
 	return status == 404 ? OUTBOX_VERDICT_CALL : judge_status(status, error, call);
 }

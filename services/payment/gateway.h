@@ -4,7 +4,8 @@
  *	  The HTTP payment gateway of outbox-payment.
  *
  * POST <url>/charges and POST <url>/refunds with the event's payload and the header
- * Idempotency-Key: <event id>.  2xx: done; 402 (charges): declined; 404 (refunds): nothing to
+ * Idempotency-Key: charge-<order id> or refund-<order id>, so that whatever event and whoever asks,
+ * it is done once.  2xx: done; 402 (charges): declined; 404 (refunds): nothing to
  * refund; 408, 425, 429, 5xx, no answer in time: wait and try again; any other 4xx: the record
  * fails.
  */
@@ -26,10 +27,8 @@ extern const OutboxOption gateway_options[];
 extern bool gateway_start(void);
 extern bool gateway_enabled(void);
 
-/* CALL, FAIL or WAIT; with CALL *answer is set. */
-extern OutboxVerdict gateway_charge(const OutboxRecord *record, const char *payload,
-									OutboxCall *call, GatewayAnswer *answer);
-extern OutboxVerdict gateway_refund(const OutboxRecord *record, const char *payload,
-									OutboxCall *call);
+/* CALL, FAIL or WAIT; with CALL *answer is set.  Any thread. */
+extern OutboxVerdict gateway_charge(const char *payload, OutboxCall *call, GatewayAnswer *answer);
+extern OutboxVerdict gateway_refund(const char *payload, OutboxCall *call);
 
 #endif /* OUTBOX_PAYMENT_GATEWAY_H */

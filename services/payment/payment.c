@@ -5,19 +5,18 @@
  *
  * The work is that of the functions in examples/shop/payment.sql.  With
  * gateway_url set, an order the database does not know yet is charged at an HTTP
- * gateway first, and a cancelled one is refunded there (gateway.c).
+ * gateway first, and one that it has charged is refunded there when it is cancelled (gateway.c).
+ * Both may be asked more than once, by its key a gateway does it once.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "gateway.h"
 #include "services/runtime/service.h"
 
-#define GATEWAY_VALUE 1 /* of the charge's values; NULL: no gateway was asked */
+#define GATEWAY_VALUE 1 /* of the values: what the gateway said; NULL: there is none */
 
 static const char charge_sql[] = "SELECT shop.charge($1::jsonb, $2)";
-static const char refund_sql[] = "SELECT shop.refund($1::jsonb)";
-static const char status_sql[] = "SELECT shop.payment_status($1)";
+static const char refund_sql[] = "SELECT shop.refund($1::jsonb, $2)";
 
 static OutboxVerdict
 decode_order_created(const OutboxRecord *record, OutboxCall *call)
@@ -49,69 +48,78 @@ decode_order_created(const OutboxRecord *record, OutboxCall *call)
 static OutboxVerdict
 decode_order_cancelled(const OutboxRecord *record, OutboxCall *call)
 {
-	return outbox_decode_call(record, "orderId", refund_sql, call);
-}
+	OutboxVerdict verdict = outbox_decode_call(record, "orderId", refund_sql, call);
 
-/* What the database knows of the order: new, cancelled, known; false: it failed. */
-static bool
-read_status(OutboxDb *db, const char *payload, char *status, size_t size)
-{
-	PGresult *result = outbox_db_query(db, status_sql, 1, &payload);
-
-	if (result == NULL)
-		return false;
-	snprintf(status, size, "%s", PQgetvalue(result, 0, 0));
-	PQclear(result);
-	return true;
-}
-
-/* A failed look-up is told by the transaction itself, which will fail the same way. */
-static OutboxVerdict
-prepare_charge(OutboxDb *db, const OutboxRecord *record, OutboxCall *call)
-{
-	char		  status[16];
-	GatewayAnswer answer = GATEWAY_APPROVED;
-	OutboxVerdict verdict;
-
-	if (!gateway_enabled())
-		return OUTBOX_VERDICT_CALL;
-	if (!read_status(db, call->values[0], status, sizeof(status)))
-		return db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE ?
-			outbox_call_wait(call, "%s", db->error.message) :
-			OUTBOX_VERDICT_CALL;
-	if (strcmp(status, "known") == 0)
-		return OUTBOX_VERDICT_CALL;
-	/* Cancelled, perhaps while an earlier try was charging: undo that. */
-	if (strcmp(status, "cancelled") == 0)
-		return gateway_refund(record, call->values[0], call);
-	verdict = gateway_charge(record, call->values[0], call, &answer);
 	if (verdict == OUTBOX_VERDICT_CALL)
-		outbox_call_set_text(call, GATEWAY_VALUE,
-							 answer == GATEWAY_APPROVED ? "approved" : "declined");
+		outbox_call_add_text(call, NULL); /* GATEWAY_VALUE */
 	return verdict;
 }
 
+/* told: what shop.begin_charges says of the order. */
 static OutboxVerdict
-prepare_refund(OutboxDb *db, const OutboxRecord *record, OutboxCall *call)
+charge_at_gateway(const OutboxRecord *record, const char *told, OutboxCall *call)
 {
-	(void) db;
-	return gateway_enabled() ? gateway_refund(record, call->values[0], call) : OUTBOX_VERDICT_CALL;
+	GatewayAnswer answer = GATEWAY_APPROVED;
+	OutboxVerdict verdict;
+
+	(void) record;
+	if (strcmp(told, "known") == 0 || strcmp(told, "cancelled") == 0)
+	{
+		outbox_call_set_text(call, GATEWAY_VALUE, "not_asked");
+		return OUTBOX_VERDICT_CALL;
+	}
+	/* Of a cancelled order that may have been charged, too: so it is known whether it was. */
+	verdict = gateway_charge(call->values[0], call, &answer);
+	if (verdict != OUTBOX_VERDICT_CALL)
+		return verdict;
+	if (answer == GATEWAY_APPROVED && strcmp(told, "undo") == 0)
+	{
+		verdict = gateway_refund(call->values[0], call);
+		outbox_call_set_text(call, GATEWAY_VALUE, "undone");
+		return verdict;
+	}
+	outbox_call_set_text(call, GATEWAY_VALUE, answer == GATEWAY_APPROVED ? "approved" : "declined");
+	return verdict;
 }
 
-static const OutboxHandler payment_handlers[] = {
-	{"orders.created", "OrderCreated", decode_order_created, prepare_charge},
-	{"orders.cancelled", "OrderCancelled", decode_order_cancelled, prepare_refund},
-	{NULL, NULL, NULL, NULL},
-};
+/* told: what shop.charged_by_gateway says of the order. */
+static OutboxVerdict
+refund_at_gateway(const OutboxRecord *record, const char *told, OutboxCall *call)
+{
+	bool charged = strcmp(told, "charged") == 0;
+
+	(void) record;
+	outbox_call_set_text(call, GATEWAY_VALUE, charged ? "refunded" : "not_asked");
+	return charged ? gateway_refund(call->values[0], call) : OUTBOX_VERDICT_CALL;
+}
+
+static const OutboxCallOut charge_call = {"SELECT shop.begin_charges($1::text[])",
+										  charge_at_gateway};
+static const OutboxCallOut refund_call = {"SELECT shop.charged_by_gateway($1::text[])",
+										  refund_at_gateway};
+
+static const OutboxHandler *
+make_handlers(void)
+{
+	static OutboxHandler handlers[] = {
+		{"orders.created", "OrderCreated", decode_order_created, NULL},
+		{"orders.cancelled", "OrderCancelled", decode_order_cancelled, NULL},
+		{NULL, NULL, NULL, NULL},
+	};
+
+	handlers[0].call_out = gateway_enabled() ? &charge_call : NULL;
+	handlers[1].call_out = gateway_enabled() ? &refund_call : NULL;
+	return handlers;
+}
 
 static const OutboxService payment_service = {
 	.name = "outbox-payment",
 	.summary = "charges orders, refunds cancelled ones",
 	.group = "payment-service",
 	.http_port = "8181",
-	.handlers = payment_handlers,
 	.options = gateway_options,
 	.start = gateway_start,
+	.make_handlers = make_handlers,
 };
 
 int

@@ -24,14 +24,18 @@
 #include "dead_letter.h"
 #include "item.h"
 #include "settings.h"
+#include "window.h"
 #include "services/lib/array_text.h"
 #include "services/lib/db_session.h"
 #include "services/lib/text.h"
 
-#define BEGIN_VALUES 16
-#define BEGIN_ARRAYS 14 /* values 1 .. 14 */
-#define OLD_IDS		 14 /* of these, NULL when no record has one */
-#define TRIM_VALUES	 5
+#define BEGIN_VALUES  16
+#define WINDOW_VALUES 17 /* with part_done_to */
+#define BEGIN_ARRAYS  14 /* values 1 .. 14 */
+#define OLD_IDS		  14 /* of these, NULL when no record has one */
+#define HOLD		  15
+#define DONE_TO		  16 /* NULL: no record is above its partition's part_next */
+#define TRIM_VALUES	  5
 
 #define SAVEPOINT_SPACING 4 /* records between two savepoints */
 
@@ -39,12 +43,15 @@ static const char begin_sql[] =
 	"SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
 	" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
 	" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[])";
+static const char window_sql[] =
+	"SELECT outbox.begin_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::bigint[],"
+	" $6::integer[], $7::bigint[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[],"
+	" $16::boolean, $12::integer[], $15::uuid[], $13::bigint[], $14::bigint[], $17::bigint[])";
 static const char trim_sql[] =
 	"SELECT outbox.trim_batch($1, $2::text[], $3::integer[], $4::bigint[], $5::uuid[])";
 
-/* The event id the record may have been known by; returns false when it never had another one. */
-static bool
-add_old_id(OutboxArrayText *array, const OutboxRecord *record)
+bool
+outbox_batch_add_old_id(OutboxArrayText *array, const OutboxRecord *record)
 {
 	char old_id[OUTBOX_UUID_TEXT];
 
@@ -61,43 +68,88 @@ add_old_id(OutboxArrayText *array, const OutboxRecord *record)
 	return false;
 }
 
+/* -1: NULL. */
+static void
+add_offset(OutboxArrayText *array, int64_t offset)
+{
+	if (offset < 0)
+		outbox_array_add_null(array);
+	else
+		outbox_array_add_integer(array, offset);
+}
+
+/* Where the watermark goes, of records that are done in the order of their offsets. */
+static void
+add_next(OutboxItem **items, int from, int count, OutboxArrayText *arrays)
+{
+	OutboxPartition *partition = items[from]->record.source;
+	int				 last = from;
+
+	for (int i = from; i < count; i++)
+		last = items[i]->record.source == partition ? i : last;
+	outbox_array_add_integer(&arrays[4], items[last]->record.offset + 1);
+	outbox_log_note_begun(partition, &items[last]->record);
+	outbox_array_add_integer(&arrays[12], partition->begun.timestamp_ms);
+	outbox_array_add_integer(&arrays[13], partition->begun.digest);
+}
+
+/* The same of the window's; true: some are above it. */
+static bool
+add_window_next(OutboxMember *member, const OutboxPartition *partition, OutboxArrayText *arrays,
+				OutboxArrayText *done_to)
+{
+	OutboxWindowEnd end;
+
+	outbox_window_end(member->window, partition, &end);
+	outbox_array_add_integer(&arrays[4], end.next);
+	if (end.moved)
+	{
+		outbox_array_add_integer(&arrays[12], end.last.timestamp_ms);
+		outbox_array_add_integer(&arrays[13], end.last.digest);
+	}
+	else
+	{
+		outbox_array_add_null(&arrays[12]);
+		outbox_array_add_null(&arrays[13]);
+	}
+	add_offset(done_to, end.done_to);
+	return end.done_to >= 0;
+}
+
 /* The parameters of outbox.begin_batch: partitions first, then records. */
 static void
-make_begin_values(OutboxItem **items, int count, char *values[BEGIN_VALUES])
+make_begin_values(OutboxMember *member, OutboxItem **items, int count, char *values[WINDOW_VALUES])
 {
 	OutboxArrayText	 arrays[BEGIN_ARRAYS + 1]; /* arrays[0] is not used */
+	OutboxArrayText	 done_to;
 	OutboxPartition *partitions[count];
 	int				 partition_count = 0;
 	bool			 old_ids = false;
+	bool			 above = false;
 
 	values[0] = strdup(outbox_settings.group_id);
-	values[BEGIN_VALUES - 1] = strdup(outbox_settings.dlt_order == OUTBOX_ORDER_HOLD ? "t" : "f");
+	values[HOLD] = strdup(outbox_settings.dlt_order == OUTBOX_ORDER_HOLD ? "t" : "f");
 	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 		outbox_array_begin(&arrays[i]);
+	outbox_array_begin(&done_to);
 	for (int i = 0; i < count; i++)
 	{
 		const OutboxRecord *record = &items[i]->record;
 		int					index = 0;
-		int					last = i;
 
 		while (index < partition_count && partitions[index] != record->source)
 			index++;
 		if (index == partition_count)
 		{
 			partitions[partition_count++] = record->source;
-			for (int j = i; j < count; j++)
-				last = items[j]->record.source == record->source ? j : last;
 			outbox_array_add_text(&arrays[1], record->topic);
 			outbox_array_add_integer(&arrays[2], record->partition);
-			if (record->source->watermark < 0)
-				outbox_array_add_null(&arrays[3]);
+			add_offset(&arrays[3], record->source->watermark);
+			if (!items[i]->in_window)
+				add_next(items, i, count, arrays);
 			else
-				outbox_array_add_integer(&arrays[3], record->source->watermark);
-			outbox_array_add_integer(&arrays[4], items[last]->record.offset + 1);
+				above = add_window_next(member, record->source, arrays, &done_to) || above;
 			outbox_array_add_integer(&arrays[11], record->source->log_no);
-			outbox_log_note_begun(record->source, &items[last]->record);
-			outbox_array_add_integer(&arrays[12], record->source->begun.timestamp_ms);
-			outbox_array_add_integer(&arrays[13], record->source->begun.digest);
 		}
 		outbox_array_add_integer(&arrays[5], index + 1);
 		outbox_array_add_integer(&arrays[6], record->offset);
@@ -106,19 +158,28 @@ make_begin_values(OutboxItem **items, int count, char *values[BEGIN_VALUES])
 							   items[i]->verdict == OUTBOX_VERDICT_IGNORE ? NULL : record->key,
 							   record->key_len);
 		outbox_array_add_text(&arrays[8], record->event_id);
-		outbox_array_add_text(&arrays[9], items[i]->verdict == OUTBOX_VERDICT_CALL ? "t" : "f");
+		outbox_array_add_text(&arrays[9],
+							  items[i]->verdict == OUTBOX_VERDICT_CALL && !items[i]->held ? "t" :
+																							"f");
 		outbox_array_add_text(&arrays[10], record->claim_id);
-		old_ids = add_old_id(&arrays[OLD_IDS], record) || old_ids;
+		old_ids = outbox_batch_add_old_id(&arrays[OLD_IDS], record) || old_ids;
 	}
 	for (int i = 1; i <= BEGIN_ARRAYS; i++)
 	{
 		outbox_array_finish(&arrays[i]);
 		values[i] = arrays[i].text;
 	}
+	outbox_array_finish(&done_to);
+	values[DONE_TO] = done_to.text;
 	if (!old_ids)
 	{
 		free(values[OLD_IDS]);
 		values[OLD_IDS] = NULL;
+	}
+	if (!above)
+	{
+		free(values[DONE_TO]);
+		values[DONE_TO] = NULL;
 	}
 }
 
@@ -127,16 +188,18 @@ static bool
 begin_transaction(OutboxMember *member, OutboxItem **items, int count, bool *fenced)
 {
 	OutboxDb *db = &member->db;
-	char	 *values[BEGIN_VALUES];
+	char	 *values[WINDOW_VALUES];
 	PGresult *result;
 	bool	  skipped;
 	bool	  good;
 
-	make_begin_values(items, count, values);
+	make_begin_values(member, items, count, values);
 	good = outbox_db_send(db, "BEGIN", 0, NULL) &&
-		outbox_db_send(db, begin_sql, BEGIN_VALUES, (const char *const *) values) &&
+		(items[0]->in_window ?
+			 outbox_db_send(db, window_sql, WINDOW_VALUES, (const char *const *) values) :
+			 outbox_db_send(db, begin_sql, BEGIN_VALUES, (const char *const *) values)) &&
 		outbox_db_sync(db);
-	for (int i = 0; i < BEGIN_VALUES; i++)
+	for (int i = 0; i < WINDOW_VALUES; i++)
 		free(values[i]);
 	if (!good)
 		return false;
@@ -352,11 +415,14 @@ keep_before(OutboxMember *member, OutboxItem **items, int kept, int count, int s
 	return finish_commit(db, &ignored, good);
 }
 
-/* Records between two savepoints; 0: none. */
+/*
+ * Records between two savepoints; 0: none.  Of the window's a few are committed at once, and the
+ * end of a batch of them is not trimmed.
+ */
 static int
-choose_spacing(const OutboxMember *member, int count)
+choose_spacing(const OutboxMember *member, OutboxItem **items, int count)
 {
-	return member->cautious > 0 && count > 1 ? SAVEPOINT_SPACING : 0;
+	return member->cautious > 0 && count > 1 && !items[0]->in_window ? SAVEPOINT_SPACING : 0;
 }
 
 /*
@@ -369,12 +435,12 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 {
 	OutboxDb *db = &member->db;
 
-	if (!outbox_db_prepare(db, begin_sql) || !outbox_db_prepare(db, trim_sql) ||
-		!outbox_db_prepare(db, outbox_dead_letter_sql))
+	if (!outbox_db_prepare(db, items[0]->in_window ? window_sql : begin_sql) ||
+		!outbox_db_prepare(db, trim_sql) || !outbox_db_prepare(db, outbox_dead_letter_sql))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (items[i]->verdict != OUTBOX_VERDICT_CALL ||
+		if (items[i]->verdict != OUTBOX_VERDICT_CALL || items[i]->held ||
 			outbox_context_prepare(member, &items[i]->call))
 			continue;
 		if (count > 1 || db->conn == NULL || db->error.failure == OUTBOX_FAILURE_INFRASTRUCTURE)
@@ -388,6 +454,21 @@ prepare_statements(OutboxMember *member, OutboxItem **items, int count, int *cul
 	return true;
 }
 
+/* What was to be held and is not: it must be called for first, so nothing is committed. */
+static bool
+mark_released(OutboxItem **items, int count)
+{
+	bool any = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		items[i]->again =
+			items[i]->again || (items[i]->held && items[i]->claim == OUTBOX_CLAIM_NEW);
+		any = any || items[i]->again;
+	}
+	return any;
+}
+
 OutboxDbFailure
 outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culprit, int *done,
 				 bool *fenced)
@@ -395,7 +476,8 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	OutboxDb   *db = &member->db;
 	OutboxError error;
 	OutboxError missing = {.failure = OUTBOX_FAILURE_NONE};
-	int			spacing = choose_spacing(member, count);
+	int			spacing = choose_spacing(member, items, count);
+	bool		released;
 	bool		good;
 
 	*culprit = -1;
@@ -408,7 +490,9 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 		!outbox_db_begin_pipeline(db))
 		return db->error.failure;
 	good = begin_transaction(member, items, count, fenced);
-	if (good && !*fenced && missing.failure != OUTBOX_FAILURE_NONE && outbox_item_is_call(items[0]))
+	released = good && !*fenced && mark_released(items, count);
+	if (!released && good && !*fenced && missing.failure != OUTBOX_FAILURE_NONE &&
+		outbox_item_is_call(items[0]))
 	{
 		*culprit = 0;
 		db->error = missing;
@@ -417,7 +501,7 @@ outbox_batch_run(OutboxMember *member, OutboxItem **items, int count, int *culpr
 	else if (good && !*fenced)
 		good = run_work(member, items, count, spacing, culprit);
 	error = db->error;
-	if (good && !*fenced)
+	if (good && !*fenced && !released)
 		*done = count;
 	else if (spacing > 0 && *culprit > 0 && error.failure != OUTBOX_FAILURE_INFRASTRUCTURE &&
 			 error.failure != OUTBOX_FAILURE_DEPLOY)

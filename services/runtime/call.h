@@ -46,8 +46,8 @@ extern void outbox_call_add_text(OutboxCall *call, const char *value); /* NULL: 
 extern void outbox_call_add_bytes(OutboxCall *call, const uint8_t *value, size_t len); /* bytea */
 
 /*
- * Replaces a value that was added, e.g. in prepare one for which decode kept the place; index from
- * 0.
+ * Replaces a value that was added, e.g. after a call to another system one for which decode kept
+ * the place; index from 0.
  */
 extern void outbox_call_set_text(OutboxCall *call, int index, const char *value);
 

@@ -84,7 +84,11 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	}
 	partition->owned = true;
 	partition->active = partition->halted = partition->store_due = false;
-	partition->next = partition->watermark = partition->stored = -1;
+	partition->watermark = partition->stored = -1;
+	outbox_consumer_forget(partition);
+	partition->unfinished = partition->in_window = 0;
+	partition->held_back = false;
+	partition->suspect_count = 0;
 	partition->resume_at = 0;
 	partition->failures = 0;
 	partition->noted = partition->drained = false;
@@ -478,9 +482,30 @@ outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition, int6
 		partition->verify = true;
 	}
 	partition->drained = partition->broken = partition->went_back = false;
+	partition->held_back = false;
 	partition->seeks_refused = 0;
 	partition->next = offset >= 0 ? offset : -1;
 	return true;
+}
+
+void
+outbox_consumer_forget(OutboxPartition *partition)
+{
+	partition->next = -1;
+	partition->reading++;
+}
+
+void
+outbox_consumer_hold_back(OutboxConsumer *consumer, OutboxPartition *partition, bool held_back)
+{
+	rd_kafka_topic_partition_list_t *list = outbox_client_list(partition, RD_KAFKA_OFFSET_INVALID);
+
+	partition->held_back = held_back;
+	if (held_back)
+		rd_kafka_pause_partitions(consumer->rk, list);
+	else
+		rd_kafka_resume_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
 }
 
 void
@@ -586,6 +611,7 @@ outbox_consumer_close(OutboxConsumer *consumer)
 	for (size_t i = 0; i < consumer->partition_count; i++)
 	{
 		outbox_log_check_forget(consumer->partitions[i]->question);
+		free(consumer->partitions[i]->suspects);
 		free(consumer->partitions[i]->topic);
 		free(consumer->partitions[i]);
 	}

@@ -26,35 +26,42 @@ typedef struct OutboxConsumer OutboxConsumer;
 
 typedef struct OutboxPartition
 {
-	char					 *topic;
-	int32_t					  partition;
-	bool					  owned;  /* assigned to this member */
-	bool					  active; /* owned and not suspended */
+	char		 *topic;
+	int32_t		  partition;
+	bool		  owned;  /* assigned to this member */
+	bool		  active; /* owned and not suspended */
 	/* program or schema are wrong; until a record is done or none is left */
-	bool					  halted;
-	bool					  store_due;  /* its position should be stored */
-	int64_t					  next;		  /* first offset that is not done; -1: not known */
-	int64_t					  watermark;  /* consumer_offset.next_offset; -1: no row */
-	int						  log_no;	  /* consumer_offset.log_no, when watermark was read */
-	int64_t					  old_ids_to; /* consumer_offset.old_ids_to, when watermark was read */
-	int64_t					  stored;	  /* offset last stored; -1: none */
-	int64_t					  committed;  /* by the group when last read; -1: none */
-	int64_t					  resume_at;  /* suspended: when to start again, outbox_clock_ms */
-	unsigned				  failures;	  /* in a row, for the back-off */
-	bool					  noted;	  /* its row of outbox.consumer_attempt is this member's */
-	bool					  drained;	  /* the log's end was seen and no record since */
+	bool		  halted;
+	bool		  store_due;  /* its position should be stored */
+	int64_t		  next;		  /* first offset that is not done; -1: not known */
+	int64_t		  watermark;  /* consumer_offset.next_offset; -1: no row */
+	int			  log_no;	  /* consumer_offset.log_no, when watermark was read */
+	int64_t		  old_ids_to; /* consumer_offset.old_ids_to, when watermark was read */
+	int64_t		  stored;	  /* offset last stored; -1: none */
+	int64_t		  committed;  /* by the group when last read; -1: none */
+	int64_t		  resume_at;  /* suspended: when to start again, outbox_clock_ms */
+	unsigned	  failures;	  /* in a row, for the back-off */
+	bool		  noted;	  /* its row of outbox.consumer_attempt is this member's */
+	bool		  drained;	  /* the log's end was seen and no record since */
 	/* as many next records are run one by one: one may end the process */
-	int						  alone;
-	OutboxTrouble			  trouble; /* the record that is tried alone, in new sessions */
-	bool					  taken;   /* assigned, and no record done since */
+	int			  alone;
+	bool		  calls_out;  /* its topic has handlers that call out: records go to the window */
+	unsigned	  reading;	  /* raised when what was read before counts no more */
+	int			  unfinished; /* records in the window that are not done */
+	int			  in_window;  /* records in the window */
+	bool		  held_back;  /* not read for now: the window is full */
+	int64_t		 *suspects;	  /* offsets of calls that are run alone: one may end the process */
+	int			  suspect_count; /* malloc'ed so many */
+	OutboxTrouble trouble;		 /* the record that is tried alone, in new sessions */
+	bool		  taken;		 /* assigned, and no record done since */
 	/* last move of the watermark by any member, outbox_clock_ms; -1: none */
-	int64_t					  progress_at;
+	int64_t		  progress_at;
 	/* of outbox.consumer_anchor, the newest first */
-	OutboxAnchor			  anchors[OUTBOX_ANCHORS];
-	int						  anchor_count;
+	OutboxAnchor  anchors[OUTBOX_ANCHORS];
+	int			  anchor_count;
 	/* the record done last, of this log; offset -1: none is known */
-	OutboxAnchor			  newest;
-	OutboxAnchor			  begun;	/* the last record of the batch begun last */
+	OutboxAnchor  newest;
+	OutboxAnchor  begun;				/* the last record of the batch begun last */
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
 	/* the record done last when a doubt arose that no check has ended; offset -1: none */
 	OutboxAnchor			  suspect;
@@ -123,6 +130,16 @@ extern bool outbox_consumer_retention(OutboxConsumer *consumer, const char *topi
 extern bool outbox_consumer_start(OutboxConsumer *consumer, OutboxPartition *partition,
 								  int64_t offset);
 
+/* What was read of it and is not done counts no more; where to go on is to be found. */
+extern void outbox_consumer_forget(OutboxPartition *partition);
+
+/*
+ * The active partition is not read for now, or is again from where that ended; in the latter case
+ * outbox_consumer_wake is to follow.
+ */
+extern void outbox_consumer_hold_back(OutboxConsumer *consumer, OutboxPartition *partition,
+									  bool held_back);
+
 /*
  * Has the client read the active partitions at once: without a request to their brokers it looks at
  * them after up to 1 s only when any partition was started or given up.  One request for each
@@ -138,8 +155,8 @@ extern void outbox_consumer_suspend(OutboxConsumer *consumer, OutboxPartition *p
 									int64_t resume_at);
 
 /*
- * Stores the position of every active partition that is due.  Call only when
- * everything polled from active partitions is committed in the database.
+ * Stores the position of every active partition that is due.  Call only when everything polled from
+ * active partitions is committed in the database, or counted in unfinished.
  */
 extern void outbox_consumer_store(OutboxConsumer *consumer);
 

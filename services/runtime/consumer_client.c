@@ -105,7 +105,8 @@ outbox_client_store(rd_kafka_t *rk, OutboxPartition *partition)
 	rd_kafka_resp_err_t				 err = rd_kafka_position(rk, list);
 
 	/* The position steps over transaction markers; it is unknown right after a seek. */
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset)
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset > offset &&
+		partition->unfinished == 0)
 		offset = list->elems[0].offset;
 	if (offset >= 0 && offset > partition->stored)
 	{

@@ -101,6 +101,13 @@ outbox_log_note_done(OutboxPartition *partition, const OutboxRecord *record)
 	partition->newest = partition->begun;
 }
 
+void
+outbox_log_note_anchor(OutboxPartition *partition, const OutboxAnchor *anchor)
+{
+	if (partition->newest.offset < anchor->offset)
+		partition->newest = *anchor;
+}
+
 /* All before it was read; -1: nothing was. */
 static int64_t
 find_position(const OutboxPartition *partition)
@@ -374,7 +381,8 @@ outbox_log_go_back(OutboxMember *member, OutboxPartition *partition, const Outbo
 	if (*fenced)
 		return true;
 	forget_anchors(partition, *start);
-	partition->next = -1;
+	outbox_consumer_forget(partition);
+	partition->suspect_count = 0;
 	partition->went_back = true;
 	outbox_log(OUTBOX_LOG_WARNING, "log_made_anew",
 			   "%s [%d]: the log is not the one that was read up to offset %" PRId64

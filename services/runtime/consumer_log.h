@@ -20,6 +20,9 @@ extern void outbox_log_note_begun(OutboxPartition *partition, const OutboxRecord
 /* The record is done: it may become an anchor. */
 extern void outbox_log_note_done(OutboxPartition *partition, const OutboxRecord *record);
 
+/* The same of a record by what an anchor keeps of it. */
+extern void outbox_log_note_anchor(OutboxPartition *partition, const OutboxAnchor *anchor);
+
 /* Has the partition's log checked.  false: there is nothing to know it by. */
 extern bool outbox_log_ask(OutboxPartition *partition, bool urgent);
 

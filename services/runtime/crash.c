@@ -7,7 +7,8 @@
  * which partitions it works on and takes the note back when it leaves them.  Who
  * takes a partition and finds a note of another member runs one by one what that
  * one can have had in hand, and notes each record before it is decoded.  Nothing
- * is written while batches run.
+ * is written while batches run.  Records whose calls may have been under way are
+ * known one by one (judge.c notes them).
  */
 #define _GNU_SOURCE
 #include "crash.h"
@@ -28,11 +29,13 @@
 static const char take_sql[] = "SELECT outbox.take_partition($1, $2, $3::integer, $4)";
 static const char note_sql[] =
 	"SELECT outbox.note_attempt($1, $2, $3::integer, $4, $5::bigint, $6::uuid)";
+static const char calls_sql[] = "SELECT unnest(outbox.attempt_calls($1, $2, $3::integer))";
 static const char leave_sql[] =
 	"SELECT outbox.leave_partition($1, $2, $3::integer, $4, $5::boolean)";
 
 /*
- * One of the statements; fifth, sixth: the values of those that have them.  NULL: member->db.error.
+ * One of the statements, with four values or more; fifth, sixth: of those that have them.  NULL:
+ * member->db.error.
  */
 static PGresult *
 run_note(OutboxMember *member, const char *sql, const OutboxPartition *partition, const char *fifth,
@@ -58,27 +61,90 @@ name_owner(OutboxMember *member)
 	snprintf(member->owner, sizeof(member->owner), "%016" PRIx64, random);
 }
 
+/* The member before did not end well: its calls that may have been under way. */
+static bool
+take_suspects(OutboxMember *member, OutboxPartition *partition)
+{
+	char		number[16];
+	const char *values[3] = {outbox_settings.group_id, partition->topic, number};
+	PGresult   *result;
+
+	snprintf(number, sizeof(number), "%d", (int) partition->partition);
+	result = outbox_db_query(&member->db, calls_sql, 3, values);
+	if (result == NULL)
+		return false;
+	free(partition->suspects);
+	partition->suspect_count = PQntuples(result);
+	partition->suspects = calloc((size_t) partition->suspect_count + 1, sizeof(int64_t));
+	if (partition->suspects == NULL)
+		abort(); /* nothing is committed */
+	for (int i = 0; i < partition->suspect_count; i++)
+		partition->suspects[i] = strtoll(PQgetvalue(result, i, 0), NULL, 10);
+	PQclear(result);
+	return true;
+}
+
 bool
 outbox_crash_take(OutboxMember *member, OutboxPartition *partition)
 {
 	PGresult *result;
+	bool	  left_over;
+	int		  alone;
 
 	if (member->owner[0] == '\0')
 		name_owner(member);
 	result = run_note(member, take_sql, partition, NULL, NULL);
 	if (result == NULL)
 		return false;
-	partition->noted = true;
-	if (PQgetvalue(result, 0, 0)[0] == 't')
-	{
+	left_over = PQgetvalue(result, 0, 0)[0] == 't';
+	PQclear(result);
+	if (left_over && partition->calls_out && !take_suspects(member, partition))
+		return false;
+	if (left_over && !partition->calls_out)
 		partition->alone = outbox_settings.batch_max;
+	partition->noted = true;
+	alone = partition->calls_out ? partition->suspect_count : partition->alone;
+	if (left_over && alone > 0)
 		outbox_log(OUTBOX_LOG_INFO, "records_alone",
 				   "%s [%d]: the member before did not end well, up to %d records are run one by "
 				   "one",
-				   partition->topic, (int) partition->partition, partition->alone);
-	}
-	PQclear(result);
+				   partition->topic, (int) partition->partition, alone);
 	return true;
+}
+
+bool
+outbox_crash_is_suspect(const OutboxPartition *partition, int64_t offset)
+{
+	for (int i = 0; i < partition->suspect_count; i++)
+	{
+		if (partition->suspects[i] == offset)
+			return true;
+	}
+	return false;
+}
+
+/* Takes those out that are before the offset, or at it. */
+static void
+remove_suspects(OutboxPartition *partition, int64_t before, int64_t at)
+{
+	int kept = 0;
+
+	for (int i = 0; i < partition->suspect_count; i++)
+	{
+		if (partition->suspects[i] >= before && partition->suspects[i] != at)
+			partition->suspects[kept++] = partition->suspects[i];
+	}
+	if (partition->suspect_count > 0 && kept == 0)
+		outbox_log(OUTBOX_LOG_INFO, "records_together",
+				   "%s [%d]: calls are made side by side again", partition->topic,
+				   (int) partition->partition);
+	partition->suspect_count = kept;
+}
+
+void
+outbox_crash_acquit(OutboxPartition *partition, int64_t offset)
+{
+	remove_suspects(partition, partition->next, offset);
 }
 
 void
@@ -128,7 +194,8 @@ outbox_crash_leave(OutboxMember *member, bool closing)
 			continue;
 		partition->noted = false;
 		/* Without it the next member is careful in vain. */
-		PQclear(run_note(member, leave_sql, partition, partition->alone == 0 ? "t" : "f", NULL));
+		PQclear(run_note(member, leave_sql, partition,
+						 partition->alone == 0 && partition->suspect_count == 0 ? "t" : "f", NULL));
 	}
 }
 
@@ -139,7 +206,14 @@ outbox_crash_end_alone(OutboxMember *member)
 
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
-		if (!partition->active || !partition->drained || partition->alone == 0)
+		if (!partition->active)
+			continue;
+		if (partition->suspect_count > 0)
+			remove_suspects(partition,
+							partition->drained && partition->unfinished == 0 ? INT64_MAX :
+																			   partition->next,
+							-1);
+		if (!partition->drained || partition->alone == 0)
 			continue;
 		partition->alone = 0;
 		outbox_log(OUTBOX_LOG_INFO, "records_together", "%s [%d]: records are run in batches again",
@@ -155,8 +229,8 @@ outbox_crash_limit(OutboxMember *member)
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
 		if (partition->active && (partition->alone > 0 || partition->trouble.singly > 0) &&
-			member->gather_limit > ALONE_AT_ONCE)
+			outbox_settings.batch_max > ALONE_AT_ONCE)
 			return ALONE_AT_ONCE;
 	}
-	return member->gather_limit;
+	return outbox_settings.batch_max;
 }

@@ -17,13 +17,22 @@ extern bool outbox_crash_take(OutboxMember *member, OutboxPartition *partition);
  */
 extern bool outbox_crash_note(OutboxMember *member, OutboxItem *item);
 
+/* Is the record, of a partition whose handlers call out, to be run alone? */
+extern bool outbox_crash_is_suspect(const OutboxPartition *partition, int64_t offset);
+
+/* The process has survived its call, or it needs none; the same of what is done before next. */
+extern void outbox_crash_acquit(OutboxPartition *partition, int64_t offset);
+
 /* The error of a record the process has not survived so often. */
 extern void outbox_crash_error(OutboxError *error, int crashes);
 
 /* Takes the notes of partitions back that are no longer owned; at the end (closing) of all. */
 extern void outbox_crash_leave(OutboxMember *member, bool closing);
 
-/* After a batch: what was to be run alone is done where the log's end was reached. */
+/*
+ * After a turn: what was to be run alone is done where the log's end was reached, or lies before
+ * next.
+ */
 extern void outbox_crash_end_alone(OutboxMember *member);
 
 /* How many records may be in hand at once. */

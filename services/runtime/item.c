@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * item.c
- *	  A record in hand: its handler, decoded and prepared.
+ *	  A record in hand: its handler, decoded.
  *
  * Runs in the services, member threads.
  */
@@ -13,7 +13,6 @@
 #include "member.h"
 #include "settings.h"
 #include "trace.h"
-#include "services/lib/db_session.h"
 
 static const OutboxHandler *
 find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
@@ -30,10 +29,16 @@ find_handler(const OutboxHandler *handlers, const OutboxRecord *record)
 }
 
 void
-outbox_item_prepare(OutboxMember *member, OutboxItem *item)
+outbox_item_find_handler(OutboxMember *member, OutboxItem *item)
 {
 	item->foreign = !outbox_record_is_for(&item->record, outbox_settings.group_id);
 	item->handler = item->foreign ? NULL : find_handler(member->runtime->handlers, &item->record);
+}
+
+void
+outbox_item_prepare(OutboxMember *member, OutboxItem *item)
+{
+	outbox_item_find_handler(member, item);
 	item->verdict = OUTBOX_VERDICT_IGNORE;
 	if (item->handler != NULL)
 	{
@@ -42,18 +47,11 @@ outbox_item_prepare(OutboxMember *member, OutboxItem *item)
 			outbox_call_reject(&item->call, "%s", item->record.refusal) :
 			item->handler->decode(&item->record, &item->call);
 	}
-	if (item->verdict == OUTBOX_VERDICT_CALL && item->handler->prepare != NULL)
-	{
-		if (!outbox_db_connect(&member->db))
-			item->verdict = outbox_call_wait(&item->call, "%s", member->db.error.message);
-		else
-			item->verdict = item->handler->prepare(&member->db, &item->record, &item->call);
-	}
 	item->prepared = item->verdict != OUTBOX_VERDICT_WAIT;
 }
 
 bool
 outbox_item_is_call(const OutboxItem *item)
 {
-	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL;
+	return item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_CALL && !item->held;
 }

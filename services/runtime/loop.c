@@ -13,6 +13,7 @@
 
 #include "breaker.h"
 #include "call.h"
+#include "calls.h"
 #include "consumer.h"
 #include "consumer_log.h"
 #include "crash.h"
@@ -22,6 +23,7 @@
 #include "process.h"
 #include "retention.h"
 #include "retry.h"
+#include "retry_call.h"
 #include "service_metrics.h"
 #include "settings.h"
 #include "services/lib/array_text.h"
@@ -39,14 +41,14 @@ idle_timeout(OutboxMember *member)
 
 	if (outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_PAUSED)
 		return OUTBOX_SLEEP_MAX_MS;
-	if (member->retry_at < until)
+	if (member->retry_at < until && outbox_retry_has_room(member))
 		until = member->retry_at;
 	for (size_t i = 0; (partition = outbox_consumer_partition(member->consumer, i)) != NULL; i++)
 	{
 		if (partition->owned && !partition->active && partition->resume_at < until)
 			until = partition->resume_at;
 	}
-	return until > now ? (int) (until - now) : 0;
+	return outbox_calls_timeout(member, until > now ? (int) (until - now) : 0);
 }
 
 /* How many records may be in hand at once. */
@@ -58,7 +60,21 @@ choose_limit(OutboxMember *member)
 	return outbox_crash_limit(member);
 }
 
-/* Polls records into member->items: up to the limit, or until none came for batch_wait_ms. */
+static void
+begin_item(OutboxItem *item)
+{
+	item->prepared = item->done = false;
+	item->tries = 1;
+	item->span.started_ns = 0;
+	item->span.traceparent[0] = '\0';
+	item->claim = OUTBOX_CLAIM_NONE;
+	item->outcome[0] = '\0';
+}
+
+/*
+ * Polls records into member->items, or into the window: up to the limit, or until none came for
+ * batch_wait_ms.
+ */
 static void
 gather_items(OutboxMember *member)
 {
@@ -67,27 +83,41 @@ gather_items(OutboxMember *member)
 	int64_t deadline = 0;
 
 	member->item_count = 0;
-	while (member->item_count < limit)
+	for (int taken = 0; taken < limit;)
 	{
 		OutboxItem *item = &member->items[member->item_count];
 
 		if (outbox_consumer_poll(member->consumer, timeout, &item->record))
 		{
-			if (member->item_count++ == 0)
+			if (taken++ == 0)
 				deadline = outbox_clock_ms() + outbox_settings.batch_wait_ms;
-			item->prepared = false;
-			item->tries = 1;
-			item->span.started_ns = 0;
-			item->span.traceparent[0] = '\0';
-			item->claim = OUTBOX_CLAIM_NONE;
-			item->outcome[0] = '\0';
+			if (!item->record.source->calls_out)
+			{
+				begin_item(item);
+				member->item_count++;
+			}
+			else
+			{
+				outbox_calls_add(member, &item->record);
+				outbox_consumer_release(&item->record);
+			}
 		}
-		else if (member->item_count == 0)
+		else if (taken == 0)
 			return;
 		timeout = (int) (deadline - outbox_clock_ms());
 		if (timeout <= 0)
 			return;
 	}
+}
+
+static void
+process_items(OutboxMember *member)
+{
+	OutboxItem *items[member->item_count];
+
+	for (int i = 0; i < member->item_count; i++)
+		items[i] = &member->items[i];
+	outbox_process_items(member, items, member->item_count);
 }
 
 static void
@@ -128,13 +158,30 @@ run_retries(OutboxMember *member)
 {
 	int64_t deadline = outbox_clock_ms() + RETRY_BUDGET_MS;
 
+	outbox_retry_take_answers(member);
 	do
 	{
-		if (outbox_clock_ms() < member->retry_at ||
+		if (outbox_clock_ms() < member->retry_at || !outbox_retry_has_room(member) ||
 			outbox_breaker_state(&member->runtime->breaker) == OUTBOX_BREAKER_PAUSED)
 			return;
 		outbox_retry_run(member);
 	} while (outbox_clock_ms() < deadline && !member->runtime->stopping);
+}
+
+/*
+ * A partition that stays must not stand still because another one has moved.  With calls under way
+ * turns are many.
+ */
+static void
+wake_client(OutboxMember *member)
+{
+	int64_t now = outbox_clock_ms();
+
+	if (member->item_count > 0 || !outbox_consumer_rebalancing(member->consumer) ||
+		(member->window != NULL && now - member->woken_at < OUTBOX_SLEEP_MAX_MS))
+		return;
+	member->woken_at = now;
+	outbox_consumer_wake(member->consumer);
 }
 
 static bool
@@ -171,7 +218,7 @@ open_member(OutboxMember *member)
 	config.topic_count = count;
 	member->consumer = outbox_consumer_open(&config);
 	member->items = calloc((size_t) outbox_settings.batch_max, sizeof(OutboxItem));
-	member->gather_limit = outbox_settings.batch_max;
+	outbox_calls_open(member);
 	return member->consumer != NULL && member->items != NULL &&
 		outbox_db_open(&member->db, outbox_settings.database, outbox_settings.statement_timeout_ms);
 }
@@ -193,16 +240,15 @@ outbox_member_run(void *arg)
 		if (!outbox_breaker_pause(member))
 			outbox_position_start(member);
 		gather_items(member);
-		/* A partition that stays must not stand still because another one has moved. */
-		if (member->item_count == 0 && outbox_consumer_rebalancing(member->consumer))
-			outbox_consumer_wake(member->consumer);
+		wake_client(member);
 		outbox_crash_leave(member, false);
 		if (member->item_count > 0)
 		{
 			runtime->last_record_at = outbox_clock_ms();
-			outbox_process_items(member);
+			process_items(member);
 			release_items(member);
 		}
+		outbox_calls_turn(member, true);
 		outbox_crash_end_alone(member);
 		outbox_consumer_store(member->consumer);
 		outbox_log_watch(member);
@@ -215,10 +261,13 @@ outbox_member_run(void *arg)
 		if (outbox_consumer_fatal(member->consumer))
 			runtime->failed = runtime->stopping = true;
 	}
+	outbox_calls_drain(member);
+	outbox_retry_leave(member);
 	outbox_crash_leave(member, true);
 	member->end_by = outbox_clock_ms() + OUTBOX_ASSIGNMENT_MAX_MS + OUTBOX_END_MAX_MS;
 	outbox_consumer_await_assignment(member->consumer);
 	member->end_by = outbox_clock_ms() + OUTBOX_END_MAX_MS;
+	outbox_calls_close(member);
 	outbox_consumer_close(member->consumer);
 	outbox_db_close(&member->db);
 	free(member->items);

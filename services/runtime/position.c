@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "anchor.h"
+#include "calls.h"
 #include "consumer.h"
 #include "consumer_log.h"
 #include "crash.h"
@@ -105,6 +106,7 @@ read_watermarks(OutboxMember *member, OutboxPartition **due, size_t count)
 	PQclear(result);
 	for (size_t i = 0; i < count; i++)
 	{
+		due[i]->calls_out = outbox_calls_for(member, due[i]->topic);
 		if (!due[i]->noted &&
 			(!outbox_trouble_take(member, due[i]) || !outbox_crash_take(member, due[i])))
 			return false;
@@ -208,7 +210,10 @@ go_back(OutboxMember *member, OutboxPartition *partition, const OutboxLogCase *l
 		return false;
 	}
 	if (fenced)
-		partition->next = partition->suspect.offset = -1; /* all is read again */
+	{
+		outbox_consumer_forget(partition); /* all is read again */
+		partition->suspect.offset = -1;
+	}
 	else
 		partition->doubtful = false;
 	return !fenced;

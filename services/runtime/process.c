@@ -25,24 +25,24 @@
 #include "settings.h"
 #include "trace.h"
 #include "trouble.h"
+#include "window.h"
 #include "services/lib/backoff.h"
 #include "services/lib/clock.h"
 
-#define PREPARE_BUDGET_MS 1000
-#define CAUTION_RECORDS	  2000 /* run with savepoints after a record has failed in a batch */
+#define CAUTION_RECORDS 2000 /* run with savepoints after a record has failed in a batch */
 
-/* The records before `end` still to do, without those of partitions no longer worked on. */
+/* The records in hand still to do, without those of partitions no longer worked on. */
 static int
-collect_items(OutboxMember *member, OutboxItem **items, int end)
+collect_items(OutboxMember *member, OutboxItem **items)
 {
 	int count = 0;
 
-	for (int i = 0; i < end; i++)
+	for (int i = 0; i < member->in_hand_count; i++)
 	{
-		const OutboxRecord *record = &member->items[i].record;
+		OutboxItem *item = member->in_hand[i];
 
-		if (record->source->active && record->offset >= record->source->next)
-			items[count++] = &member->items[i];
+		if (item->record.source->active && !item->done && !item->again)
+			items[count++] = item;
 	}
 	return count;
 }
@@ -59,7 +59,7 @@ suspend_items(OutboxMember *member, OutboxItem **items, int count, bool halt, bo
 		partition->failures++;
 		partition->halted = halt;
 		if (forget)
-			partition->next = -1;
+			outbox_consumer_forget(partition);
 		outbox_consumer_suspend(member->consumer, partition,
 								outbox_clock_ms() +
 									outbox_backoff(&member->random_state, partition->failures));
@@ -81,12 +81,42 @@ end_span(OutboxItem *item)
 							called ? NULL : &item->call.error);
 }
 
+/* After the commit of records that are done in the order of their offsets. */
+static void
+pass_record(const OutboxRecord *record)
+{
+	OutboxPartition *partition = record->source;
+
+	partition->next = record->offset + 1;
+	if (partition->watermark < partition->next)
+	{
+		partition->watermark = partition->next;
+		partition->alone -= partition->alone > 0; /* not spent on what is read twice */
+		partition->trouble.singly -= partition->trouble.singly > 0;
+	}
+}
+
+/* The same of the window's: a partition goes on only when those before are done, too. */
+static void
+pass_window(OutboxMember *member, OutboxPartition *partition)
+{
+	OutboxWindowEnd end;
+
+	outbox_window_end(member->window, partition, &end);
+	if (partition->watermark < end.next)
+		partition->watermark = end.next;
+	if (!end.moved)
+		return;
+	partition->next = end.next;
+	outbox_log_note_anchor(partition, &end.last);
+}
+
 /* After the commit: offsets may be stored, results are counted. */
 static void
 note_done(OutboxMember *member, OutboxItem **items, int count)
 {
 	/* From the end: of each partition the last one alone is looked at. */
-	for (int i = count - 1; i >= 0; i--)
+	for (int i = count - 1; i >= 0 && !items[i]->in_window; i--)
 		outbox_log_note_done(items[i]->record.source, &items[i]->record);
 	for (int i = 0; i < count; i++)
 	{
@@ -94,18 +124,16 @@ note_done(OutboxMember *member, OutboxItem **items, int count)
 		OutboxPartition *partition = item->record.source;
 		const char		*state;
 
-		partition->next = item->record.offset + 1;
-		if (partition->watermark < partition->next)
-		{
-			partition->watermark = partition->next;
-			partition->alone -= partition->alone > 0; /* not spent on what is read twice */
+		item->done = true;
+		if (!item->in_window)
+			pass_record(&item->record);
+		else
 			partition->trouble.singly -= partition->trouble.singly > 0;
-		}
 		partition->store_due = true;
 		partition->failures = 0;
 		partition->halted = false;
 		end_span(item);
-		if (item->claim == OUTBOX_CLAIM_DUPLICATE)
+		if (item->claim == OUTBOX_CLAIM_DUPLICATE || item->known)
 			outbox_count_record(item->record.topic, "duplicate");
 		else if (item->claim == OUTBOX_CLAIM_NEW && item->verdict == OUTBOX_VERDICT_IGNORE)
 			outbox_count_record(item->record.topic, item->foreign ? "foreign_replay" : "ignored");
@@ -131,7 +159,6 @@ typedef struct Work
 {
 	OutboxItem **items; /* to do, in order */
 	int			 count;
-	int			 end;	  /* items of the member from here on are left for later */
 	OutboxItem	*alone;	  /* failed in a batch: run it alone */
 	int			 singles; /* as many next ones are run one by one */
 } Work;
@@ -166,30 +193,20 @@ passes_dead_letter(OutboxItem **items, int index)
 /*
  * How many of the first `count` items go into the next transaction: up to one that has to
  * wait or must come first, the dead letter that opens the breaker, or what outbox.begin_batch
- * must see behind one.  Decodes and prepares them.  0: the first has to wait.
+ * must see behind one.  Decodes them.  0: the first has to wait.
  */
 static int
 prepare_items(OutboxMember *member, Work *work, int count)
 {
-	int64_t deadline = outbox_clock_ms() + PREPARE_BUDGET_MS;
-	int		room = outbox_breaker_room(&member->runtime->breaker);
-	bool	dead_letters = false;
+	int	 room = outbox_breaker_room(&member->runtime->breaker);
+	bool dead_letters = false;
 
 	for (int i = 0; i < count; i++)
 	{
 		OutboxItem *item = work->items[i];
 
 		if (!item->prepared)
-		{
-			if (i > 0 && outbox_clock_ms() > deadline)
-			{
-				/* Poll again before Kafka takes this member for dead. */
-				member->gather_limit = i;
-				work->end = (int) (item - member->items);
-				return i;
-			}
 			outbox_item_prepare(member, item);
-		}
 		if (item->verdict == OUTBOX_VERDICT_WAIT)
 			return i;
 		if (item->verdict == OUTBOX_VERDICT_FAIL && i > 0)
@@ -239,6 +256,7 @@ wait_for_item(OutboxMember *member, Work *work, int count, int culprit)
 		return;
 	}
 	outbox_count_failure(OUTBOX_FAILURE_INFRASTRUCTURE);
+	item->again = item->in_window; /* what was called for may not be what it needs now */
 	partition = item->record.source;
 	partition->failures++;
 	partition->halted = false;
@@ -308,11 +326,17 @@ run_items(OutboxMember *member, Work *work, int count)
 	int				done;
 	bool			fenced;
 
+	for (int i = 0; i < count && work->items[0]->in_window; i++)
+		outbox_window_entry(work->items[i])->in_batch = true;
 	failure = outbox_batch_run(member, work->items, count, &culprit, &done, &fenced);
+	for (int i = 0; i < count && work->items[0]->in_window; i++)
+		outbox_window_entry(work->items[i])->in_batch = i < done;
 	if (done > 0)
 	{
 		outbox_observe_batch(work->items, done, (double) (outbox_clock_ms() - started) / 1000);
 		note_done(member, work->items, done);
+		for (int i = 0; i < done && work->items[0]->in_window; i++)
+			pass_window(member, work->items[i]->record.source);
 		end_troubles(member, work->items, done);
 		work->singles -= work->singles > done ? done : work->singles;
 		member->cautious -= member->cautious > done ? done : member->cautious;
@@ -384,18 +408,30 @@ is_hopeless(OutboxMember *member, const OutboxItem *item)
 }
 
 void
-outbox_process_items(OutboxMember *member)
+outbox_process_wait(OutboxMember *member, OutboxItem **items, int count)
 {
-	OutboxItem *items[member->item_count];
-	Work		work = {items, 0, member->item_count, NULL, 0};
+	Work work = {.items = items, .count = count};
+
+	if (member->db.error.failure == OUTBOX_FAILURE_DEPLOY)
+		halt_items(member, &work, count);
+	else
+	{
+		const OutboxError error = member->db.error;
+
+		wait_for_infrastructure(member, &work, &error);
+	}
+}
+
+void
+outbox_process_items(OutboxMember *member, OutboxItem **in_hand, int in_hand_count)
+{
+	OutboxItem *items[in_hand_count];
+	Work		work = {.items = items};
 	int			count;
 
-	if (member->gather_limit < outbox_settings.batch_max)
-		member->gather_limit = 2 * member->gather_limit < outbox_settings.batch_max ?
-			2 * member->gather_limit :
-			outbox_settings.batch_max;
-	while (!outbox_breaker_pause(member) &&
-		   (work.count = collect_items(member, items, work.end)) > 0)
+	member->in_hand = in_hand;
+	member->in_hand_count = in_hand_count;
+	while (!outbox_breaker_pause(member) && (work.count = collect_items(member, items)) > 0)
 	{
 		count = choose_count(member, &work);
 		if (!note_items(member, &work, count))
@@ -410,6 +446,7 @@ outbox_process_items(OutboxMember *member)
 		else if (is_hopeless(member, items[0]))
 		{
 			outbox_breaker_record_failed(member, &items[0]->record, &items[0]->call.error);
+			items[0]->again = items[0]->in_window;
 			suspend_items(member, items, 1, false, false);
 		}
 		else if (count > 0)
@@ -417,10 +454,5 @@ outbox_process_items(OutboxMember *member)
 		else
 			wait_for_infrastructure(member, &work, &items[0]->call.error);
 	}
-	/* What is left, if anything, is read again. */
-	for (int i = work.end; i < member->item_count; i++)
-	{
-		if (member->items[i].record.source->active)
-			outbox_consumer_suspend(member->consumer, member->items[i].record.source, 0);
-	}
+	member->in_hand_count = 0;
 }

@@ -9,7 +9,7 @@
  * time, as long as all goes well.  When a row fails, what was before it is run again without it;
  * then it is first.  After its failure the next try is noted, or the dead letter is published; a
  * row that has to wait, or that this program has no handler for, is put back for later and stops no
- * other row.
+ * other row.  A row whose handler calls out is tried alone, when its call has ended (retry_call.c).
  */
 #define _GNU_SOURCE
 #include "retry.h"
@@ -25,6 +25,7 @@
 #include "item.h"
 #include "member_breaker.h"
 #include "record_log.h"
+#include "retry_call.h"
 #include "retry_run.h"
 #include "service_metrics.h"
 #include "settings.h"
@@ -38,6 +39,7 @@
 
 #define LOOK_AGAIN_MS	  2000 /* for rows another member has left */
 #define NEXT_ROW_MS		  100  /* after a row that has to wait */
+#define CALL_LATER_MS	  100  /* until a row is called for that was not to be now */
 #define PREPARE_BUDGET_MS 1000
 #define FAILED_VALUES	  9
 /* after a longer one the next is shorter: new records wait meanwhile */
@@ -192,7 +194,8 @@ prepare_behind(OutboxMember *member, DueRun *run)
 	while (count < run->count && outbox_clock_ms() < deadline)
 	{
 		outbox_item_prepare(member, &run->rows[count].item);
-		if (run->rows[count].item.verdict != OUTBOX_VERDICT_CALL)
+		if (run->rows[count].item.verdict != OUTBOX_VERDICT_CALL ||
+			run->rows[count].item.handler->call_out != NULL)
 			break;
 		count++;
 	}
@@ -291,7 +294,7 @@ split_run(OutboxMember *member, int count, int culprit, bool begun)
 static bool
 try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 {
-	int		count = prepare_behind(member, run);
+	int		count = run->rows[0].item.handler->call_out != NULL ? 1 : prepare_behind(member, run);
 	int64_t started = outbox_clock_ms();
 	int		done;
 	int		culprit;
@@ -317,16 +320,16 @@ try_calls(OutboxMember *member, DueRun *run, OutboxError *error, bool *failed)
 	return false;
 }
 
-/* One try of what is due.  false: what is needed is away, error says what. */
+/*
+ * One try of what is due, whose first row is decoded and called for.  false: what is needed is
+ * away, error says what.
+ */
 static bool
 try_run(OutboxMember *member, DueRun *run, OutboxError *error)
 {
 	OutboxItem *item = &run->rows[0].item;
 	bool		failed;
 
-	if (run->crashes > 0)
-		member->run_singly = OUTBOX_RUN_MAX; /* it may have been one behind it */
-	prepare_first(member, run, error);
 	if (item->verdict == OUTBOX_VERDICT_WAIT)
 		return false;
 	if (item->verdict == OUTBOX_VERDICT_IGNORE)
@@ -369,6 +372,86 @@ put_back(OutboxMember *member, int64_t later_ms)
 	return true;
 }
 
+/* Tries the run, and ends what outbox_run_fetch began. */
+static void
+finish_run(OutboxMember *member, DueRun *run)
+{
+	OutboxError error = run->rows[0].item.call.error;
+
+	if (try_run(member, run, &error))
+	{
+		member->retry_failures = 0;
+		member->retry_at = outbox_clock_ms();
+	}
+	else
+		wait_longer(member, run, &error);
+	put_back(member, run->later_ms);
+	if (run->troubles > 0)
+		outbox_db_renew(&member->db); /* each try of such a row is made in a session of its own */
+}
+
+/* Begins the first row's call.  true: the run is the call's, or is put back. */
+static bool
+begin_call(OutboxMember *member, DueRun *run)
+{
+	OutboxError error;
+
+	switch (outbox_retry_call_begin(member, run, &error))
+	{
+		case OUTBOX_RETRY_BEGUN:
+			member->taken_row[0] = '\0';
+			member->retry_at = outbox_clock_ms();
+			return true;
+		case OUTBOX_RETRY_LATER:
+			member->retry_at = outbox_clock_ms() + CALL_LATER_MS;
+			put_back(member, CALL_LATER_MS);
+			break;
+		case OUTBOX_RETRY_AWAY:
+			wait_longer(member, run, &error);
+			put_back(member, run->later_ms);
+			break;
+		default:
+			return false;
+	}
+	outbox_run_free(run);
+	return true;
+}
+
+void
+outbox_retry_take_answers(OutboxMember *member)
+{
+	OutboxRetryCall *call;
+
+	while (member->retry_call_count > 0 && put_back(member, 0) &&
+		   (call = outbox_retry_call_take(member)) != NULL)
+	{
+		snprintf(member->taken_row, sizeof(member->taken_row), "%s", call->run.rows[0].id);
+		finish_run(member, &call->run);
+		outbox_retry_call_free(call);
+	}
+}
+
+void
+outbox_retry_leave(OutboxMember *member)
+{
+	put_back(member, 0);
+	for (OutboxRetryCall *call = member->retry_calls; call != NULL; call = call->next)
+	{
+		snprintf(member->taken_row, sizeof(member->taken_row), "%s", call->run.rows[0].id);
+		put_back(member, 0);
+	}
+}
+
+static bool
+fetch_run(OutboxMember *member, DueRun *run, int64_t *wait_ms, bool *error)
+{
+	char *in_hand = outbox_retry_calls_list(member);
+	bool  due = outbox_run_fetch(member, choose_most(member), in_hand, run, wait_ms, error);
+
+	free(in_hand);
+	return due;
+}
+
 void
 outbox_retry_run(OutboxMember *member)
 {
@@ -382,7 +465,7 @@ outbox_retry_run(OutboxMember *member)
 		wait_longer(member, NULL, &member->db.error);
 		return;
 	}
-	if (!outbox_run_fetch(member, choose_most(member), &run, &wait_ms, &failed))
+	if (!fetch_run(member, &run, &wait_ms, &failed))
 	{
 		if (failed)
 			wait_longer(member, NULL, &member->db.error);
@@ -395,15 +478,12 @@ outbox_retry_run(OutboxMember *member)
 		return;
 	}
 	snprintf(member->taken_row, sizeof(member->taken_row), "%s", run.rows[0].id);
-	if (try_run(member, &run, &error))
-	{
-		member->retry_failures = 0;
-		member->retry_at = outbox_clock_ms();
-	}
-	else
-		wait_longer(member, &run, &error);
-	put_back(member, run.later_ms);
-	if (run.troubles > 0)
-		outbox_db_renew(&member->db); /* each try of such a row is made in a session of its own */
+	if (run.crashes > 0)
+		member->run_singly = OUTBOX_RUN_MAX; /* it may have been one behind it */
+	prepare_first(member, &run, &error);
+	run.rows[0].item.call.error = error;
+	if (outbox_retry_calls_out(&run) && begin_call(member, &run))
+		return;
+	finish_run(member, &run);
 	outbox_run_free(&run);
 }

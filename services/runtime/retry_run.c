@@ -26,7 +26,7 @@ static const char next_sql[] =
 	"SELECT id, attempts, topic, partition, \"offset\", key, value, headers, wait_ms, record_ms, "
 	"crashes, failing_ms,"
 	" troubles, trouble_ms, troubled_ms, alike, sqlstate, error_message, ends"
-	" FROM outbox.dead_letter_next_run($1, $2::text[], $3::integer)";
+	" FROM outbox.dead_letter_next_run($1, $2::text[], $3::integer, $4::bigint[])";
 static const char begin_sql[] =
 	"SELECT outbox.dead_letter_begin_run($1::bigint[], $2::integer, $3::uuid[])";
 static const char resolve_sql[] = "SELECT outbox.dead_letter_resolve_run($1::bigint[])";
@@ -94,17 +94,18 @@ read_first(const PGresult *result, DueRun *run)
 }
 
 bool
-outbox_run_fetch(OutboxMember *member, int most, DueRun *run, int64_t *wait_ms, bool *error)
+outbox_run_fetch(OutboxMember *member, int most, const char *in_hand, DueRun *run, int64_t *wait_ms,
+				 bool *error)
 {
 	char		number[16];
-	const char *values[3] = {outbox_settings.group_id, member->topics, number};
+	const char *values[4] = {outbox_settings.group_id, member->topics, number, in_hand};
 	PGresult   *result = NULL;
 	bool		due = false;
 
 	memset(run, 0, sizeof(*run));
 	snprintf(number, sizeof(number), "%d", most);
 	if (outbox_db_connect(&member->db))
-		result = outbox_db_query(&member->db, next_sql, 3, values);
+		result = outbox_db_query(&member->db, next_sql, 4, values);
 	*error = result == NULL;
 	if (result == NULL)
 		return false;

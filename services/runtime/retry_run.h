@@ -39,11 +39,11 @@ typedef struct DueRun
 } DueRun;
 
 /*
- * Fetches what is due, `most` rows at most; *wait_ms: until something is.  false: nothing is due,
- * or the database failed (*error).
+ * Fetches what is due, `most` rows at most, but for those in hand (ids, an array's text); *wait_ms:
+ * until something is.  false: nothing is due, or the database failed (*error).
  */
-extern bool outbox_run_fetch(OutboxMember *member, int most, DueRun *run, int64_t *wait_ms,
-							 bool *error);
+extern bool outbox_run_fetch(OutboxMember *member, int most, const char *in_hand, DueRun *run,
+							 int64_t *wait_ms, bool *error);
 extern void outbox_run_free(DueRun *run);
 
 /*

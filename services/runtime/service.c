@@ -73,7 +73,19 @@ fill_runtime(const OutboxService *service)
 	runtime.handlers = service->handlers;
 	outbox_breaker_init(&runtime.breaker, outbox_settings.dlt_breaker,
 						outbox_settings.dlt_breaker_pause_ms);
+	outbox_call_gate_init(&runtime.gate);
 	runtime.last_record_at = outbox_clock_ms();
+}
+
+/* Threads for calls to other systems, where a handler makes any. */
+static void
+make_pool(void)
+{
+	for (const OutboxHandler *handler = runtime.handlers; handler->topic != NULL; handler++)
+	{
+		if (handler->call_out != NULL && runtime.pool == NULL)
+			runtime.pool = outbox_call_pool_make(outbox_settings.calls_max * member_count);
+	}
 }
 
 static void
@@ -88,6 +100,22 @@ count_paused(void)
 		halted += members[i].halted;
 	}
 	outbox_set_paused(paused, halted);
+}
+
+static void
+count_calls(void)
+{
+	int	 under_way = 0;
+	int	 waiting = 0;
+	bool full = false;
+
+	for (int i = 0; i < member_count; i++)
+	{
+		under_way += members[i].calls_under_way;
+		waiting += members[i].calls_waiting;
+		full = full || members[i].window_full;
+	}
+	outbox_set_calls(under_way, waiting, full);
 }
 
 static void
@@ -125,6 +153,8 @@ wait_for_stop(const sigset_t *signals)
 		}
 		log_idle();
 		count_paused();
+		if (runtime.pool != NULL)
+			count_calls();
 		if (outbox_clock_ms() >= refresh_at)
 		{
 			outbox_refresh_dead_letters(&db);
@@ -282,6 +312,7 @@ run_service(const OutboxService *service)
 		return OUTBOX_EXIT_SETTINGS;
 	member_count = outbox_settings.threads;
 	members = calloc((size_t) member_count, sizeof(OutboxMember));
+	make_pool();
 	if (members == NULL || (service->start != NULL && !service->start()))
 		return EXIT_FAILURE;
 	if (!start_http(service))
@@ -297,6 +328,11 @@ run_service(const OutboxService *service)
 	stop_http();
 	outbox_trace_stop();
 	outbox_log(OUTBOX_LOG_INFO, "stopped", "%s", runtime.failed ? "after a failure" : "done");
+	if (runtime.pool != NULL && outbox_call_pool_under_way(runtime.pool) > 0)
+	{
+		outbox_log_stop();
+		_exit(runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS); /* they use what would be freed */
+	}
 	return runtime.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -15,9 +15,32 @@
 #include "call.h"
 #include "services/kafka/record.h"
 #include "services/lib/config.h"
-#include "services/lib/db.h"
 #include "services/lib/http.h"
 #include "services/lib/log.h"
+
+/*
+ * How a handler calls another system before its transaction.  Calls of a member run side by side,
+ * each on a thread of its own, while the member goes on; the call has no database connection.  One
+ * of a key is made after the one before it is done, none for a record that is processed or held.  A
+ * call may be made again for the same record, also by another process and before an earlier one has
+ * ended: it must bear to be repeated.
+ */
+typedef struct OutboxCallOut
+{
+	/*
+	 * NULL or what a call must know of the database, asked for many at once: SELECT f($1::text[])
+	 * gets their first values and returns a row of one text for each, in their order.  It commits,
+	 * so it may note what is about to be called.
+	 */
+	const char *ask;
+
+	/*
+	 * After decode said CALL: calls, and fills in what the transaction needs
+	 * (outbox_call_set_text). told is what ask answered, NULL: SQL NULL, or nothing is asked.  CALL
+	 * also when there was nothing to call for; WAIT: the call is made again later, without end.
+	 */
+	OutboxVerdict (*run)(const OutboxRecord *record, const char *told, OutboxCall *call);
+} OutboxCallOut;
 
 typedef struct OutboxHandler
 {
@@ -27,14 +50,7 @@ typedef struct OutboxHandler
 	/* Decode the record and fill the call.  Pure: no database, no network. */
 	OutboxVerdict (*decode)(const OutboxRecord *record, OutboxCall *call);
 
-	/*
-	 * NULL or, after decode said CALL, what must happen before the transaction, e.g. a request to
-	 * another system.  May be called again for the same record, and before it is known whether the
-	 * record was done already or waits behind a dead letter of its key: what it does must bear to
-	 * be repeated and to come early.  WAIT pauses the partition, without end.  db is connected and
-	 * idle.
-	 */
-	OutboxVerdict (*prepare)(OutboxDb *db, const OutboxRecord *record, OutboxCall *call);
+	const OutboxCallOut *call_out; /* NULL: it calls no other system */
 } OutboxHandler;
 
 typedef struct OutboxService

@@ -118,6 +118,28 @@ static OutboxMetric log_checks_total = {
 	.help = "Checks whether a partition's log is the one that was read, by what was found.",
 	.type = OUTBOX_METRIC_COUNTER,
 };
+static OutboxMetric call_seconds = {
+	.name = "outbox_consumer_call_seconds",
+	.help = "A handler's call to another system, by what came of it.",
+	.type = OUTBOX_METRIC_HISTOGRAM,
+	.buckets = outbox_metric_seconds,
+	.bucket_count = 14,
+};
+static OutboxMetric calls_under_way = {
+	.name = "outbox_consumer_calls_under_way",
+	.help = "Calls to other systems that have not ended.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
+static OutboxMetric calls_waiting = {
+	.name = "outbox_consumer_calls_waiting",
+	.help = "Records that wait to be called for, or for the transaction after their call.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
+static OutboxMetric window_full = {
+	.name = "outbox_consumer_window_full",
+	.help = "1 while so many records wait for calls that no more are read.",
+	.type = OUTBOX_METRIC_GAUGE,
+};
 static OutboxMetric build_info = {
 	.name = "outbox_build_info",
 	.help = "1, with the versions as labels.",
@@ -183,6 +205,27 @@ outbox_count_rebalance(const char *kind)
 {
 	outbox_metric_add(&rebalances_total, 1, "consumer", outbox_settings.group_id, "kind", kind,
 					  NULL);
+}
+
+void
+outbox_observe_call(const OutboxItem *item, double seconds)
+{
+	static const char *const names[] = {
+		[OUTBOX_VERDICT_CALL] = "done",		  [OUTBOX_VERDICT_IGNORE] = "ignored",
+		[OUTBOX_VERDICT_REJECT] = "rejected", [OUTBOX_VERDICT_FAIL] = "failed",
+		[OUTBOX_VERDICT_WAIT] = "away",
+	};
+
+	outbox_metric_observe(&call_seconds, seconds, 1, "consumer", outbox_settings.group_id, "topic",
+						  item->record.topic, "result", names[item->verdict], NULL);
+}
+
+void
+outbox_set_calls(int under_way, int waiting, bool full)
+{
+	outbox_metric_set(&calls_under_way, under_way, "consumer", outbox_settings.group_id, NULL);
+	outbox_metric_set(&calls_waiting, waiting, "consumer", outbox_settings.group_id, NULL);
+	outbox_metric_set(&window_full, full, "consumer", outbox_settings.group_id, NULL);
 }
 
 void

@@ -41,6 +41,14 @@ extern void outbox_count_nothing(const char *topic);
 /* Gauges: is the breaker open; time since the last record; partitions not read, of these halted. */
 extern void outbox_set_breaker(bool open);
 extern void outbox_set_idle(double seconds);
+/* What a call to another system took, by what came of it. */
+extern void outbox_observe_call(const OutboxItem *item, double seconds);
+
+/*
+ * Calls under way, other records of the windows that are not done, and whether a window is full.
+ */
+extern void outbox_set_calls(int under_way, int waiting, bool full);
+
 extern void outbox_set_paused(int paused, int halted);
 
 /* At the start: the version of this program, and of libpq. */

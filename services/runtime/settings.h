@@ -36,6 +36,7 @@ typedef struct OutboxConsumerSettings
 	int			threads;
 	int			batch_max;
 	int			batch_wait_ms;
+	int			calls_max;
 	int			retry_max;
 	int			retry_backoff_ms;
 	double		retry_backoff_multiplier;

@@ -195,7 +195,7 @@ can_prove(OutboxMember *member, const OutboxTrouble *trouble, OutboxItem *item)
 {
 	const OutboxPartition *partition = item->record.source;
 
-	if (!partition->active || partition->alone > 0 || item->record.offset < partition->next ||
+	if (!partition->active || partition->alone > 0 || item->done || item->held ||
 		is_same(&partition->trouble, &item->record))
 		return false;
 	if (&partition->trouble == trouble && item->record.offset < trouble->proof_from)
@@ -215,10 +215,10 @@ ask_others(OutboxMember *member, OutboxItem *item, bool *asked)
 	OutboxTrouble *trouble = &item->record.source->trouble;
 	int			   proofs = 0;
 
-	for (int i = 0; i < member->item_count && proofs < PROOFS_MAX && !member->runtime->stopping;
+	for (int i = 0; i < member->in_hand_count && proofs < PROOFS_MAX && !member->runtime->stopping;
 		 i++)
 	{
-		OutboxItem	   *other = &member->items[i];
+		OutboxItem	   *other = member->in_hand[i];
 		OutboxDbFailure failure;
 
 		if (other == item || !can_prove(member, trouble, other))
