@@ -144,6 +144,45 @@ def test_the_leader_goes_while_it_comes_back(apart, faulty, points):
     apart.expect(apart.fine)
 
 
+@pytest.mark.long
+def test_the_leader_goes_behind_a_commit(apart, points):
+    """A batch is committed and its topic's leader is lost before Kafka has marked it so: the next batches, which have
+    nothing to do with that topic, go out, and what was committed is there once when the leader is back."""
+    apart.emit(1)
+    apart.expect(apart.alone)
+    points.arm("sender-offsets-sent", "wait")
+    apart.emit(1)
+    points.await_fired("sender-offsets-sent")
+    apart.holder_goes()
+    apart.cluster.wait_leaderless(apart.alone)
+    points.release("sender-offsets-sent")
+    for number in range(3):
+        apart.database.emit(apart.fine, f"alone {number}")
+    records = apart.cluster.wait_for_records(apart.fine, 5, 90)
+    assert [r.key() for r in records] == [b"1", b"2", b"alone 0", b"alone 1", b"alone 2"]
+    apart.holder_comes_back()
+    apart.expect(apart.alone)
+
+
+@pytest.mark.long
+def test_a_batch_that_is_only_half_handed_over(apart, faulty):
+    """The batch is given up while most of it waits for the sender, whose queue is full: the same sender goes on with the
+    others."""
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={apart.cluster.bootstrap}\nqueue.buffering.max.messages=50")
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.database.execute("select outbox.emit(%s, n::text, 'T', to_jsonb(repeat(md5(n::text), 300))),"
+                           " outbox.emit(%s, n::text, 'T', '{}') from generate_series(4, 2000) n", (apart.alone, apart.fine))
+    apart.sent = 2000
+    apart.expect(apart.fine)
+    assert not faulty.log_contains("do not understand each other")
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.expect(apart.alone)
+
+
 POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
 CHOSEN = random.Random(SEED).choice(POINTS)
 
