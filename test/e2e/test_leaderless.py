@@ -183,6 +183,28 @@ def test_a_batch_that_is_only_half_handed_over(apart, faulty):
     apart.expect(apart.alone)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("_cluster", [{"conf": {"auto.create.topics.enable": "false"}}], indirect=True)
+def test_the_topic_is_deleted_while_it_is_held(apart, faulty):
+    """The broker will not come back, and somebody deletes the topic: the relay makes it anew, and what was held follows."""
+    faulty.configure(outbox__sender_idle_timeout="0")  # it goes on with what it knows of the topic
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(3)
+    apart.await_hold("held")
+    apart.emit(20, 20)
+    apart.expect(apart.fine)
+    apart.cluster.admin.delete_topics([apart.alone], request_timeout=30, operation_timeout=1)[apart.alone].result(120)
+    apart.await_hold("ended")
+    apart.emit(5)
+    apart.expect(apart.fine)
+    assert apart.database.execute("select state, error_message, count(*) from outbox.dead_letter group by 1, 2") == []
+    records = apart.cluster.wait_for_records(apart.alone, apart.sent - 3, 90)
+    assert [r.key().decode() for r in records] == [str(number) for number in range(4, apart.sent + 1)]
+
+
 POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
 CHOSEN = random.Random(SEED).choice(POINTS)
 
