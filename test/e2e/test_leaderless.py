@@ -7,6 +7,7 @@ import time
 
 import pytest
 from confluent_kafka.admin import NewTopic
+from harness import wait_until
 from test_three_brokers import _cluster, cluster  # noqa: F401
 
 pytestmark = pytest.mark.timeout(1200)
@@ -203,6 +204,59 @@ def test_the_topic_is_deleted_while_it_is_held(apart, faulty):
     assert apart.database.execute("select state, error_message, count(*) from outbox.dead_letter group by 1, 2") == []
     records = apart.cluster.wait_for_records(apart.alone, apart.sent - 3, 90)
     assert [r.key().decode() for r in records] == [str(number) for number in range(4, apart.sent + 1)]
+
+
+@pytest.mark.long
+def test_the_leader_comes_and_goes(apart):
+    """Its broker dies and comes back eight times, before and after the topic is held, while it comes back and after it, and
+    persons hold and release it meanwhile: once each and in order all of it arrives, and the others do not wait for it."""
+    print("seed", SEED)
+    chance = random.Random(SEED)
+    held = "select count(*) > 0 from outbox.topic_hold where topic = %s and state = any (%s)"
+    for _ in range(8):
+        apart.holder_goes()
+        apart.emit(chance.randint(1, 20), 20)
+        if chance.random() < 0.6:
+            apart.database.wait_for(held, 90, (apart.alone, ["held"]))
+        if chance.random() < 0.3:
+            apart.database.execute("select outbox.topic_hold(%s, 'chance')", (apart.alone,))
+            apart.emit(2, 20)
+            apart.database.execute("select outbox.topic_release(%s)", (apart.alone,))
+        apart.emit(2, 20)
+        apart.expect(apart.fine)
+        apart.holder_comes_back()
+        apart.emit(chance.randint(1, 20), 20)
+        if chance.random() < 0.6 and apart.database.value(held, (apart.alone, ["held", "releasing"])):
+            apart.database.wait_for(held, 90, (apart.alone, ["releasing", "ended"]))
+    apart.expect(apart.alone, 180)
+    apart.expect(apart.fine)
+
+
+@pytest.mark.long
+def test_at_least_once(apart, faulty):
+    """The same without transactions: what was tried with the topic before it is held may come twice, and nothing overtakes."""
+    def arrived(topic):
+        keys = [record.key().decode() for record in apart.cluster.read_all(topic)]
+        return list(dict.fromkeys(keys))
+
+    def expect(topic):
+        wait_until(lambda: len(arrived(topic)) >= apart.sent, 120, f"all of {topic}")
+        assert arrived(topic) == [str(number + 1) for number in range(apart.sent)]
+
+    faulty.configure(outbox__delivery="at_least_once")
+    faulty.restart()
+    apart.emit(3)
+    expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(20, 20)
+    expect(apart.fine)
+    assert apart.database.value(f"select ({HELD})", (apart.alone, "held")) == 1
+    assert apart.database.value("select possibly_doubled > 0 from outbox.relay_status")
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.emit(5)
+    expect(apart.alone)
+    expect(apart.fine)
 
 
 POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
