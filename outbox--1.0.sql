@@ -3721,7 +3721,7 @@ $$;
  * Holds the topic: its events are left out of the batches from the next one on and wait, in their
  * order, until topic_release().  A hold that the relay began becomes a person's, which does not end
  * by itself; one that is being released is held again.  SQLSTATE 22004: no topic or reason; 42704:
- * it is not declared.
+ * it is neither declared nor held.
  */
 CREATE FUNCTION outbox.topic_hold(topic text, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3731,15 +3731,15 @@ DECLARE
 BEGIN
 	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
 	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
-	IF NOT EXISTS (SELECT FROM outbox.topic t
+	PERFORM outbox.topic_hold_lock(topic, true);
+	SELECT * INTO hold FROM outbox.topic_hold h
+	WHERE h.topic = topic_hold.topic AND h.state <> 'ended';
+	IF hold.id IS NULL AND NOT EXISTS (SELECT FROM outbox.topic t
 			WHERE t.name = topic_hold.topic OR t.name || '.DLT' = topic_hold.topic) THEN
 		RAISE undefined_object USING
 			MESSAGE = format('topic "%s" is not declared', topic),
 			HINT = 'outbox.topic lists the declared ones.';
 	END IF;
-	PERFORM outbox.topic_hold_lock(topic, true);
-	SELECT * INTO hold FROM outbox.topic_hold h
-	WHERE h.topic = topic_hold.topic AND h.state <> 'ended';
 	IF hold.cause = 'operator' AND hold.state = 'held' THEN
 		RAISE NOTICE 'topic "%" is held already, by % since %', topic, hold.held_by, hold.held_at;
 		RETURN;
@@ -4137,6 +4137,8 @@ CREATE VIEW outbox.databases AS
  *							row of its own); NULL: not known here, as on a standby
  *			dead_letter		origin relay or, with its consumer, origin consumer; state as there
  *	at		when emitted, or last failed
+ *
+ * Without rows of holds, which is the rule, no event is asked of them.
  */
 CREATE VIEW outbox.flow AS
 	SELECT outbox.header_value(e.headers, 'correlationid') AS correlation_id,
@@ -4152,7 +4154,9 @@ CREATE VIEW outbox.flow AS
 							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq))
 							THEN 'sent'
 						ELSE 'held' END
-					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h), 'sent')
+					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h
+					WHERE (SELECT EXISTS (SELECT FROM outbox.topic_hold_batch)
+						OR EXISTS (SELECT FROM outbox.topic_hold_copy))), 'sent')
 			WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper)
 				OR (e.txid = r.upper_txid AND e.seq <= r.upper_seq) IS TRUE) THEN 'waiting'
 		END AS state,

@@ -38,7 +38,7 @@ $$;
  * Holds the topic: its events are left out of the batches from the next one on and wait, in their
  * order, until topic_release().  A hold that the relay began becomes a person's, which does not end
  * by itself; one that is being released is held again.  SQLSTATE 22004: no topic or reason; 42704:
- * it is not declared.
+ * it is neither declared nor held.
  */
 CREATE FUNCTION outbox.topic_hold(topic text, reason text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -48,15 +48,15 @@ DECLARE
 BEGIN
 	PERFORM outbox.need('topic_hold', ARRAY['topic', topic]);
 	PERFORM outbox.dead_letter_need_reason(reason, 'to hold a topic');
-	IF NOT EXISTS (SELECT FROM outbox.topic t
+	PERFORM outbox.topic_hold_lock(topic, true);
+	SELECT * INTO hold FROM outbox.topic_hold h
+	WHERE h.topic = topic_hold.topic AND h.state <> 'ended';
+	IF hold.id IS NULL AND NOT EXISTS (SELECT FROM outbox.topic t
 			WHERE t.name = topic_hold.topic OR t.name || '.DLT' = topic_hold.topic) THEN
 		RAISE undefined_object USING
 			MESSAGE = format('topic "%s" is not declared', topic),
 			HINT = 'outbox.topic lists the declared ones.';
 	END IF;
-	PERFORM outbox.topic_hold_lock(topic, true);
-	SELECT * INTO hold FROM outbox.topic_hold h
-	WHERE h.topic = topic_hold.topic AND h.state <> 'ended';
 	IF hold.cause = 'operator' AND hold.state = 'held' THEN
 		RAISE NOTICE 'topic "%" is held already, by % since %', topic, hold.held_by, hold.held_at;
 		RETURN;

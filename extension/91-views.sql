@@ -173,6 +173,8 @@ CREATE VIEW outbox.databases AS
  *							row of its own); NULL: not known here, as on a standby
  *			dead_letter		origin relay or, with its consumer, origin consumer; state as there
  *	at		when emitted, or last failed
+ *
+ * Without rows of holds, which is the rule, no event is asked of them.
  */
 CREATE VIEW outbox.flow AS
 	SELECT outbox.header_value(e.headers, 'correlationid') AS correlation_id,
@@ -188,7 +190,9 @@ CREATE VIEW outbox.flow AS
 							OR (h.copy_txid = b.upper_txid AND h.copy_seq <= b.upper_seq))
 							THEN 'sent'
 						ELSE 'held' END
-					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h), 'sent')
+					FROM outbox.topic_hold_event(e.topic, e.id, e.txid, e.seq) h
+					WHERE (SELECT EXISTS (SELECT FROM outbox.topic_hold_batch)
+						OR EXISTS (SELECT FROM outbox.topic_hold_copy))), 'sent')
 			WHEN NOT (pg_catalog.pg_visible_in_snapshot(e.txid, r.upper)
 				OR (e.txid = r.upper_txid AND e.seq <= r.upper_seq) IS TRUE) THEN 'waiting'
 		END AS state,

@@ -26,6 +26,13 @@ INSERT INTO outbox.batch
 SELECT 0, 0, gen_random_uuid(), '3:3:', pg_current_snapshot(), NULL, NULL, NULL, NULL, 0, 0,
 	pg_current_xact_id(), 1, 0, 0, clock_timestamp();
 SELECT state, type FROM outbox.flow WHERE topic = 'flow.test' AND source = 'event' ORDER BY at;
+-- no event is asked of topic holds where there is none
+SET LOCAL track_functions = 'all';
+SELECT count(state) FROM outbox.flow WHERE topic = 'flow.test' AND source = 'event';
+SELECT coalesce(pg_stat_get_xact_function_calls('outbox.topic_hold_event'::regproc), 0) AS calls;
+INSERT INTO outbox.topic_hold_batch VALUES (1, 0, '3:3:', '4:4:', NULL, NULL, NULL, NULL, 1, 1, clock_timestamp());
+SELECT count(state) FROM outbox.flow WHERE topic = 'flow.test' AND source = 'event';
+SELECT pg_stat_get_xact_function_calls('outbox.topic_hold_event'::regproc) > 0 AS called;
 ROLLBACK;
 DELETE FROM outbox.dead_letter WHERE topic IN ('flow.test', 'elsewhere');
 

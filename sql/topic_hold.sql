@@ -51,6 +51,15 @@ SELECT outbox.topic_hold('hold.a', 'until we know why');
 SELECT * FROM pg_temp.holds;
 SELECT action, object, reason, detail - 'hold' AS detail FROM outbox.audit WHERE object LIKE 'topic hold.%' ORDER BY id;
 
+-- What is held may be so also where its declaration has gone.
+UPDATE outbox.topic_hold SET cause = 'leader', state = 'releasing' WHERE topic = 'hold.a.DLT';
+BEGIN;
+DELETE FROM outbox.topic WHERE name = 'hold.a';
+SELECT outbox.topic_hold('hold.a.DLT', 'still');
+SELECT cause, state, reason FROM pg_temp.holds WHERE topic = 'hold.a.DLT';
+ROLLBACK;
+UPDATE outbox.topic_hold SET cause = 'operator', state = 'held' WHERE topic = 'hold.a.DLT';
+
 -- Not in a prepared transaction: the relay is told at commit.
 BEGIN;
 SELECT outbox.topic_release('hold.a.DLT');

@@ -115,7 +115,9 @@ outbox_connect_connecting(OutboxRelay *relay)
 OutboxTurn
 outbox_connect_fencing(OutboxRelay *relay)
 {
-	if (relay->peer == OUTBOX_PEER_ASKED || !outbox_presence_is_alone(relay)) /* I4 */
+	/* of a batch that was given up a part may be on its way, which no frame may come into */
+	if (relay->peer == OUTBOX_PEER_ASKED || !outbox_link_idle() ||
+		!outbox_presence_is_alone(relay)) /* I4 */
 		return OUTBOX_WAIT;
 	outbox_hello_ask(relay, OUTBOX_FRAME_FENCE);
 	return OUTBOX_REPEAT;

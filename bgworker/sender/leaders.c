@@ -483,7 +483,7 @@ outbox_leaders_explain(OutboxFailure *failure)
 	{
 		outbox_leaders_name(waiting, sizeof(waiting));
 		outbox_failure_precede(failure,
-							   "transactions of both transactional ids wait for a leader of %s",
+							   "nothing is sent, the relay's transactions wait for a leader of %s",
 							   waiting);
 	}
 }

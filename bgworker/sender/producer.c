@@ -149,7 +149,7 @@ pass_over(const char *id)
 }
 
 /* Takes over the error. */
-static bool
+static void
 fail_fence(rd_kafka_t *client, rd_kafka_error_t *error, const char *id, OutboxFailure *failure)
 {
 	rd_kafka_poll(client, 0);
@@ -160,7 +160,6 @@ fail_fence(rd_kafka_t *client, rd_kafka_error_t *error, const char *id, OutboxFa
 										   failure);
 	if (failure->class == OUTBOX_ERROR_AUTH)
 		outbox_failure_append(failure, " (transactional.id \"%s\")", id);
-	return false;
 }
 
 /*
@@ -185,9 +184,12 @@ choose_candidate(const OutboxSettings *settings, Candidate *first, Candidate *sp
 		rd_kafka_error_t *error = failed->error;
 
 		failed->error = NULL;
-		return fail_fence(failed->client, error,
-						  failed == first ? settings->transactional_id : settings->spare_id,
-						  failure);
+		fail_fence(failed->client, error,
+				   failed == first ? settings->transactional_id : settings->spare_id, failure);
+		if (forbidden && failed == first)
+			outbox_failure_append(failure, " (transactional.id \"%s\" may not be used instead)",
+								  settings->spare_id);
+		return false;
 	}
 	if (first->error != NULL)
 		pass_over(settings->transactional_id);

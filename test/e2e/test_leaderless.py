@@ -7,6 +7,7 @@ import time
 
 import pytest
 from confluent_kafka.admin import NewTopic
+from harness import wait_until
 from test_three_brokers import _cluster, cluster  # noqa: F401
 
 pytestmark = pytest.mark.timeout(1200)
@@ -142,6 +143,120 @@ def test_the_leader_goes_while_it_comes_back(apart, faulty, points):
     apart.await_hold("ended")
     apart.expect(apart.alone)
     apart.expect(apart.fine)
+
+
+@pytest.mark.long
+def test_the_leader_goes_behind_a_commit(apart, points):
+    """A batch is committed and its topic's leader is lost before Kafka has marked it so: the next batches, which have
+    nothing to do with that topic, go out, and what was committed is there once when the leader is back."""
+    apart.emit(1)
+    apart.expect(apart.alone)
+    points.arm("sender-offsets-sent", "wait")
+    apart.emit(1)
+    points.await_fired("sender-offsets-sent")
+    apart.holder_goes()
+    apart.cluster.wait_leaderless(apart.alone)
+    points.release("sender-offsets-sent")
+    for number in range(3):
+        apart.database.emit(apart.fine, f"alone {number}")
+    records = apart.cluster.wait_for_records(apart.fine, 5, 90)
+    assert [r.key() for r in records] == [b"1", b"2", b"alone 0", b"alone 1", b"alone 2"]
+    apart.holder_comes_back()
+    apart.expect(apart.alone)
+
+
+@pytest.mark.long
+def test_a_batch_that_is_only_half_handed_over(apart, faulty):
+    """The batch is given up while most of it waits for the sender, whose queue is full: the same sender goes on with the
+    others."""
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={apart.cluster.bootstrap}\nqueue.buffering.max.messages=50")
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.database.execute("select outbox.emit(%s, n::text, 'T', to_jsonb(repeat(md5(n::text), 300))),"
+                           " outbox.emit(%s, n::text, 'T', '{}') from generate_series(4, 2000) n", (apart.alone, apart.fine))
+    apart.sent = 2000
+    apart.expect(apart.fine)
+    assert not faulty.log_contains("do not understand each other")
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.expect(apart.alone)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("_cluster", [{"conf": {"auto.create.topics.enable": "false"}}], indirect=True)
+def test_the_topic_is_deleted_while_it_is_held(apart, faulty):
+    """The broker will not come back, and somebody deletes the topic: the relay makes it anew, and what was held follows."""
+    faulty.configure(outbox__sender_idle_timeout="0")  # it goes on with what it knows of the topic
+    faulty.reload()
+    apart.emit(3)
+    apart.expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(3)
+    apart.await_hold("held")
+    apart.emit(20, 20)
+    apart.expect(apart.fine)
+    apart.cluster.admin.delete_topics([apart.alone], request_timeout=30, operation_timeout=1)[apart.alone].result(120)
+    apart.await_hold("ended")
+    apart.emit(5)
+    apart.expect(apart.fine)
+    assert apart.database.execute("select state, error_message, count(*) from outbox.dead_letter group by 1, 2") == []
+    records = apart.cluster.wait_for_records(apart.alone, apart.sent - 3, 90)
+    assert [r.key().decode() for r in records] == [str(number) for number in range(4, apart.sent + 1)]
+
+
+@pytest.mark.long
+def test_the_leader_comes_and_goes(apart):
+    """Its broker dies and comes back eight times, before and after the topic is held, while it comes back and after it, and
+    persons hold and release it meanwhile: once each and in order all of it arrives, and the others do not wait for it."""
+    print("seed", SEED)
+    chance = random.Random(SEED)
+    held = "select count(*) > 0 from outbox.topic_hold where topic = %s and state = any (%s)"
+    for _ in range(8):
+        apart.holder_goes()
+        apart.emit(chance.randint(1, 20), 20)
+        if chance.random() < 0.6:
+            apart.database.wait_for(held, 90, (apart.alone, ["held"]))
+        if chance.random() < 0.3:
+            apart.database.execute("select outbox.topic_hold(%s, 'chance')", (apart.alone,))
+            apart.emit(2, 20)
+            apart.database.execute("select outbox.topic_release(%s)", (apart.alone,))
+        apart.emit(2, 20)
+        apart.expect(apart.fine)
+        apart.holder_comes_back()
+        apart.emit(chance.randint(1, 20), 20)
+        if chance.random() < 0.6 and apart.database.value(held, (apart.alone, ["held", "releasing"])):
+            apart.database.wait_for(held, 90, (apart.alone, ["releasing", "ended"]))
+    apart.expect(apart.alone, 180)
+    apart.expect(apart.fine)
+
+
+@pytest.mark.long
+def test_at_least_once(apart, faulty):
+    """The same without transactions: what was tried with the topic before it is held may come twice, and nothing overtakes."""
+    def arrived(topic):
+        keys = [record.key().decode() for record in apart.cluster.read_all(topic)]
+        return list(dict.fromkeys(keys))
+
+    def expect(topic):
+        wait_until(lambda: len(arrived(topic)) >= apart.sent, 120, f"all of {topic}")
+        assert arrived(topic) == [str(number + 1) for number in range(apart.sent)]
+
+    faulty.configure(outbox__delivery="at_least_once")
+    faulty.restart()
+    apart.emit(3)
+    expect(apart.alone)
+    apart.holder_goes()
+    apart.emit(20, 20)
+    expect(apart.fine)
+    assert apart.database.value(f"select ({HELD})", (apart.alone, "held")) == 1
+    assert apart.database.value("select possibly_doubled > 0 from outbox.relay_status")
+    apart.holder_comes_back()
+    apart.await_hold("ended")
+    apart.emit(5)
+    expect(apart.alone)
+    expect(apart.fine)
 
 
 POINTS = ("hold-uncommitted", "hold-committed", "hold-release-uncommitted", "hold-release-committed")
