@@ -62,6 +62,21 @@ DROP EXTENSION outbox;
 \set VERBOSITY terse
 ROLLBACK;
 
+-- what a topic hold has left out of delivered batches
+BEGIN;
+INSERT INTO outbox.batch
+SELECT n, 0, gen_random_uuid(), '3:3:', pg_current_snapshot(), NULL, NULL, NULL, NULL, 0, 0, pg_current_xact_id(), 1, 0, 0,
+	clock_timestamp()
+FROM generate_series(0, 2) n;
+INSERT INTO outbox.topic_hold (topic, cause, reason, state)
+	SELECT 'dropped.' || s, 'operator', 'tested', s FROM unnest('{held,ended}'::text[]) s;
+INSERT INTO outbox.topic_hold_batch
+SELECT h.id, n, '3:3:', '3:3:', NULL, NULL, NULL, NULL, 9, 1, now() FROM outbox.topic_hold h CROSS JOIN generate_series(1, 2) n;
+INSERT INTO outbox.topic_hold_copy
+SELECT h.id, (100 + h.id)::text::xid8, 1, '3', 0, 2, 1, NULL FROM outbox.topic_hold h;
+DROP EXTENSION outbox;
+ROLLBACK;
+
 -- what does not drop it does not count
 CREATE EXTENSION tcn;
 DROP EXTENSION tcn CASCADE;

@@ -258,3 +258,13 @@ outbox_backlog_held(OutboxSlot *slot, const char *topic, size_t len)
 	bytes = (int64) pg_atomic_read_u64(entry != NULL ? &entry->bytes : &slot->held_others);
 	return Max(bytes, 0);
 }
+
+int64
+outbox_backlog_held_bytes(OutboxSlot *slot)
+{
+	int64 bytes = (int64) pg_atomic_read_u64(&slot->held_others);
+
+	for (int i = 0; i < OUTBOX_HELD_TOPICS; i++)
+		bytes += (int64) pg_atomic_read_u64(&slot->held[i].bytes);
+	return Max(bytes, 0);
+}

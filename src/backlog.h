@@ -40,6 +40,9 @@ extern void outbox_backlog_unhold_all(OutboxSlot *slot);
 /* Bytes held apart of a topic; of one without an entry what those without have together. */
 extern int64 outbox_backlog_held(OutboxSlot *slot, const char *topic, size_t len);
 
+/* Of all topics, never below zero. */
+extern int64 outbox_backlog_held_bytes(OutboxSlot *slot);
+
 /* What is not delivered, never below zero. */
 extern int64 outbox_backlog_bytes(OutboxSlot *slot);
 

@@ -42,6 +42,18 @@ static const char count_events[] =
 	"        AND (e.txid OPERATOR(pg_catalog.=) d.upper_txid AND e.seq OPERATOR(pg_catalog.<=) "
 	"d.upper_seq) IS NOT TRUE OFFSET 0) w LIMIT $1)) u";
 
+/* What topic holds have left out of delivered batches and not copied; copies are events. */
+static const char count_held[] =
+	"SELECT least($1, (SELECT coalesce(pg_catalog.sum(b.events), 0)::pg_catalog.int8"
+	"    FROM outbox.delivered_batch d CROSS JOIN outbox.topic_hold h"
+	"      JOIN outbox.topic_hold_batch b ON b.hold OPERATOR(pg_catalog.=) h.id"
+	"    WHERE h.state OPERATOR(pg_catalog.<>) 'ended'"
+	"      AND b.batch_no OPERATOR(pg_catalog.<=) d.batch_no)"
+	"  OPERATOR(pg_catalog.-) (SELECT coalesce(pg_catalog.sum(c.copies), 0)::pg_catalog.int8"
+	"    FROM outbox.topic_hold h JOIN outbox.topic_hold_copy c"
+	"      ON c.hold OPERATOR(pg_catalog.=) h.id"
+	"    WHERE h.state OPERATOR(pg_catalog.<>) 'ended' AND c.refused_batch IS NULL))";
+
 static const char count_letters[] =
 	"SELECT pg_catalog.count(*) FROM (SELECT FROM outbox.dead_letter d"
 	"  WHERE d.origin OPERATOR(pg_catalog.=) 'relay' AND d.state OPERATOR(pg_catalog.=) ANY "
@@ -101,7 +113,7 @@ count_as(Oid owner, OutboxUnsent *unsent)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	PushActiveSnapshot(GetTransactionSnapshot());
-	unsent->events = count(count_events);
+	unsent->events = count(count_events) + count(count_held);
 	unsent->letters = count(count_letters);
 	unsent->known = true;
 	PopActiveSnapshot();
@@ -181,7 +193,7 @@ char *
 outbox_unsent_of_database(Oid database)
 {
 	OutboxSlot *slot = outbox_shmem_slot_of(database, false);
-	int64		bytes = slot == NULL ? 0 : outbox_backlog_bytes(slot);
+	int64 bytes = slot == NULL ? 0 : outbox_backlog_bytes(slot) + outbox_backlog_held_bytes(slot);
 	TimestampTz since = slot == NULL ? 0 : (TimestampTz) pg_atomic_read_u64(&slot->waiting_since);
 
 	if (bytes > 0)

@@ -13,7 +13,8 @@ import signal
 
 import psycopg
 import pytest
-from harness import OVERSIZED, wait_until
+from harness import OVERSIZED, KafkaBroker, wait_until
+from soak_topics import KEEP_DELETED
 
 
 class Lost(AssertionError):
@@ -196,6 +197,46 @@ def test_refusal_is_durable_before_the_batch_goes_again(target, faulty, points, 
     if target.value("select count(*) from outbox.dead_letter where key = 'large'") != 1:
         raise Lost("large")
     require_delivered(target, kafka, ["good"])
+
+
+@pytest.fixture(scope="module")
+def strict(session):
+    """A broker that makes no topic by itself."""
+    broker = KafkaBroker(session, "strict-mutants", {"auto.create.topics.enable": "false", **KEEP_DELETED}).start()
+    yield broker
+    broker.stop()
+
+
+@kills("late_hold", Lost)
+def test_hold_is_durable_before_the_batch_goes_again(faulty, make_database, strict, points, unique, mutant):
+    """I7: once Kafka has the batch without the topic that is held, a crash does not lose what the hold left out of it."""
+    if mutant is not None:
+        points.mutate(mutant)
+    write_wal_late(faulty)
+    faulty.configure(outbox__kafka_properties=f"bootstrap.servers={strict.bootstrap}",
+                     outbox__require_declared_topics="off", outbox__dead_letter_policy="hold_topic")
+    faulty.reload()
+    database = make_database(faulty)
+    gone, fine = strict.create_topic(unique("gone"), 1), database.declare(unique("fine"), 1)
+    database.start_relay()
+    for topic in (gone, fine):
+        database.emit(topic, "before")
+        strict.wait_for_records(topic, 1)
+    database.wait_state("idle")
+    strict.delete_topic(gone)
+    points.arm("relay-committed-received")
+    since = faulty.log_size()
+    with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+        database.execute("select outbox.emit(%s, 'held', 'T', '{}'), outbox.emit(%s, 'beside', 'T', '{}')", (gone, fine))
+    points.await_fired("relay-committed-received")
+    wait_until(lambda: faulty.log_contains("ready to accept connections", since), 60, "the server's restart")
+    faulty.wait_ready()
+    if database.value("select coalesce(sum(events), 0) from outbox.topic_holds") != 1:
+        raise Lost("held")
+    strict.create_topic(gone, 1)
+    database.execute("select outbox.topic_release(%s)", (gone,))
+    assert [record.key() for record in strict.wait_for_records(gone, 1)] == [b"held"]
+    assert [record.key() for record in strict.read_all(fine)] == [b"before", b"beside"]
 
 
 @kills("no_watch", Doubled)

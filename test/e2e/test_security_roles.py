@@ -43,7 +43,7 @@ FUNCTIONS = {
     "outgoing_handler": "", "processed_ids": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
     "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topic_hold": "operator", "topic_hold_event": "operator",
-    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_release": "operator", "topics_changed": "", "trim_batch": "consumer",
+    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_is_held": "", "topic_release": "operator", "topics_changed": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {
@@ -266,7 +266,8 @@ DEFINER_CALLS = {
     "start_relay": "outbox.start_relay()",
     "stop_relay": "outbox.stop_relay()",
     "topic_hold": "outbox.topic_hold('granted', 'why')",
-    "topic_release": "outbox.topic_release('granted')",
+    "topic_hold_event": "(select count(*) from outbox.topic_hold_event('granted', '00000000-0000-7000-8000-000000000005', '3', 0))",
+    "topic_release": "outbox.topic_release('granted.DLT')",
     "trim_batch": "outbox.trim_batch('c', '{granted}', '{1}', '{null}', '{00000000-0000-7000-8000-000000000009}')",
 }
 INVOKER_CALLS = {
@@ -288,6 +289,7 @@ update outbox.replay_job set id = '00000000-0000-7000-8000-0000000000bb';
 select outbox.replay('-infinity', 'infinity');
 update outbox.replay_job set id = '00000000-0000-7000-8000-0000000000cc' where id <> '00000000-0000-7000-8000-0000000000bb';
 select outbox.replay_pause('00000000-0000-7000-8000-0000000000cc', 'why');
+select outbox.topic_hold('granted.DLT', 'why');
 """
 
 
