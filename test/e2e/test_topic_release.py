@@ -128,6 +128,25 @@ def test_many_small_batches_come_back_in_bounded_transactions(relay, postgres, k
     assert max(size for size, in relay.execute(sizes)) <= 5000
 
 
+def test_few_events_of_many_batches_are_copied_before_the_end(relay, kafka, topic_name, unique):
+    """A hold whose few events are spread over many batches does not end before most of these have been looked at: the
+    last transaction would look at all their events, while every topic waits."""
+    topic, other = relay.declare(topic_name, 1), relay.declare(unique("other"), 1)
+    hold(relay, topic)
+    for number in range(1, 31):
+        emit_numbers(relay, topic, number, number)
+        wait_held(relay, topic, number)
+    relay.wait_delivered()
+    kafka.pause()
+    relay.emit(other, "k")
+    relay.wait_for("select s.state = 'sending' from outbox.relay_status s")
+    release(relay, topic)
+    wait_until(lambda: copies_of(relay), 30, "a step")
+    kafka.resume()
+    wait_ended(relay, topic)
+    assert keys(kafka.wait_for_records(topic, 30)) == [str(n) for n in range(1, 31)]
+
+
 def test_later_events_come_behind_the_last_copy(relay, kafka, topic_name):
     """What is emitted while a topic is released, before or after its end, follows what was held."""
     topic = relay.declare(topic_name, 1)
