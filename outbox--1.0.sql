@@ -2559,12 +2559,17 @@ COMMENT ON FUNCTION outbox.dead_letter_troubled(bigint, text, text, boolean, big
  * What the relay does with them: keys whose events wait, what is due, and its return as events.
  */
 
-/* Is the topic held apart?  Its letters return after that (extension/70-topic_hold.sql). */
-CREATE FUNCTION outbox.topic_is_held(topic text) RETURNS boolean
+/*
+ * Topics held apart, and those whose last copies are in no batch yet.  Their letters return after
+ * that (extension/70-topic_hold.sql): what ended a hold waits behind the older letters of its keys.
+ */
+CREATE FUNCTION outbox.topics_held() RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	batched pg_snapshot := (SELECT b.upper FROM outbox.batch b ORDER BY b.batch_no DESC LIMIT 1);
 BEGIN
-	RETURN EXISTS (SELECT FROM outbox.topic_hold h
-		WHERE h.topic = topic_is_held.topic AND h.state <> 'ended');
+	RETURN ARRAY(SELECT h.topic FROM outbox.topic_hold h
+		WHERE h.state <> 'ended' OR NOT pg_visible_in_snapshot(h.ended_txid, batched));
 END $$;
 
 /*
@@ -2776,6 +2781,7 @@ CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	piece CONSTANT integer := 2000;
+	held CONSTANT text[] := outbox.topics_held();
 	stranded record;
 	key bytea;
 BEGIN
@@ -2785,7 +2791,7 @@ BEGIN
 				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
 					AND sha256(d.key) = k.hash
 				ORDER BY d.id LIMIT 1) l ON true
-		WHERE k.blocked_by IS NULL AND NOT outbox.topic_is_held(k.topic)
+		WHERE k.blocked_by IS NULL AND k.topic <> ALL (held)
 	LOOP
 		IF stranded.key IS NOT NULL THEN
 			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
@@ -2847,12 +2853,13 @@ DECLARE
 	first_held bigint;
 	letters bigint[];
 	left_over integer := 0;
+	held CONSTANT text[] := outbox.topics_held();
 BEGIN
 	copies := 0;
 	bytes := 0;
 	FOR due IN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
-		WHERE d.origin = 'relay' AND d.state = 'releasing' AND NOT outbox.topic_is_held(d.topic)
+		WHERE d.origin = 'relay' AND d.state = 'releasing' AND d.topic <> ALL (held)
 		ORDER BY d.id
 	LOOP
 		EXIT WHEN copies + left_over >= at_most;
@@ -3616,7 +3623,8 @@ $$;
  *	state		held		its events are left out
  *				releasing	they come back as copies; new ones are left out still
  *				ended
- *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual
+ *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual.  NULL
+ *				after a restore, too
  *	copied		events that came back; NULL until it has ended
  */
 CREATE TABLE outbox.topic_hold (
@@ -3809,7 +3817,7 @@ COMMENT ON FUNCTION outbox.topic_release(text, text) IS
  * After a restore from a dump, whose transaction ids are another server's: of topics that are held
  * the events that wait get txid 5 and come again; copies that must not come, for they are refused
  * or their events come again, get 4.  delivered: transactions that Kafka has; NULL: all.  No hold
- * has left out anything afterwards.
+ * has left out anything afterwards, nor ended with a transaction of this server.
  */
 CREATE FUNCTION outbox.topic_hold_restamp(delivered pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -3838,6 +3846,7 @@ BEGIN
 				JOIN outbox.dead_letter d ON d.txid = c.txid AND d.event_id = e.id
 					AND d.origin = 'relay'
 			WHERE c.hold = h.id);
+	UPDATE outbox.topic_hold SET ended_txid = NULL WHERE ended_txid IS NOT NULL;
 	DELETE FROM outbox.topic_hold_copy;
 	DELETE FROM outbox.topic_hold_batch;
 END

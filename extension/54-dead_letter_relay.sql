@@ -4,12 +4,17 @@
  * What the relay does with them: keys whose events wait, what is due, and its return as events.
  */
 
-/* Is the topic held apart?  Its letters return after that (extension/70-topic_hold.sql). */
-CREATE FUNCTION outbox.topic_is_held(topic text) RETURNS boolean
+/*
+ * Topics held apart, and those whose last copies are in no batch yet.  Their letters return after
+ * that (extension/70-topic_hold.sql): what ended a hold waits behind the older letters of its keys.
+ */
+CREATE FUNCTION outbox.topics_held() RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	batched pg_snapshot := (SELECT b.upper FROM outbox.batch b ORDER BY b.batch_no DESC LIMIT 1);
 BEGIN
-	RETURN EXISTS (SELECT FROM outbox.topic_hold h
-		WHERE h.topic = topic_is_held.topic AND h.state <> 'ended');
+	RETURN ARRAY(SELECT h.topic FROM outbox.topic_hold h
+		WHERE h.state <> 'ended' OR NOT pg_visible_in_snapshot(h.ended_txid, batched));
 END $$;
 
 /*
@@ -221,6 +226,7 @@ CREATE FUNCTION outbox.dead_letter_sweep(at_most integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
 	piece CONSTANT integer := 2000;
+	held CONSTANT text[] := outbox.topics_held();
 	stranded record;
 	key bytea;
 BEGIN
@@ -230,7 +236,7 @@ BEGIN
 				WHERE d.origin = 'relay' AND d.state = 'held' AND d.topic = k.topic
 					AND sha256(d.key) = k.hash
 				ORDER BY d.id LIMIT 1) l ON true
-		WHERE k.blocked_by IS NULL AND NOT outbox.topic_is_held(k.topic)
+		WHERE k.blocked_by IS NULL AND k.topic <> ALL (held)
 	LOOP
 		IF stranded.key IS NOT NULL THEN
 			PERFORM outbox.dead_letter_unblock(stranded.topic, stranded.key, patient => false);
@@ -292,12 +298,13 @@ DECLARE
 	first_held bigint;
 	letters bigint[];
 	left_over integer := 0;
+	held CONSTANT text[] := outbox.topics_held();
 BEGIN
 	copies := 0;
 	bytes := 0;
 	FOR due IN
 		SELECT d.id, d.topic, d.key, sha256(d.key) AS hash FROM outbox.dead_letter d
-		WHERE d.origin = 'relay' AND d.state = 'releasing' AND NOT outbox.topic_is_held(d.topic)
+		WHERE d.origin = 'relay' AND d.state = 'releasing' AND d.topic <> ALL (held)
 		ORDER BY d.id
 	LOOP
 		EXIT WHEN copies + left_over >= at_most;

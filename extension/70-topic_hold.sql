@@ -16,7 +16,8 @@
  *	state		held		its events are left out
  *				releasing	they come back as copies; new ones are left out still
  *				ended
- *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual
+ *	ended_txid	the transaction of the last copy; what commits behind it is sent as usual.  NULL
+ *				after a restore, too
  *	copied		events that came back; NULL until it has ended
  */
 CREATE TABLE outbox.topic_hold (

@@ -8,7 +8,7 @@
  * After a restore from a dump, whose transaction ids are another server's: of topics that are held
  * the events that wait get txid 5 and come again; copies that must not come, for they are refused
  * or their events come again, get 4.  delivered: transactions that Kafka has; NULL: all.  No hold
- * has left out anything afterwards.
+ * has left out anything afterwards, nor ended with a transaction of this server.
  */
 CREATE FUNCTION outbox.topic_hold_restamp(delivered pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -37,6 +37,7 @@ BEGIN
 				JOIN outbox.dead_letter d ON d.txid = c.txid AND d.event_id = e.id
 					AND d.origin = 'relay'
 			WHERE c.hold = h.id);
+	UPDATE outbox.topic_hold SET ended_txid = NULL WHERE ended_txid IS NOT NULL;
 	DELETE FROM outbox.topic_hold_copy;
 	DELETE FROM outbox.topic_hold_batch;
 END

@@ -112,7 +112,7 @@ outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *t
 
 	execute("UPDATE outbox.topic_hold SET state = 'held', cause = $2, "
 			"partition = nullif($3, -1), reason = $4, released_at = NULL, released_by = NULL "
-			"WHERE id = $1 AND state <> 'ended'",
+			"WHERE id = $1 AND state = 'releasing'",
 			4, types, values, NULL, SPI_OK_UPDATE);
 	execute("WITH refused AS (UPDATE outbox.topic_hold_copy SET refused_batch = "
 			"CASE WHEN txid = ANY ($2) THEN $3 ELSE -1 END "

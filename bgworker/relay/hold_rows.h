@@ -50,8 +50,9 @@ extern void outbox_hold_chunk_topic(const OutboxChunk *chunk, const OutboxWindow
 									const OutboxHoldWanted *wanted, OutboxHoldTaken *taken);
 
 /*
- * The hold is held again, for this cause.  The copies of these transactions are left out of
- * batch_no, those of later ones of the batch they come in.  Returns the bytes of all of them.
+ * The hold is held again, for this cause unless a person holds it meanwhile.  The copies of these
+ * transactions are left out of batch_no, those of later ones of the batch they come in.  Returns
+ * the bytes of all of them.
  */
 extern int64 outbox_hold_put_back(int64 hold, const OutboxHoldWanted *wanted, const uint64 *txids,
 								  int count, int64 batch_no);

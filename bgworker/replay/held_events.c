@@ -22,8 +22,12 @@
 #include "bgworker/events/reissues.h"
 #include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
+#include "src/guc.h"
 
-#define MOST_COUNTED 200 /* ranges that are counted to know how many events are left */
+/* Ranges that are counted to know how many events are left; with more it is many. */
+#define MOST_COUNTED	200
+#define LEAST_COUNTED	16
+#define COUNTED_ENTRIES 200000 /* that they have, of all topics, with full batches */
 
 /* An id, and how many events with it are to be passed over. */
 typedef struct PassedId
@@ -208,20 +212,31 @@ outbox_held_events_start(OutboxHeldEvents *held, int64 hold, const char *topic)
 	load_copied(held);
 }
 
+/* All of these are looked at in one transaction when the hold ends. */
+static int32
+most_counted(void)
+{
+	return Max(LEAST_COUNTED, Min(MOST_COUNTED, COUNTED_ENTRIES / outbox_guc_batch_max_events));
+}
+
 void
 outbox_held_events_left(const OutboxHeldEvents *held, int64 *events, int64 *bytes)
 {
 	static SPIPlanPtr plan = NULL;
+	int32			  most = most_counted();
+	Oid				  types[] = {INT8OID, INT8OID, INT4OID};
+	Datum			  values[] = {Int64GetDatum(held->hold), Int64GetDatum(held->batch_no),
+								  Int32GetDatum(most)};
 
-	ask_of_hold(&plan,
-				"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint, "
-				"count(*) FROM "
-				"(SELECT c.events, c.bytes FROM outbox.topic_hold_batch c WHERE c.hold = $1 "
-				"AND c.batch_no > $2 ORDER BY c.batch_no LIMIT " CppAsString2(MOST_COUNTED) ") b",
-				INT8OID, held->hold, Int64GetDatum(held->batch_no));
+	ask(&plan,
+		"SELECT coalesce(sum(b.events), 0)::bigint, coalesce(sum(b.bytes), 0)::bigint, "
+		"count(*) FROM "
+		"(SELECT c.events, c.bytes FROM outbox.topic_hold_batch c WHERE c.hold = $1 "
+		"AND c.batch_no > $2 ORDER BY c.batch_no LIMIT $3) b",
+		3, types, values);
 	*events = get_int64(0, 1);
 	*bytes = get_int64(0, 2);
-	if (get_int64(0, 3) >= MOST_COUNTED)
+	if (get_int64(0, 3) >= most)
 		*events = PG_INT64_MAX;
 	else if (held->open)
 	{

@@ -38,6 +38,7 @@
 #define LOCKED_MS	   200	 /* until a lock somebody holds is tried again */
 #define ERROR_MS	   2000	 /* until a step is tried again after an error */
 #define DELETED_ROWS   5000	 /* of one transaction */
+#define CURSOR_LAG_MS  2000	 /* at_least_once: twice of what the sender lets its cursor be behind */
 
 /* The release that is under way; hold 0: none is known. */
 typedef struct Release
@@ -63,10 +64,18 @@ static bool				 failing = false; /* the last step ended with an error */
 static OutboxReleasePace pace;
 static int64			 due_us; /* next look or step, by outbox_clock_now() */
 
-/* A hold that has ended, whose rows are to go; 0: none is known. */
-static int64  ended_hold;
-static uint64 ended_txid;
-static bool	  look_for_ended = true;
+/* A hold that has ended, whose rows are to go; hold 0: none is known. */
+typedef struct EndedHold
+{
+	int64  hold;
+	uint64 txid;	   /* of its end */
+	int64  settled_us; /* at_least_once: a batch stored later proves the cursor; 0: not known yet */
+	int64  proof_batch; /* that one; 0: not known yet */
+} EndedHold;
+
+static EndedHold over;
+static bool		 look_for_ended = true;
+static int64	 failed_hold; /* the last step of this one ended with an error; 0: none */
 
 static void
 put_off(int ms)
@@ -74,14 +83,21 @@ put_off(int ms)
 	due_us = outbox_clock_now() + ms * INT64CONST(1000);
 }
 
-void
-outbox_release_forget(void)
+static void
+forget(void)
 {
 	if (made)
 		outbox_held_events_stop(&release.events);
 	release.row.hold = 0;
 	release.copies.count = 0;
 	release.rested_at = release.left = 0;
+}
+
+void
+outbox_release_forget(void)
+{
+	forget();
+	over.settled_us = over.proof_batch = 0;
 }
 
 /* Begins a transaction; false: none, somebody has locked what it writes. */
@@ -159,7 +175,7 @@ lock_release(void)
 
 	if (!outbox_release_lock(release.row.hold, &newest))
 	{
-		outbox_release_forget();
+		forget();
 		put_off(LOCKED_MS);
 		return false;
 	}
@@ -181,22 +197,24 @@ copy_one(StepDone *done, OutboxCopier *copier, TupleTableSlot *slot, const Outbo
 	done->row.last = *at;
 }
 
-/* Is the next range open, and part of this transaction? */
+/* Is the next range open, and part of this transaction, which may look at so many entries more? */
 static bool
-enter_range(StepDone *done, const OutboxReleaseLimits *limits)
+enter_range(StepDone *done, const OutboxReleaseLimits *limits, int *entries)
 {
 	int64 events;
 	int64 bytes;
 
 	if (release.events.open)
 		return true;
-	if (!outbox_held_events_peek(&release.events, &events, &bytes) ||
+	if (*entries <= 0 || !outbox_held_events_peek(&release.events, &events, &bytes) ||
 		(limits != NULL &&
 		 !outbox_release_joins(done->row.copies, done->row.bytes, events, bytes, limits)))
 		return false;
 	outbox_held_events_open(&release.events);
 	if (done->row.copies == 0)
 		done->first_batch = release.events.batch_no;
+	else
+		*entries = Max(*entries, (int) release.events.window.count); /* it joins as a whole */
 	return true;
 }
 
@@ -218,7 +236,7 @@ copy_events(StepDone *done, OutboxCopier *copier, const OutboxReleaseLimits *lim
 
 	if (release.events.open)
 		done->first_batch = release.events.batch_no;
-	while (!is_full(done, limits) && enter_range(done, limits))
+	while (!is_full(done, limits) && enter_range(done, limits, &entries))
 	{
 		TupleTableSlot *slot =
 			outbox_held_events_next(&release.events, &reader, &at, &entries, &done->stale);
@@ -253,10 +271,11 @@ take_step(const OutboxReplayTurn *turn, const StepDone *done, bool ended)
 		ereport(LOG, (errmsg("outbox relay: topic \"%s\" is no longer held", row->topic)));
 	}
 	if (ended || done->stale)
-		outbox_release_forget();
+		forget();
 	look_for_ended |= ended;
 	outbox_shmem_recovered(turn->slot, OUTBOX_ERROR_OF_RELEASE);
 	failing = false;
+	failed_hold = 0;
 }
 
 /*
@@ -300,10 +319,10 @@ look_for_release(void)
 {
 	OutboxReleaseRow found;
 
-	outbox_release_forget();
+	forget();
 	if (!begin_step())
 		return;
-	if (outbox_release_find(&found))
+	if (outbox_release_find(&found, failed_hold))
 		release.row = found;
 	else
 		put_off(LOCKED_MS);
@@ -343,32 +362,52 @@ go_on(const OutboxReplayTurn *turn, bool ending)
 
 /* ---------------------------------------------------------- rows that go */
 
-/* Is a hold's end delivered?  Kafka may have come back with an older cursor in at_least_once. */
+/*
+ * In at_least_once the cursor in Kafka follows behind, and after a crash says how many events its
+ * batch left out.  A sender lets no batch pass while the cursor is a second behind
+ * (bgworker/sender/batch_end.c).
+ */
+static bool
+cursor_has_passed(const OutboxReplayTurn *turn)
+{
+	int64 now_us = outbox_clock_now();
+
+	if (over.settled_us == 0)
+		over.settled_us = now_us + CURSOR_LAG_MS * INT64CONST(1000);
+	if (over.proof_batch == 0 && now_us >= over.settled_us)
+		over.proof_batch = turn->last_batch + 1;
+	return over.proof_batch > 0 &&
+		(turn->last_batch > over.proof_batch ||
+		 (turn->last_batch == over.proof_batch && turn->all_delivered));
+}
+
+/* Is a hold's end delivered, and can no cursor name a batch from before it? */
 static bool
 may_delete(const OutboxReplayTurn *turn)
 {
 	if (look_for_ended)
 		return true;
-	return ended_hold != 0 &&
-		(outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE ?
-			 outbox_txid_delivered(ended_txid, turn) :
-			 outbox_snapshot_sees(&turn->last->lower, ended_txid));
+	return over.hold != 0 && outbox_txid_delivered(over.txid, turn) &&
+		(outbox_guc_delivery == OUTBOX_DELIVERY_EXACTLY_ONCE || cursor_has_passed(turn));
 }
 
 /* Own transaction. */
 static void
-delete_rows(void)
+delete_rows(const OutboxReplayTurn *turn)
 {
 	if (!begin_step())
 		return;
 	if (look_for_ended)
 	{
-		ended_hold = outbox_release_find_ended(&ended_txid);
+		if (failing)
+			outbox_release_sum_held(turn->slot);
+		over = (EndedHold) {0};
+		over.hold = outbox_release_find_ended(&over.txid);
 		look_for_ended = false;
 	}
-	else if (!outbox_release_delete(ended_hold, DELETED_ROWS))
+	else if (!outbox_release_delete(over.hold, DELETED_ROWS))
 	{
-		ended_hold = 0;
+		over.hold = 0;
 		look_for_ended = true;
 	}
 	outbox_session_end();
@@ -386,7 +425,7 @@ may_work(const OutboxReplayTurn *turn)
 	return release.row.hold == 0 ? turn->releasing : may_go_on(turn);
 }
 
-/* After an error of a step: the transaction is over, the relay goes on. */
+/* After an error of a step: the transaction is over, done or not, and the relay goes on. */
 static void
 recover(OutboxSlot *slot, MemoryContext scratch)
 {
@@ -404,8 +443,9 @@ recover(OutboxSlot *slot, MemoryContext scratch)
 	if (!failing)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));
 	outbox_shmem_report_error(slot, OUTBOX_ERROR_OF_RELEASE, text);
-	failing = true;
-	outbox_release_forget();
+	failing = look_for_ended = true;
+	failed_hold = release.row.hold;
+	forget();
 	put_off(ERROR_MS);
 }
 
@@ -413,7 +453,7 @@ static bool
 run_turn(const OutboxReplayTurn *turn)
 {
 	if (may_delete(turn))
-		delete_rows();
+		delete_rows(turn);
 	else if (release.row.hold == 0)
 		look_for_release();
 	else
@@ -442,6 +482,7 @@ try_turn(const OutboxReplayTurn *turn, bool (*run)(const OutboxReplayTurn *))
 	PG_CATCH();
 	{
 		recover(turn->slot, turn->scratch);
+		changed = true; /* its transaction may have been over */
 	}
 	PG_END_TRY();
 	return changed;

@@ -103,11 +103,12 @@ get_txid(uint64 row, int column)
 }
 
 bool
-outbox_release_find(OutboxReleaseRow *row)
+outbox_release_find(OutboxReleaseRow *row, int64 last)
 {
 	run("SELECT h.id, h.topic, h.cause = 'refused' FROM outbox.topic_hold h "
-		"WHERE h.state = 'releasing' ORDER BY h.released_at, h.id LIMIT 1",
-		SPI_OK_SELECT, 0, 0);
+		"WHERE h.state = 'releasing' ORDER BY h.id = $1, h.released_at, h.id LIMIT $2 "
+		"FOR UPDATE SKIP LOCKED",
+		SPI_OK_SELECT, last, 1);
 	if (SPI_processed == 0)
 		return false;
 	memset(row, 0, sizeof(*row));

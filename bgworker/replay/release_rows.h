@@ -50,8 +50,8 @@ extern void outbox_copies_add(OutboxCopiesList *list, const OutboxCopiesRow *row
 /* Is all of this transaction delivered?  0: yes. */
 extern bool outbox_txid_delivered(uint64 txid, const OutboxReplayTurn *turn);
 
-/* The hold that was released first; false: none is. */
-extern bool outbox_release_find(OutboxReleaseRow *row);
+/* The hold that was released first and nobody has locked, `last` after the others; false: none. */
+extern bool outbox_release_find(OutboxReleaseRow *row, int64 last);
 
 /* What the copies of row's hold say. */
 extern void outbox_release_read(OutboxReleaseRow *row, OutboxCopiesList *list);

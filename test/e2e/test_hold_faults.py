@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 from fault_rounds import Rounds, lengths
-from harness import KafkaBroker
+from harness import OVERSIZED, KafkaBroker, limit_records
 from soak_topics import KEEP_DELETED
 from test_fault_points import Strikes, with_action
 from test_start_rules import Cursor
@@ -113,3 +113,57 @@ def test_a_hold_goes_on_in_later_batches_that_come_again(relay, postgres, kafka,
     assert len(kafka.read_all(topic)) == 3  # nothing was sent again
     relay.execute("select outbox.topic_release(%s)", (topic,))
     assert [record.key() for record in kafka.wait_for_records(topic, 5)] == [b"1", b"2", b"3", b"2", b"3"]
+
+
+def test_relay_is_killed_where_a_hold_ends_before_a_letter(faulty, make_database, kafka, points, unique):
+    """F1: kill -9 when a hold has ended and no batch has its last copies: a dead letter of their key, from before the
+    hold and replayed meanwhile, comes before them (hold_key)."""
+    faulty.configure(outbox__dead_letter_policy="hold_key")
+    faulty.reload()
+    database = make_database(faulty)
+    topic = database.declare(kafka.create_topic(unique("held"), 1, {"max.message.bytes": "2000"}), 1)
+    database.start_relay()
+    database.execute(f"select outbox.emit(%s, 'k', 'large', {OVERSIZED})", (topic,))
+    letter = database.wait_for("select id from outbox.dead_letter where state = 'open'")
+    limit_records(kafka, topic, 100000)
+    database.execute("select outbox.topic_hold(%s, 'struck')", (topic,))
+    database.execute("select outbox.emit(%s, 'k', 'waits', '{}')", (topic,))
+    database.wait_for("select events = 1 from outbox.topic_holds")
+    points.arm("hold-ended-committed")
+    with contextlib.suppress(psycopg.OperationalError):  # the server may end before it answers
+        database.execute("select outbox.dead_letter_replay(%s), outbox.topic_release(%s)", (letter, topic))
+    points.await_fired("hold-ended-committed")
+    faulty.wait_ready()
+    types = [dict(record.headers())["ce_type"].decode() for record in kafka.wait_for_records(topic, 2)]
+    assert types == ["large", "waits"]
+
+
+def test_at_least_once_keeps_what_the_cursor_may_name(relay, postgres, kafka, topic_name, unique):
+    """at_least_once: the cursor in Kafka may be some batches behind the end of a hold, and say how many events its batch
+    left out: these rows are still there, and the relay goes on."""
+    postgres.configure(outbox__delivery="at_least_once")
+    postgres.reload()
+    topic, other = relay.declare(topic_name, 1), relay.declare(unique("other"), 1)
+    relay.emit(other, "before")
+    relay.wait_delivered()
+    relay.execute("select outbox.topic_hold(%s, 'test')", (topic,))
+    relay.execute("select count(outbox.emit(%s, n::text, 'T', '{}')) from generate_series(1, 3) n", (topic,))
+    relay.wait_for("select events = 3 from outbox.topic_holds")
+    relay.wait_delivered()
+    batch = relay.value("select max(batch_no) from outbox.topic_hold_batch")
+    kafka.pause()
+    relay.execute("select outbox.topic_release(%s)", (topic,))
+    relay.wait_for("select state = 'ended' from outbox.topic_hold")
+    relay.wait_for("select max(batch_no) > %s from outbox.batch", 30, (batch,))
+    relay.emit(other, "behind")  # its batch follows that of the end at once
+    kafka.resume()
+    kafka.wait_for_records(other, 2)
+    relay.wait_delivered()
+    relay.stop_relay()
+    relay.wait_state("stopped")
+    cursor = Cursor(relay, kafka)
+    cursor.write(batch, cursor.note(batch, lags=1, left_out=3))
+    relay.start_relay()
+    relay.wait_delivered()
+    assert relay.status()["hold_reason"] is None
+    assert {record.key() for record in kafka.read_all(topic)} == {b"1", b"2", b"3"}

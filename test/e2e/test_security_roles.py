@@ -44,7 +44,7 @@ FUNCTIONS = {
     "outgoing_handler": "", "processed_ids": "", "required": "consumer", "restamp_restored": "", "revoke_consume": "", "revoke_operate": "",
     "revoke_topic": "operator", "role_identifier": "", "server_identity": "",
     "set_context": "consumer", "start_relay": "operator", "stop_relay": "operator", "topic_hold": "operator", "topic_hold_event": "operator",
-    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_is_held": "", "topic_release": "operator", "topics_changed": "", "trim_batch": "consumer",
+    "topic_hold_lock": "", "topic_hold_restamp": "", "topic_release": "operator", "topics_changed": "", "topics_held": "", "trim_batch": "consumer",
 }
 # The same of tables, views and sequences: (role, what) that is allowed; all others are the owner's alone.
 RELATIONS = {

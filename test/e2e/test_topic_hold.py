@@ -183,14 +183,16 @@ def test_a_restored_database_goes_on_with_a_hold(relay, postgres, kafka, make_da
     """A dump carries the holds: what waits is there after adopt(), which gives it transaction ids of this server, in
     its order; what the release had sent before is not sent again."""
     held, fine = relay.declare(unique("held"), 1), relay.declare(unique("fine"), 1)
+    relay.execute("insert into outbox.topic_hold (topic, cause, reason, state, ended_txid) "
+                  "values ('earlier', 'operator', 'r', 'ended', pg_current_xact_id())")
     hold(relay, held)
     relay.execute("select outbox.emit(%s, n::text, 'T', '{}') from generate_series(1, 150) n", (held,))
     relay.wait_delivered()
-    relay.execute("update outbox.topic_hold set cause = 'refused'")  # its first 100 copies are a probe
+    relay.execute("update outbox.topic_hold set cause = 'refused' where state = 'held'")  # its first 100 copies are a probe
     with relay.connect(autocommit=False) as person:
         # the end of the hold needs this row; the copies before it do not
         person.execute("select from outbox.topic where name = %s for no key update", (held,))
-        relay.execute("update outbox.topic_hold set state = 'releasing', released_at = now()")
+        relay.execute("update outbox.topic_hold set state = 'releasing', released_at = now() where state = 'held'")
         kafka.wait_for_records(held, 100)
         emit_both(relay, fine, fine, 1)
         relay.wait_for("select coalesce(sum(events), 0) = 0 from outbox.backlog")
@@ -201,6 +203,8 @@ def test_a_restored_database_goes_on_with_a_hold(relay, postgres, kafka, make_da
     restored.start_relay()
     restored.wait_state("hold")
     restored.execute("select outbox.adopt(%s)", (decision,))
-    restored.wait_for("select state = 'ended' and copied = 50 from outbox.topic_holds")
+    restored.wait_for("select state = 'ended' and copied = 50 from outbox.topic_holds where topic = %s", 30, (held,))
+    # a transaction of this server that gets the same number is none that ended a hold
+    assert restored.value("select ended_txid from outbox.topic_hold where topic = 'earlier'") is None
     restored.wait_delivered()
     assert keys(kafka.read_all(held)) == [str(n) for n in range(1, 151)]

@@ -128,6 +128,25 @@ def test_many_small_batches_come_back_in_bounded_transactions(relay, postgres, k
     assert max(size for size, in relay.execute(sizes)) <= 5000
 
 
+def test_few_events_of_many_batches_are_copied_before_the_end(relay, kafka, topic_name, unique):
+    """A hold whose few events are spread over many batches does not end before most of these have been looked at: the
+    last transaction would look at all their events, while every topic waits."""
+    topic, other = relay.declare(topic_name, 1), relay.declare(unique("other"), 1)
+    hold(relay, topic)
+    for number in range(1, 31):
+        emit_numbers(relay, topic, number, number)
+        wait_held(relay, topic, number)
+    relay.wait_delivered()
+    kafka.pause()
+    relay.emit(other, "k")
+    relay.wait_for("select s.state = 'sending' from outbox.relay_status s")
+    release(relay, topic)
+    wait_until(lambda: copies_of(relay), 30, "a step")
+    kafka.resume()
+    wait_ended(relay, topic)
+    assert keys(kafka.wait_for_records(topic, 30)) == [str(n) for n in range(1, 31)]
+
+
 def test_later_events_come_behind_the_last_copy(relay, kafka, topic_name):
     """What is emitted while a topic is released, before or after its end, follows what was held."""
     topic = relay.declare(topic_name, 1)
@@ -183,6 +202,52 @@ def test_what_is_refused_again_stays_held(relay, postgres, strict, unique):
     wait_ended(relay, gone)
     assert keys(strict.wait_for_records(gone, 310)) == [str(n) for n in range(1, 311)]
     assert relay.value("select count(*) from outbox.dead_letter") == 0
+
+
+def test_a_person_holds_what_is_being_tried(relay, postgres, strict, unique):
+    """topic_hold() while a release is under way makes the hold the person's, also when Kafka refuses the copies then."""
+    postgres.configure(outbox__kafka_properties=f"bootstrap.servers={strict.bootstrap}",
+                       outbox__require_declared_topics="off", outbox__dead_letter_policy="hold_topic")
+    postgres.reload()
+    gone = strict.create_topic(unique("undeclared"), 1)
+    emit_numbers(relay, gone, 1, 1)
+    strict.wait_for_records(gone, 1)
+    strict.delete_topic(gone)
+    emit_numbers(relay, gone, 1, 3)
+    wait_held(relay, gone, 3)
+    relay.wait_delivered()
+    strict.pause()
+    release(relay, gone)
+    wait_until(lambda: copies_of(relay), 30, "copies")
+    relay.execute("update outbox.topic_hold set state = 'held', cause = 'operator', reason = 'mine'")  # as topic_hold()
+    strict.resume()
+    wait_until(lambda: [row for row in copies_of(relay) if row[1]], 60, "refused copies")
+    assert relay.execute("select cause, state, reason, partition from outbox.topic_hold") == [("operator", "held", "mine", None)]
+    assert held(relay, gone) == 3
+
+
+def test_a_release_passes_one_that_is_locked(relay, kafka, topic_name, unique):
+    """A topic whose hold somebody has locked does not keep another one, released later, from coming back."""
+    locked, free, other = (relay.declare(unique(name), 1) for name in ("locked", "free", "other"))
+    for topic in (locked, free):
+        hold(relay, topic)
+        emit_numbers(relay, topic, 1, 3)
+        wait_held(relay, topic, 3)
+    relay.wait_delivered()
+    kafka.pause()
+    relay.emit(other, "k")
+    relay.wait_for("select s.state = 'sending' from outbox.relay_status s")
+    release(relay, locked)
+    with relay.connect(autocommit=False) as person:
+        person.execute("select from outbox.topic_hold where topic = %s for update", (locked,))
+        release(relay, free)
+        kafka.resume()
+        wait_ended(relay, free)
+        assert state(relay, locked) == "releasing"
+        person.rollback()
+    wait_ended(relay, locked)
+    for topic in (locked, free):
+        assert keys(kafka.wait_for_records(topic, 3)) == ["1", "2", "3"]
 
 
 def test_what_is_held_is_retained(relay, postgres, kafka, topic_name, unique):
