@@ -142,6 +142,19 @@ outbox_window_free(OutboxWindow *window)
 	*window = (OutboxWindow) {0};
 }
 
+bool
+outbox_window_waits(const OutboxWindow *window, const OutboxPartition *partition, int64_t offset)
+{
+	for (int i = 0; i < window->count; i++)
+	{
+		const OutboxEntry *entry = window->entries[i];
+
+		if (entry->partition == partition && entry->anchor.offset == offset && !is_stale(entry))
+			return entry->state != OUTBOX_ENTRY_DONE && !entry->in_batch;
+	}
+	return false;
+}
+
 OutboxEntry *
 outbox_window_entry(OutboxItem *item)
 {

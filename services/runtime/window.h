@@ -104,6 +104,10 @@ extern int outbox_window_candidates(const OutboxWindow *window, int64_t now, int
 /* Entries of active partitions that are ready for a transaction, at most `most`. */
 extern int outbox_window_ready(const OutboxWindow *window, int most, OutboxEntry **found);
 
+/* Is the partition's record at the offset in the window, and not done? */
+extern bool outbox_window_waits(const OutboxWindow *window, const OutboxPartition *partition,
+								int64_t offset);
+
 /* The entry of an item in the window. */
 extern OutboxEntry *outbox_window_entry(OutboxItem *item);
 

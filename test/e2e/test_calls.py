@@ -494,3 +494,27 @@ def test_slow_gateway(payment, gateway, start, seconds, delay, blows):
     # What is under way at any time, and what a blow leaves: far below what came in.
     assert max(backlog) <= 12.5 * (2 * delay + 15)
     assert payment.execute("select count(*) from outbox.dead_letter") == [(0,)]
+
+
+@pytest.mark.parametrize("code", ("58030", "end"))
+def test_records_in_trouble(hazard, code):
+    """Two records of a partition that fail for themselves alone, of different keys: each is found, the others go on."""
+    for bad in ("bad-1", "bad-2"):
+        hazard.fail(bad, code=code)
+        hazard.produce(bad, key=bad, partition=1)
+    others = 0
+
+    def are_found():
+        nonlocal others
+        hazard.produce(f"other-{others}", key=f"{others}", partition=1)
+        hazard.flush()
+        others += 1
+        return hazard.letters() == 2
+
+    hazard.start(calls="on", crash_after_seconds=2)
+    wait_until(are_found, 90, "both to be found", interval=0.2)
+    hazard.wait_taken(others)
+    rows = hazard.database.execute("select convert_from(value, 'UTF8')::json->>'what', error_class from outbox.dead_letter order by 1")
+    assert rows == [("bad-1", "crash"), ("bad-2", "crash")]
+    assert len(set(hazard.taken())) == others
+    wait_until(lambda: hazard.database.value("select count(*) from outbox.consumer_trouble") == 0, 30, "no note")
