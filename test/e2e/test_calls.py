@@ -318,6 +318,26 @@ def test_gateway_away(payment, gateway, start):
     assert service.metrics()[away] == 4
 
 
+def test_waits_while_paused(payment, gateway, start):
+    """K10: after the breaker's pause a record is tried, though the call of another one waits for ever."""
+    gateway.answers.update({"waits": [503], "refused-1": [400], "refused-2": [400]})
+    service = start(retry_max=0, dlt_breaker=2, dlt_breaker_pause_ms=500)
+    payment.order("waits", key="w", partition=0)
+    payment.flush()
+    wait_asked(gateway, "waits", 2)
+    for order in ("refused-1", "refused-2"):
+        payment.order(order, partition=0)
+    payment.flush()
+    wait_until(lambda: any(line["event"] == "breaker_open" for line in service.log_lines()), 30, "the breaker to open")
+    for order in ("good-1", "good-2"):
+        payment.order(order, partition=0)
+    payment.flush()
+    payment.wait_status("good-1", "approved")
+    payment.wait_status("good-2", "approved")
+    wait_until(lambda: service.request("GET", "/readyz")[0] == 200, 30, "the breaker to be closed")
+    assert gateway.asked("waits") > 2 and payment.status("waits") is None
+
+
 def test_database_away(payment, gateway, start, postgres):
     """K10: the database restarts while calls are under way: their answers are committed when it is back."""
     orders = [f"o-{n}" for n in range(10)]
