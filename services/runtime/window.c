@@ -168,6 +168,13 @@ is_passed(const OutboxEntry *entry)
 	return entry->state == OUTBOX_ENTRY_DONE && entry->anchor.offset < entry->partition->next;
 }
 
+static void
+forget_counts(OutboxPartition *partition)
+{
+	partition->unfinished = partition->in_window = 0;
+	partition->waiting.offset = -1;
+}
+
 void
 outbox_window_sweep(OutboxWindow *window)
 {
@@ -182,8 +189,7 @@ outbox_window_sweep(OutboxWindow *window)
 			window->entries[kept++] = entry;
 			continue;
 		}
-		/* until it is counted */
-		entry->partition->unfinished = entry->partition->in_window = 0;
+		forget_counts(entry->partition); /* until it is counted */
 		if (entry->state == OUTBOX_ENTRY_CALLING)
 			entry->dropped = true;
 		else
@@ -245,12 +251,14 @@ outbox_window_count(OutboxWindow *window, OutboxWindowCounts *counts)
 {
 	*counts = (OutboxWindowCounts) {0};
 	for (int i = 0; i < window->count; i++)
-		window->entries[i]->partition->unfinished = window->entries[i]->partition->in_window = 0;
+		forget_counts(window->entries[i]->partition);
 	for (int i = 0; i < window->count; i++)
 	{
 		OutboxEntry *entry = window->entries[i];
 		bool		 unfinished = entry->state != OUTBOX_ENTRY_DONE && !is_stale(entry);
 
+		if (entry->partition->waiting.offset < 0 && !is_stale(entry))
+			entry->partition->waiting = entry->anchor;
 		entry->partition->unfinished += unfinished;
 		entry->partition->in_window++;
 		counts->unfinished += unfinished;

@@ -90,7 +90,7 @@ extern void outbox_window_done(OutboxEntry *entry);
 extern void outbox_window_end(const OutboxWindow *window, const OutboxPartition *partition,
 							  OutboxWindowEnd *end);
 
-/* Also fills unfinished and in_window of the entries' partitions. */
+/* Also fills unfinished, in_window and waiting of the entries' partitions. */
 extern void outbox_window_count(OutboxWindow *window, OutboxWindowCounts *counts);
 
 /*

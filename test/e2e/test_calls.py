@@ -538,3 +538,23 @@ def test_records_in_trouble(hazard, code):
     assert rows == [("bad-1", "crash"), ("bad-2", "crash")]
     assert len(set(hazard.taken())) == others
     wait_until(lambda: hazard.database.value("select count(*) from outbox.consumer_trouble") == 0, 30, "no note")
+
+
+def test_first_log_made_anew(payment, gateway, start):
+    """K5: the same of a log of which no record has been passed yet: other records lie where those under way lay."""
+    gateway.hold("slow")
+    start()
+    for order in ("slow", "a", "b", "c"):
+        payment.order(order, partition=0)
+    payment.flush()
+    payment.wait_payments(3)
+    payment.broker.delete_topics([CREATED])
+    payment.broker.create_topics([CREATED], 6)
+    new = [f"new-{n}" for n in range(8)]
+    for order in new:
+        payment.order(order, partition=0)
+    payment.flush()
+    # Those at the offsets of old ones, too.
+    payment.wait_payments(11, 90)
+    assert sorted(row[0] for row in payment.execute("select order_id from shop.payment")) == sorted(["a", "b", "c", *new])
+    assert gateway.charged == dict.fromkeys(["a", "b", "c", *new], 1)
