@@ -97,17 +97,24 @@ END $$;
  * 1.  Arguments as above.
  */
 CREATE FUNCTION outbox.unwanted_and_processed(consumer text, claims text[], wanted boolean[],
-	ids uuid[])
+	part_seen bigint[], part_of integer[], offsets bigint[], ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	processed uuid[] := outbox.processed_ids(consumer, ARRAY(SELECT r.id
-		FROM unnest(claims, wanted, ids) r (claim, wanted, id)
-		WHERE r.claim = 'n' AND NOT r.wanted));
+	places integer[];
+	unwanted uuid[];
+	processed uuid[];
 BEGIN
-	RETURN ARRAY(SELECT r.place::integer
-		FROM unnest(claims, wanted, ids) WITH ORDINALITY r (claim, wanted, id, place)
-		WHERE r.claim = 'n' AND NOT r.wanted AND r.id = ANY (processed));
+	SELECT array_agg(r.place), array_agg(r.id) INTO places, unwanted
+	FROM unnest(claims, wanted, part_of, offsets, ids)
+		WITH ORDINALITY r (claim, wanted, part, "offset", id, place)
+	WHERE r.claim = 'n' AND NOT r.wanted AND r."offset" < part_seen[r.part];
+	IF places IS NULL THEN
+		RETURN '{}';
+	END IF;
+	processed := outbox.processed_ids(consumer, unwanted);
+	RETURN ARRAY(SELECT u.place FROM unnest(places, unwanted) u (place, id)
+		WHERE u.id = ANY (processed));
 END $$;
 
 /*
@@ -169,6 +176,7 @@ DECLARE
 	part record;
 	part_seen bigint[];
 	part_old bigint[];
+	above boolean := false;
 BEGIN
 	IF consumer IS NULL OR wanted IS NULL OR hold IS NULL THEN
 		PERFORM outbox.need('begin_batch', ARRAY['consumer', consumer, 'wanted', wanted::text,
@@ -183,6 +191,7 @@ BEGIN
 		END IF;
 		part_seen[i] := part.seen_to;
 		part_old[i] := part.old_ids_to;
+		above := above OR coalesce(part.seen_to > part_expected[i], false);
 	END LOOP;
 
 	IF hold THEN
@@ -212,10 +221,10 @@ BEGIN
 			claims[place] := 'd';
 		END LOOP;
 	END IF;
-	/* Above the watermark another member may have been: what it has done is no letter. */
-	IF part_done_to IS NOT NULL AND false = ANY (wanted) THEN
-		FOREACH place IN ARRAY outbox.unwanted_and_processed(consumer, claims, wanted,
-			ARRAY(SELECT coalesce(r.claim_id, r.event_id)
+	/* Another member may have been above this one's watermark: what it has done is no letter. */
+	IF above AND false = ANY (wanted) THEN
+		FOREACH place IN ARRAY outbox.unwanted_and_processed(consumer, claims, wanted, part_seen,
+			part_of, offsets, ARRAY(SELECT coalesce(r.claim_id, r.event_id)
 				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
 				ORDER BY r.place))
 		LOOP

@@ -24,6 +24,10 @@ SELECT outbox.begin_batch('call', '{call.t}', '{0}', '{12}', '{14}', '{1,1}', '{
 SELECT outbox.begin_batch('call', '{call.t}', '{0}', '{12}', '{12}', '{1}', '{15}', '{e}', pg_temp.ids(15), '{t}', part_done_to => '{16}') IS NULL AS fenced;
 -- above it another member may have been: what it has processed is not made a letter
 SELECT outbox.begin_batch('call', '{call.t}', '{0}', '{14}', '{14}', '{1,1}', '{16,17}', '{x,x}', pg_temp.ids(13, 17), '{f,f}', part_done_to => '{18}');
+-- nor when its own are done up to there
+SELECT outbox.begin_batch('late', '{call.t}', '{0}', '{NULL}', '{60}', '{1}', '{61}', '{b}', pg_temp.ids(61), '{t}', part_done_to => '{62}');
+SELECT outbox.begin_batch('late', '{call.t}', '{0}', '{60}', '{61}', '{1}', '{60}', '{a}', pg_temp.ids(60), '{t}');
+SELECT outbox.begin_batch('late', '{call.t}', '{0}', '{61}', '{63}', '{1,1}', '{61,62}', '{b,c}', pg_temp.ids(61, 62), '{f,f}');
 -- an earlier one is not lowered, and the log may go back
 SELECT outbox.begin_batch('call', '{call.t}', '{0}', '{14}', '{14}', '{1}', '{20}', '{f}', pg_temp.ids(20), '{t}', part_done_to => '{21}');
 SELECT outbox.begin_batch('call', '{call.t}', '{0}', '{14}', '{14}', '{1}', '{16}', '{g}', pg_temp.ids(16), '{t}', part_done_to => '{17}');

@@ -357,7 +357,7 @@ choose_fresh(OutboxMember *member, const OutboxWindowCounts *counts)
 		case OUTBOX_BREAKER_PAUSED:
 			return 0;
 		case OUTBOX_BREAKER_TRYING:
-			return counts->under_way == 0;
+			return counts->calling == 0; /* what waits may do so for ever */
 		default:
 			return outbox_settings.calls_max - counts->under_way;
 	}
@@ -385,7 +385,7 @@ set_suspects_apart(OutboxMember *member, OutboxEntry **found, int count)
 static void
 begin_calls(OutboxMember *member)
 {
-	OutboxEntry		  *found[member->window->count + 1];
+	OutboxEntry		  *found[outbox_settings.calls_max];
 	OutboxWindowCounts counts;
 	int				   count;
 

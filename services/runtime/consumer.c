@@ -98,7 +98,7 @@ take_partition(OutboxConsumer *consumer, rd_kafka_topic_partition_t *assigned)
 	outbox_log_check_forget(partition->question);
 	partition->question = NULL;
 	partition->anchor_count = 0;
-	partition->newest.offset = partition->suspect.offset = -1;
+	partition->newest.offset = partition->suspect.offset = partition->waiting.offset = -1;
 	partition->check_at = 0;
 	partition->doubtful = partition->unproven = partition->broken = partition->went_back = false;
 	partition->verify = partition->refused = false;

@@ -61,7 +61,9 @@ typedef struct OutboxPartition
 	int			  anchor_count;
 	/* the record done last, of this log; offset -1: none is known */
 	OutboxAnchor  newest;
-	OutboxAnchor  begun;				/* the last record of the batch begun last */
+	OutboxAnchor  begun; /* the last record of the batch begun last */
+	/* the first record in the window; offset -1: none is */
+	OutboxAnchor  waiting;
 	struct OutboxLogQuestion *question; /* to log_check.c; NULL: nothing is asked */
 	/* the record done last when a doubt arose that no check has ended; offset -1: none */
 	OutboxAnchor			  suspect;

@@ -123,9 +123,12 @@ outbox_log_ask(OutboxPartition *partition, bool urgent)
 	int64_t position = find_position(partition);
 
 	partition->overtaken = false;
-	if (partition->anchor_count == 0 && position <= 0 && !partition->broken)
+	if (partition->anchor_count == 0 && position <= 0 && !partition->broken &&
+		partition->waiting.offset < 0)
 		return false;
 	partition->candidate = *outbox_suspect_choose(&partition->suspect, &partition->newest);
+	if (partition->candidate.offset < 0)
+		partition->candidate = partition->waiting; /* read, if not done */
 	partition->question =
 		outbox_log_check_ask(partition->topic, partition->partition, &partition->candidate,
 							 partition->anchors, partition->anchor_count, position, urgent,
@@ -359,7 +362,7 @@ forget_anchors(OutboxPartition *partition, int64_t from)
 			partition->anchors[kept++] = partition->anchors[i];
 	}
 	partition->anchor_count = kept;
-	partition->newest.offset = partition->suspect.offset = -1;
+	partition->newest.offset = partition->suspect.offset = partition->waiting.offset = -1;
 }
 
 bool

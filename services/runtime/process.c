@@ -311,10 +311,7 @@ static void
 end_troubles(OutboxMember *member, OutboxItem **items, int count)
 {
 	for (int i = 0; i < count; i++)
-	{
-		if (items[i]->record.source->trouble.known)
-			outbox_trouble_done(member, items[i]->record.source);
-	}
+		outbox_trouble_done(member, &items[i]->record);
 }
 
 static void

@@ -24,6 +24,7 @@
 #include "record_log.h"
 #include "settings.h"
 #include "trouble_plan.h"
+#include "window.h"
 #include "services/lib/backoff.h"
 #include "services/lib/bytea.h"
 #include "services/lib/clock.h"
@@ -130,12 +131,47 @@ find_item(OutboxItem **items, int count, int culprit, const OutboxError *error)
 	return calls == 1 ? found : NULL;
 }
 
+/*
+ * Of the window's records more than one may be in trouble; they are looked into one after another,
+ * each until it is done.
+ */
+static bool
+is_second(const OutboxMember *member, const OutboxItem *item)
+{
+	const OutboxPartition *partition = item->record.source;
+
+	return item->in_window && partition->trouble.known &&
+		!is_same(&partition->trouble, &item->record) &&
+		outbox_window_waits(member->window, partition, partition->trouble.offset);
+}
+
+/* The item's call has failed; singly: there was no other in the transaction. */
+static void
+note_failed(const OutboxItem *item, const OutboxError *error, bool singly)
+{
+	OutboxTrouble *trouble = &item->record.source->trouble;
+
+	if (!is_same(trouble, &item->record))
+	{
+		*trouble = (OutboxTrouble) {.known = true,
+									.offset = item->record.offset,
+									.singly = trouble->singly};
+		memcpy(trouble->event_id, item->record.event_id, sizeof(trouble->event_id));
+	}
+	if (trouble->tries + trouble->failed == 0)
+		trouble->since = outbox_clock_ms();
+	if (singly && !trouble->noted && outbox_trouble_counts(error))
+		trouble->failed++;
+	trouble->noted = false;
+	trouble->proven = trouble->proven && outbox_trouble_counts(error);
+	trouble->error = *error;
+}
+
 OutboxItem *
 outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int culprit)
 {
 	const OutboxError *error = &member->db.error;
 	OutboxItem		  *item;
-	OutboxTrouble	  *trouble;
 
 	if (items[0]->claim == OUTBOX_CLAIM_NONE)
 		return NULL; /* nothing was run */
@@ -146,21 +182,8 @@ outbox_trouble_find(OutboxMember *member, OutboxItem **items, int count, int cul
 			run_singly(items, count);
 		return NULL;
 	}
-	trouble = &item->record.source->trouble;
-	if (!is_same(trouble, &item->record))
-	{
-		*trouble = (OutboxTrouble) {.known = true,
-									.offset = item->record.offset,
-									.singly = trouble->singly};
-		memcpy(trouble->event_id, item->record.event_id, sizeof(trouble->event_id));
-	}
-	if (trouble->tries + trouble->failed == 0)
-		trouble->since = outbox_clock_ms();
-	if (count == 1 && !trouble->noted && outbox_trouble_counts(error))
-		trouble->failed++;
-	trouble->noted = false;
-	trouble->proven = trouble->proven && outbox_trouble_counts(error);
-	trouble->error = *error;
+	if (!is_second(member, item))
+		note_failed(item, error, count == 1);
 	outbox_log_record(OUTBOX_LOG_WARNING, "waiting", &item->record, "%s%s%s", error->message,
 					  error->sqlstate[0] != '\0' ? ", SQLSTATE " : "", error->sqlstate);
 	return item;
@@ -348,8 +371,11 @@ outbox_trouble_note(OutboxMember *member, OutboxItem *item)
 }
 
 void
-outbox_trouble_done(OutboxMember *member, OutboxPartition *partition)
+outbox_trouble_done(OutboxMember *member, const OutboxRecord *record)
 {
-	if (partition->trouble.known && partition->next > partition->trouble.offset)
+	OutboxPartition *partition = record->source;
+
+	if (partition->trouble.known &&
+		(partition->next > partition->trouble.offset || is_same(&partition->trouble, record)))
 		end_trouble(member, partition);
 }

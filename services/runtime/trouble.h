@@ -31,7 +31,7 @@ extern bool outbox_trouble_is(const OutboxItem *item);
  */
 extern bool outbox_trouble_note(OutboxMember *member, OutboxItem *item);
 
-/* After a batch: the partition's record in trouble may be done. */
-extern void outbox_trouble_done(OutboxMember *member, OutboxPartition *partition);
+/* The record is done: it, or one before it, may be its partition's in trouble. */
+extern void outbox_trouble_done(OutboxMember *member, const OutboxRecord *record);
 
 #endif /* OUTBOX_TROUBLE_H */

@@ -142,6 +142,19 @@ outbox_window_free(OutboxWindow *window)
 	*window = (OutboxWindow) {0};
 }
 
+bool
+outbox_window_waits(const OutboxWindow *window, const OutboxPartition *partition, int64_t offset)
+{
+	for (int i = 0; i < window->count; i++)
+	{
+		const OutboxEntry *entry = window->entries[i];
+
+		if (entry->partition == partition && entry->anchor.offset == offset && !is_stale(entry))
+			return entry->state != OUTBOX_ENTRY_DONE && !entry->in_batch;
+	}
+	return false;
+}
+
 OutboxEntry *
 outbox_window_entry(OutboxItem *item)
 {
@@ -153,6 +166,13 @@ static bool
 is_passed(const OutboxEntry *entry)
 {
 	return entry->state == OUTBOX_ENTRY_DONE && entry->anchor.offset < entry->partition->next;
+}
+
+static void
+forget_counts(OutboxPartition *partition)
+{
+	partition->unfinished = partition->in_window = 0;
+	partition->waiting.offset = -1;
 }
 
 void
@@ -169,8 +189,7 @@ outbox_window_sweep(OutboxWindow *window)
 			window->entries[kept++] = entry;
 			continue;
 		}
-		/* until it is counted */
-		entry->partition->unfinished = entry->partition->in_window = 0;
+		forget_counts(entry->partition); /* until it is counted */
 		if (entry->state == OUTBOX_ENTRY_CALLING)
 			entry->dropped = true;
 		else
@@ -232,12 +251,14 @@ outbox_window_count(OutboxWindow *window, OutboxWindowCounts *counts)
 {
 	*counts = (OutboxWindowCounts) {0};
 	for (int i = 0; i < window->count; i++)
-		window->entries[i]->partition->unfinished = window->entries[i]->partition->in_window = 0;
+		forget_counts(window->entries[i]->partition);
 	for (int i = 0; i < window->count; i++)
 	{
 		OutboxEntry *entry = window->entries[i];
 		bool		 unfinished = entry->state != OUTBOX_ENTRY_DONE && !is_stale(entry);
 
+		if (entry->partition->waiting.offset < 0 && !is_stale(entry))
+			entry->partition->waiting = entry->anchor;
 		entry->partition->unfinished += unfinished;
 		entry->partition->in_window++;
 		counts->unfinished += unfinished;

@@ -90,7 +90,7 @@ extern void outbox_window_done(OutboxEntry *entry);
 extern void outbox_window_end(const OutboxWindow *window, const OutboxPartition *partition,
 							  OutboxWindowEnd *end);
 
-/* Also fills unfinished and in_window of the entries' partitions. */
+/* Also fills unfinished, in_window and waiting of the entries' partitions. */
 extern void outbox_window_count(OutboxWindow *window, OutboxWindowCounts *counts);
 
 /*
@@ -103,6 +103,10 @@ extern int outbox_window_candidates(const OutboxWindow *window, int64_t now, int
 
 /* Entries of active partitions that are ready for a transaction, at most `most`. */
 extern int outbox_window_ready(const OutboxWindow *window, int most, OutboxEntry **found);
+
+/* Is the partition's record at the offset in the window, and not done? */
+extern bool outbox_window_waits(const OutboxWindow *window, const OutboxPartition *partition,
+								int64_t offset);
 
 /* The entry of an item in the window. */
 extern OutboxEntry *outbox_window_entry(OutboxItem *item);

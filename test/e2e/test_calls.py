@@ -318,6 +318,26 @@ def test_gateway_away(payment, gateway, start):
     assert service.metrics()[away] == 4
 
 
+def test_waits_while_paused(payment, gateway, start):
+    """K10: after the breaker's pause a record is tried, though the call of another one waits for ever."""
+    gateway.answers.update({"waits": [503], "refused-1": [400], "refused-2": [400]})
+    service = start(retry_max=0, dlt_breaker=2, dlt_breaker_pause_ms=500)
+    payment.order("waits", key="w", partition=0)
+    payment.flush()
+    wait_asked(gateway, "waits", 2)
+    for order in ("refused-1", "refused-2"):
+        payment.order(order, partition=0)
+    payment.flush()
+    wait_until(lambda: any(line["event"] == "breaker_open" for line in service.log_lines()), 30, "the breaker to open")
+    for order in ("good-1", "good-2"):
+        payment.order(order, partition=0)
+    payment.flush()
+    payment.wait_status("good-1", "approved")
+    payment.wait_status("good-2", "approved")
+    wait_until(lambda: service.request("GET", "/readyz")[0] == 200, 30, "the breaker to be closed")
+    assert gateway.asked("waits") > 2 and payment.status("waits") is None
+
+
 def test_database_away(payment, gateway, start, postgres):
     """K10: the database restarts while calls are under way: their answers are committed when it is back."""
     orders = [f"o-{n}" for n in range(10)]
@@ -494,3 +514,47 @@ def test_slow_gateway(payment, gateway, start, seconds, delay, blows):
     # What is under way at any time, and what a blow leaves: far below what came in.
     assert max(backlog) <= 12.5 * (2 * delay + 15)
     assert payment.execute("select count(*) from outbox.dead_letter") == [(0,)]
+
+
+@pytest.mark.parametrize("code", ("58030", "end"))
+def test_records_in_trouble(hazard, code):
+    """Two records of a partition that fail for themselves alone, of different keys: each is found, the others go on."""
+    for bad in ("bad-1", "bad-2"):
+        hazard.fail(bad, code=code)
+        hazard.produce(bad, key=bad, partition=1)
+    others = 0
+
+    def are_found():
+        nonlocal others
+        hazard.produce(f"other-{others}", key=f"{others}", partition=1)
+        hazard.flush()
+        others += 1
+        return hazard.letters() == 2
+
+    hazard.start(calls="on", crash_after_seconds=2)
+    wait_until(are_found, 90, "both to be found", interval=0.2)
+    hazard.wait_taken(others)
+    rows = hazard.database.execute("select convert_from(value, 'UTF8')::json->>'what', error_class from outbox.dead_letter order by 1")
+    assert rows == [("bad-1", "crash"), ("bad-2", "crash")]
+    assert len(set(hazard.taken())) == others
+    wait_until(lambda: hazard.database.value("select count(*) from outbox.consumer_trouble") == 0, 30, "no note")
+
+
+def test_first_log_made_anew(payment, gateway, start):
+    """K5: the same of a log of which no record has been passed yet: other records lie where those under way lay."""
+    gateway.hold("slow")
+    start()
+    for order in ("slow", "a", "b", "c"):
+        payment.order(order, partition=0)
+    payment.flush()
+    payment.wait_payments(3)
+    payment.broker.delete_topics([CREATED])
+    payment.broker.create_topics([CREATED], 6)
+    new = [f"new-{n}" for n in range(8)]
+    for order in new:
+        payment.order(order, partition=0)
+    payment.flush()
+    # Those at the offsets of old ones, too.
+    payment.wait_payments(11, 90)
+    assert sorted(row[0] for row in payment.execute("select order_id from shop.payment")) == sorted(["a", "b", "c", *new])
+    assert gateway.charged == dict.fromkeys(["a", "b", "c", *new], 1)
