@@ -13,7 +13,7 @@ from harness.process import private_mib
 @pytest.fixture(scope="module")
 def strict(session):
     """A broker that makes no topic by itself."""
-    broker = KafkaBroker(session, "strict", {"auto.create.topics.enable": "false"}).start()
+    broker = KafkaBroker(session, "no_creation", {"auto.create.topics.enable": "false"}).start()
     yield broker
     broker.stop()
 
