@@ -69,52 +69,28 @@ BEGIN
 END $$;
 
 /*
- * Which of the records to be held have been processed before: their places, counted from 1.
- * part_seen: each partition's seen_to; the others as in begin_batch, ids: what is claimed.
+ * Which of the records asked for have been processed before: their places, counted from 1.
+ * part_seen: each partition's seen_to, only below it anything has; the others as in begin_batch,
+ * ids: what is claimed.
  */
-CREATE FUNCTION outbox.held_and_processed(consumer text, claims text[], part_seen bigint[],
+CREATE FUNCTION outbox.seen_and_processed(consumer text, asked boolean[], part_seen bigint[],
 	part_of integer[], offsets bigint[], ids uuid[])
 RETURNS integer[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	places integer[];
-	held uuid[];
+	seen uuid[];
 	processed uuid[];
 BEGIN
-	SELECT array_agg(r.place), array_agg(r.id) INTO places, held
-	FROM unnest(claims, part_of, offsets, ids) WITH ORDINALITY r (claim, part, "offset", id, place)
-	WHERE r.claim = 'h' AND r."offset" < part_seen[r.part];
+	SELECT array_agg(r.place), array_agg(r.id) INTO places, seen
+	FROM unnest(asked, part_of, offsets, ids) WITH ORDINALITY r (asked, part, "offset", id, place)
+	WHERE r.asked AND r."offset" < part_seen[r.part];
 	IF places IS NULL THEN
 		RETURN '{}';
 	END IF;
-	processed := outbox.processed_ids(consumer, held);
-	RETURN ARRAY(SELECT h.place FROM unnest(places, held) h (place, id)
-		WHERE h.id = ANY (processed));
-END $$;
-
-/*
- * Which of the records that are not claimed have been processed before: their places, counted from
- * 1.  Arguments as above.
- */
-CREATE FUNCTION outbox.unwanted_and_processed(consumer text, claims text[], wanted boolean[],
-	part_seen bigint[], part_of integer[], offsets bigint[], ids uuid[])
-RETURNS integer[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	places integer[];
-	unwanted uuid[];
-	processed uuid[];
-BEGIN
-	SELECT array_agg(r.place), array_agg(r.id) INTO places, unwanted
-	FROM unnest(claims, wanted, part_of, offsets, ids)
-		WITH ORDINALITY r (claim, wanted, part, "offset", id, place)
-	WHERE r.claim = 'n' AND NOT r.wanted AND r."offset" < part_seen[r.part];
-	IF places IS NULL THEN
-		RETURN '{}';
-	END IF;
-	processed := outbox.processed_ids(consumer, unwanted);
-	RETURN ARRAY(SELECT u.place FROM unnest(places, unwanted) u (place, id)
-		WHERE u.id = ANY (processed));
+	processed := outbox.processed_ids(consumer, seen);
+	RETURN ARRAY(SELECT s.place FROM unnest(places, seen) s (place, id)
+		WHERE s.id = ANY (processed));
 END $$;
 
 /*
@@ -212,19 +188,14 @@ BEGIN
 	LOOP
 		claims[place] := 'd';
 	END LOOP;
-	IF 'h' = ANY (claims) THEN
-		FOREACH place IN ARRAY outbox.held_and_processed(consumer, claims, part_seen, part_of,
-			offsets, ARRAY(SELECT coalesce(r.claim_id, r.event_id)
-				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
-				ORDER BY r.place))
-		LOOP
-			claims[place] := 'd';
-		END LOOP;
-	END IF;
 	/* Another member may have been above this one's watermark: what it has done is no letter. */
-	IF above AND false = ANY (wanted) THEN
-		FOREACH place IN ARRAY outbox.unwanted_and_processed(consumer, claims, wanted, part_seen,
-			part_of, offsets, ARRAY(SELECT coalesce(r.claim_id, r.event_id)
+	above := above AND false = ANY (wanted);
+	IF 'h' = ANY (claims) OR above THEN
+		FOREACH place IN ARRAY outbox.seen_and_processed(consumer,
+			ARRAY(SELECT r.claim = 'h' OR (above AND r.claim = 'n' AND NOT r.wanted)
+				FROM unnest(claims, wanted) WITH ORDINALITY r (claim, wanted, place)
+				ORDER BY r.place),
+			part_seen, part_of, offsets, ARRAY(SELECT coalesce(r.claim_id, r.event_id)
 				FROM unnest(claim_ids, event_ids) WITH ORDINALITY r (claim_id, event_id, place)
 				ORDER BY r.place))
 		LOOP
