@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -76,6 +77,21 @@ outbox_session_end(void)
 	CommitTransactionCommand();
 	outbox_owner_leave();
 	MemoryContextSwitchTo(outside);
+}
+
+ErrorData *
+outbox_session_recover(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	return error;
 }
 
 uint64

@@ -20,6 +20,12 @@ extern void outbox_session_prepare(void);
 extern void outbox_session_begin(void);
 extern void outbox_session_end(void);
 
+/*
+ * In a PG_CATCH: ends the transaction that has failed.  The error, in context, which is current
+ * afterwards.
+ */
+extern ErrorData *outbox_session_recover(MemoryContext context);
+
 /* A column of type xid8 of a row that SPI returned; 0 = NULL. */
 extern uint64 outbox_session_txid(HeapTuple tuple, TupleDesc desc, int column);
 

@@ -8,9 +8,13 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "utils/array.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/xid8.h"
 
 #include "take_snapshot.h"
 
@@ -75,4 +79,21 @@ outbox_snapshot_parse(const char *text, MemoryContext context, OutboxSnapshot *s
 		elog(ERROR, "unreadable snapshot \"%s\"", text);
 	while (pos[0] == ',' || (pos[0] == ':' && pos[1] != '\0'))
 		snapshot->xip[snapshot->nxip++] = strtoull(pos + 1, &pos, 10);
+}
+
+uint64
+outbox_snapshot_select_beyond(const char *query, const OutboxSnapshot *lower)
+{
+	Oid	   types[] = {XID8OID, XID8ARRAYOID};
+	Datum  values[2];
+	Datum *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
+
+	for (uint32 i = 0; i < lower->nxip; i++)
+		xip[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xip[i]));
+	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
+	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not run: %s", query);
+	return SPI_processed;
 }

@@ -26,4 +26,10 @@ extern char *outbox_snapshot_format(const OutboxSnapshot *snapshot);
 extern void outbox_snapshot_parse(const char *text, MemoryContext context,
 								  OutboxSnapshot *snapshot);
 
+/*
+ * Inside a transaction.  Runs a query whose $1 and $2 are lower's xmax and its list: rows with
+ * txids that lower does not see, or may not.  Their number; SPI_tuptable has them, to be freed.
+ */
+extern uint64 outbox_snapshot_select_beyond(const char *query, const OutboxSnapshot *lower);
+
 #endif /* OUTBOX_TAKE_SNAPSHOT_H */

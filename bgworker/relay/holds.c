@@ -9,12 +9,12 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/xid8.h"
 
 #include "holds.h"
+#include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
 #include "src/clock.h"
 
@@ -123,23 +123,15 @@ take_copy(OutboxHolds *holds, HeapTuple tuple, TupleDesc desc, uint64 most)
 static void
 load_copies(OutboxHolds *holds, const OutboxSnapshot *lower)
 {
-	Oid	   types[] = {XID8OID, XID8ARRAYOID};
-	Datum  values[2];
-	Datum *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
+	uint64 count =
+		outbox_snapshot_select_beyond("SELECT hold, txid, refused_batch IS NOT NULL FROM "
+									  "outbox.topic_hold_copy "
+									  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
+									  lower);
 
-	for (uint32 i = 0; i < lower->nxip; i++)
-		xip[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xip[i]));
-	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
-	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args("SELECT hold, txid, refused_batch IS NOT NULL "
-							  "FROM outbox.topic_hold_copy "
-							  "WHERE txid >= $1 OR txid = ANY ($2) ORDER BY hold, txid",
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.topic_hold_copy");
-	holds->refused = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (SPI_processed + 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-		take_copy(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, SPI_processed);
+	holds->refused = MemoryContextAllocHuge(holds->context, sizeof(uint64) * (count + 1));
+	for (uint64 i = 0; i < count; i++)
+		take_copy(holds, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, count);
 	SPI_freetuptable(SPI_tuptable);
 	qsort(holds->refused, holds->nrefused, sizeof(uint64), outbox_txid_compare);
 }

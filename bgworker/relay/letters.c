@@ -20,6 +20,7 @@
 #include "utils/xid8.h"
 
 #include "letters.h"
+#include "bgworker/events/take_snapshot.h"
 #include "bgworker/session.h"
 #include "src/clock.h"
 #include "src/event_shape.h"
@@ -111,31 +112,13 @@ outbox_letters_find_held(const OutboxLetters *letters, const OutboxKeyId *id, ui
 
 /* -------------------------------------------------------------- loading */
 
-/* Rows with txids that lower does not see, or may not: its xmax and its list as $1 and $2. */
-static uint64
-select_beyond(const char *query, const OutboxSnapshot *lower)
-{
-	Oid	   types[] = {XID8OID, XID8ARRAYOID};
-	Datum  values[2];
-	Datum *xip = palloc(sizeof(Datum) * (lower->nxip + 1));
-
-	for (uint32 i = 0; i < lower->nxip; i++)
-		xip[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xip[i]));
-	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(lower->xmax));
-	values[1] = PointerGetDatum(construct_array(xip, (int) lower->nxip, XID8OID, 8, FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.dead_letter");
-	return SPI_processed;
-}
-
 static void
 load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
-	uint64 count =
-		select_beyond("SELECT txid, seq FROM outbox.dead_letter WHERE origin = 'relay' AND "
-					  "(txid >= $1 OR txid = ANY ($2))",
-					  lower);
+	uint64 count = outbox_snapshot_select_beyond("SELECT txid, seq FROM outbox.dead_letter WHERE "
+												 "origin = 'relay' AND "
+												 "(txid >= $1 OR txid = ANY ($2))",
+												 lower);
 
 	letters->left_out =
 		MemoryContextAllocHuge(letters->context, sizeof(OutboxExclusion) * (count + 1));
@@ -156,9 +139,10 @@ load_left_out(OutboxLetters *letters, const OutboxSnapshot *lower)
 static void
 load_reissued(OutboxLetters *letters, const OutboxSnapshot *lower)
 {
-	uint64 count = select_beyond("SELECT DISTINCT reissue_txid FROM outbox.dead_letter "
-								 "WHERE reissue_txid >= $1 OR reissue_txid = ANY ($2)",
-								 lower);
+	uint64 count =
+		outbox_snapshot_select_beyond("SELECT DISTINCT reissue_txid FROM outbox.dead_letter "
+									  "WHERE reissue_txid >= $1 OR reissue_txid = ANY ($2)",
+									  lower);
 
 	letters->reissued = MemoryContextAllocHuge(letters->context, sizeof(uint64) * (count + 1));
 	letters->nreissued = (int) count;
@@ -409,15 +393,8 @@ reissue_piece(OutboxLetters *letters, bool sweep, int64 *bytes)
 static void
 put_off(OutboxLetters *letters, MemoryContext caller)
 {
-	ErrorData *error;
+	ErrorData *error = outbox_session_recover(caller);
 
-	MemoryContextSwitchTo(caller);
-	error = CopyErrorData();
-	HOLD_INTERRUPTS();
-	AbortCurrentTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(caller);
 	tell_problem(letters, error->message);
 }
 

@@ -429,16 +429,9 @@ may_work(const OutboxReplayTurn *turn)
 static void
 recover(OutboxSlot *slot, MemoryContext scratch)
 {
-	ErrorData *error;
+	ErrorData *error = outbox_session_recover(scratch);
 	char	  *text;
 
-	MemoryContextSwitchTo(scratch);
-	error = CopyErrorData();
-	HOLD_INTERRUPTS();
-	AbortCurrentTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(scratch);
 	text = psprintf("a held topic is not released: %s", error->message);
 	if (!failing)
 		ereport(LOG, (errmsg("outbox relay: %s", text)));

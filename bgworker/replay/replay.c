@@ -428,15 +428,8 @@ end_after_error(const char *message)
 static void
 recover(MemoryContext scratch)
 {
-	ErrorData *error;
+	ErrorData *error = outbox_session_recover(scratch);
 
-	MemoryContextSwitchTo(scratch);
-	error = CopyErrorData();
-	HOLD_INTERRUPTS();
-	AbortCurrentTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(scratch);
 	if (phase != PHASE_NONE && !may_pass(error->sqlerrcode))
 	{
 		end_after_error(error->message);
